@@ -1,0 +1,245 @@
+"""Run folders: created before any process starts, listed, and their status read from their files alone.
+
+runs/<time>-<task>-<model>-<method>/
+    config.yaml  launch.json  events.jsonl  console.log  checkpoints/  predictions/  artifact/  result.json
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import psutil
+
+from hftransfer import config as configuration
+from hftransfer.config import RunConfig
+from hftransfer.errors import UserError, hint
+from hftransfer.events import Event, EventWriter, read_events
+
+ROOT = Path("runs")
+MARK = "HFTRANSFER_RUN"  # environment variable that every process of a run carries
+State = Literal["created", "running", "done", "failed", "stopped", "killed"]
+
+
+@dataclass(frozen=True)
+class Status:
+    """What the files of a run say about it."""
+
+    state: State
+    phase: str | None = None
+    message: str | None = None
+    step: int = 0
+    max_steps: int = 0
+
+    @property
+    def finished(self) -> bool:
+        return self.state in ("done", "failed", "stopped", "killed")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A folder; nothing about a run lives only in memory."""
+
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    config_path = property(lambda self: self.folder / "config.yaml")
+    launch_path = property(lambda self: self.folder / "launch.json")
+    events_path = property(lambda self: self.folder / "events.jsonl")
+    log_path = property(lambda self: self.folder / "console.log")
+    checkpoints = property(lambda self: self.folder / "checkpoints")
+    predictions = property(lambda self: self.folder / "predictions")
+    artifact = property(lambda self: self.folder / "artifact")
+    result_path = property(lambda self: self.folder / "result.json")
+
+    @classmethod
+    def create(cls, config: RunConfig, folder: Path | None = None) -> Run:
+        """Make the run's folder with its config and first event; UserError when another run lives there."""
+        folder = Path(folder or config.output or ROOT / default_name(config)).absolute()
+        if (folder / "config.yaml").exists():
+            raise _taken(cls(folder))
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise UserError(
+                "an empty or new output folder is needed",
+                f"{folder} holds something else",
+                "Set output=another/folder.",
+            )
+        try:
+            for part in (folder, folder / "checkpoints", folder / "predictions"):
+                part.mkdir(parents=True, exist_ok=True)
+            run = cls(folder)
+            write_text(run.config_path, config.model_copy(update={"output": str(folder)}).to_yaml())
+            run.event("created", task=config.task, model=config.model, method=config.method.name)
+        except OSError as error:
+            raise UserError(
+                "a folder to write to is needed", f"{folder}: {error.strerror}", "Set output=..."
+            ) from error
+        return run
+
+    def config(self) -> RunConfig:
+        """Read the run's configuration."""
+        return configuration.build(configuration.read_tree(self.config_path))
+
+    def event(self, type: str, **fields: Any) -> None:
+        """Append one event."""
+        EventWriter(self.events_path).write(type, **fields)
+
+    def events(self, offset: int = 0) -> tuple[list[Event], int]:
+        """Return the events behind `offset` (bytes) and the next offset."""
+        return read_events(self.events_path, offset)
+
+    def launch(self) -> dict[str, Any]:
+        """Return what the launcher noted, or nothing for a run that was never launched."""
+        return read_json(self.launch_path)
+
+    def result(self) -> dict[str, Any]:
+        """Return result.json, or nothing before the run is done."""
+        return read_json(self.result_path)
+
+    def status(self) -> Status:
+        """Derive the state from the events and from whether the noted process still lives."""
+        return status_of(self.events()[0], alive=self.is_alive())
+
+    def is_alive(self) -> bool:
+        """Tell whether the process that works on this run (launcher or trainer) is still there."""
+        return any(_is_alive(note) for note in (self.launch(), self._process()))
+
+    def _process(self) -> dict[str, Any]:
+        started = [e for e in self.events()[0] if e["type"] == "process"]
+        return started[-1] if started else {}
+
+    def checkpoint(self) -> Path | None:
+        """Return the newest whole checkpoint."""
+        found = [p for p in self.checkpoints.glob("checkpoint-*") if is_whole(p)]
+        return max(found, key=lambda p: int(p.name.rpartition("-")[2]), default=None)
+
+
+def is_whole(checkpoint: Path) -> bool:
+    """Tell whether a checkpoint was written to its end: its manifest stands and every listed file has its size."""
+    if not re.fullmatch(r"checkpoint-\d+", checkpoint.name):
+        return False
+    manifest = read_json(checkpoint / MANIFEST)
+    files = manifest.get("files")
+    return bool(files) and all(
+        (checkpoint / name).is_file() and (checkpoint / name).stat().st_size == size for name, size in files.items()
+    )
+
+
+MANIFEST = "manifest.json"  # written last, after every other file of a checkpoint is on the disk
+
+
+def seal(checkpoint: Path) -> None:
+    """Write a checkpoint's manifest once all its files are on the disk, so that power loss cannot fake a whole one."""
+    files = {}
+    for path in sorted(p for p in checkpoint.rglob("*") if p.is_file() and p.name != MANIFEST):
+        with open(path, "rb") as file:
+            os.fsync(file.fileno())
+        files[path.relative_to(checkpoint).as_posix()] = path.stat().st_size
+    write_text(checkpoint / MANIFEST, json.dumps({"files": files}, indent=1))
+
+
+def status_of(events: list[Event], alive: bool) -> Status:
+    """Fold events into a status; `alive` decides between running and killed when no last word was written."""
+    state: State = "created"
+    phase = message = None
+    step = max_steps = 0
+    for event in events:
+        kind = event["type"]
+        if kind in ("launched", "process"):
+            state, message = "running", None
+        elif kind == "phase":
+            state, phase = "running", event.get("name")
+        elif kind in ("step", "log"):
+            step, max_steps = event.get("step", step), event.get("max_steps", max_steps)
+        elif kind in ("done", "failed", "stopped"):
+            state, message = kind, event.get("message")
+    if state == "running" and not alive:
+        state, message = "killed", message or f"the process ended without a word in phase {phase or 'start'}"
+    return Status(state, phase, message, step, max_steps)
+
+
+def default_name(config: RunConfig, moment: float | None = None) -> str:
+    """Return <time>-<task>-<model>-<method>, fit for a folder on any system."""
+    stamp = time.strftime("%Y%m%d-%H%M%S", time.localtime(moment))
+    model = re.split(r"[\\/:]", config.model.rstrip("/\\"))[-1]
+    return "-".join(
+        [stamp, *(re.sub(r"[^\w.]+", "-", part).strip("-") for part in (config.task, model, config.method.name))]
+    )
+
+
+def find(name: str | Path, root: Path | None = None) -> Run:
+    """Return the run of that name or folder; UserError with the nearest name when there is none."""
+    root = root or ROOT
+    for folder in (Path(name), root / name):
+        if (folder / "config.yaml").is_file():
+            return Run(folder.absolute())
+    names = [run.name for run in listing(root)]
+    action = hint(str(name), names) if names else "Start one with: hftransfer train CONFIG"
+    raise UserError("the name or folder of a run is needed", f"{str(name)!r} is neither", action)
+
+
+def listing(root: Path | None = None) -> list[Run]:
+    """Return the runs below `root`, newest first."""
+    folders = [p.parent for p in (root or ROOT).glob("*/config.yaml") if (p.parent / "events.jsonl").exists()]
+    return [Run(p.absolute()) for p in sorted(folders, key=lambda p: p.stat().st_ctime, reverse=True)]
+
+
+def note_process(pid: int | None = None) -> dict[str, Any]:
+    """Return what identifies a process beyond its number, which is used again after it ends."""
+    process = psutil.Process(pid)
+    return {"pid": process.pid, "started": process.create_time(), "host": socket.gethostname()}
+
+
+def _is_alive(note: dict[str, Any]) -> bool:
+    if "pid" not in note or note.get("host") != socket.gethostname():
+        return False
+    try:
+        process = psutil.Process(note["pid"])
+        same = abs(process.create_time() - note["started"]) < 1
+        return same and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
+
+
+def _taken(run: Run) -> UserError:
+    state = run.status().state
+    action = {
+        "done": "Set output=another/folder, or delete it.",
+        "running": f"Follow it with: hftransfer runs; or stop it: hftransfer stop {run.folder}",
+        "created": f"Start it with: hftransfer resume {run.folder}; or set output=another/folder.",
+    }.get(state, f"Go on with: hftransfer resume {run.folder}; or set output=another/folder.")
+    return UserError("a new output folder is needed", f"{run.folder} holds a run ({state})", action)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the object in a JSON file, or an empty one when the file is not there."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all: a reader never sees half of it, nor does the next start after power loss."""
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
