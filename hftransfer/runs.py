@@ -12,9 +12,9 @@ import re
 import socket
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TextIO
 
 import psutil
 
@@ -48,6 +48,7 @@ class Run:
     """A folder; nothing about a run lives only in memory."""
 
     folder: Path
+    mirror: TextIO | None = field(default=None, compare=False)  # where events are repeated, for launchers with logs alone
 
     @property
     def name(self) -> str:
@@ -92,7 +93,7 @@ class Run:
 
     def event(self, type: str, **fields: Any) -> None:
         """Append one event."""
-        EventWriter(self.events_path).write(type, **fields)
+        EventWriter(self.events_path, self.mirror).write(type, **fields)
 
     def events(self, offset: int = 0) -> tuple[list[Event], int]:
         """Return the events behind `offset` (bytes) and the next offset."""
@@ -209,6 +210,16 @@ def _is_alive(note: dict[str, Any]) -> bool:
         return same and process.status() != psutil.STATUS_ZOMBIE
     except psutil.Error:
         return False
+
+
+def refuse_taken(run: Run) -> None:
+    """Raise the UserError for starting where another run lives."""
+    raise _taken(run)
+
+
+def is_local(name: str) -> bool:
+    """Tell whether a model or a data source is a path or a sample: neither needs the Hub."""
+    return name.startswith(("sample:", "/", ".", "~")) or Path(name).exists()
 
 
 def _taken(run: Run) -> UserError:

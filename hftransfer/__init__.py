@@ -1,0 +1,64 @@
+"""Transfer learning on the Hugging Face stack: adapt a pretrained model to your data, and say how good it is."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from hftransfer.config import RunConfig
+    from hftransfer.events import Event
+    from hftransfer.launchers.base import RunFailed
+    from hftransfer.predictor import Predictor
+
+__version__ = "0.1.0"
+__all__ = ["Predictor", "RunConfig", "RunFailed", "__version__", "run"]
+
+_LAZY = {
+    "Predictor": "hftransfer.predictor",
+    "RunConfig": "hftransfer.config",
+    "RunFailed": "hftransfer.launchers.base",
+}
+
+
+def run(
+    config: str | Path | Mapping[str, Any] | RunConfig,
+    processes: int = 1,
+    follow: Callable[[Event], None] | None = None,
+) -> dict[str, Any]:
+    """Start a run in a process of its own, wait for it, and return its result.json.
+
+    `config` is a file, a tree of plain values or a RunConfig; `follow` is called with every event. Raises UserError
+    for what the caller can mend and RunFailed for the rest; KeyboardInterrupt stops the run.
+    """
+    from hftransfer import catalog
+    from hftransfer.config import RunConfig
+    from hftransfer.launchers import launcher
+    from hftransfer.runs import Run
+
+    if isinstance(config, RunConfig):
+        catalog.check_names(config)
+    else:
+        config = catalog.build_config(config) if isinstance(config, Mapping) else catalog.read_config(config)
+    local, folder = launcher("local"), Run.create(config)
+    local.start(folder, processes=processes)
+    try:
+        for event in local.follow(folder):
+            if follow is not None:
+                follow(event)
+    except BaseException:  # KeyboardInterrupt, or an error in `follow`: nobody waits for the run any more
+        local.stop(folder)
+        raise
+    outcome = local.outcome(folder)
+    if outcome.state != "done":
+        raise outcome.error()
+    return folder.result()
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_LAZY[name]), name)

@@ -1,0 +1,365 @@
+"""The command line: starts runs, follows them and reads their folders; it never imports the engine.
+
+Run: hftransfer --help
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from hftransfer import __version__
+from hftransfer.errors import UserError
+
+if TYPE_CHECKING:
+    from hftransfer.events import Event
+    from hftransfer.launchers.base import Launcher
+    from hftransfer.runs import Run
+
+INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; return 0 done, 1 failed, 2 the user's to mend, 130 interrupted."""
+    options = _parse(arguments)
+    command: Callable[[argparse.Namespace], int] = options.command
+    try:
+        code = command(options)
+        sys.stdout.flush()
+    except UserError as error:
+        print(f"hftransfer: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # the reader left (`| head`); without this Python complains once more when it flushes at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return code
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = _parser()
+    options, rest = parser.parse_known_args(arguments)
+    stray = [word for word in rest if word.startswith("-") or "rest" not in options]
+    if stray:
+        parser.error(f"unrecognized arguments: {' '.join(stray)}")
+    if rest:
+        options.rest += rest  # argparse gives up on `CONFIG a.b=c --json d.e=f` after the first group
+    return options
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="hftransfer", description="Adapt a pretrained model to your own data.")
+    parser.add_argument("--version", action="version", version=f"hftransfer {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    train = commands.add_parser("train", help="start a run and follow it")
+    _add_config(train)
+    train.add_argument("--on", default="local", metavar="WHERE", help="where to run (default: local)")
+    _add_following(train)
+    train.set_defaults(command=_train)
+
+    check = commands.add_parser("check", help="find out what can be known before training")
+    _add_config(check)
+    _add_json(check, "print events as JSON lines")
+    check.set_defaults(command=_check)
+
+    predict = commands.add_parser("predict", help="ask a trained model")
+    predict.add_argument("where", metavar="WHERE", help="a run's name, a folder or a Hub id")
+    predict.add_argument("rest", metavar="INPUT", nargs="+", help="a text, an image, or a csv, jsonl or parquet file")
+    predict.add_argument("--top-k", type=int, metavar="N", help="give the N best labels")
+    _add_json(predict, "print one JSON object a line")
+    predict.set_defaults(command=_predict)
+
+    runs = commands.add_parser("runs", help="list the runs, newest first")
+    _add_json(runs, "print one JSON object a line")
+    runs.set_defaults(command=_runs)
+
+    resume = commands.add_parser("resume", help="go on with a run from its last whole checkpoint")
+    resume.add_argument("run", metavar="RUN", help="a run's name or folder")
+    _add_following(resume)
+    resume.set_defaults(command=_resume)
+
+    stop = commands.add_parser("stop", help="end a run; it saves a checkpoint first")
+    stop.add_argument("run", metavar="RUN", help="a run's name or folder")
+    stop.set_defaults(command=_stop)
+
+    tasks = commands.add_parser("tasks", help="list the tasks and methods")
+    _add_json(tasks, "print one JSON object a line")
+    tasks.set_defaults(command=_tasks)
+
+    samples = commands.add_parser("samples", help="list or fetch models and data that need no Hub")
+    samples.add_argument("rest", metavar="NAME", nargs="*", help="a sample, or a group: text, image, tokens")
+    samples.set_defaults(command=_samples)
+    return parser
+
+
+def _add_config(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("config", metavar="CONFIG", help="a YAML or JSON file")
+    parser.add_argument("rest", metavar="a.b=c", nargs="*", help="values to set on top of the file's")
+
+
+def _add_following(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--processes", type=int, default=1, metavar="N", help="processes to train with (default: 1)")
+    parser.add_argument(
+        "--follow", action=argparse.BooleanOptionalAction, default=True, help="show progress until the run ends"
+    )
+    _add_json(parser, "print events as JSON lines")
+
+
+def _add_json(parser: argparse.ArgumentParser, help: str) -> None:
+    parser.add_argument("--json", action="store_true", help=help)
+
+
+# --- train, resume, stop ---
+
+
+def _train(options: argparse.Namespace) -> int:
+    from hftransfer import catalog
+    from hftransfer.launchers import launcher
+    from hftransfer.runs import Run
+
+    config, place = catalog.read_config(options.config, options.rest), launcher(options.on)
+    return _start(place, Run.create(config), options, resume=False)
+
+
+def _resume(options: argparse.Namespace) -> int:
+    from hftransfer.launchers import launcher
+    from hftransfer.runs import find
+
+    run = find(options.run)
+    if run.status().state == "done":
+        raise UserError("a run that is not done is needed", f"{run.name} is done", "Start another: hftransfer train")
+    return _start(launcher(run.launch().get("launcher", "local")), run, options, resume=True)
+
+
+def _start(place: Launcher, run: Run, options: argparse.Namespace, resume: bool) -> int:
+    cursor = place.events(run)[1] if resume else 0  # the events before a resume were shown when they happened
+    place.start(run, resume=resume, processes=options.processes)
+    if options.follow:
+        return _follow(place, run, cursor, options.json)
+    if options.json:
+        print(json.dumps({"run": run.name, "folder": str(run.folder)}))
+    else:
+        from hftransfer.launchers.local import shown
+
+        print(f"$ {shown(run.launch()['command'])}\nrun: {run.name}")
+    return 0
+
+
+def _follow(place: Launcher, run: Run, cursor: int, as_json: bool) -> int:
+    from hftransfer import follow
+
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        follow.show(place.follow(run, cursor), follow.style_for(sys.stdout, as_json))
+    except KeyboardInterrupt:
+        _stop_and_say(place, run)
+        return INTERRUPTED
+    outcome = place.outcome(run)
+    if outcome.state == "done" and not as_json:
+        print("\n" + follow.result_text(run.result()) + "\n\n" + follow.next_steps(run, _example(run)))
+    elif outcome.state == "stopped":
+        print(f"hftransfer: {_going_on(run)}", file=sys.stderr)
+    elif outcome.state != "done":
+        _explain(outcome, run)
+    return outcome.exit_code
+
+
+def _explain(outcome: Any, run: Run) -> None:
+    if not outcome.user_error:
+        print(*(f"  {line}" for line in outcome.log), sep="\n", file=sys.stderr)
+    print(f"hftransfer: {outcome.message}", file=sys.stderr)
+    if not outcome.user_error:
+        print(f"hftransfer: the whole log is {run.log_path}; {_going_on(run)}", file=sys.stderr)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _stop_and_say(place: Launcher, run: Run) -> None:
+    print("\nhftransfer: stopping; saving a checkpoint first. Ctrl-C again ends it at once.", file=sys.stderr)
+    try:
+        place.stop(run)
+    except KeyboardInterrupt:
+        place.stop(run, grace=0)
+    print(f"hftransfer: {_going_on(run)}", file=sys.stderr)
+
+
+def _going_on(run: Run) -> str:
+    checkpoint = run.checkpoint()
+    if checkpoint is None:
+        return f"there is no checkpoint yet; start over with: hftransfer resume {run.name}"
+    return f"go on from {checkpoint.name} with: hftransfer resume {run.name}"
+
+
+def _example(run: Run) -> str:
+    from hftransfer import catalog
+
+    return {"text": "a sentence", "image": "photo.jpg"}[catalog.task(run.config().task).input_widget]
+
+
+def _stop(options: argparse.Namespace) -> int:
+    from hftransfer.launchers import launcher
+    from hftransfer.runs import find
+
+    run = find(options.run)
+    ending = launcher(run.launch().get("launcher", "local")).stop(run)
+    if ending == "gone":
+        print(f"{run.name}: nothing to stop ({run.status().state})")
+    else:
+        print(f"{run.name}: {ending}; {_going_on(run)}")
+    return 0
+
+
+# --- check ---
+
+
+def _check(options: argparse.Namespace) -> int:
+    from hftransfer import catalog, follow
+    from hftransfer.launchers.local import SCRIPT
+
+    catalog.read_config(options.config, options.rest)  # what is known without the engine is said before it is loaded
+    command = [sys.executable, str(SCRIPT), "--config", options.config, *options.rest, "--check"]
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as child:
+        try:
+            follow.show(_events_of(child), follow.style_for(sys.stdout, options.json))
+        except BaseException:
+            child.terminate()
+            raise
+    return child.returncode if child.returncode in (0, 1, UserError.exit_code, INTERRUPTED) else 1
+
+
+def _events_of(child: subprocess.Popen[str]) -> Iterator[Event]:
+    from hftransfer.events import PREFIX
+
+    assert child.stdout is not None
+    for line in child.stdout:
+        if line.startswith(PREFIX):
+            event: Event = json.loads(line.removeprefix(PREFIX))
+            yield event
+
+
+# --- predict ---
+
+
+def _predict(options: argparse.Namespace) -> int:
+    from hftransfer import follow, hub
+    from hftransfer.runs import is_local
+
+    where = _model(options.where)
+    if not is_local(where):
+        hub.go_offline_if_unreachable()
+    from hftransfer.predictor import Predictor
+
+    answers = Predictor(where).answer(options.rest, top_k=options.top_k)
+    if options.json:
+        print(*map(json.dumps, answers), sep="\n")
+    else:
+        rows = [(_short(str(answer["input"])), _answer(answer, options.top_k or 1)) for answer in answers]
+        print(*follow.table(rows), sep="\n")
+    return 0
+
+
+def _model(where: str) -> str:
+    """Return the artifact of a run, and any other folder or Hub id as it is."""
+    from hftransfer.runs import ROOT, find
+
+    if not any((folder / "config.yaml").is_file() for folder in (Path(where), ROOT / where)):
+        return where
+    run = find(where)
+    if not run.artifact.is_dir():
+        state = run.status().state
+        action = f"Wait for it: hftransfer runs; or go on with it: hftransfer resume {run.name}"
+        raise UserError("a run with a trained model is needed", f"{run.name} is {state} and has none", action)
+    return str(run.artifact)
+
+
+def _answer(answer: dict[str, Any], top_k: int) -> str:
+    if "tags" in answer:
+        return " ".join(f"{word}/{tag}" for word, tag in zip(answer["words"], answer["tags"], strict=True))
+    if "scores" not in answer:
+        return f"{answer['score']:.4g}"
+    scores: dict[str, float] = answer["scores"]  # most likely first
+    names = answer["labels"] if "labels" in answer else [*scores][:top_k]
+    return ", ".join(f"{name} {scores[name]:.3f}" for name in names if name in scores) or "no label"
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+# --- runs, tasks, samples ---
+
+
+def _runs(options: argparse.Namespace) -> int:
+    from hftransfer import follow
+    from hftransfer.runs import listing
+
+    rows = [("RUN", "STATE", "PROGRESS", "TEST SCORE")]
+    for run in listing():
+        status, result = run.status(), run.result()
+        if options.json:
+            metrics = result.get("test", {}).get("metrics", {})
+            print(json.dumps({"run": run.name, "folder": str(run.folder), **vars(status), "test": metrics}))
+        progress = f"{status.phase or ''} {status.step}/{status.max_steps}" if status.max_steps else status.phase or ""
+        rows.append((run.name, status.state, "" if status.state == "done" else progress, _score(result)))
+    if not options.json:
+        print(
+            *(follow.table(rows) if len(rows) > 1 else ["no runs here; start one: hftransfer train CONFIG"]), sep="\n"
+        )
+    return 0
+
+
+def _score(result: dict[str, Any]) -> str:
+    from hftransfer import follow
+
+    for name, score in result.get("test", {}).get("metrics", {}).items():
+        return f"{name} {follow.number(score['value'])} ({follow.interval(score)})"
+    return ""
+
+
+def _tasks(options: argparse.Namespace) -> int:
+    from hftransfer import catalog
+
+    for name in catalog.tasks():
+        task = catalog.task(name)
+        if options.json:
+            roles = [{"name": r.name, "takes": r.about, "required": r.required} for r in task.roles]
+            print(json.dumps({"task": name, "about": task.about, "roles": roles, "methods": [*catalog.methods()]}))
+            continue
+        print(f"{name}: {task.about}")
+        for role in task.roles:
+            print(f"  {role.name}{'' if role.required else ' (optional)'}: {role.about}")
+    if not options.json:
+        print(f"\nmethods: {', '.join(catalog.methods())}")
+    return 0
+
+
+def _samples(options: argparse.Namespace) -> int:
+    from hftransfer import follow, samples
+
+    for name in options.rest:
+        samples.materialise(name)
+    if not options.rest:
+        rows = [("SAMPLE", "KIND", "TASK", "MB", "LICENCE", "")]
+        for sample in samples.listing():
+            place = "present" if sample.present else ""
+            size = f"{sample.package.size / 1e6:.1f}"
+            rows.append((sample.name, sample.kind, sample.task, size, sample.licence, place))
+        print(*follow.table(rows), sep="\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,5 @@
+"""Rows from any source, in canonical columns, split, checked and fingerprinted."""
+
+from hftransfer.data.loading import Data, load
+
+__all__ = ["Data", "load"]

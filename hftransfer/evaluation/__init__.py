@@ -1,0 +1,38 @@
+"""Scores with their intervals, the trivial baseline, calibration and plots, from stored predictions alone."""
+
+from hftransfer.evaluation.calibration import apply_temperature, fit_temperature, reliability
+from hftransfer.evaluation.metrics import (
+    METRICS,
+    Metric,
+    check_names,
+    default_metrics,
+    greater_is_better,
+    main_metric,
+    main_metric_of,
+)
+from hftransfer.evaluation.plots import write_plots
+from hftransfer.evaluation.predictions import Predictions
+from hftransfer.evaluation.reporting import baseline, below_baseline, report
+from hftransfer.evaluation.scoring import measure, measure_point, per_class, replicates
+
+__all__ = [
+    "METRICS",
+    "Metric",
+    "Predictions",
+    "apply_temperature",
+    "baseline",
+    "below_baseline",
+    "check_names",
+    "default_metrics",
+    "fit_temperature",
+    "greater_is_better",
+    "main_metric",
+    "main_metric_of",
+    "measure",
+    "measure_point",
+    "per_class",
+    "reliability",
+    "replicates",
+    "report",
+    "write_plots",
+]

@@ -1,0 +1,225 @@
+"""Plots of one set of predictions, each as a PNG and as the data behind it in JSON."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hftransfer.evaluation.calibration import reliability
+from hftransfer.evaluation.metrics import Outcomes
+from hftransfer.evaluation.predictions import Predictions
+from hftransfer.evaluation.scoring import measure_point
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+INK, QUIET, FAINT = "#24303f", "#7a8594", "#e3e7ec"
+BLUE, AMBER, ROSE = "#2f6f9f", "#d9a441", "#c8636b"
+DPI = 150
+LONGEST = 22  # characters of a label that are shown
+MOST_COUNTS = 15  # classes up to which every cell holds its count
+MOST_NAMES = 60  # classes up to which every row and column is named
+
+
+def write_plots(predictions: Predictions, folder: str | Path) -> list[Path]:
+    """Write the plots that fit these labels into `folder` and return the paths, PNG and JSON in pairs.
+
+    Classes: confusion_matrix and reliability; regression: predicted_vs_true.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    if predictions.labels.kind == "regression":
+        return _save(folder, "predicted_vs_true", *_predicted_vs_true(predictions))
+    matrix = _label_bars(predictions) if predictions.labels.kind == "multi_label" else _confusion_matrix(predictions)
+    return [*_save(folder, "confusion_matrix", *matrix), *_save(folder, "reliability", *_reliability(predictions))]
+
+
+def confusion_counts(predictions: Predictions) -> np.ndarray:
+    """Return counts (k, k) of true (rows) and predicted (columns) classes, of words for tags."""
+    k, answers = len(predictions.labels.names), predictions.predicted()
+    tags = predictions.labels.kind == "tags"
+    truth, answers = (np.concatenate(part) if tags else np.asarray(part) for part in (predictions.truth, answers))
+    return np.bincount(truth * k + answers, minlength=k * k).reshape(k, k)
+
+
+def _confusion_matrix(predictions: Predictions) -> tuple[Figure, dict[str, Any]]:
+    from matplotlib.colors import PowerNorm
+
+    names, counts = predictions.labels.names, confusion_counts(predictions)
+    k, totals = len(names), counts.sum(axis=1)
+    shares = np.divide(counts, totals[:, None], out=np.zeros(counts.shape), where=totals[:, None] > 0)
+
+    cell = 0.62 if k <= MOST_COUNTS else max(0.26, 8 / k * (k > MOST_NAMES) + 0.26 * (k <= MOST_NAMES))
+    side = min(max(cell * k, 1.8), 9)
+    longest = max(len(_short(name)) for name in names) * 0.075
+    figure = _figure(side + longest + 2.4, side + 0.7 * longest + 1.3)
+    axes = figure.add_subplot()
+    # a bent scale lets rare confusions show beside a full diagonal
+    image = axes.imshow(shares, cmap=_blues(), norm=PowerNorm(0.65, 0, 1), interpolation="nearest")
+    if k <= MOST_NAMES:
+        size = 9 if k <= MOST_COUNTS else 7
+        flat = k <= 4 and longest < 1
+        turn: dict[str, Any] = {} if flat else {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
+        axes.set_xticks(range(k), [_short(name) for name in names], fontsize=size, parse_math=False, **turn)
+        axes.set_yticks(range(k), [_short(name) for name in names], fontsize=size, parse_math=False)
+        axes.set_xticks(np.arange(1, k) - 0.5, minor=True)
+        axes.set_yticks(np.arange(1, k) - 0.5, minor=True)
+        axes.grid(which="minor", color="white", linewidth=1.5 if k <= MOST_COUNTS else 0.6)
+    if k <= MOST_COUNTS:
+        size = 10 if counts.max() < 10_000 else 8
+        for (row, column), count in np.ndenumerate(counts):
+            color = "white" if shares[row, column] > 0.4 else INK if count else "#b4bcc6"
+            axes.text(column, row, f"{count:,}", ha="center", va="center", color=color, fontsize=size)
+    axes.tick_params(which="both", length=0, colors=INK)
+    axes.set_xlabel("predicted", color=QUIET, labelpad=8)
+    axes.set_ylabel("true", color=QUIET, labelpad=8)
+    unit = "words" if predictions.labels.kind == "tags" else "rows"
+    axes.set_title(_headline(predictions, f"{totals.sum():,} {unit}"), fontsize=10, color=INK, loc="left", pad=10)
+    bar = figure.colorbar(image, ax=axes, fraction=0.046, pad=0.03, aspect=28, ticks=[0, 0.1, 0.5, 1], format="{x:.0%}")
+    bar.set_label("share of the true class", color=QUIET, fontsize=8)
+    bar.ax.tick_params(length=0, labelsize=8, colors=QUIET)
+    bar.outline.set_visible(False)
+    axes.spines[:].set_visible(False)
+    return figure, {"labels": list(names), "rows": "true", "columns": "predicted", "counts": counts.tolist()}
+
+
+def _label_bars(predictions: Predictions) -> tuple[Figure, dict[str, Any]]:
+    names, (right, answered, actual) = predictions.labels.names, Outcomes(predictions).classes
+    found, answered, actual = (table.sum(axis=1).astype(int) for table in (right, answered, actual))
+    data = [
+        {"name": name, "true_positives": int(f), "false_negatives": int(a - f), "false_positives": int(p - f)}
+        for name, f, a, p in zip(names, found, actual, answered, strict=True)
+    ]
+    figure = _figure(6.6, min(0.3 * len(names), 11) + 1.3)
+    axes = figure.add_subplot()
+    starts = np.zeros(len(names))
+    for part, color in (("true_positives", BLUE), ("false_negatives", AMBER), ("false_positives", ROSE)):
+        widths = np.array([row[part] for row in data])
+        axes.barh(range(len(names)), widths, left=starts, height=0.68, color=color, label=part.replace("_", " "))
+        starts += widths
+    if len(names) <= MOST_NAMES:
+        size = 9 if len(names) <= 30 else 6
+        axes.set_yticks(range(len(names)), [_short(name) for name in names], fontsize=size, parse_math=False)
+    else:
+        axes.set_yticks([])
+    axes.invert_yaxis()
+    axes.margins(y=0.02)
+    _quiet(axes, "x")
+    axes.set_xlabel("rows", color=QUIET)
+    axes.set_title(_headline(predictions, f"{len(predictions):,} rows"), fontsize=10, color=INK, loc="left", pad=10)
+    figure.legend(loc="outside lower center", ncols=3, frameon=False, labelcolor=INK, fontsize=9)
+    return figure, {"labels": data}
+
+
+def _reliability(predictions: Predictions) -> tuple[Figure, dict[str, Any]]:
+    curve = reliability(predictions)
+    column = {key: np.array([point[key] for point in curve]) for key in curve[0]}
+    figure = _figure(4.6, 5.2)
+    axes, histogram = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
+    axes.plot([0, 1], [0, 1], color=QUIET, linewidth=1, linestyle=(0, (4, 4)), label="confidence = accuracy")
+    low, high = (np.abs(column["accuracy"] - column[f"accuracy_{side}"]) for side in ("low", "high"))
+    axes.errorbar(
+        *(column["confidence"], column["accuracy"]),
+        yerr=(low, high),
+        fmt="o-",
+        color=BLUE,
+        ecolor="#9dbdd4",
+        markersize=4.5,
+        linewidth=1.3,
+        elinewidth=1.3,
+        label="measured, 95 % interval",
+    )
+    axes.set(xlim=(0, 1), ylim=(-0.02, 1.02))
+    axes.set_ylabel("share true" if predictions.labels.kind == "multi_label" else "accuracy", color=QUIET)
+    axes.legend(frameon=False, fontsize=8, labelcolor=INK, loc="upper left")
+    error = measure_point(predictions, ["calibration_error"])["calibration_error"]
+    axes.set_title(f"calibration error {error:.3f}", fontsize=10, color=INK, loc="left", pad=10)
+    width = column["high"] - column["low"]
+    histogram.bar(column["low"], column["n"], width * 0.92, align="edge", color="#b9cfdf")
+    histogram.set_ylabel("decisions", color=QUIET, fontsize=8)
+    histogram.set_xlabel("probability" if predictions.labels.kind == "multi_label" else "confidence", color=QUIET)
+    histogram.yaxis.get_major_locator().set_params(nbins=2, integer=True)
+    _quiet(axes, "both")
+    _quiet(histogram, "y")
+    return figure, {"calibration_error": error, "bins": curve}
+
+
+def _predicted_vs_true(predictions: Predictions) -> tuple[Figure, dict[str, Any]]:
+    truth, answers = (np.asarray(part, np.float64) for part in (predictions.truth, predictions.predicted()))
+    residuals = answers - truth
+    counts, edges = np.histogram(residuals, bins=min(40, max(8, int(np.sqrt(len(truth))))))
+    figure = _figure(7.6, 4.2)
+    axes, histogram = figure.subplots(1, 2, width_ratios=(3, 2))
+    ends = min(truth.min(), answers.min()), max(truth.max(), answers.max())
+    axes.plot(ends, ends, color=QUIET, linewidth=1, linestyle=(0, (4, 4)), zorder=3)
+    if len(truth) <= 2000:
+        axes.scatter(truth, answers, s=12, color=BLUE, alpha=0.45, linewidths=0)
+    else:
+        axes.hexbin(truth, answers, gridsize=40, mincnt=1, cmap=_blues(0.15), bins="log", linewidths=0.2)
+    axes.set_xlabel("true", color=QUIET)
+    axes.set_ylabel("predicted", color=QUIET)
+    values = measure_point(predictions, ["rmse", "r2"])
+    said = ", ".join(f"{name} {value:.3f}" for name, value in values.items())
+    axes.set_title(f"{len(truth):,} rows, {said}", fontsize=10, color=INK, loc="left", pad=10)
+    histogram.bar(edges[:-1], counts, np.diff(edges) * 0.92, align="edge", color="#b9cfdf")
+    histogram.axvline(0, color=QUIET, linewidth=1, linestyle=(0, (4, 4)))
+    histogram.set_xlabel("predicted - true", color=QUIET)
+    histogram.set_ylabel("rows", color=QUIET)
+    _quiet(axes, "both")
+    _quiet(histogram, "y")
+    quantiles = {str(q): float(np.quantile(residuals, q)) for q in (0.05, 0.25, 0.5, 0.75, 0.95)}
+    return figure, {
+        "n": len(truth),
+        "bias": float(residuals.mean()),
+        "residual_quantiles": quantiles,
+        "residual_histogram": {"edges": edges.tolist(), "counts": counts.tolist()},
+    }
+
+
+def _headline(predictions: Predictions, rows: str) -> str:
+    return f"accuracy {measure_point(predictions, ['accuracy'])['accuracy']:.3f}, {rows}"
+
+
+def _figure(width: float, height: float) -> Figure:
+    from matplotlib.figure import Figure  # never pyplot: its global state is not safe beside other threads
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    layout = ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1)
+    return Figure(figsize=(width, height), dpi=DPI, facecolor="white", layout=layout)
+
+
+def _blues(start: float = 0.0) -> Any:
+    from matplotlib.colors import LinearSegmentedColormap
+
+    stops = LinearSegmentedColormap.from_list("calm", ["#f4f6f8", "#a9c7db", BLUE, "#173a59"])
+    return LinearSegmentedColormap.from_list("calm_part", stops(np.linspace(start, 1, 64)))
+
+
+def _quiet(axes: Axes, grid: Any) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(FAINT)
+    axes.tick_params(length=0, labelsize=8, labelcolor=INK)
+    axes.grid(axis=grid, color=FAINT, linewidth=0.7)
+    axes.set_axisbelow(True)
+
+
+def _short(name: str) -> str:
+    words = " ".join(name.split())
+    return words if len(words) <= LONGEST else words[: LONGEST - 1].rstrip() + "…"
+
+
+def _save(folder: Path, name: str, figure: Figure, data: dict[str, Any]) -> list[Path]:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from PIL import Image
+
+    image, table = folder / f"{name}.png", folder / f"{name}.json"
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    pixels = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+    pixels.quantize(128, dither=Image.Dither.NONE).save(image, optimize=True, dpi=(DPI, DPI))  # a third of the bytes
+    table.write_text(json.dumps(data, indent=1), encoding="utf-8")
+    return [image, table]

@@ -1,0 +1,64 @@
+"""Whether the Hugging Face Hub can be reached, asked before huggingface_hub spends minutes on finding out."""
+
+from __future__ import annotations
+
+import base64
+import os
+import threading
+from urllib.parse import unquote, urlsplit
+
+ENDPOINT = "https://huggingface.co"
+
+
+def reachable(timeout: float = 3.0) -> bool:
+    """Tell whether HF_ENDPOINT accepts a connection within `timeout` seconds, through the proxy if one is set."""
+    answer: list[bool] = []
+    # a thread, because looking a name up takes as long as the resolver likes, whatever a socket's timeout is
+    thread = threading.Thread(target=lambda: answer.append(_connects(timeout)), daemon=True)
+    thread.start()
+    thread.join(timeout)
+    return bool(answer) and answer[0]
+
+
+def go_offline_if_unreachable(timeout: float = 3.0) -> bool:
+    """Tell the Hub's libraries to use their caches alone when the Hub is out of reach; True when offline.
+
+    The libraries read the variables when they are imported: call this before.
+    """
+    if os.environ.get("HF_HUB_OFFLINE", "").upper() not in ("1", "ON", "YES", "TRUE"):
+        if reachable(timeout):
+            return False
+        os.environ["HF_HUB_OFFLINE"] = "1"
+    os.environ["HF_DATASETS_OFFLINE"] = "1"
+    return True
+
+
+def _connects(timeout: float) -> bool:
+    from http.client import HTTPConnection, HTTPException, HTTPSConnection
+    from urllib.request import getproxies, proxy_bypass
+
+    url = urlsplit(os.environ.get("HF_ENDPOINT") or ENDPOINT)
+    host, port = url.hostname or "", url.port or (443 if url.scheme == "https" else 80)
+    proxy = None if proxy_bypass(host) else getproxies().get(url.scheme)
+    if proxy:
+        via = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+        kind = HTTPSConnection if via.scheme == "https" else HTTPConnection
+        connection = kind(via.hostname or "", via.port, timeout=timeout)
+        if url.scheme == "https":  # a proxy always answers; only the tunnel tells whether the Hub does
+            connection.set_tunnel(host, port, _credentials(via.username, via.password))
+    else:
+        connection = HTTPConnection(host, port, timeout=timeout)
+    try:
+        connection.connect()
+    except (OSError, HTTPException):
+        return False
+    finally:
+        connection.close()
+    return True
+
+
+def _credentials(user: str | None, password: str | None) -> dict[str, str]:
+    if not user:
+        return {}
+    pair = f"{unquote(user)}:{unquote(password or '')}"
+    return {"Proxy-Authorization": "Basic " + base64.b64encode(pair.encode()).decode()}

@@ -1,0 +1,113 @@
+"""What a launcher is: it starts a run's trainer somewhere, ends it, and tells what it wrote."""
+
+from __future__ import annotations
+
+import re
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from hftransfer.errors import UserError
+from hftransfer.events import Event
+from hftransfer.runs import Run, State
+
+Ending = Literal["stopped", "killed", "gone"]  # by itself when asked, by force, or before anyone asked
+
+GRACE = 60.0  # seconds a trainer gets for its checkpoint
+POLL = 0.2  # seconds between two looks at the events of a run
+
+
+class RunFailed(RuntimeError):
+    """A run ended without a result; the message says why and how its log ends."""
+
+
+class RefusedByTrainer(UserError):
+    """A UserError raised in the trainer's process, in the words that came through the events."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, "", "")
+
+    def __str__(self) -> str:
+        return self.wanted
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended: its state, the reason, whether the user can mend it, and the end of its log."""
+
+    state: State
+    message: str
+    user_error: bool
+    log: tuple[str, ...]
+
+    @property
+    def exit_code(self) -> int:
+        """0 done, 1 failed or killed, 2 the user's to mend, 130 stopped."""
+        return {"done": 0, "stopped": 130}.get(self.state, UserError.exit_code if self.user_error else 1)
+
+    def error(self) -> Exception:
+        """Build the exception that says so in Python."""
+        if self.user_error:
+            return RefusedByTrainer(self.message)
+        return RunFailed("\n".join([f"the run {self.state}: {self.message}", *self.log]))
+
+
+class Launcher(ABC):
+    """A place where runs happen; the object of a launcher's file is its module's `LAUNCHER`."""
+
+    name: ClassVar[str]
+    about: ClassVar[str]
+
+    @abstractmethod
+    def check(self, run: Run, processes: int = 1) -> None:
+        """Raise UserError for whatever would keep the run from starting here."""
+
+    @abstractmethod
+    def start(self, run: Run, resume: bool = False, processes: int = 1) -> None:
+        """Start the run's trainer and return at once; the run goes on when the caller ends."""
+
+    @abstractmethod
+    def stop(self, run: Run, grace: float = GRACE) -> Ending:
+        """Ask the run to save a checkpoint and end, then end it by force after `grace` seconds; leave no process."""
+
+    @abstractmethod
+    def is_alive(self, run: Run) -> bool:
+        """Tell whether any process still works on the run."""
+
+    @abstractmethod
+    def events(self, run: Run, cursor: int = 0) -> tuple[list[Event], int]:
+        """Return the events behind `cursor` and the cursor to go on from."""
+
+    @abstractmethod
+    def log_tail(self, run: Run, lines: int = 20) -> list[str]:
+        """Return the last lines that the run's processes printed, events left out."""
+
+    def follow(self, run: Run, cursor: int = 0) -> Iterator[Event]:
+        """Yield the run's events behind `cursor` as they come, until its processes are gone."""
+        while True:
+            alive = self.is_alive(run)  # asked first: what a process wrote before it ended is then read below
+            events, cursor = self.events(run, cursor)
+            yield from events
+            if not alive:
+                return
+            time.sleep(POLL)
+
+    def outcome(self, run: Run) -> Outcome:
+        """Tell how a run whose processes are gone ended."""
+        status, log = run.status(), tuple(self.log_tail(run))
+        failed = [event for event in self.events(run)[0] if event["type"] == "failed"]
+        user_error = status.state == "failed" and bool(failed[-1].get("user_error"))
+        message = status.message or ""
+        if status.state == "killed" and any(_KILLED.search(line) for line in log):
+            message = OUT_OF_MEMORY
+        return Outcome(status.state, message, user_error, log)
+
+
+_KILLED = re.compile(r"SIGKILL|[Ee]xit ?code\s*:\s*-9\b")  # as accelerate and torch elastic report it
+OUT_OF_MEMORY = (
+    "the process was killed (signal 9), most likely because memory ran out. Try a smaller "
+    "train.per_device_train_batch_size with train.gradient_accumulation_steps, a smaller data.max_length, or "
+    "method.name=lora."
+)

@@ -1,0 +1,202 @@
+"""Runs on this machine: `accelerate launch` in a session of its own, so that it outlives whoever started it."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+import psutil
+
+from hftransfer.errors import UserError
+from hftransfer.events import PREFIX, Event
+from hftransfer.launchers.base import GRACE, Ending, Launcher
+from hftransfer.runs import MARK, Run, note_process, write_text
+
+SCRIPT = Path(__file__).parents[1] / "train.py"
+PROCESSES = "HFTRANSFER_PROCESSES"  # environment variable: how many processes were asked for
+# accelerate falls back on the user's default_config.yaml, whose DeepSpeed or FSDP no flag turns off; this file does
+NEUTRAL = "compute_environment: LOCAL_MACHINE\ndistributed_type: 'NO'\n"
+KILL_WAIT = 10.0  # seconds for the kernel to end what was killed: one that writes to a slow disk takes a while
+TAIL_BYTES = 65536
+
+
+class LocalLauncher(Launcher):
+    """Start `script` (hftransfer/train.py) through accelerate on this machine."""
+
+    name = "local"
+    about = "this machine, in a process of its own"
+
+    def __init__(self, script: Path = SCRIPT) -> None:
+        self.script = script
+        self._children: dict[Path, subprocess.Popen[bytes]] = {}  # only to reap them; the state is in the files
+
+    def check(self, run: Run, processes: int = 1) -> None:
+        """Raise UserError when the run goes on already, or accelerate is missing, or the number makes no sense."""
+        if processes < 1:
+            raise UserError("at least one process is needed", f"found {processes}", "Set --processes 1 or more.")
+        if importlib.util.find_spec("accelerate") is None:
+            raise UserError("the package accelerate is needed", "it is not installed", "Run: pip install accelerate")
+        if self.is_alive(run):
+            raise UserError(
+                "a run that nobody works on is needed", f"{run.name} is running", f"Run: hftransfer stop {run.name}"
+            )
+
+    def command(self, run: Run, processes: int = 1, resume: bool = False) -> list[str]:
+        """Return the launch command; every setting is spelled out, so that it means the same on every machine."""
+        # `--cpu --num_processes 2` starts one process without a word; `--multi_gpu` starts two, on CPUs too
+        flags = [*(["--multi_gpu"] if processes > 1 else []), "--num_processes", str(processes), "--num_machines", "1"]
+        flags += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
+        flags += ["--config_file", str(_neutral(run))]
+        script = [str(self.script), "--config", str(run.config_path), *(["--resume"] if resume else [])]
+        return [sys.executable, "-m", "accelerate.commands.launch", *flags, *script]
+
+    def start(self, run: Run, resume: bool = False, processes: int = 1) -> None:
+        """Start the trainer; the event `launched` is there before it is."""
+        self.check(run, processes)
+        command = self.command(run, processes, resume)
+        write_text(_neutral(run), NEUTRAL)
+        # until the child is there, this process stands for it: nobody shall read a run without a process as killed
+        _note(run, command, processes, os.getpid())
+        run.event("launched", command=command, processes=processes)
+        environment = {**os.environ, MARK: os.path.realpath(run.folder), PROCESSES: str(processes)}
+        with open(run.log_path, "ab") as log:
+            child = subprocess.Popen(
+                command,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self._children[run.folder] = child
+        _note(run, command, processes, child.pid)
+
+    def stop(self, run: Run, grace: float = GRACE) -> Ending:
+        """Send SIGTERM to the trainers, wait for their checkpoint, kill what is left after `grace` seconds."""
+        if not self._members(run):
+            return "gone"
+        asked: set[psutil.Process] = set()
+        end = time.monotonic() + grace
+        while (members := self._members(run)) and time.monotonic() < end:
+            for process in _trainers(members, run) - asked:  # one may appear while the launcher is starting it
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.send_signal(signal.SIGTERM)
+                asked.add(process)
+            time.sleep(0.1)
+        killed = self._kill(run)
+        if run.status().state in ("running", "killed"):
+            message = f"killed: it did not end within {grace:.0f} s" if killed else "stopped before it could say more"
+            run.event("stopped", message=message, step=run.status().step)
+        return "killed" if killed else "stopped"
+
+    def is_alive(self, run: Run) -> bool:
+        """Tell whether the launcher or a trainer still works on the run."""
+        self._reap(run)
+        return run.is_alive()
+
+    def events(self, run: Run, cursor: int = 0) -> tuple[list[Event], int]:
+        """Return the events behind `cursor` (bytes) and the next cursor."""
+        return run.events(cursor)
+
+    def log_tail(self, run: Run, lines: int = 20) -> list[str]:
+        """Return the last lines of console.log, events left out."""
+        try:
+            with open(run.log_path, "rb") as file:
+                file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL_BYTES))
+                text = file.read().decode(errors="replace")
+        except FileNotFoundError:
+            return []
+        return [line for line in text.splitlines() if not line.startswith(PREFIX)][-lines:]
+
+    def _kill(self, run: Run) -> bool:
+        end = time.monotonic() + KILL_WAIT
+        killed = False
+        while (members := self._members(run)) and time.monotonic() < end:
+            for process in members:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
+            killed = True
+            time.sleep(0.05)
+        return killed
+
+    def _members(self, run: Run) -> set[psutil.Process]:
+        """Find the processes of a run: they carry its mark or descend from its launcher (torch elastic's workers have
+        sessions of their own, so the process group is not enough)."""
+        self._reap(run)
+        mark = os.path.realpath(run.folder)
+        found = {process for process in psutil.process_iter() if _mark(process) == mark}
+        for process in tuple(found):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                found.update(process.children(recursive=True))
+        return {process for process in found if process.pid != os.getpid() and _lives(process)}
+
+    def _reap(self, run: Run) -> None:
+        child = self._children.get(run.folder)
+        if child is not None and child.poll() is not None:
+            del self._children[run.folder]
+
+
+def shown(command: Iterable[str]) -> str:
+    """Return a launch command as a person types it: `accelerate launch ...`, paths relative where they are below."""
+    words = list(command)
+    if words[1:3] == ["-m", "accelerate.commands.launch"]:
+        words[:3] = ["accelerate", "launch"]
+    return shlex.join(relative(word) if os.path.isabs(word) else word for word in words)
+
+
+def relative(path: str | Path) -> str:
+    """Return a path as seen from the working folder when it lies below, and whole otherwise."""
+    return str(Path(path).relative_to(Path.cwd())) if Path(path).is_relative_to(Path.cwd()) else str(path)
+
+
+def _neutral(run: Run) -> Path:
+    return run.folder / "accelerate.yaml"
+
+
+def _note(run: Run, command: list[str], processes: int, pid: int) -> None:
+    note = {"launcher": LocalLauncher.name, "processes": processes, "command": command, "time": round(time.time(), 3)}
+    write_text(run.launch_path, json.dumps(note | note_process(pid), indent=1))
+
+
+def _trainers(members: set[psutil.Process], run: Run) -> set[psutil.Process]:
+    """Choose whom to ask: the trainers, and the launcher once it is alone. Asked first, it would leave them behind
+    (accelerate) or kill them after 30 s (torch elastic). A trainer's own children load data for its last step."""
+    launcher = {process for process in members if process.pid == run.launch().get("pid")}
+    beneath = {process.pid for process in members - launcher}
+    return {process for process in members - launcher if _parent(process) not in beneath} or launcher
+
+
+def _parent(process: psutil.Process) -> int:
+    try:
+        parent: int = process.ppid()
+    except psutil.NoSuchProcess:
+        return 0
+    return parent
+
+
+def _mark(process: psutil.Process) -> str | None:
+    try:
+        environment: dict[str, str] = process.environ()
+    except (psutil.Error, OSError):
+        return None  # someone else's process, or one that is just ending
+    return environment.get(MARK)
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        status: str = process.status()
+    except psutil.NoSuchProcess:
+        return False
+    return status != psutil.STATUS_ZOMBIE
+
+
+LAUNCHER = LocalLauncher()

@@ -1,0 +1,135 @@
+"""full: train all weights, or all but a frozen part."""
+
+from __future__ import annotations
+
+import fnmatch
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field
+
+from hftransfer.config import MethodConfig, Section
+from hftransfer.errors import UserError, nearest
+from hftransfer.methods.base import Method
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from hftransfer.fitting import Fitted, Setup
+    from hftransfer.modeling import Loaded
+
+
+class Options(Section):
+    """The options of `full`."""
+
+    name: str = "full"
+    freeze: tuple[
+        str, ...
+    ] = ()  # shell patterns of module or parameter names: "*.embeddings*", "bert.encoder.layer.[0-3]"
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0  # learning rate of a layer as a share of the one above it
+    unfreeze_after: Annotated[float, Field(ge=0, lt=1)] = 0.0  # share of the steps in which only the head trains
+
+
+class Full(Method):
+    """Gradient descent on the weights themselves."""
+
+    about = "train all weights; freeze parts by pattern, decay the learning rate by layer, warm the head up first"
+    OPTIONS = Options
+    learning_rate = 5e-5
+
+    def apply(self, loaded: Loaded, config: MethodConfig) -> Any:
+        """Freeze what the patterns name."""
+        options = Options.model_validate(config.model_dump())
+        for pattern in options.freeze:
+            freeze(loaded.model, pattern)
+        if not any(p.requires_grad for p in loaded.model.parameters()):
+            raise UserError("something must train", "method.freeze covers every weight", "Freeze less.")
+        return loaded.model
+
+    def fit(self, setup: Setup, loaded: Loaded) -> Fitted:
+        """Train with Trainer, with a learning rate for each layer if asked."""
+        from hftransfer import fitting
+
+        options = Options.model_validate(setup.config.method.model_dump())
+        model = self.apply(loaded, setup.config.method)
+        groups = layer_groups(model, options.layer_decay) if options.layer_decay < 1 else None
+        callbacks = []
+        if options.unfreeze_after:
+            held = _backbone_parameters(model)
+            callbacks.append(fitting.unfreezing(held, options.unfreeze_after))
+        return fitting.descend(setup, model, self.learning_rate, groups=groups, callbacks=callbacks)
+
+
+def freeze(model: nn.Module, pattern: str) -> int:
+    """Freeze every parameter whose name, or whose module's name, matches a shell pattern; return how many."""
+    from torch.nn.modules.batchnorm import _BatchNorm
+
+    names = [name for name, _ in model.named_parameters()]
+    modules = [name for name, _ in model.named_modules() if name]
+    chosen = {m for m in modules if fnmatch.fnmatchcase(m, pattern)}
+    found = 0
+    for name, parameter in model.named_parameters():
+        parents = {name.rsplit(".", k)[0] for k in range(1, name.count(".") + 1)}
+        if fnmatch.fnmatchcase(name, pattern) or parents & chosen:
+            parameter.requires_grad_(False)
+            found += 1
+    if not found:
+        close = nearest(pattern.strip("*"), modules) or ", ".join(modules[:6])
+        raise UserError(
+            "method.freeze names modules or parameters of the model",
+            f"{pattern!r} matches none of its {len(names)} parameters",
+            f"Close to it: {close}.",
+        )
+    for module in model.modules():
+        # a frozen batch norm also keeps its running mean and variance, whatever Trainer's model.train() says
+        if isinstance(module, _BatchNorm) and not any(p.requires_grad for p in module.parameters(recurse=False)):
+            module.register_forward_pre_hook(lambda frozen, inputs: frozen.eval() and None)
+    return found
+
+
+def layer_groups(model: nn.Module, decay: float) -> list[dict[str, Any]]:
+    """Return optimizer groups with `scale`, the share of the learning rate of each depth (Howard and Ruder 2018).
+
+    A layer is an element of the backbone's outermost list of modules: a transformer block, a stage of a Swin or a
+    ResNet. What stands before the list (embeddings, stem) is one layer below it, what stands behind it one above.
+    """
+    from torch import nn as torch_nn
+
+    prefix = f"{model.base_model_prefix}."
+    lists = [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, torch_nn.ModuleList | torch_nn.Sequential)
+        and name.startswith(prefix)
+        and len(module) > 1
+    ]
+    outermost = min(lists, key=lambda name: (name.count("."), -_size(model.get_submodule(name))), default=None)
+    if outermost is None:
+        raise UserError(
+            "method.layer_decay needs a backbone with layers", f"{type(model).__name__} has none", "Drop it."
+        )
+    depth = len(model.get_submodule(outermost))
+    groups: dict[int, list[Any]] = {}
+    started = False
+    for name, parameter in model.named_parameters():
+        if name.startswith(f"{outermost}."):
+            started = True
+            level = int(name.removeprefix(f"{outermost}.").split(".")[0]) + 1
+        else:
+            level = depth + 1 if started or not name.startswith(prefix) else 0
+        if parameter.requires_grad:
+            groups.setdefault(level, []).append(parameter)
+    return [
+        {"params": parameters, "scale": decay ** (depth + 1 - level)} for level, parameters in sorted(groups.items())
+    ]
+
+
+def _size(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
+
+
+def _backbone_parameters(model: nn.Module) -> list[nn.Parameter]:
+    prefix = f"{model.base_model_prefix}."
+    return [p for name, p in model.named_parameters() if name.startswith(prefix) and p.requires_grad]
+
+
+METHOD = Full()

@@ -1,0 +1,187 @@
+"""Every peft method by its own name and options: nothing of peft is declared here again."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hftransfer.config import MethodConfig
+from hftransfer.errors import UserError
+from hftransfer.methods.base import Method
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from hftransfer.fitting import Fitted, Setup
+    from hftransfer.modeling import Loaded
+
+# Names that people use for one peft method with some of its options set
+ALIASES: dict[str, dict[str, Any]] = {
+    "dora": {"peft_type": "lora", "use_dora": True},
+    "rslora": {"peft_type": "lora", "use_rslora": True},
+    "pissa": {"peft_type": "lora", "init_lora_weights": "pissa"},
+    "olora": {"peft_type": "lora", "init_lora_weights": "olora"},
+    "qlora": {"peft_type": "lora"},  # and the base in 4 bits, see `loading`
+}
+CHANGES_BASE = ("pissa", "olora")  # initialisations that take their part out of the base weights
+
+
+class Peft(Method):
+    """Small trained parts beside frozen weights, merged into them at the end."""
+
+    about = "train small added parts (LoRA and its kin), then merge them into the weights"
+    learning_rate = 5e-4
+
+    def loading(self, config: MethodConfig) -> Mapping[str, Any]:
+        """Ask for 4-bit weights with qlora (Dettmers et al. 2023)."""
+        if config.name != "qlora":
+            return {}
+        import importlib.util
+
+        if importlib.util.find_spec("bitsandbytes") is None:
+            raise UserError(
+                "method.name=qlora needs the package bitsandbytes", "it is not installed",
+                "Run: pip install 'hftransfer-learning[quantized]'; or use method.name=lora.",
+            )  # fmt: skip
+        import torch
+        from transformers import BitsAndBytesConfig
+
+        return {
+            "quantization_config": BitsAndBytesConfig(
+                load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
+                bnb_4bit_compute_dtype=torch.bfloat16,
+            )
+        }  # fmt: skip
+
+    def apply(self, loaded: Loaded, config: MethodConfig) -> Any:
+        """Put the adapters in; freshly made modules train whole and stay out of the targets."""
+        import peft
+
+        model = loaded.model
+        if config.name == "qlora":
+            model = peft.prepare_model_for_kbit_training(model)
+        settings = peft_config(config, loaded.fresh, model)
+        try:
+            wrapped = peft.get_peft_model(model, settings)
+        except (ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
+            raise _explained(config, model, error) from error
+        _require_mergeable(config, wrapped)
+        return wrapped
+
+    def fit(self, setup: Setup, loaded: Loaded) -> Fitted:
+        """Train the adapters with Trainer, keep them beside, and merge them."""
+        from hftransfer import fitting
+
+        config = setup.config.method
+        model = self.apply(loaded, config)
+        initial = _save_initial(model, setup) if _changes_base(model) else None
+        fitted = fitting.descend(setup, model, self.learning_rate)
+        folder = setup.run.folder / "adapter"
+        if fitting.is_main_process():
+            options = {"path_initial_model_for_weight_conversion": str(initial)} if initial else {}
+            fitted.model.save_pretrained(folder, **options)
+        fitting.wait_for_everyone()
+        base = fitted.model
+        if config.name == "qlora":  # merging into 4-bit weights would round them again: merge into the whole ones
+            from peft import PeftModel
+
+            base = PeftModel.from_pretrained(setup.reload(), folder)
+        return dataclasses.replace(fitted, model=base.merge_and_unload(), adapter=folder)
+
+
+def peft_config(config: MethodConfig, fresh: tuple[str, ...], model: nn.Module) -> Any:
+    """Build the peft config: the user's options, and defaults for the fields that this config class has.
+
+    Without `modules_to_save` a random head would be adapted, then neither trained nor saved (peft #577, #876, #2027).
+    """
+    from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
+    from peft.utils import PeftType
+
+    from hftransfer.modeling import head_modules
+
+    alias = ALIASES.get(config.name, {})
+    options = {**{k: v for k, v in alias.items() if k != "peft_type"}, **config.options}
+    kind = PEFT_TYPE_TO_CONFIG_MAPPING[PeftType(str(alias.get("peft_type", config.name)).upper())]
+    fields = {field.name for field in dataclasses.fields(kind)}
+    if "target_modules" not in fields:
+        raise UserError(
+            f"method.name={config.name} must adapt weights, so that the result is a plain model",
+            "it adds parts that only peft can run", "Use lora, dora, ia3, or another method with target_modules.",
+        )  # fmt: skip
+    heads = head_modules(model)
+    trained_whole = list(dict.fromkeys([*heads, *fresh]))
+    defaults: dict[str, Any] = {"target_modules": "all-linear", "modules_to_save": trained_whole}
+    if "exclude_modules" in fields and options.get("target_modules", "all-linear") != "all-linear":
+        defaults["exclude_modules"] = rf"({'|'.join(heads)})(\..*)?"
+    if "feedforward_modules" in fields and "target_modules" not in options:
+        # IA3 scales the inputs of feed-forward modules and the outputs of the others; outputs alone always works
+        defaults["feedforward_modules"] = []
+    try:
+        return kind(**{k: v for k, v in defaults.items() if k in fields} | options)
+    except (ValueError, TypeError) as error:
+        raise UserError(
+            f"method: options that {config.name} takes are needed", _short(error), "Mend method.*"
+        ) from error
+
+
+def _explained(config: MethodConfig, model: nn.Module, error: Exception) -> UserError:
+    text = _short(error)
+    if (
+        "Target modules" in text
+        or "No `target_modules`" in text
+        or "not supported" in text
+        or "target_modules" in text
+    ):
+        found = f"{type(model).__name__}: {text}"
+        return UserError(
+            f"method.name={config.name} needs modules it can adapt", found,
+            "Name some with method.target_modules=[...], or use method.name=full.",
+        )  # fmt: skip
+    return UserError(f"method: options that {config.name} takes are needed", text, "Mend method.*")
+
+
+def _require_mergeable(config: MethodConfig, model: nn.Module) -> None:
+    """Merge a copy of one adapted layer now: finding out after training that it cannot would lose the training."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    layers = [module for module in model.modules() if isinstance(module, BaseTunerLayer)]
+    if not layers or config.name == "qlora":
+        return
+    smallest = min(layers, key=lambda layer: sum(p.numel() for p in layer.parameters()))
+    try:
+        copy.deepcopy(smallest).merge()
+    except (NotImplementedError, AttributeError, ValueError) as error:
+        raise UserError(
+            f"method.name={config.name} must merge into the weights, so that the result is a plain model",
+            f"peft cannot merge it ({_short(error) or type(error).__name__})",
+            "Use lora, dora, ia3 or another method that merges.",
+        ) from error
+
+
+def _changes_base(model: Any) -> bool:
+    init = model.peft_config["default"].to_dict().get("init_lora_weights")
+    return isinstance(init, str) and init.startswith(CHANGES_BASE)
+
+
+def _save_initial(model: Any, setup: Setup) -> Path:
+    """Save the adapters as they start: with them, what was learned can be written against the untouched base."""
+    from hftransfer import fitting
+
+    folder: Path = setup.run.checkpoints / "initial_adapter"
+    if fitting.is_main_process() and not folder.exists():
+        settings = model.peft_config["default"]
+        init, settings.init_lora_weights = settings.init_lora_weights, True
+        model.save_pretrained(folder)
+        settings.init_lora_weights = init
+    fitting.wait_for_everyone()
+    return folder
+
+
+def _short(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
+
+
+METHOD = Peft()

@@ -1,0 +1,295 @@
+"""The processor and the model: loaded safely, checked to be of the task's kind, with a head for these labels."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+import torch
+import transformers
+from huggingface_hub import errors as hub_errors
+from torch import nn
+
+from hftransfer import samples
+from hftransfer.config import RunConfig
+from hftransfer.errors import UserError
+from hftransfer.tasks.base import Labels, Task
+
+LONGEST = 512  # what a text is cut at when neither the config nor the model sets less
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model as it came from its folder or repo."""
+
+    model: Any
+    source: str
+    revision: str | None  # the commit, for a Hub model
+    fresh: tuple[str, ...] = ()  # modules whose weights were made at random just now
+    notices: tuple[str, ...] = field(default=())
+
+
+def load_processor(config: RunConfig, task: Task) -> Any:
+    """Load the tokenizer or image processor; a tokenizer without a padding token gets its end token for it."""
+    source = samples.resolve(config.model)
+    with explained(config, task, source):
+        _require(source)
+        processor = getattr(transformers, task.auto_processor).from_pretrained(
+            source, revision=config.revision, trust_remote_code=False, **task.processor_options
+        )
+    if task.auto_processor == "AutoTokenizer" and processor.pad_token is None:
+        if processor.eos_token is None:
+            raise UserError(
+                "a tokenizer with a padding or end token is needed",
+                f"{config.model} has neither",
+                "Use another model.",
+            )
+        processor.pad_token = processor.eos_token
+    return processor
+
+
+def load_model(
+    config: RunConfig, task: Task, labels: Labels, processor: Any, attention: str | None = None, **options: Any
+) -> Loaded:
+    """Load float32 weights with a head for `labels`; UserError when they are not there, or not for this task."""
+    source = samples.resolve(config.model)
+    with explained(config, task, source):
+        _require(source)
+        _refuse_pickle(source, config.allow_pickle)
+        settings = transformers.AutoConfig.from_pretrained(source, revision=config.revision, trust_remote_code=False)
+        known = _label_names(settings)
+        _set_labels(settings, labels)
+        if task.auto_processor == "AutoTokenizer" and settings.pad_token_id is None:
+            settings.pad_token_id = processor.pad_token_id
+        model, info = getattr(transformers, task.auto_model).from_pretrained(
+            source,
+            revision=config.revision,
+            config=settings,
+            dtype=options.pop("dtype", torch.float32),
+            attn_implementation=attention,
+            use_safetensors=None if config.allow_pickle else True,
+            ignore_mismatched_sizes=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+            **options,
+        )
+    fresh = _fresh_modules(model, info)
+    _require_backbone(config, task, model, info)
+    return Loaded(model, source, _commit(source, config.revision), fresh, tuple(_notices(model, fresh, known, labels)))
+
+
+def longest_input(config: RunConfig, task: Task, processor: Any, model_config: Any = None) -> int | None:
+    """Return at how many tokens a text is cut: the config's, and never more than the model can read."""
+    if task.auto_processor != "AutoTokenizer":
+        return None
+    limits = [n for n in (processor.model_max_length, _positions(model_config)) if n and n < 1_000_000]
+    asked = config.data.max_length
+    if asked is not None and limits and asked > min(limits):
+        raise UserError(
+            f"data.max_length must be at most {min(limits)} for {config.model}",
+            f"it is {asked}",
+            f"Set data.max_length={min(limits)} or less.",
+        )
+    return asked or min([*limits, LONGEST])
+
+
+def head_modules(model: nn.Module) -> list[str]:
+    """Return the direct children with weights other than the backbone."""
+    prefix = model.base_model_prefix
+    return [name for name, child in model.named_children() if name != prefix and any(True for _ in child.parameters())]
+
+
+def backbone_prefix(model: nn.Module) -> str:
+    """Return what the names of the backbone's parameters start with, dot included."""
+    return f"{model.base_model_prefix}."
+
+
+def count_parameters(model: nn.Module) -> tuple[int, int]:
+    """Return how many parameters train and how many there are."""
+    parameters = list(model.parameters())
+    return sum(p.numel() for p in parameters if p.requires_grad), sum(p.numel() for p in parameters)
+
+
+@contextmanager
+def explained(config: RunConfig, task: Task, source: str) -> Iterator[None]:
+    """Turn what the libraries raise about a model that the user named into a UserError."""
+    name = config.model
+    try:
+        yield
+    except (hub_errors.GatedRepoError, hub_errors.RepositoryNotFoundError, hub_errors.OfflineModeIsEnabled) as error:
+        raise _hub_problem(name, error) from error
+    except (OSError, ValueError, ImportError, KeyError) as error:
+        cause = error.__cause__
+        if isinstance(cause, hub_errors.HfHubHTTPError | hub_errors.OfflineModeIsEnabled):
+            raise _hub_problem(name, cause) from error
+        raise _load_problem(name, task, source, error) from error
+
+
+def _load_problem(name: str, task: Task, source: str, error: Exception) -> Exception:
+    text = " ".join(str(error).split())
+    short = text[:300]
+    local = Path(source).is_dir()
+    if "trust_remote_code" in text or "custom code" in text:
+        return UserError(
+            "a model whose code is part of transformers is needed",
+            f"{name} asks to run its own code ({_remote_code(source)})",
+            "hftransfer never runs code from a repo: choose another model.",
+        )
+    if "Unrecognized configuration class" in text or "Unrecognized model" in text or "model_type" in text:
+        return UserError(
+            f"{task.name} needs a model that {task.auto_model} can load",
+            f"{name} is {_model_type(source) or 'of an unknown type'}",
+            f"Choose a model for {task.name}.",
+        )
+    if not local and ("couldn't connect" in text or "offline" in text.lower() or "connection" in text.lower()):
+        return _hub_problem(name, error)
+    if "safetensors" in text and ("no file" in text or "does not appear to have" in text):
+        return _no_weights(name, "weights as safetensors are needed", "there are none, or only pickled ones")
+    if "no file named" in text or "does not appear to have a file named" in text:
+        return _no_weights(name, "a folder or repo with a whole model is needed", short)
+    if local and task.auto_processor == "AutoTokenizer" and "okenizer" in text:
+        return UserError(f"{task.name} needs a model with a tokenizer", f"{name}: {short}", "Add its tokenizer files.")
+    if local and task.auto_processor == "AutoImageProcessor" and "rocessor" in text:
+        return UserError(
+            f"{task.name} needs a model with an image processor that works on PIL", f"{name}: {short}",
+            f"Choose a model for {task.name}; torchvision-only processors need torchvision installed.",
+        )  # fmt: skip
+    if isinstance(error, KeyError):
+        return error
+    return UserError("a model that transformers can load is needed", f"{name}: {short}", "Check model and revision.")
+
+
+def _hub_problem(name: str, error: Exception) -> UserError:
+    if isinstance(error, hub_errors.GatedRepoError):
+        return UserError(
+            "access to the model is needed", f"{name} is gated and this token may not read it",
+            f"Ask for access at https://huggingface.co/{name} and set HF_TOKEN.",
+        )  # fmt: skip
+    if isinstance(error, hub_errors.RepositoryNotFoundError):
+        return UserError(
+            "a model folder or Hub id is needed", f"there is no folder {name!r}, nor such a model on the Hub for you",
+            "Check the spelling; for a private model set HF_TOKEN.",
+        )  # fmt: skip
+    return UserError(
+        "a model folder, a cached model or a connection to the Hub is needed",
+        f"there is no folder {name!r}, it is not in the cache, and the Hub cannot be reached",
+        "Go online, or set model=a local folder; sample models need no Hub: hftransfer samples.",
+    )
+
+
+def _no_weights(name: str, wanted: str, found: str) -> UserError:
+    return UserError(
+        wanted, f"{name}: {found}", "Use a folder or repo with model.safetensors; allow_pickle=true reads .bin files."
+    )
+
+
+def _require(source: str) -> None:
+    path = Path(source)
+    if path.is_dir() and not (path / "config.json").is_file():
+        held = ", ".join(sorted(p.name for p in path.iterdir())[:5]) or "nothing"
+        raise UserError("a model folder holds a config.json", f"{source} holds {held}", "Set model= to such a folder.")
+    if path.is_file() or (not path.exists() and source.startswith(("/", "./", "../", "~"))):
+        found = "it is a file" if path.is_file() else "it is not there"
+        raise UserError(f"model={source} must be a folder or a Hub id", found, "Check the path.")
+
+
+def _refuse_pickle(source: str, allowed: bool) -> None:
+    folder = Path(source)
+    if not folder.is_dir():
+        return
+    if any(folder.glob("*.safetensors")):
+        return
+    pickled = sorted(p.name for p in [*folder.glob("*.bin"), *folder.glob("*.pt"), *folder.glob("*.pth")])
+    if pickled and not allowed:
+        raise UserError(
+            "weights as safetensors are needed",
+            f"{source} has only {pickled[0]}, a pickle, which can run code when it is read",
+            "Convert it, or set allow_pickle=true if you trust its author.",
+        )
+    if not pickled:
+        raise _no_weights(source, "a model folder with weights is needed", "no .safetensors file")
+
+
+def _commit(source: str, revision: str | None) -> str | None:
+    """Return the commit that the cache holds for a Hub model, None for a folder."""
+    if Path(source).is_dir():
+        return None
+    cached = huggingface_hub.try_to_load_from_cache(source, "config.json", revision=revision)
+    return Path(cached).parent.name if isinstance(cached, str) else None
+
+
+def _set_labels(settings: Any, labels: Labels) -> None:
+    if labels.kind == "regression":
+        settings.num_labels = 1
+    else:
+        settings.id2label = dict(enumerate(labels.names))
+        settings.label2id = {name: i for i, name in enumerate(labels.names)}
+    settings.problem_type = {
+        "single_label": "single_label_classification",
+        "multi_label": "multi_label_classification",
+        "regression": "regression",
+        "tags": None,
+    }[labels.kind]
+
+
+def _label_names(settings: Any) -> list[str]:
+    return [str(settings.id2label[i]) for i in sorted(settings.id2label)] if settings.id2label else []
+
+
+def _fresh_modules(model: nn.Module, info: dict[str, Any]) -> tuple[str, ...]:
+    """Return the smallest modules that hold every weight the checkpoint did not have: the head, sometimes a pooler."""
+    missing = {*info["missing_keys"], *(key[0] for key in info["mismatched_keys"])}
+    heads = head_modules(model)
+    inside = {key.rpartition(".")[0] for key in missing if key.split(".")[0] not in heads}
+    touched = {key.split(".")[0] for key in missing} & set(heads)
+    return (*(head for head in heads if head in touched), *sorted(inside))
+
+
+def _require_backbone(config: RunConfig, task: Task, model: nn.Module, info: dict[str, Any]) -> None:
+    prefix = backbone_prefix(model)
+    sizes = {name: p.numel() for name, p in model.named_parameters() if name.startswith(prefix)}
+    missing = {*info["missing_keys"], *(key[0] for key in info["mismatched_keys"])}
+    lost = sum(size for name, size in sizes.items() if name in missing)
+    if sizes and lost > 0.5 * sum(sizes.values()):
+        raise UserError(
+            f"{task.name} needs pretrained weights for {type(model).__name__}",
+            f"{config.model} lacks {lost / sum(sizes.values()):.0%} of them (it holds another kind of model)",
+            f"Choose a model for {task.name}.",
+        )
+
+
+def _notices(model: nn.Module, fresh: tuple[str, ...], known: list[str], labels: Labels) -> Iterator[str]:
+    if fresh:
+        yield f"new weights, trained from random: {', '.join(fresh)}"
+    elif labels.names and [n.lower() for n in known] != [n.lower() for n in labels.names]:
+        yield f"the model's own head ({', '.join(known[:5])}) is the starting point for {', '.join(labels.names[:5])}"
+
+
+def _positions(model_config: Any) -> int | None:
+    if model_config is None or "max_position_embeddings" not in model_config.to_dict():
+        return None
+    positions = int(model_config.max_position_embeddings)
+    # RoBERTa's kin number positions from behind the padding index
+    padded = model_config.model_type in ("roberta", "xlm-roberta", "camembert", "mpnet", "longformer", "data2vec-text")
+    return positions - 2 if padded else positions
+
+
+def _model_type(source: str) -> str | None:
+    path = Path(source) / "config.json"
+    if not path.is_file():
+        return None
+    kind = json.loads(path.read_text(encoding="utf-8")).get("model_type")
+    return f"of type {kind!r}" if kind else None
+
+
+def _remote_code(source: str) -> str:
+    path = Path(source) / "config.json"
+    if not path.is_file():
+        return "auto_map in its config.json"
+    files = json.loads(path.read_text(encoding="utf-8")).get("auto_map", {})
+    return ", ".join(sorted({f"{str(v).partition('.')[0]}.py" for v in files.values()})) or "auto_map"

@@ -1,0 +1,251 @@
+"""Settings that change seconds, not what is learned: chosen by timing a few real steps on this machine.
+
+The choice is written to the run (a resume takes it from there) and to the user's cache (the same config on the same
+machine trains with the same settings again, to the same weights).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import platform
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import accelerate
+import numpy as np
+import psutil
+import torch
+import transformers
+
+from hftransfer import samples
+from hftransfer.config import RunConfig
+from hftransfer.errors import UserError
+from hftransfer.runs import Run, write_text
+from hftransfer.tasks.base import Prepared, Task
+
+BATCH = 32  # rows of one update in one process, unless the config says otherwise
+TIMED_BATCHES = 3
+BUDGET_SECONDS = 20.0  # timing stops trying further settings after this
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How a run computes."""
+
+    attention: str | None
+    bf16: bool
+    micro_batch: int
+    accumulation: int
+    workers: int
+    threads: int
+    origin: Literal["default", "timed", "cache", "run", "config"]
+    timings: dict[str, float] = dataclasses.field(default_factory=dict)  # examples per second of what was tried
+
+
+def set_threads(config: RunConfig) -> int:
+    """Share the machine's cores among the run's processes on it; return the threads of one.
+
+    OMP_NUM_THREADS is not asked: accelerate and torchrun set it to 1 for their children.
+    """
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    cores = len(os.sched_getaffinity(0)) if platform.system() == "Linux" else (psutil.cpu_count() or 1)
+    threads = config.speed.threads or max(1, cores // processes)
+    torch.set_num_threads(threads)
+    return threads
+
+
+def default_choice(config: RunConfig, task: Task, threads: int) -> Choice:
+    """Return the choice without timing anything: what the config says, then the library's defaults."""
+    options = config.train.options
+    batch = int(options.get("per_device_train_batch_size", BATCH))
+    return Choice(
+        attention=config.speed.attention,
+        bf16=bool(options.get("bf16", native_bf16() and not options.get("fp16", False))),
+        micro_batch=batch,
+        accumulation=int(options.get("gradient_accumulation_steps", 1)),
+        workers=loader_workers(config, task),
+        threads=threads,
+        origin="default",
+    )
+
+
+def choose(
+    config: RunConfig,
+    task: Task,
+    model: Any,
+    prepared: Prepared,
+    collate: Callable[[list[Any]], dict[str, Any]],
+    loss: Callable[..., torch.Tensor],
+    threads: int,
+) -> Choice:
+    """Time a few real steps of `model` with each candidate and return the fastest; the weights stay as they are."""
+    start = default_choice(config, task, threads)
+    candidates = list(_candidates(config, model, start))
+    if not config.speed.tune or len(candidates) == 1:
+        return start
+    key = _key(config, model, prepared, threads, candidates)
+    known = _cached(key)
+    if known is not None:
+        use_attention(model, known.attention)
+        return known
+    batches = _typical_batches(prepared, start.micro_batch)
+    best, timings = _fastest(model, candidates, batches, collate, loss)
+    use_attention(model, best.attention)
+    chosen = dataclasses.replace(best, origin="timed", timings=timings)
+    _remember(key, chosen)
+    return chosen
+
+
+def recorded(run: Run) -> Choice | None:
+    """Return the choice that an earlier process of this run worked with."""
+    found = [event for event in run.events()[0] if event["type"] == "tuned"]
+    if not found:
+        return None
+    fields = {field.name for field in dataclasses.fields(Choice)}
+    return dataclasses.replace(Choice(**{k: v for k, v in found[-1].items() if k in fields}), origin="run")
+
+
+def loader_workers(config: RunConfig, task: Task) -> int:
+    """Return how many processes prepare batches beside the training one."""
+    asked = config.train.options.get("dataloader_num_workers")
+    if asked is not None:
+        return int(asked)
+    # texts are prepared beforehand; pictures are decoded on the way, beside the step
+    return 0 if task.auto_processor == "AutoTokenizer" else min(4, max(1, (psutil.cpu_count() or 1) // 2))
+
+
+def use_attention(model: Any, attention: str | None) -> None:
+    """Switch the model's attention kernel; None leaves it."""
+    if attention is not None and model.config._attn_implementation != attention:
+        try:
+            model.set_attn_implementation(attention)
+        except ValueError as error:
+            raise UserError(
+                f"speed.attention={attention} must suit the model", " ".join(str(error).split())[:200],
+                "Drop speed.attention: a kernel is then chosen by timing.",
+            ) from error  # fmt: skip
+
+
+def native_bf16() -> bool:
+    """Tell whether the processor or GPU multiplies bfloat16 in hardware."""
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if torch.accelerator.is_available():
+        return False
+    flags = Path("/proc/cpuinfo")
+    return flags.is_file() and any(f in flags.read_text() for f in (" avx512_bf16", " amx_bf16", " bf16 "))
+
+
+def _candidates(config: RunConfig, model: Any, start: Choice) -> Iterator[Choice]:
+    options = config.train.options
+    precisions = [start.bf16]
+    if "bf16" not in options and "fp16" not in options and native_bf16():
+        precisions = [True, False]
+    attentions = [config.speed.attention] if config.speed.attention else _attentions(model)
+    for bf16 in precisions:
+        for attention in attentions:
+            yield dataclasses.replace(start, bf16=bf16, attention=attention)
+
+
+def _attentions(model: Any) -> list[str | None]:
+    current = model.config._attn_implementation
+    if current not in ("sdpa", "eager"):
+        return [current]
+    return [current, "eager" if current == "sdpa" else "sdpa"]
+
+
+def _typical_batches(prepared: Prepared, size: int) -> list[list[Any]]:
+    """Return batches of rows of like length, from the quantiles that training's own batches come from."""
+    count = len(prepared.rows)
+    order = np.arange(count) if prepared.lengths is None else np.argsort(prepared.lengths, kind="stable")
+    batches = []
+    for share in np.linspace(0, 1, TIMED_BATCHES + 2)[1:-1]:
+        first = max(0, min(count - size, round(share * count - size / 2)))
+        batches.append([prepared.dataset[int(i)] for i in order[first : first + size]])
+    return batches
+
+
+def _fastest(
+    model: Any,
+    candidates: Sequence[Choice],
+    batches: list[list[Any]],
+    collate: Callable[[list[Any]], dict[str, Any]],
+    loss: Callable[..., torch.Tensor],
+) -> tuple[Choice, dict[str, float]]:
+    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
+    model.to(device)
+    model.train()
+    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}  # batch norms count what they see
+    ready = [{k: v.to(device) for k, v in collate(batch).items()} for batch in batches]
+    deadline = time.perf_counter() + BUDGET_SECONDS
+    seconds: dict[int, float] = {}
+    # two rounds, keeping the better time of each: the first also warms caches and compilers up
+    for _ in range(2):
+        for number, candidate in enumerate(candidates):
+            if seconds and time.perf_counter() > deadline:
+                break
+            took = _time_steps(model, candidate, ready, loss, device)
+            seconds[number] = min(took, seconds.get(number, took))
+    for name, buffer in model.named_buffers():
+        buffer.copy_(buffers[name])
+    rows = sum(len(batch) for batch in batches)
+    timings = {_name(candidates[n]): round(rows / took, 2) for n, took in seconds.items()}
+    return candidates[min(seconds, key=lambda n: seconds[n])], timings
+
+
+def _time_steps(
+    model: Any, choice: Choice, batches: list[dict[str, Any]], loss: Callable[..., torch.Tensor], device: torch.device
+) -> float:
+    use_attention(model, choice.attention)
+    begin = time.perf_counter()
+    for batch in batches:
+        inputs = dict(batch)
+        labels = inputs.pop("labels")
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=choice.bf16):
+            outputs = model(**inputs)
+        loss(outputs, labels).backward()
+        model.zero_grad()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - begin
+
+
+def _name(choice: Choice) -> str:
+    return f"{choice.attention or 'no attention'}, {'bf16' if choice.bf16 else 'fp32'}"
+
+
+def _key(config: RunConfig, model: Any, prepared: Prepared, threads: int, candidates: Sequence[Choice]) -> str:
+    lengths = [] if prepared.lengths is None else np.quantile(prepared.lengths, [0.25, 0.5, 0.75]).round().tolist()
+    parts = [
+        model.config.to_json_string(use_diff=False), config.method.model_dump(mode="json"), lengths, threads,
+        [dataclasses.asdict(c) for c in candidates], torch.__version__, transformers.__version__,
+        accelerate.__version__, _processor(),
+    ]  # fmt: skip
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:32]
+
+
+def _processor() -> str:
+    if torch.cuda.is_available():
+        return str(torch.cuda.get_device_name())
+    info = Path("/proc/cpuinfo")
+    names = [line for line in info.read_text().splitlines() if "model name" in line] if info.is_file() else []
+    return names[0] if names else platform.processor()
+
+
+def _cached(key: str) -> Choice | None:
+    path = samples.cache_folder() / "speed" / f"{key}.json"
+    if not path.is_file():
+        return None
+    return dataclasses.replace(Choice(**json.loads(path.read_text(encoding="utf-8"))), origin="cache")
+
+
+def _remember(key: str, choice: Choice) -> None:
+    folder = samples.cache_folder() / "speed"
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / f"{key}.json", json.dumps(dataclasses.asdict(choice)))

@@ -1,0 +1,217 @@
+"""The script of a run: accelerate launch hftransfer/train.py --config CONFIG [a.b=c ...] [--resume | --check]"""
+
+from __future__ import annotations
+
+if __package__ in (None, ""):  # run as a file: its folder comes first on the path and would shadow other packages
+    import os
+    import sys
+
+    here = os.path.dirname(os.path.abspath(__file__))
+    sys.path[:] = [p for p in sys.path if os.path.abspath(p or ".") != here]
+    sys.path.insert(0, os.path.dirname(here))
+    __package__ = "hftransfer"
+
+import argparse
+import dataclasses
+import json
+import os
+import sys
+import time
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+
+import psutil
+
+from hftransfer import catalog, hub, runs
+from hftransfer.config import RunConfig
+from hftransfer.errors import UserError
+from hftransfer.events import PREFIX
+from hftransfer.interruption import Interrupted, Interruption
+from hftransfer.runs import Run
+
+INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run or check one configuration; return the exit code: 0 done, 1 failed, 2 the user's to mend, 130 stopped."""
+    options = parse(arguments)
+    try:
+        config = catalog.read_config(options.config, options.overrides)
+        if config.speed.threads:
+            os.environ["OMP_NUM_THREADS"] = str(config.speed.threads)  # read by torch when it is imported
+        require_processes()
+        with Interruption() as interruption:
+            if options.check:
+                return check(config, interruption)
+            return train(config, Path(options.config), options.resume, interruption)
+    except UserError as error:
+        say_last(f"hftransfer: {error}")
+        return error.exit_code
+    except (KeyboardInterrupt, Interrupted):
+        return INTERRUPTED
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(prog="hftransfer/train.py", description=__doc__)
+    parser.add_argument("--config", required=True, help="a YAML file; see configs/")
+    parser.add_argument("overrides", nargs="*", metavar="a.b=c", help="values that replace the file's")
+    parser.add_argument("--resume", action="store_true", help="go on from the run's last whole checkpoint")
+    parser.add_argument("--check", action="store_true", help="find out what can be known before training")
+    return parser.parse_intermixed_args(arguments)
+
+
+def train(config: RunConfig, path: Path, resume: bool, interruption: Interruption) -> int:
+    """Train in the run's folder and write its last word whatever happens."""
+    run = dataclasses.replace(open_run(config, path, resume), mirror=sys.stdout)
+    began = time.perf_counter()
+    try:
+        run.event("process", **runs.note_process(), world_size=world_size())
+        if resume:
+            discard_torn(run)
+        run.event("phase", name="imports")
+        go_offline(config, run)
+        from hftransfer import training
+
+        result = training.run(config, run, interruption, resume)
+        if result:
+            run.event("result", metrics=result["test"]["metrics"], n=result["test"]["n"])
+        run.event("done", seconds=round(time.perf_counter() - began, 2))
+        return 0
+    except UserError as error:
+        last_word(run, "failed", message=str(error), user_error=True)
+        raise
+    except Interrupted as stop:
+        last_word(run, "stopped", message=str(stop), step=stop.step)
+        raise
+    except KeyboardInterrupt:
+        last_word(run, "stopped", message="stopped before or after training", step=0)
+        raise
+    except BaseException as error:
+        traceback.print_exc()
+        last_word(run, "failed", message=explain(error), user_error=False)
+        return 1
+
+
+def check(config: RunConfig, interruption: Interruption) -> int:
+    """Check a configuration and print what was found as an event."""
+    go_offline(config, None)
+    from hftransfer import training
+
+    report = training.check(config, interruption)
+    if world_rank() == 0:
+        print(PREFIX + json.dumps({"type": "checked", "time": round(time.time(), 3), **report}), flush=True)
+    return 0
+
+
+def open_run(config: RunConfig, path: Path, resume: bool) -> Run:
+    """Return the folder that the config lies in when a launcher made it, else a new one, the same on all ranks."""
+    folder = path.absolute().parent
+    if path.name == "config.yaml" and (folder / "events.jsonl").exists():
+        run = Run(folder)
+        started = any(event["type"] == "process" for event in run.events()[0])
+        if started and not resume and world_rank() == 0:
+            runs.refuse_taken(run)
+        return run
+    if resume:
+        raise UserError("--resume goes on in a run's folder", f"{path} lies in none", "Give RUN/config.yaml.")
+    if config.output is None and world_size() > local_world_size():
+        raise UserError("several machines need one folder", "output is not set", "Set output=a/shared/folder.")
+    # ranks of one launch share a parent: its start is a moment that they all agree on
+    moment = psutil.Process(os.getppid()).create_time() if world_size() > 1 else None
+    target = Path(config.output) if config.output else runs.ROOT / runs.default_name(config, moment)
+    return Run.create(config, target) if world_rank() == 0 else Run(target.absolute())
+
+
+def discard_torn(run: Run) -> None:
+    """Delete checkpoints that were not written to their end."""
+    import shutil
+
+    if world_rank() == 0:
+        for folder in run.checkpoints.glob("checkpoint-*"):
+            if not runs.is_whole(folder):
+                shutil.rmtree(folder)
+                run.event("notice", message=f"{folder.name} was cut off while it was written: discarded")
+
+
+def go_offline(config: RunConfig, run: Run | None) -> None:
+    """Use the cache alone, at once, when the Hub is needed and cannot be reached: its clients would retry for long."""
+    local = [runs.is_local(name) for name in (config.model, config.data.source)]
+    if not all(local) and hub.go_offline_if_unreachable() and run is not None:
+        run.event("warning", message="the Hub cannot be reached: only what is in the cache can be used")
+
+
+def require_processes() -> None:
+    """Raise when more processes were asked for than were started (`accelerate launch --cpu` starts one, silently)."""
+    asked = asked_processes()
+    if asked and asked > world_size():
+        raise UserError(
+            f"{asked} processes were asked for", f"{world_size()} started",
+            "On CPU use: hftransfer train CONFIG --processes N; or accelerate launch --multi_gpu --num_processes N ...",
+        )  # fmt: skip
+
+
+def asked_processes() -> int | None:
+    """Return the number of processes that the launcher's environment or command line names."""
+    if "HFTRANSFER_PROCESSES" in os.environ:
+        return int(os.environ["HFTRANSFER_PROCESSES"])
+    try:
+        words = psutil.Process(os.getppid()).cmdline()
+    except psutil.Error:
+        return None
+    if not any("accelerate" in word for word in words[:4]):
+        return None
+    for at, word in enumerate(words):
+        name, equals, value = word.partition("=")
+        if name in ("--num_processes", "--num-processes"):
+            return int(value if equals else words[at + 1])
+        if name in ("--config_file", "--config-file"):
+            from hftransfer.config import read_yaml
+
+            tree = read_yaml(Path(value if equals else words[at + 1]).read_text(encoding="utf-8"))
+            return int(tree["num_processes"]) if "num_processes" in tree else None
+    return None
+
+
+def explain(error: BaseException) -> str:
+    """Return a failure in words, with what to try when memory or disk ran out."""
+    name, text = type(error).__name__, " ".join(str(error).split())[:500]
+    if "OutOfMemory" in name or isinstance(error, MemoryError) or "out of memory" in text:
+        return f"out of memory: set train.per_device_train_batch_size lower or data.max_length for texts ({text})"
+    if isinstance(error, OSError) and error.errno == 28:
+        return f"the disk is full: free some space, then resume ({text})"
+    return f"{name}: {text}"
+
+
+def last_word(run: Run, type: str, **fields: object) -> None:
+    """Write the event that ends a run; a full disk must not hide why it ended."""
+    try:
+        run.event(type, **fields)
+    except OSError as error:
+        print(f"{type}: {fields.get('message')} (and the event could not be written: {error})", file=sys.stderr)
+
+
+def say_last(text: str) -> None:
+    """Print to stderr from the first rank alone."""
+    if world_rank() == 0:
+        print(text, file=sys.stderr, flush=True)
+
+
+def world_rank() -> int:
+    """Return this process's rank, from the environment: torch is not imported yet."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def world_size() -> int:
+    """Return the number of processes of the run."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def local_world_size() -> int:
+    """Return the number of the run's processes on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", os.environ.get("WORLD_SIZE", "1")))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

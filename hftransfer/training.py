@@ -1,0 +1,322 @@
+"""The engine: one run from configuration to artifact, and the check of everything that can be known before it."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import json
+import math
+import platform
+import resource
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import torch
+import transformers
+from accelerate import PartialState
+from transformers import set_seed
+
+import hftransfer
+from hftransfer import artifact, card, catalog, data, evaluation, fitting, modeling, speed
+from hftransfer.config import RunConfig
+from hftransfer.data import Data
+from hftransfer.errors import UserError
+from hftransfer.fitting import Fitted, Setup
+from hftransfer.interruption import Interruption
+from hftransfer.methods.base import Method
+from hftransfer.runs import Run, write_text
+from hftransfer.tasks.base import Preparation, Prepared, Task
+
+SCHEMA = 1
+PACKAGES = ("torch", "transformers", "datasets", "accelerate", "peft", "evaluate", "huggingface_hub", "numpy")
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What a run works on, once its data and model are loaded."""
+
+    setup: Setup
+    method: Method
+    data: Data
+    loaded: modeling.Loaded
+    warnings: tuple[str, ...]
+
+
+def run(config: RunConfig, run: Run, interruption: Interruption, resume: bool = False) -> dict[str, Any]:
+    """Adapt, evaluate once on test, save; return what result.json holds (on every process)."""
+    began = time.perf_counter()
+    scene = set_scene(config, run, interruption, resume)
+    setup = scene.setup
+    fitted = scene.method.fit(setup, scene.loaded)
+    phase(run, "evaluation")
+    fitted = dataclasses.replace(fitted, model=fitted.model.float())  # what pipeline() computes with by default
+    outcomes = {split: fitting.predict(setup, fitted.model, setup.prepared[split]) for split in ("validation", "test")}
+    result: dict[str, Any] = {}
+    if fitting.is_main_process():
+        temperature, predictions = answers(scene, outcomes)
+        result = {
+            **summary(scene),
+            **evaluation.report(
+                predictions["test"],
+                predictions["validation"],
+                setup.labels,
+                config.evaluation,
+                config.seed,
+                train_mean=train_mean(scene),
+                train_rows=scene.data.sizes["train"],
+            ),
+            "calibration": calibration(scene, outcomes["test"], predictions["test"], temperature),
+            "cost": cost(fitted, began),
+            "speed": speed_notes(run, fitted),
+        }
+        phase(run, "saving")
+        for split, found in predictions.items():
+            found.to_parquet(run.predictions / f"{split}.parquet")
+        evaluation.write_plots(predictions["test"], run.folder / "plots")
+        artifact.save(run, config, setup, scene.data, fitted, result, temperature)
+        card.write(run.artifact, result, config)
+        result["cost"]["total_seconds"] = round(time.perf_counter() - began, 2)
+        write_text(run.result_path, json.dumps(result, indent=1))
+        shutil.rmtree(run.folder / "data", ignore_errors=True)  # unpacked archives and the like
+    fitting.wait_for_everyone()
+    return result
+
+
+def check(config: RunConfig, interruption: Interruption) -> dict[str, Any]:
+    """Find what would fail in training: load everything, then one real batch forward and backward; leaves nothing."""
+    with tempfile.TemporaryDirectory(prefix="hftransfer-check-") as folder:
+        temporary = Run.create(config, Path(folder) / "run")
+        scene = set_scene(config, temporary, interruption, resume=False)
+        setup = scene.setup
+        untimed = speed.default_choice(config, setup.task, setup.threads)
+        arguments = fitting.training_arguments(setup, untimed, scene.method.learning_rate)
+        model = scene.method.apply(scene.loaded, config.method)
+        trainable, total = modeling.count_parameters(model)
+        seconds = one_step(setup, model, arguments)
+        rows = len(setup.prepared["train"].rows)
+        return {
+            **summary(scene),
+            "columns": [dataclasses.asdict(choice) for choice in scene.data.columns],
+            "labels": {"kind": setup.labels.kind, "names": setup.labels.names, "counts": setup.labels.counts},
+            "parameters": {"trainable": trainable, "total": total},
+            "first_step_seconds": round(seconds, 3),
+            "updates": math.ceil(rows / arguments.train_batch_size) * math.ceil(arguments.num_train_epochs),
+            "peak_memory_mb": peak_memory(),
+        }
+
+
+def set_scene(config: RunConfig, run: Run, interruption: Interruption, resume: bool) -> Scene:
+    """Load data, processor and model, and prepare the rows."""
+    task, method = catalog.task(config.task), catalog.method(config.method.name)
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    datasets.disable_progress_bars()
+    PartialState(cpu=wants_cpu(config))
+    threads = speed.set_threads(config)
+    set_seed(config.seed)
+    phase(run, "data")
+    found = data.load(config.data, task, config.seed, run.folder / "data")
+    say(run, "columns", choices=[dataclasses.asdict(choice) for choice in found.columns])
+    phase(run, "model")
+    processor = modeling.load_processor(config, task)
+    options = dict(method.loading(config.method))
+    loaded = modeling.load_model(config, task, found.labels, processor, config.speed.attention, **options)
+    longest = modeling.longest_input(config, task, processor, loaded.model.config)
+    preparation = Preparation(config.data, found.labels, config.seed, longest)
+    prepared = prepare(task, found, processor, preparation)
+    warnings = (*found.warnings, *truncation(prepared, longest))
+    for notice in loaded.notices:
+        say(run, "notice", message=notice)
+    for warning in warnings:
+        say(run, "warning", message=warning)
+    setup = Setup(
+        config, task, preparation, processor, prepared, run, threads, interruption,
+        reload=lambda: modeling.load_model(config, task, found.labels, processor).model,
+        checkpoint=run.checkpoint() if resume else None,
+        resume=resume,
+    )  # fmt: skip
+    return Scene(setup, method, found, loaded, warnings)
+
+
+def prepare(task: Task, found: Data, processor: Any, preparation: Preparation) -> dict[str, Prepared]:
+    """Turn every split into model inputs; a streamed training split stays a stream."""
+    prepared = {}
+    with PartialState().main_process_first():
+        for split, rows in found.splits.items():
+            if split == "train" and preparation.config.streaming:
+                stream = task.stream(rows, processor, preparation)
+                prepared[split] = Prepared(stream, np.arange(found.sizes["train"]))
+            else:
+                prepared[split] = task.prepare(rows, processor, preparation, training=split == "train")
+    return prepared
+
+
+def answers(scene: Scene, outcomes: Mapping[str, Any]) -> tuple[float, dict[str, evaluation.Predictions]]:
+    """Return the temperature that calibrates on validation, and the uncalibrated predictions of each split."""
+    labels, config = scene.setup.labels, scene.setup.config
+    predictions = {}
+    for split, (truth, logits) in outcomes.items():
+        ids = scene.data.splits[split]["row_id"]
+        predictions[split] = fitting.predictions(labels, truth, logits, list(ids))
+    temperature = 1.0
+    if config.evaluation.calibrate and labels.kind != "regression":
+        truth, logits = outcomes["validation"]
+        if labels.kind == "tags":
+            truth, logits = np.concatenate(truth), np.concatenate(logits)
+        temperature = evaluation.fit_temperature(logits, truth, labels.kind)
+    return temperature, predictions
+
+
+def calibration(
+    scene: Scene, outcome: Any, predictions: evaluation.Predictions, temperature: float
+) -> dict[str, Any] | None:
+    """Return the calibration error on test as the model is, and as the Predictor answers (divided by temperature)."""
+    labels = scene.setup.labels
+    if labels.kind not in ("single_label", "multi_label"):
+        return None if labels.kind == "regression" else {"temperature": temperature}
+    calibrated = fitting.predictions(labels, *outcome, predictions.row_ids, temperature)
+    names = ["calibration_error"]
+    return {
+        "temperature": temperature,
+        "calibration_error": evaluation.measure_point(predictions, names)[names[0]],
+        "calibration_error_calibrated": evaluation.measure_point(calibrated, names)[names[0]],
+    }
+
+
+def one_step(setup: Setup, model: Any, arguments: Any) -> float:
+    """Run one real batch forward and backward; return the seconds it took."""
+    train = setup.prepared["train"]
+    size = arguments.train_batch_size
+    if setup.config.data.streaming:
+        items = list(train.dataset.take(size))
+    else:
+        # the longest rows: what fits in memory here fits everywhere
+        order = np.arange(len(train.rows)) if train.lengths is None else np.argsort(-train.lengths, kind="stable")
+        items = [train.dataset[int(i)] for i in order[:size]]
+    batch = {k: v.to(arguments.device) for k, v in setup.task.collator(setup.processor)(items).items()}
+    labels = batch.pop("labels")
+    model.to(arguments.device).train()
+    began = time.perf_counter()
+    try:
+        with torch.autocast(arguments.device.type, dtype=torch.bfloat16, enabled=arguments.bf16):
+            outputs = model(**batch)
+        fitting.loss(setup)(outputs, labels).backward()
+    except AttributeError as error:
+        raise adapted_convolution(setup.config, model, error) from error
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise UserError(
+            f"memory for a batch of {size} rows is needed", "there is too little",
+            "Set train.per_device_train_batch_size lower, or data.max_length for texts.",
+        ) from error  # fmt: skip
+    return time.perf_counter() - began
+
+
+def adapted_convolution(config: RunConfig, model: Any, error: AttributeError) -> Exception:
+    """Explain a model that reads attributes of a layer which peft has wrapped (MobileNetV2's padding does)."""
+    if "'Conv2d' object has no attribute" not in str(error):
+        return error
+    return UserError(
+        f"method.name={config.method.name} must adapt layers that the model only calls",
+        f"{type(model).__name__} reads attributes of its convolutions, which peft has wrapped ({error})",
+        "Use method.name=full with this model, or a transformer (ViT, Swin, ConvNeXt) with the method.",
+    )
+
+
+def truncation(prepared: Mapping[str, Prepared], longest: int | None) -> list[str]:
+    """Return a sentence for each split that lost the ends of texts."""
+    return [
+        f"{split}: {found.truncated / len(found.rows):.1%} of rows ({found.truncated}) were cut at {longest} tokens; "
+        "data.max_length sets the limit"
+        for split, found in prepared.items()
+        if found.truncated
+    ]
+
+
+def summary(scene: Scene) -> dict[str, Any]:
+    """Return what a result says of a run before it is measured."""
+    config, found = scene.setup.config, scene.data
+    return {
+        "schema": SCHEMA,
+        "task": config.task,
+        "model": config.model,
+        "revision": scene.loaded.revision,
+        "method": config.method.name,
+        "seed": config.seed,
+        "data": {
+            "source": config.data.source,
+            "fingerprint": found.fingerprint,
+            "splits": dict(found.sizes),
+            "split_fingerprints": dict(found.fingerprints),
+            "warnings": list(scene.warnings),
+        },
+        "artifact": "artifact",
+        "versions": versions(),
+    }
+
+
+def cost(fitted: Fitted, began: float) -> dict[str, Any]:
+    """Return what the run took: seconds, MB, parameters."""
+    return {
+        "train_seconds": round(fitted.train_seconds, 2),
+        "total_seconds": round(time.perf_counter() - began, 2),
+        "examples_per_second": round(fitted.examples_per_second, 2),
+        "peak_memory_mb": peak_memory(),
+        "trainable_parameters": fitted.trainable_parameters,
+        "total_parameters": fitted.total_parameters,
+        "steps": fitted.steps,
+        "best_step": fitted.best_step,
+        "waiting_for_data": round(fitted.waiting_share, 4),
+        "processes": PartialState().num_processes,
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine(),
+    }
+
+
+def speed_notes(run: Run, fitted: Fitted) -> dict[str, Any]:
+    """Return the settings that were chosen for this machine."""
+    choice = speed.recorded(run)
+    return {} if choice is None else dataclasses.asdict(choice)
+
+
+def train_mean(scene: Scene) -> float | None:
+    """Return the mean of a regression's training labels."""
+    if scene.setup.labels.kind != "regression":
+        return None
+    return float(np.mean([row["label"] for row in scene.data.splits["train"].select_columns(["label"])]))
+
+
+def peak_memory() -> int:
+    """Return the largest memory of this process so far, on the GPU where there is one, in MB."""
+    if torch.cuda.is_available():
+        return round(torch.cuda.max_memory_allocated() / 2**20)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (2**20 if sys.platform == "darwin" else 2**10))
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that a result depends on."""
+    found = {name: importlib.metadata.version(name) for name in PACKAGES}
+    return {"hftransfer": hftransfer.__version__, "python": platform.python_version(), **found}
+
+
+def wants_cpu(config: RunConfig) -> bool:
+    """Tell whether the run is to stay on the CPU."""
+    return bool(config.train.options.get("use_cpu", not torch.accelerator.is_available()))
+
+
+def phase(run: Run, name: str) -> None:
+    """Say which phase begins."""
+    say(run, "phase", name=name)
+
+
+def say(run: Run, type: str, **fields: Any) -> None:
+    """Write one event, from the main process alone."""
+    if fitting.is_main_process():
+        run.event(type, **fields)
