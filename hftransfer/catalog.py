@@ -75,8 +75,8 @@ def check_names(config: RunConfig) -> None:
 
 
 def _name_problems(tree: Mapping[str, Any]) -> Iterable[Problem]:
-    name = tree.get("task")
-    if isinstance(name, str) and name not in tasks():
+    name = _text(tree.get("task"))
+    if name is not None and name not in tasks():
         yield Problem("task", f"no task {name!r}. {hint(name, tasks())}")
     train = tree.get("train")
     if isinstance(train, Mapping):
@@ -150,9 +150,9 @@ def _train_problems(train: Mapping[str, Any]) -> Iterable[Problem]:
 
 
 def _method_problems(section: Mapping[str, Any]) -> Iterable[Problem]:
-    name = section.get("name", "full")
-    if not isinstance(name, str):
-        return  # the tree itself reports the type
+    name = _text(section.get("name", "full"))
+    if name is None:
+        return
     if name not in methods():
         yield Problem("method.name", f"no method {name!r}. {hint(name, methods())}".rstrip())
         return
@@ -182,6 +182,11 @@ def _peft_problems(name: str, section: Mapping[str, Any]) -> Iterable[Problem]:
             yield Problem(path, "set by hftransfer; set method.name=... instead.")
         elif option != "name" and option not in known:
             yield Problem(path, f"peft's {kind} has no such option. {hint(option, known)}".rstrip())
+
+
+def _text(value: Any) -> str | None:
+    """Return a name as the tree will read it; what is no text and no number, the tree reports by itself."""
+    return str(value) if isinstance(value, str | int | float) and not isinstance(value, bool) else None
 
 
 def _aliases() -> dict[str, dict[str, Any]]:

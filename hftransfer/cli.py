@@ -21,7 +21,7 @@ from hftransfer.errors import UserError
 
 if TYPE_CHECKING:
     from hftransfer.events import Event
-    from hftransfer.launchers.base import Launcher
+    from hftransfer.launchers.base import Launcher, Outcome
     from hftransfer.runs import Run
 
 INTERRUPTED = 130
@@ -175,7 +175,7 @@ def _follow(place: Launcher, run: Run, cursor: int, as_json: bool) -> int:
     return outcome.exit_code
 
 
-def _explain(outcome: Any, run: Run) -> None:
+def _explain(outcome: Outcome, run: Run) -> None:
     if not outcome.user_error:
         print(*(f"  {line}" for line in outcome.log), sep="\n", file=sys.stderr)
     print(f"hftransfer: {outcome.message}", file=sys.stderr)

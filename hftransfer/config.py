@@ -24,9 +24,9 @@ from pydantic import (
 
 from hftransfer.errors import ConfigError, Problem, UserError, hint
 
-K, V = TypeVar("K"), TypeVar("V")
+V = TypeVar("V")
 FrozenMap = Annotated[
-    Mapping[K, V],
+    Mapping[str, V],
     AfterValidator(lambda value: MappingProxyType(dict(value))),
     PlainSerializer(lambda value: dict(value)),
 ]
@@ -82,7 +82,7 @@ class DataConfig(Section):
     source: str
     name: str | None = None
     revision: str | None = None
-    columns: FrozenMap[str, str] = Field(default_factory=lambda: MappingProxyType({}))
+    columns: FrozenMap[str] = Field(default_factory=lambda: MappingProxyType({}))
     train: str | None = None
     validation: str | None = None
     test: str | None = None
@@ -109,7 +109,7 @@ class MethodConfig(OpenSection):
 class TrainConfig(OpenSection):
     """TrainingArguments' own names, and three that transformers keeps elsewhere."""
 
-    class_weights: Literal["balanced"] | FrozenMap[str, float] | None = None
+    class_weights: Literal["balanced"] | FrozenMap[float] | None = None
     early_stopping_patience: Count | None = None
     early_stopping_threshold: Annotated[float, Field(ge=0)] = 0.0
 
@@ -239,7 +239,7 @@ _CORE = {
 
 
 class _Loader(yaml.SafeLoader):
-    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}  # start from nothing: none of the 1.1 rules
+    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}  # type: ignore[misc]  # start from none of the 1.1 rules
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
@@ -283,7 +283,7 @@ def dump_yaml(tree: Any) -> str:
 
 
 def _without_defaults(config: RunConfig) -> dict[str, Any]:
-    return _plain(config.model_dump(exclude_defaults=True))
+    return dict(_plain(config.model_dump(exclude_defaults=True)))
 
 
 def _frozen(value: Any) -> Any:

@@ -31,6 +31,7 @@ from hftransfer import evaluation, objectives, speed
 from hftransfer.config import RunConfig
 from hftransfer.errors import UserError, unknown
 from hftransfer.interruption import Interrupted, Interruption
+from hftransfer.ordering import Epochs
 from hftransfer.runs import Run, seal
 from hftransfer.speed import Choice
 from hftransfer.tasks.base import Labels, Preparation, Prepared, Task
@@ -104,8 +105,8 @@ def descend(
         model=model,
         args=arguments,
         data_collator=setup.task.collator(setup.processor),
-        train_dataset=setup.prepared["train"].dataset,
-        eval_dataset=setup.prepared["validation"].dataset if "validation" in setup.prepared else None,
+        train_dataset=_training_rows(setup, arguments),
+        eval_dataset=_sorted(setup.prepared["validation"])[0] if "validation" in setup.prepared else None,
         processing_class=setup.processor,
         compute_loss_func=loss(setup),
         compute_metrics=validation_metrics(setup),
@@ -142,9 +143,7 @@ def predict(setup: Setup, model: Any, prepared: Prepared) -> tuple[Any, Any]:
 
     Shapes: truth (n,), (n, k) or a list of (words,); logits (n, k) or a list of (words, k).
     """
-    order = np.arange(len(prepared.rows))
-    if prepared.lengths is not None:
-        order = np.argsort(-prepared.lengths, kind="stable")
+    dataset, order = _sorted(prepared)
     arguments = dataclasses.replace(
         _inference_arguments(setup), per_device_eval_batch_size=_option(setup, "per_device_eval_batch_size", 64)
     )
@@ -155,7 +154,7 @@ def predict(setup: Setup, model: Any, prepared: Prepared) -> tuple[Any, Any]:
         processing_class=setup.processor,
         compute_loss_func=objectives.loss_function(setup.labels),
     )
-    output = trainer.predict(prepared.dataset.select(order.tolist()))
+    output = trainer.predict(dataset)
     back = np.empty_like(order)
     back[order] = np.arange(len(order))
     logits, truth = np.asarray(_first(output.predictions))[back], np.asarray(output.label_ids)[back]
@@ -182,7 +181,7 @@ def training_arguments(setup: Setup, choice: Choice, learning_rate: float) -> Tr
         "save_strategy": strategy if strategy != "no" else "epoch",
         "load_best_model_at_end": strategy != "no",
         "metric_for_best_model": evaluation.main_metric(setup.labels) if strategy != "no" else None,
-        "train_sampling_strategy": "group_by_length" if train.lengths is not None else "random",
+        "train_sampling_strategy": "sequential",  # ordering.Epochs puts the rows into the order of each epoch
         "dataloader_num_workers": choice.workers,
         "dataloader_persistent_workers": choice.workers > 0,
         "dataloader_pin_memory": torch.cuda.is_available(),
@@ -226,7 +225,8 @@ def validation_metrics(setup: Setup) -> Callable[[Any], dict[str, float]]:
     """Return the `compute_metrics` of a Trainer: point values on the validation rows."""
 
     def compute(output: Any) -> dict[str, float]:
-        truth, logits = np.asarray(output.label_ids), np.asarray(_first(output.predictions))
+        truth: Any = np.asarray(output.label_ids)
+        logits: Any = np.asarray(_first(output.predictions))
         if setup.labels.kind == "tags":
             truth, logits = _by_row(np.arange(len(truth)), truth, logits)
         return evaluation.measure_point(predictions(setup.labels, truth, logits))
@@ -294,6 +294,14 @@ class StopAtStep(TrainerCallback):
             control.should_save = True
             control.should_training_stop = True
 
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if self.interruption.requested and control.should_training_stop and not float(state.epoch or 0).is_integer():
+            # Trainer takes a stop for the end of the epoch: its evaluation is none that an unbroken run makes, and a
+            # second save would store the random state behind it
+            control.should_evaluate = control.should_save = False
+
     def _answer(self, work: Any, flag: torch.Tensor) -> bool:
         work.wait()
         return bool(flag.item())
@@ -360,9 +368,9 @@ class Recorder(TrainerCallback):
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         wait_for_everyone()  # every rank has written its random state
         if is_main_process():
-            folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+            folder = self.setup.run.checkpoints / f"checkpoint-{state.global_step}"
             seal(folder)
-            self._rotate(Path(args.output_dir), state)
+            self._rotate(self.setup.run.checkpoints, state)
             self._event("checkpoint", state, path=f"checkpoints/{folder.name}")
         self._before = time.perf_counter()
 
@@ -414,6 +422,22 @@ def _inference_arguments(setup: Setup) -> TrainingArguments:
         dataloader_num_workers=speed.loader_workers(setup.config, setup.task),
         log_level="error",
     )
+
+
+def _training_rows(setup: Setup, arguments: TrainingArguments) -> Any:
+    train = setup.prepared["train"]
+    if not _has_length(train.dataset) or "train_sampling_strategy" in setup.config.train.options:
+        return train.dataset
+    unit = arguments.train_batch_size * arguments.gradient_accumulation_steps * arguments.world_size
+    return Epochs(train.dataset, train.lengths, unit, setup.config.seed, tell=train.on_epoch)
+
+
+def _sorted(prepared: Prepared) -> tuple[Any, np.ndarray]:
+    """Return the rows from the longest down, which pads least, and which row stands where."""
+    if prepared.lengths is None:
+        return prepared.dataset, np.arange(len(prepared.rows))
+    order = np.argsort(-prepared.lengths, kind="stable")
+    return prepared.dataset.select(order.tolist()), order
 
 
 def _option(setup: Setup, name: str, default: int) -> int:
@@ -493,7 +517,7 @@ def _require_disk(folder: Path, trainable: int, total: int) -> None:
 def _whole(trainer: Trainer, setup: Setup) -> Any:
     """Return the trained model outside of any sharding."""
     if not (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled):
-        return trainer.accelerator.unwrap_model(trainer.model)
+        return trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
     folder = setup.run.checkpoints / "whole"
     trainer.save_model(str(folder))
     wait_for_everyone()

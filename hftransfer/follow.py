@@ -27,6 +27,7 @@ PHASES = {
     "saving": "saving",
 }
 EVERY = 5.0  # seconds between two progress lines in a pipe
+SHOWN_SCORES = 3  # of an evaluation during training: the loss, and the first of the metrics
 
 
 def style_for(stream: TextIO, as_json: bool) -> Style:
@@ -67,7 +68,7 @@ class _Screen:
             self.close_bar()
             self.due = 0.0
         for line in lines_of(event):
-            self._line(f"{at - self.began:7.1f} s  {line}")
+            self._line(line if kind == "checked" else f"{at - self.began:7.1f} s  {line}")
 
     def close_bar(self) -> None:
         if self.bar is not None:
@@ -153,7 +154,8 @@ def _checked(event: Event) -> list[str]:
 
 
 def _scores(metrics: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} {value:.4f}" for name, value in metrics.items() if isinstance(value, int | float))
+    chosen = list(metrics.items())[:SHOWN_SCORES]
+    return ", ".join(f"{name} {value:.4f}" for name, value in chosen)
 
 
 def duration(seconds: float) -> str:

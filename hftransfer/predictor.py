@@ -43,8 +43,7 @@ class Predictor:
             config, self.task, self.processor, self.model.config
         )
         self._preparation = Preparation(DataConfig(source="-"), self.labels, 0, longest)
-        device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
-        self.device = torch.device(device or "cpu")
+        self.device = torch.accelerator.current_accelerator() or torch.device("cpu")
         self.model.to(self.device).eval()
 
     def __call__(self, value: Any) -> Any:

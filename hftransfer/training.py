@@ -62,6 +62,8 @@ def run(config: RunConfig, run: Run, interruption: Interruption, resume: bool = 
     result: dict[str, Any] = {}
     if fitting.is_main_process():
         temperature, predictions = answers(scene, outcomes)
+        for split, found in predictions.items():  # before anything that could fail on them
+            found.to_parquet(run.predictions / f"{split}.parquet")
         result = {
             **summary(scene),
             **evaluation.report(
@@ -78,8 +80,6 @@ def run(config: RunConfig, run: Run, interruption: Interruption, resume: bool = 
             "speed": speed_notes(run, fitted),
         }
         phase(run, "saving")
-        for split, found in predictions.items():
-            found.to_parquet(run.predictions / f"{split}.parquet")
         evaluation.write_plots(predictions["test"], run.folder / "plots")
         artifact.save(run, config, setup, scene.data, fitted, result, temperature)
         card.write(run.artifact, result, config)
@@ -129,6 +129,7 @@ def set_scene(config: RunConfig, run: Run, interruption: Interruption, resume: b
     processor = modeling.load_processor(config, task)
     options = dict(method.loading(config.method))
     loaded = modeling.load_model(config, task, found.labels, processor, config.speed.attention, **options)
+    evaluation.prepare_metrics(found.labels, config.evaluation.metrics)
     longest = modeling.longest_input(config, task, processor, loaded.model.config)
     preparation = Preparation(config.data, found.labels, config.seed, longest)
     prepared = prepare(task, found, processor, preparation)
@@ -182,7 +183,8 @@ def calibration(
     labels = scene.setup.labels
     if labels.kind not in ("single_label", "multi_label"):
         return None if labels.kind == "regression" else {"temperature": temperature}
-    calibrated = fitting.predictions(labels, *outcome, predictions.row_ids, temperature)
+    truth, logits = outcome
+    calibrated = fitting.predictions(labels, truth, logits, predictions.row_ids, temperature)
     names = ["calibration_error"]
     return {
         "temperature": temperature,

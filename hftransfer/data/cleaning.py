@@ -70,9 +70,7 @@ def plan(
     kind = label_kind(feature, config, task.label_kinds)
     warnings = []
     if kind == "single_label" and isinstance(feature, Value) and feature.dtype.startswith("float"):
-        warnings.append(
-            f"`{columns[label.name]}` holds whole numbers as decimals (it has gaps); they are read as 0, 1, 2"
-        )
+        warnings.append(f"`{columns[label.name]}` holds whole numbers as decimals; they are read as 0, 1, 2")
     return choices, Reading(roles, columns, kind, config.label_separator), warnings
 
 
@@ -202,7 +200,7 @@ def bad_rows(table: pa.Table, reading: Reading, decode_images: bool = True) -> d
 
 
 def _note(found: dict[int, str], mask: Any, reason: str) -> None:
-    for place in np.flatnonzero(pc.fill_null(mask, False).to_numpy()):
+    for place in np.flatnonzero(np.asarray(pc.fill_null(mask, False))):
         found.setdefault(int(place), reason)
 
 
@@ -239,5 +237,7 @@ def image_bytes(value: dict[str, Any]) -> bytes:
     """Return the encoded bytes of an image, read from its local or remote path when the row does not hold them."""
     if value["bytes"] is not None:
         return bytes(value["bytes"])
+    if "://" not in value["path"]:
+        return Path(value["path"]).read_bytes()
     with fsspec.open(value["path"], "rb") as file:
         return bytes(file.read())

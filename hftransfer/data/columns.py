@@ -15,27 +15,11 @@ from hftransfer.errors import UserError, hint, unknown
 from hftransfer.tasks.base import Role
 
 PREVIEW_ROWS = 10_000  # rows from which values are judged, spread over the data set
-IDENTIFIERS = frozenset(
-    [
-        "id",
-        "idx",
-        "index",
-        "uid",
-        "uuid",
-        "guid",
-        "key",
-        "row",
-        "number",
-        "group",
-        "user",
-        "author",
-        "fold",
-        "split",
-        "file",
-        "path",
-        "url",
-    ]
-)
+IDENTIFIERS = frozenset({
+    "id", "idx", "index", "uid", "uuid", "guid", "key", "row", "number", "group", "user", "author", "fold", "split",
+    "file", "path", "url",
+})  # fmt: skip
+STRINGS, NUMBERS = ("string", "large_string"), ("int", "uint", "float")
 NEEDS = {
     "text": "string",
     "image": "image",
@@ -43,9 +27,9 @@ NEEDS = {
     "words": "list of strings",
     "tags": "list of class names",
 }
-IMAGE_SUFFIXES = frozenset(
-    [".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm", ".avif"]
-)
+IMAGE_SUFFIXES = frozenset({
+    ".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm", ".avif",
+})  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -191,21 +175,19 @@ class _Table:
         """Tell whether the column's type is one that the role has."""
         feature, element = self.features[column], _element(self.features[column])
         if role.kind == "text":
-            return _is(feature, "string", "large_string")
+            return _is(feature, *STRINGS, "null")
         if role.kind == "image":
-            return is_image(feature) or (_is(feature, "string", "large_string") and self._holds_image_names(column))
+            return is_image(feature) or (_is(feature, *STRINGS) and self._holds_image_names(column))
         if role.kind == "label":
-            return isinstance(element, ClassLabel | Json) or _is(
-                element, "string", "large_string", "int", "uint", "bool", "float"
-            )
+            return isinstance(element, ClassLabel | Json) or _is(element, *STRINGS, *NUMBERS, "bool", "null")
         if feature is element:  # what is left is a list for each row
             return False
         if role.kind == "words":
-            return _is(element, "string", "large_string")
-        return isinstance(element, ClassLabel) or _is(element, "string", "large_string", "int", "uint")
+            return _is(element, *STRINGS)
+        return isinstance(element, ClassLabel) or _is(element, *STRINGS, "int", "uint")
 
     def plausible(self, role: Role, column: str) -> bool:
-        """Tell whether name and values allow a guess: no identifier plays a role, nor few names a text, nor free text a label."""
+        """Tell whether a guess is allowed: an identifier plays no role, few names are no text, free text no label."""
         if not _rank(role, column) and IDENTIFIERS & set(words(column)) and role.kind != "image":
             return False
         if isinstance(self.features[column], ClassLabel) or role.kind not in ("text", "label"):
@@ -215,25 +197,17 @@ class _Table:
         distinct, rows = self._distinct(column), self.preview.num_rows
         if role.kind == "text":
             return rows < 6 or 3 * distinct > rows
-        return _rank(role, column) is not None or 2 * distinct <= rows
+        return bool(_rank(role, column) or 2 * distinct <= rows)
 
     def reason(self, role: Role, column: str) -> str:
         """Say what makes this the column."""
         feature = self.features[column]
         if role.kind != "label":
-            named = _rank(role, column) is not None
-            return (
-                f"{type_name(feature)} named `{column}`" if named else f"the only column of type {type_name(feature)}"
-            )
+            kind = type_name(feature)
+            return f"{kind}, by its name" if _rank(role, column) else f"the only column of type {kind}"
         if not isinstance(feature, Value):
             return type_name(feature)
-        kind = (
-            "strings"
-            if _is(feature, "string", "large_string")
-            else "truth values"
-            if _is(feature, "bool")
-            else "numbers"
-        )
+        kind = "strings" if _is(feature, *STRINGS) else "truth values" if _is(feature, "bool") else "numbers"
         return f"{self._distinct(column)} distinct {kind}" + (
             "" if self.whole else f" in {self.preview.num_rows} rows"
         )
@@ -254,7 +228,7 @@ def is_image(feature: Any) -> bool:
 
 
 def _is(feature: Any, *dtypes: str) -> bool:
-    return isinstance(feature, Value) and re.sub(r"[\d\[(].*", "", feature.dtype) in dtypes
+    return isinstance(feature, Value) and re.sub(r"[\d\[(].*", "", str(feature.dtype)) in dtypes
 
 
 def _element(feature: Any) -> Any:

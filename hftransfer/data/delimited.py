@@ -1,4 +1,4 @@
-"""The layout of CSV and TSV files: delimiter, encoding and column types, read once before the builder reads the rows."""
+"""The layout of CSV and TSV files: delimiter, encoding and column types, found before the builder reads the rows."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from datasets import Features, Value
 
 from hftransfer.errors import UserError
 
+Quoting = Literal[0, 3]  # csv.QUOTE_MINIMAL, csv.QUOTE_NONE
 DELIMITERS = (",", ";", "\t", "|")
 GAPS = ("", "NA", "N/A", "#N/A", "NaN", "nan", "null", "NULL", "None")  # no value, but only among numbers
 PATTERNS = {
@@ -57,7 +58,7 @@ class Layout:
 
     delimiter: str
     encoding: str
-    quoting: int
+    quoting: Quoting
     columns: tuple[Column, ...]
 
     @property
@@ -118,7 +119,7 @@ def _inspect(path: Path, encoding: str) -> Layout:
             return _scan(path, encoding, delimiter, csv.QUOTE_NONE)  # many TSV files hold bare quotes
 
 
-def _scan(path: Path, encoding: str, delimiter: str, quoting: int) -> Layout:
+def _scan(path: Path, encoding: str, delimiter: str, quoting: Quoting) -> Layout:
     with open(path, encoding=encoding, newline="") as file:
         reader = csv.reader(file, delimiter=delimiter, quoting=quoting)
         names = next(row for row in reader if row)

@@ -22,6 +22,8 @@ from hftransfer.data.splits import cut, label_sets, sample
 from hftransfer.errors import UserError, hint
 from hftransfer.tasks.base import Task
 
+SLICE = 10_000  # rows that are looked at together: looking copies them into memory
+
 
 def read(
     picked: Mapping[str, Split],
@@ -32,6 +34,9 @@ def read(
     say: Callable[[str], None],
 ) -> Data:
     """Return the data of a source whose rows can be reached at random."""
+    for use, split in picked.items():
+        if not len(split.rows):
+            raise UserError("rows are needed", f"{use} (`{split.name}`) is empty", "Check data.source.")
     kept = sample({use: len(split.rows) for use, split in picked.items()}, config.max_rows, seed)
     raw = {use: _select(split.rows, kept[use]) for use, split in picked.items()}
     features = raw["train"].features
@@ -103,8 +108,13 @@ def _table(use: str, rows: Dataset, numbers: np.ndarray, split: Split, reading: 
 
 
 def _good_rows(use: str, table: pa.Table, reading: Reading, config: DataConfig) -> tuple[np.ndarray, list[str]]:
-    found, report = bad_rows(table, reading), BadRows(use)
-    report.add(table, found, reading)
+    report = BadRows(use)
+    found: dict[int, str] = {}
+    for start in range(0, table.num_rows, SLICE):
+        part = table.slice(start, SLICE)
+        bad = bad_rows(part, reading)
+        report.add(part, bad, reading)
+        found |= {start + place: reason for place, reason in bad.items()}
     return np.delete(np.arange(table.num_rows), list(found)), report.warnings(config.bad_rows)
 
 

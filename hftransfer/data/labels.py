@@ -28,7 +28,7 @@ MOST_NAMES = 100_000  # more distinct labels than this are free text; also what 
 
 def label_kind(feature: Any, config: DataConfig, kinds: Sequence[LabelKind]) -> LabelKind:
     """Return what the labels are: as the user says, else by their type."""
-    wanted = config.problem_type or ("multi_label" if config.label_separator else None)
+    wanted: LabelKind | None = config.problem_type or ("multi_label" if config.label_separator else None)
     if wanted is None and isinstance(feature, List | LargeList):
         wanted = "tags" if "tags" in kinds else "multi_label"
     kind: LabelKind = wanted or ("single_label" if "single_label" in kinds else kinds[0])
@@ -44,7 +44,7 @@ def label_kind(feature: Any, config: DataConfig, kinds: Sequence[LabelKind]) -> 
 
 
 def to_names(values: pa.Array, feature: Any, kind: LabelKind, separator: str | None = None) -> pa.Array:
-    """Return a batch of labels by name: strings, lists of strings, or float64 for regression; null where there is none."""
+    """Return a batch of labels by name: strings, lists of strings, or float64 for regression."""
     if kind == "regression":
         return _numbers(values, feature)
     if isinstance(feature, List | LargeList):
@@ -144,7 +144,7 @@ class Tally:
 
 
 def vocabulary(tally: Tally, feature: Any, kind: LabelKind, column: str, features: Features) -> tuple[str, ...]:
-    """Return the label names in the order of a model's outputs: a ClassLabel's own, numbers by size, words by letter."""
+    """Return the names in the order of a model's outputs: a ClassLabel's own, numbers by size, words from a to z."""
     if kind == "regression":
         return ()
     element = feature.feature if isinstance(feature, List | LargeList) else feature
@@ -208,6 +208,8 @@ def counted(kind: LabelKind, names: Sequence[str], labels: pa.Array) -> Labels:
 
 def missing_names(split: str, names: Sequence[str], labels: pa.Array) -> list[str]:
     """Return a warning when a split has no row of some class."""
+    if not names:
+        return []
     absent = [name for name, count in zip(names, _counts(labels, len(names)), strict=True) if not count]
     what = "class" if len(absent) == 1 else "classes"
     return [f"{what} {_some(absent)} missing from {split}"] if absent else []

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import datasets
 import pyarrow as pa
@@ -24,7 +24,7 @@ from hftransfer.data.columns import IMAGE_SUFFIXES, words
 from hftransfer.data.delimited import empty, reading_options
 from hftransfer.errors import UserError, unknown
 
-Rows = Dataset | IterableDataset
+Rows: TypeAlias = Dataset | IterableDataset
 
 BUILDERS = {
     ".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".ndjson": "json",
@@ -117,12 +117,15 @@ def read_tables(files: Sequence[Path], streaming: bool) -> tuple[Rows, list[str]
     options, warnings = reading_options(files) if builders[0] == "csv" else ({}, [])
     # explicit names, escaped: the builders would read patterns and split names into them
     names = [glob.escape(str(path)) for path in files]
-    with readable(", ".join(path.name for path in files[:6])):
-        rows = datasets.load_dataset(
-            builders[0], data_files={"train": names}, split="train", streaming=streaming, **options
-        )
-    if isinstance(rows, Dataset) and not len(rows):
-        raise empty(files[0])
+    try:
+        with readable(", ".join(path.name for path in files[:6])):
+            rows = datasets.load_dataset(
+                builders[0], data_files={"train": names}, split="train", streaming=streaming, **options
+            )
+    except ValueError as error:
+        if "corresponds to no data" not in str(error):
+            raise
+        raise empty(files[0]) from error
     return rows, warnings
 
 
@@ -317,11 +320,8 @@ def _beside(
                 raise UserError("each row is used once", f"data.{use} is data.source itself", "Remove it: it is cut.")
             found = open_path(path, config.streaming, work_dir)
             if len(found.splits) != 1:
-                raise UserError(
-                    f"data.{use} must name one split",
-                    f"{path} has {', '.join(found.splits)}",
-                    "Name one of its files.",
-                )
+                several = f"{path} has {', '.join(found.splits)}"
+                raise UserError(f"data.{use} must name one split", several, "Name one of its files.")
             return _split(found, next(iter(found.splits))), found.warnings
     problem = unknown(f"split in data.{use}", name, source.splits)
     looked = ", ".join(str(path.absolute()) for path in places)

@@ -63,7 +63,7 @@ def _stratified(strata: np.ndarray, number: int, reserve: int, generator: np.ran
     starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
     rank = np.empty(len(strata), dtype=np.int64)
     rank[order] = np.arange(len(strata)) - np.repeat(starts, counts)
-    return np.flatnonzero(rank < quota[strata])
+    return np.asarray(np.flatnonzero(rank < quota[strata]))
 
 
 def _quotas(counts: np.ndarray, number: int, reserve: int) -> np.ndarray:
@@ -82,13 +82,13 @@ def _quotas(counts: np.ndarray, number: int, reserve: int) -> np.ndarray:
         if not free.any():
             break
         quota[int(np.argmax(gap))] += 1 if short else -1
-    return quota
+    return np.asarray(quota)
 
 
 def _whole_groups(
     strata: np.ndarray, groups: np.ndarray, number: int, reserve: int, generator: np.random.Generator
 ) -> np.ndarray:
-    """Take groups, the largest first, while each brings the split's class counts nearer to their target."""
+    """Take groups in a random order, each that brings the split's class counts nearer to their target."""
     names, group = np.unique(groups, return_inverse=True)
     _, classes = np.unique(strata, return_inverse=True)
     if len(names) <= reserve:
@@ -101,19 +101,18 @@ def _whole_groups(
     if len(names) * kinds > DENSE_CELLS:
         kinds, classes = 1, np.zeros_like(classes)
     table = np.bincount(group * kinds + classes, minlength=len(names) * kinds).reshape(len(names), kinds)
-    table = np.concatenate([table, table.sum(axis=1, keepdims=True)], axis=1).astype(np.float64)  # and the size
-    target = table.sum(axis=0) * (number / len(strata))
-    order = np.lexsort((generator.random(len(names)), -table[:, -1]))
+    order = generator.permutation(len(names))
     chosen: list[int] = []
-    missing = target.copy()
-    for place in order:
-        if len(chosen) == len(names) - reserve:
-            break
-        if np.sum((missing - table[place]) ** 2) < np.sum(missing**2):
-            chosen.append(int(place))
-            missing -= table[place]
+    # by class first; where no group can bring the classes nearer (each holds one class), by size alone
+    for counts in (table.astype(np.float64), table.sum(axis=1, keepdims=True).astype(np.float64)):
+        missing = counts.sum(axis=0) * (number / len(strata)) - counts[chosen].sum(axis=0)
+        for place in order[~np.isin(order, chosen)]:
+            nearer = np.sum((missing - counts[place]) ** 2) < np.sum(missing**2)
+            if nearer and len(chosen) < len(names) - reserve:
+                chosen.append(int(place))
+                missing -= counts[place]
     if not chosen:
-        chosen = [int(order[-1])]  # every group is larger than what was asked: the smallest is nearest
+        chosen = [int(table.sum(axis=1).argmin())]  # every group is far larger than what was asked
     return np.flatnonzero(np.isin(group, chosen))
 
 
@@ -153,9 +152,7 @@ def hashes(numbers: np.ndarray, *key: object) -> np.ndarray:
     """Return a uint64 for each number, evenly spread and fixed by the key (splitmix64, Steele et al. 2014)."""
     digest = hashlib.blake2b("\0".join(map(str, key)).encode(), digest_size=8).digest()
     with np.errstate(over="ignore"):
-        z = (numbers.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15) + np.frombuffer(
-            digest, np.uint64
-        )
+        z = numbers.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + np.frombuffer(digest, "<u8")
         z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return np.asarray(z ^ (z >> np.uint64(31)))

@@ -13,7 +13,7 @@ from hftransfer.evaluation.metrics import (
 from hftransfer.evaluation.plots import write_plots
 from hftransfer.evaluation.predictions import Predictions
 from hftransfer.evaluation.reporting import baseline, below_baseline, report
-from hftransfer.evaluation.scoring import measure, measure_point, per_class, replicates
+from hftransfer.evaluation.scoring import measure, measure_point, per_class, prepare_metrics, replicates
 
 __all__ = [
     "METRICS",
@@ -31,6 +31,7 @@ __all__ = [
     "measure",
     "measure_point",
     "per_class",
+    "prepare_metrics",
     "reliability",
     "replicates",
     "report",

@@ -24,7 +24,7 @@ def compute(predictions: Predictions, names: Sequence[str], weights: np.ndarray)
     return {name: METRICS[name].compute(sample) for name in names}
 
 
-class _OurMetric(evaluate.Metric):  # type: ignore[misc]
+class _OurMetric(evaluate.Metric):
     """Computes from scores (probabilities in the order of `names`) all that fits, or the `metrics` named."""
 
     kind: ClassVar[LabelKind]
@@ -46,8 +46,11 @@ class _OurMetric(evaluate.Metric):  # type: ignore[misc]
         wanted = default_metrics(labels) if metrics is None else list(metrics)
         check_names(wanted, labels)
         rows = [str(i) for i in range(len(references))]
-        whole = [np.asarray(part) for part in predictions], [np.asarray(part) for part in references]
-        scores, truth = whole if self.kind == "tags" else (np.stack(part) for part in whole)
+        if self.kind == "tags":  # the width is said because a sentence may have no words
+            scores: Any = [np.reshape(words, (-1, len(labels.names))) for words in predictions]
+            truth: Any = [np.asarray(words, np.int64) for words in references]
+        else:
+            scores, truth = np.array(predictions), np.array(references)
         values = compute(Predictions(labels, rows, truth, scores), wanted, np.ones((len(rows), 1)))
         return {name: float(value[0]) for name, value in values.items() if np.isfinite(value[0])}
 
@@ -89,21 +92,30 @@ MODULES: dict[LabelKind, type[_OurMetric]] = {
 }
 
 
+def load_from_hub(name: str, labels: Labels) -> evaluate.EvaluationModule:
+    """Load a metric of the Hub by name; UserError when it is not there, cannot be reached, or lacks a package."""
+    try:
+        return evaluate.load(name, keep_in_memory=True)
+    except OSError as error:  # evaluate says "doesn't exist" of a Hub that it cannot reach, too
+        match = nearest(name.rpartition("/")[2], applicable(labels))
+        ours = f"take {match!r}, which needs no network" if match else "take one of ours"
+        raise UserError(
+            f"the metric {name!r} must load from the Hub",
+            "there is none of that name, or no network",
+            f"Check the name and the network, or {ours}.",
+        ) from error
+    except ImportError as error:
+        raise UserError(
+            f"the metric {name!r} needs another package", " ".join(str(error).split()).rstrip("."), "Install it."
+        ) from error
+
+
 class HubMetric:
     """A metric of the Hub, loaded by name; its code runs in this process, as with `evaluate.load`."""
 
     def __init__(self, name: str, predictions: Predictions) -> None:
         self.name, self.labels = name, predictions.labels
-        try:
-            self.module = evaluate.load(name, keep_in_memory=True)
-        except (OSError, ImportError) as error:  # not there, no network, or a package that it needs is missing
-            match = nearest(name.rpartition("/")[2], applicable(self.labels))
-            ours = f"take {match!r}, which needs no network" if match else "take one of ours"
-            raise UserError(
-                f"the metric {name!r} must load from the Hub",
-                " ".join(str(error).split()).rstrip(".") or type(error).__name__,
-                f"Check the name and the network, or {ours}.",
-            ) from error
+        self.module = load_from_hub(name, self.labels)
         features = self.module.features
         self.as_names = "string" in str(features[0] if isinstance(features, list) else features)
         self.answers, self.truth = self._column(predictions.predicted()), self._column(predictions.truth)

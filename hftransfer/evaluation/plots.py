@@ -79,7 +79,9 @@ def _confusion_matrix(predictions: Predictions) -> tuple[Figure, dict[str, Any]]
     axes.set_ylabel("true", color=QUIET, labelpad=8)
     unit = "words" if predictions.labels.kind == "tags" else "rows"
     axes.set_title(_headline(predictions, f"{totals.sum():,} {unit}"), fontsize=10, color=INK, loc="left", pad=10)
-    bar = figure.colorbar(image, ax=axes, fraction=0.046, pad=0.03, aspect=28, ticks=[0, 0.1, 0.5, 1], format="{x:.0%}")
+    bar = figure.colorbar(
+        image, ax=axes, fraction=0.046, pad=0.03, aspect=28, ticks=[0, 0.1, 0.5, 1], format="{x:.0%}"
+    )
     bar.set_label("share of the true class", color=QUIET, fontsize=8)
     bar.ax.tick_params(length=0, labelsize=8, colors=QUIET)
     bar.outline.set_visible(False)

@@ -67,6 +67,15 @@ def measure_point(predictions: Predictions, names: Sequence[str] | None = None) 
     return values
 
 
+def prepare_metrics(labels: Labels, metrics: Sequence[str]) -> None:
+    """Raise UserError before training for a metric that is unknown, unfit, or that the Hub does not give."""
+    check_names(metrics, labels)
+    for name in filter(from_hub, metrics):
+        from hftransfer.evaluation.modules import load_from_hub
+
+        load_from_hub(name, labels)
+
+
 def replicates(predictions: Predictions, names: Sequence[str], resamples: int, seed: int) -> dict[str, np.ndarray]:
     """Return each metric of ours on every resample, (resamples,); equal seeds pair two runs on the same rows."""
     return _compute(Outcomes(predictions), names, bootstrap_weights(len(predictions), resamples, seed))

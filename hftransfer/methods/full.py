@@ -107,7 +107,7 @@ def layer_groups(model: nn.Module, decay: float) -> list[dict[str, Any]]:
         raise UserError(
             "method.layer_decay needs a backbone with layers", f"{type(model).__name__} has none", "Drop it."
         )
-    depth = len(model.get_submodule(outermost))
+    depth = sum(1 for _ in model.get_submodule(outermost).children())
     groups: dict[int, list[Any]] = {}
     started = False
     for name, parameter in model.named_parameters():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -112,10 +113,11 @@ def peft_config(config: MethodConfig, fresh: tuple[str, ...], model: nn.Module) 
             "it adds parts that only peft can run", "Use lora, dora, ia3, or another method with target_modules.",
         )  # fmt: skip
     heads = head_modules(model)
-    trained_whole = list(dict.fromkeys([*heads, *fresh]))
+    holders = [name for head in heads for name in _holders(model.get_submodule(head), head)]
+    trained_whole = list(dict.fromkeys([*holders, *(name for name in fresh if name not in heads)]))
     defaults: dict[str, Any] = {"target_modules": "all-linear", "modules_to_save": trained_whole}
-    if "exclude_modules" in fields and options.get("target_modules", "all-linear") != "all-linear":
-        defaults["exclude_modules"] = rf"({'|'.join(heads)})(\..*)?"
+    inside = "|".join(re.escape(name) for name in trained_whole)
+    defaults["exclude_modules"] = rf"(.*\.)?({inside})(\..*)?"  # a head that is a module of its own has linear layers
     if "feedforward_modules" in fields and "target_modules" not in options:
         # IA3 scales the inputs of feed-forward modules and the outputs of the others; outputs alone always works
         defaults["feedforward_modules"] = []
@@ -125,6 +127,13 @@ def peft_config(config: MethodConfig, fresh: tuple[str, ...], model: nn.Module) 
         raise UserError(
             f"method: options that {config.name} takes are needed", _short(error), "Mend method.*"
         ) from error
+
+
+def _holders(module: nn.Module, name: str) -> list[str]:
+    """Return the highest modules that hold parameters themselves: peft cannot unwrap a head made of several layers."""
+    if any(True for _ in module.parameters(recurse=False)):
+        return [name]
+    return [found for child, inner in module.named_children() for found in _holders(inner, f"{name}.{child}")]
 
 
 def _explained(config: MethodConfig, model: nn.Module, error: Exception) -> UserError:

@@ -50,13 +50,15 @@ class Prepared:
     """The rows of one split as a model takes them.
 
     `dataset` yields dicts of tensors or lists with `labels`; `rows` (n,) tells from which row each item comes (a long
-    row may give several items); `lengths` (n,) is what an item costs; `truncated` rows lost their end.
+    row may give several items); `lengths` (n,) is what an item costs; `truncated` rows lost their end; `on_epoch` is
+    told the number of each epoch before it starts.
     """
 
     dataset: Any
     rows: np.ndarray
     lengths: np.ndarray | None = None
     truncated: int = 0
+    on_epoch: Callable[[int], None] | None = None
 
 
 @dataclass(frozen=True)

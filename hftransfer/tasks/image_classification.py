@@ -39,7 +39,8 @@ class ImageClassification(Task):
     def prepare(self, rows: Any, processor: Any, preparation: Preparation, training: bool) -> Prepared:
         """Decode, augment and resize when a row is asked for."""
         augmentation = preparation.config.augmentation if training else None
-        return Prepared(Pictures(rows, processor, preparation, augmentation), np.arange(len(rows)))
+        pictures = Pictures(rows, processor, preparation, augmentation)
+        return Prepared(pictures, np.arange(len(rows)), on_epoch=pictures.set_epoch)
 
     def collator(self, processor: Any) -> Callable[[list[dict[str, Any]]], dict[str, Any]]:
         """Stack equal sizes."""
@@ -85,7 +86,7 @@ class Pictures:
         return len(self.rows)
 
     def set_epoch(self, epoch: int) -> None:
-        """Tell which epoch comes next; accelerate's loader calls it."""
+        """Tell which epoch comes next."""
         self.epoch.fill_(int(epoch))
 
     def select(self, indices: Any) -> Pictures:

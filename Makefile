@@ -1,0 +1,50 @@
+# make demo: train on real data and answer a new sentence, on a machine with Python 3.11+ and a package index
+# make test | lint | clean
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+NEEDS := pyproject.toml constraints.txt
+INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+SENTENCE ?= The new update is gorgeous and everything just works!
+
+.PHONY: demo test lint clean
+
+demo: $(VENV)/.core
+	$(BIN)/hftransfer samples text
+	run=runs/demo-$$(date +%Y%m%d-%H%M%S) \
+	&& $(BIN)/hftransfer train configs/quickstart.yaml output=$$run \
+	&& $(BIN)/hftransfer predict $$run "$(SENTENCE)"
+
+test: $(VENV)/.test
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# one stamp an extra: an install is repeated only after its needs changed
+$(VENV)/.core: $(BIN)/python $(NEEDS)
+	$(INSTALL) -e .
+	touch $@
+
+$(VENV)/.test: $(BIN)/python $(NEEDS)
+	$(INSTALL) -e ".[test]"
+	touch $@
+
+$(VENV)/.dev: $(BIN)/python $(NEEDS)
+	$(INSTALL) -e ".[dev]"
+	touch $@
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "Python 3.11 or newer is needed; $(PYTHON) is $$($(PYTHON) --version 2>&1). Try: make PYTHON=python3.11"; \
+	  exit 2; }
+	@echo "Installing into $(VENV): torch alone is large, the first time takes minutes"
+	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 2; }  # half an environment would pass for one next time

@@ -1,0 +1,36 @@
+"""Settings of all tests: no network, one thread, caches in a folder that goes away."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+# before anything imports torch or huggingface_hub: both read their environment once
+CACHE = tempfile.mkdtemp(prefix="hftransfer-tests-")
+os.environ.update(
+    OMP_NUM_THREADS="1",
+    MKL_NUM_THREADS="1",
+    HF_HUB_OFFLINE="1",
+    HF_DATASETS_OFFLINE="1",
+    HF_HUB_DISABLE_TELEMETRY="1",
+    HF_HOME=f"{CACHE}/huggingface",
+    HFTRANSFER_CACHE=f"{CACHE}/hftransfer",
+    TOKENIZERS_PARALLELISM="false",
+)
+os.environ.pop("HF_TOKEN", None)
+
+
+def pytest_sessionfinish() -> None:
+    shutil.rmtree(CACHE, ignore_errors=True)
+
+
+@pytest.fixture(autouse=True)
+def away_from_the_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Run each test in a folder of its own: `runs/` is made in the working directory."""
+    monkeypatch.chdir(tmp_path)
+    yield

@@ -1,0 +1,35 @@
+"""A run in this process: what the engine tests share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hftransfer import catalog, config
+from hftransfer.interruption import Interruption
+from hftransfer.runs import Run
+
+QUICK: dict[str, Any] = {
+    "train": {"num_train_epochs": 2, "per_device_train_batch_size": 16, "use_cpu": True},
+    "evaluation": {"resamples": 100},
+    "speed": {"tune": False, "threads": 1},
+}
+
+
+@pytest.fixture
+def train(tmp_path: Path) -> Callable[..., tuple[Run, dict[str, Any]]]:
+    """Return a function that runs a configuration tree with overrides in this process."""
+
+    def start(tree: dict[str, Any], *overrides: str, name: str = "run") -> tuple[Run, dict[str, Any]]:
+        from hftransfer import training
+
+        merged = {**QUICK, **tree, "train": {**QUICK["train"], **tree.get("train", {})}}
+        built = catalog.build_config(config.override(merged, overrides))
+        run = Run.create(built, tmp_path / name)
+        with Interruption() as interruption:
+            return run, training.run(built, run, interruption)
+
+    return start

@@ -1,0 +1,153 @@
+"""Runs: folders, and a status that comes from their files alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hftransfer.config import RunConfig, build
+from hftransfer.errors import UserError
+from hftransfer.runs import MANIFEST, Run, default_name, find, is_whole, listing, note_process, seal, status_of
+
+
+def _config(**more: Any) -> RunConfig:
+    return build({"task": "text-classification", "model": "org/Some Model", "data": {"source": "x.csv"}, **more})
+
+
+def _dead() -> dict[str, Any]:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        note = note_process(child.pid)
+        child.kill()
+    return note
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    return Run.create(_config(), tmp_path / "runs" / "one")
+
+
+def test_create_makes_the_folder_with_its_config(run: Run) -> None:
+    config = run.config()
+    assert config.output == str(run.folder)
+    assert config.model_copy(update={"output": None}) == _config()
+    (event,) = run.events()[0]
+    assert (event["type"], event["task"], event["method"]) == ("created", "text-classification", "full")
+    assert run.status().state == "created"
+    assert run.result() == {} and run.launch() == {}
+
+
+@pytest.mark.parametrize("state", ["created", "done", "stopped"])
+def test_a_folder_with_a_run_is_taken(run: Run, state: str) -> None:
+    if state != "created":
+        run.event(state, seconds=1)
+    with pytest.raises(UserError, match=rf"holds a run \({state}\)"):
+        Run.create(_config(), run.folder)
+
+
+def test_a_folder_with_something_else_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(UserError, match="holds something else"):
+        Run.create(_config(), tmp_path)
+    with pytest.raises(UserError, match="holds something else"):
+        Run.create(_config(), tmp_path / "notes.txt")
+
+
+def test_a_folder_below_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="a folder to write to"):
+        Run.create(_config(), tmp_path / "file" / "run")
+
+
+def test_the_default_name_fits_any_system() -> None:
+    name = default_name(_config(method={"name": "lora"}), moment=0)
+    assert name.endswith("-text-classification-Some-Model-lora")
+    assert not set(name) & set('/\\:*?"<>| ')
+
+
+@pytest.mark.parametrize(
+    ("last", "state"), [("done", "done"), ("failed", "failed"), ("stopped", "stopped"), (None, "running")]
+)
+def test_the_last_word_is_the_state(run: Run, last: str | None, state: str) -> None:
+    run.event("launched", command=[], processes=1)
+    run.event("process", **note_process(os.getpid()), world_size=1)
+    run.event("phase", name="training")
+    run.event("step", step=3, max_steps=9)
+    if last:
+        run.event(last, message="m")
+    status = run.status()
+    assert (status.state, status.phase, status.step, status.max_steps) == (state, "training", 3, 9)
+    assert status.finished == (last is not None)
+
+
+def test_a_process_that_is_gone_without_a_word_was_killed(run: Run) -> None:
+    run.event("process", **_dead(), world_size=1)
+    run.event("phase", name="data")
+    assert run.status().state == "killed"
+    assert "in phase data" in str(run.status().message)
+
+
+def test_a_number_used_again_is_another_process(run: Run) -> None:
+    run.event("process", **{**note_process(), "started": 1.0}, world_size=1)
+    assert not run.is_alive()
+
+
+def test_a_process_of_another_host_is_not_ours(run: Run) -> None:
+    run.event("process", **{**note_process(), "host": "elsewhere"}, world_size=1)
+    assert not run.is_alive()
+
+
+def test_a_resumed_run_runs_again() -> None:
+    events = [{"type": "stopped", "message": "x"}, {"type": "launched"}, {"type": "phase", "name": "start"}]
+    status = status_of(events, alive=True)
+    assert (status.state, status.message) == ("running", None)
+    assert status_of(events, alive=False).state == "killed"
+
+
+def _checkpoint(run: Run, step: int) -> Path:
+    folder: Path = run.checkpoints / f"checkpoint-{step}"
+    (folder / "sub").mkdir(parents=True)
+    (folder / "weights").write_bytes(b"12345")
+    (folder / "sub" / "state").write_bytes(b"1")
+    return folder
+
+
+def test_the_newest_whole_checkpoint_counts(run: Run) -> None:
+    assert run.checkpoint() is None
+    for step in (2, 10, 9):
+        seal(_checkpoint(run, step))
+    _checkpoint(run, 20)  # its writer was killed before the manifest
+    assert run.checkpoint() == run.checkpoints / "checkpoint-10"
+
+
+@pytest.mark.parametrize("damage", ["short", "missing", "no manifest", "name"])
+def test_a_torn_checkpoint_is_not_whole(run: Run, damage: str) -> None:
+    folder = _checkpoint(run, 5)
+    seal(folder)
+    assert is_whole(folder)
+    assert set(json.loads((folder / MANIFEST).read_text())["files"]) == {"weights", "sub/state"}
+    if damage == "short":
+        (folder / "weights").write_bytes(b"12")
+    elif damage == "missing":
+        (folder / "sub" / "state").unlink()
+    elif damage == "no manifest":
+        (folder / MANIFEST).unlink()
+    else:
+        folder = folder.rename(run.checkpoints / "tmp-checkpoint-5")
+    assert not is_whole(folder)
+    assert run.checkpoint() is None
+
+
+def test_find_takes_a_name_or_a_folder(run: Run) -> None:
+    root = run.folder.parent
+    assert find("one", root) == find(run.folder, root) == run
+    assert [r.name for r in listing(root)] == ["one"]
+    with pytest.raises(UserError, match="Did you mean 'one'"):
+        find("onne", root)
+    with pytest.raises(UserError, match="hftransfer train CONFIG"):
+        find("one", root / "nowhere")
