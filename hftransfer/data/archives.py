@@ -37,8 +37,11 @@ def unpack(path: Path, work_dir: Path | None) -> Path:
         with zipfile.ZipFile(path) as archive:
             _check(path, archive, shutil.disk_usage(temporary).free)
             archive.extractall(temporary)
-        if not folder.is_dir():
-            os.replace(temporary, folder)  # whole or not at all: another process may be doing the same
+        try:
+            os.replace(temporary, folder)  # whole or not at all
+        except OSError:
+            if not folder.is_dir():  # another process may have been first
+                raise
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
         raise UserError(f"{path} must be a zip file", str(error), "Pack it again.") from error
     finally:
