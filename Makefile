@@ -1,5 +1,5 @@
 # make demo: train on real data and answer a new sentence, on a machine with Python 3.11+ and a package index
-# make test | lint | clean
+# make test | lint | docs | clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -8,7 +8,7 @@ NEEDS := pyproject.toml constraints.txt
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 SENTENCE ?= The new update is gorgeous and everything just works!
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint docs clean
 
 demo: $(VENV)/.core
 	$(BIN)/hftransfer samples text
@@ -24,6 +24,9 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+docs: $(VENV)/.core
+	$(BIN)/python docs/generate.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

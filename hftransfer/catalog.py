@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from hftransfer.tasks.base import Task
 
 PEFT = "hftransfer.methods.peft"
+ADAPTS = {"target_modules", "modules_to_save"}  # a peft method without them changes no weights, or trains no new head
 
 
 def tasks() -> dict[str, str]:
@@ -40,6 +41,16 @@ def methods() -> dict[str, str]:
     """Return the methods by name, our own first, then peft's and the usual names for some of its settings."""
     own = {name: module for name, module in modules_of("hftransfer.methods").items() if module != PEFT}
     return own | dict.fromkeys([*upstream.peft_methods(), *_aliases()], PEFT)
+
+
+@cache
+def adapting_methods() -> tuple[str, ...]:
+    """Return the names of the methods that give a plain model: all but peft's prompts and mixtures."""
+    return tuple(
+        name
+        for name, module in methods().items()
+        if module != PEFT or upstream.peft_options(_aliases().get(name, {}).get("peft_type", name)).keys() >= ADAPTS
+    )
 
 
 def method(name: str) -> Method:
@@ -108,7 +119,7 @@ RENAMED = {
     "warmup_ratio": "set warmup_steps=0.1: below 1 it is a share of all steps",
     "no_cuda": "set use_cpu=true",
     "use_mps_device": "leave it out: the device is found by itself; use_cpu=true keeps to the CPU",
-    "group_by_length": "set train_sampling_strategy=group_by_length",
+    "group_by_length": "leave it out: rows of like length share a batch by default",
     "overwrite_output_dir": "set output=another/folder",
     "logging_dir": "set the environment variable TENSORBOARD_LOGGING_DIR",
     "save_safetensors": "leave it out: safetensors is the only format",
@@ -148,6 +159,10 @@ def _train_problems(train: Mapping[str, Any]) -> Iterable[Problem]:
 
 # --- method.* ---
 
+UNMERGEABLE = (
+    "adds parts that only peft can run, or trains no new head: no plain model comes of it. Use lora, dora or ia3."
+)
+
 
 def _method_problems(section: Mapping[str, Any]) -> Iterable[Problem]:
     name = _text(section.get("name", "full"))
@@ -176,6 +191,8 @@ def _method_problems(section: Mapping[str, Any]) -> Iterable[Problem]:
 def _peft_problems(name: str, section: Mapping[str, Any]) -> Iterable[Problem]:
     kind = _aliases().get(name, {"peft_type": name})["peft_type"]
     known = upstream.peft_options(kind)
+    if not known.keys() >= ADAPTS:
+        yield Problem("method.name", f"{name} {UNMERGEABLE}")
     for option in map(str, section):
         path = f"method.{option}"
         if option == "peft_type":

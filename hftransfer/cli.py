@@ -109,7 +109,8 @@ def _add_config(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_following(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--processes", type=int, default=1, metavar="N", help="processes to train with (default: 1)")
+    words = "processes to train with (default: 1; a resume's: as many as before)"
+    parser.add_argument("--processes", type=int, metavar="N", help=words)
     parser.add_argument(
         "--follow", action=argparse.BooleanOptionalAction, default=True, help="show progress until the run ends"
     )
@@ -144,7 +145,9 @@ def _resume(options: argparse.Namespace) -> int:
 
 def _start(place: Launcher, run: Run, options: argparse.Namespace, resume: bool) -> int:
     cursor = place.events(run)[1] if resume else 0  # the events before a resume were shown when they happened
-    place.start(run, resume=resume, processes=options.processes)
+    # another number would cut the epoch into other batches than those that the checkpoint counts
+    processes = run.launch().get("processes", 1) if options.processes is None else options.processes
+    place.start(run, resume=resume, processes=processes)
     if options.follow:
         return _follow(place, run, cursor, options.json)
     if options.json:
@@ -336,13 +339,14 @@ def _tasks(options: argparse.Namespace) -> int:
         task = catalog.task(name)
         if options.json:
             roles = [{"name": r.name, "takes": r.about, "required": r.required} for r in task.roles]
-            print(json.dumps({"task": name, "about": task.about, "roles": roles, "methods": [*catalog.methods()]}))
+            methods = [*catalog.adapting_methods()]
+            print(json.dumps({"task": name, "about": task.about, "roles": roles, "methods": methods}))
             continue
         print(f"{name}: {task.about}")
         for role in task.roles:
             print(f"  {role.name}{'' if role.required else ' (optional)'}: {role.about}")
     if not options.json:
-        print(f"\nmethods: {', '.join(catalog.methods())}")
+        print(f"\nmethods: {', '.join(catalog.adapting_methods())}")
     return 0
 
 

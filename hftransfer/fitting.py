@@ -118,7 +118,7 @@ def descend(
     with setup.interruption.patience():
         trainer.train(resume_from_checkpoint=str(setup.checkpoint) if setup.checkpoint else None)
     state = trainer.state
-    if setup.interruption.requested and state.global_step < state.max_steps:
+    if setup.interruption.requested:
         raise Interrupted(state.global_step)
     best = state.best_global_step if arguments.load_best_model_at_end else None
     if best and state.best_model_checkpoint and not Path(state.best_model_checkpoint).is_dir():
@@ -372,6 +372,7 @@ class Recorder(TrainerCallback):
             seal(folder)
             self._rotate(self.setup.run.checkpoints, state)
             self._event("checkpoint", state, path=f"checkpoints/{folder.name}")
+        wait_for_everyone()  # a rank that went on might end, and the launcher would end rank 0 in mid-seal
         self._before = time.perf_counter()
 
     def _rotate(self, folder: Path, state: TrainerState) -> None:
@@ -392,14 +393,14 @@ def _choose(setup: Setup, model: Any) -> Choice:
     """Take the settings of this run's earlier process, or time them; every process works with rank 0's."""
     known = speed.recorded(setup.run) if setup.resume else None
     if known is not None:
-        speed.use_attention(model, known.attention)
+        speed.apply(known, model)
         return known
     _phase(setup, "tuning")
     train, collate = setup.prepared["train"], setup.task.collator(setup.processor)
     choice = speed.choose(setup.config, setup.task, model, train, collate, loss(setup), setup.threads)
     if PartialState().num_processes > 1:
         choice = broadcast_object_list([choice])[0]
-        speed.use_attention(model, choice.attention)
+        speed.apply(choice, model)
     if is_main_process():
         setup.run.event("tuned", **dataclasses.asdict(choice))
     return choice
@@ -517,7 +518,8 @@ def _require_disk(folder: Path, trainable: int, total: int) -> None:
 def _whole(trainer: Trainer, setup: Setup) -> Any:
     """Return the trained model outside of any sharding."""
     if not (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled):
-        return trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
+        model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
+        return model.to(memory_format=torch.contiguous_format)
     folder = setup.run.checkpoints / "whole"
     trainer.save_model(str(folder))
     wait_for_everyone()

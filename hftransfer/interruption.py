@@ -26,6 +26,7 @@ class Interruption:
 
     def __init__(self) -> None:
         self.requested = False
+        self.raised = False  # KeyboardInterrupt, which a library may have caught or turned into its own error
         self._patient = False
         self._owner = os.getpid()
         self._before: dict[int, Any] = {}
@@ -45,6 +46,8 @@ class Interruption:
     @contextmanager
     def patience(self) -> Iterator[None]:
         """Let a signal only set `requested`: whoever runs inside looks at it and stops in good order."""
+        if self.raised:
+            raise KeyboardInterrupt
         self._patient = True
         try:
             yield
@@ -56,11 +59,13 @@ class Interruption:
             return  # a data loader's worker: its trainer decides
         again, self.requested = self.requested, True
         if again or not self._patient:
+            self.raised = True
             raise KeyboardInterrupt
 
     def _watch_parent(self, parent: int) -> None:
         # `kill -9` of the launcher reaches no trainer: without this it would train on as an orphan
         while not self._ended.wait(1.0):
             if os.getppid() != parent:
-                os.kill(self._owner, signal.SIGTERM)
+                if not self.requested:  # a terminal's Ctrl-C reaches both: a second signal would break the checkpoint
+                    os.kill(self._owner, signal.SIGTERM)
                 return

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import datasets
 import huggingface_hub
 import torch
 import transformers
@@ -34,14 +35,24 @@ class Loaded:
     notices: tuple[str, ...] = field(default=())
 
 
+def silence_libraries() -> None:
+    """Turn off the libraries' own progress bars and notes: a run shows its events, a Predictor its answers."""
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    datasets.disable_progress_bars()
+
+
 def load_processor(config: RunConfig, task: Task) -> Any:
     """Load the tokenizer or image processor; a tokenizer without a padding token gets its end token for it."""
     source = samples.resolve(config.model)
     with explained(config, task, source):
-        _require(source)
+        require_folder(source)
         processor = getattr(transformers, task.auto_processor).from_pretrained(
             source, revision=config.revision, trust_remote_code=False, **task.processor_options
         )
+    if task.auto_processor == "AutoTokenizer" and len(processor) <= len(processor.all_special_tokens):
+        # where there are no files, transformers makes a tokenizer to which every word is unknown
+        raise _no_tokenizer(config.model, task, f"the tokenizer of {config.model} knows no words")
     if task.auto_processor == "AutoTokenizer" and processor.pad_token is None:
         if processor.eos_token is None:
             raise UserError(
@@ -59,13 +70,14 @@ def load_model(
     """Load float32 weights with a head for `labels`; UserError when they are not there, or not for this task."""
     source = samples.resolve(config.model)
     with explained(config, task, source):
-        _require(source)
+        require_folder(source)
         _refuse_pickle(source, config.allow_pickle)
         settings = transformers.AutoConfig.from_pretrained(source, revision=config.revision, trust_remote_code=False)
         known = _label_names(settings)
         _set_labels(settings, labels)
-        if task.auto_processor == "AutoTokenizer" and settings.pad_token_id is None:
-            settings.pad_token_id = processor.pad_token_id
+        set_padding(settings, task, processor)
+        if "quantization_config" in options:
+            options["quantization_config"].llm_int8_skip_modules = _heads_of(task, settings)
         model, info = getattr(transformers, task.auto_model).from_pretrained(
             source,
             revision=config.revision,
@@ -81,6 +93,12 @@ def load_model(
     fresh = _fresh_modules(model, info)
     _require_backbone(config, task, model, info)
     return Loaded(model, source, _commit(source, config.revision), fresh, tuple(_notices(model, fresh, known, labels)))
+
+
+def set_padding(settings: Any, task: Task, processor: Any) -> None:
+    """Tell a model's config which token pads: without one, decoders cannot read a batch."""
+    if task.auto_processor == "AutoTokenizer" and settings.to_dict().get("pad_token_id") is None:
+        settings.pad_token_id = processor.pad_token_id
 
 
 def longest_input(config: RunConfig, task: Task, processor: Any, model_config: Any = None) -> int | None:
@@ -143,7 +161,7 @@ def _load_problem(name: str, task: Task, source: str, error: Exception) -> Excep
     if "Unrecognized configuration class" in text or "Unrecognized model" in text or "model_type" in text:
         return UserError(
             f"{task.name} needs a model that {task.auto_model} can load",
-            f"{name} is {_model_type(source) or 'of an unknown type'}",
+            f"{name} is {_model_type(source)}",
             f"Choose a model for {task.name}.",
         )
     if not local and ("couldn't connect" in text or "offline" in text.lower() or "connection" in text.lower()):
@@ -153,15 +171,24 @@ def _load_problem(name: str, task: Task, source: str, error: Exception) -> Excep
     if "no file named" in text or "does not appear to have a file named" in text:
         return _no_weights(name, "a folder or repo with a whole model is needed", short)
     if local and task.auto_processor == "AutoTokenizer" and "okenizer" in text:
-        return UserError(f"{task.name} needs a model with a tokenizer", f"{name}: {short}", "Add its tokenizer files.")
+        return _no_tokenizer(name, task, f"{name} is {_model_type(source)}: {short}")
     if local and task.auto_processor == "AutoImageProcessor" and "rocessor" in text:
         return UserError(
-            f"{task.name} needs a model with an image processor that works on PIL", f"{name}: {short}",
+            f"{task.name} needs a model with an image processor that works on PIL",
+            f"{name} is {_model_type(source)}: {text.partition('. ')[0][:300]}",
             f"Choose a model for {task.name}; torchvision-only processors need torchvision installed.",
         )  # fmt: skip
     if isinstance(error, KeyError):
         return error
     return UserError("a model that transformers can load is needed", f"{name}: {short}", "Check model and revision.")
+
+
+def _no_tokenizer(name: str, task: Task, found: str) -> UserError:
+    return UserError(
+        f"{task.name} needs a model with a tokenizer",
+        found,
+        f"Choose a model for {task.name}, or add the tokenizer's files to {name}.",
+    )
 
 
 def _hub_problem(name: str, error: Exception) -> UserError:
@@ -188,7 +215,8 @@ def _no_weights(name: str, wanted: str, found: str) -> UserError:
     )
 
 
-def _require(source: str) -> None:
+def require_folder(source: str) -> None:
+    """Raise UserError for a path that is no folder with a config.json; a Hub id passes."""
     path = Path(source)
     if path.is_dir() and not (path / "config.json").is_file():
         held = ", ".join(sorted(p.name for p in path.iterdir())[:5]) or "nothing"
@@ -213,6 +241,12 @@ def _refuse_pickle(source: str, allowed: bool) -> None:
         )
     if not pickled:
         raise _no_weights(source, "a model folder with weights is needed", "no .safetensors file")
+
+
+def _heads_of(task: Task, settings: Any) -> list[str]:
+    """Return the head's modules before any weight is read: a head that does not exist yet cannot be quantized."""
+    with torch.device("meta"):
+        return head_modules(getattr(transformers, task.auto_model).from_config(settings))
 
 
 def _commit(source: str, revision: str | None) -> str | None:
@@ -279,12 +313,10 @@ def _positions(model_config: Any) -> int | None:
     return positions - 2 if padded else positions
 
 
-def _model_type(source: str) -> str | None:
+def _model_type(source: str) -> str:
     path = Path(source) / "config.json"
-    if not path.is_file():
-        return None
-    kind = json.loads(path.read_text(encoding="utf-8")).get("model_type")
-    return f"of type {kind!r}" if kind else None
+    kind = json.loads(path.read_text(encoding="utf-8")).get("model_type") if path.is_file() else None
+    return f"of type {kind!r}" if kind else "of an unknown type"
 
 
 def _remote_code(source: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ class Predictor:
     """
 
     def __init__(self, where: str | Path, revision: str | None = None) -> None:
+        modeling.silence_libraries()
         source = samples.resolve(str(where))
         folder = _fetched(source, revision)
         self.notes = artifact.read_notes(folder)
@@ -37,6 +38,7 @@ class Predictor:
             self.model = getattr(transformers, self.task.auto_model).from_pretrained(
                 folder, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
             )
+        modeling.set_padding(self.model.config, self.task, self.processor)
         self.labels = _labels(self.notes, self.model.config, self.task)
         self.temperature = float(self.notes.get("temperature", 1.0))
         longest = self.notes.get("max_length") or modeling.longest_input(
@@ -47,10 +49,10 @@ class Predictor:
         self.model.to(self.device).eval()
 
     def __call__(self, value: Any) -> Any:
-        """Answer one input with a dict, or a list of inputs with a list."""
+        """Answer one input with a dict, or a list of inputs (or a table's path) with a list."""
         if isinstance(value, list):
             return self.answer(value)
-        return self.answer([value])[0]
+        return self.answer([value]) if _table(value) else self.answer([value])[0]
 
     def answer(self, inputs: Sequence[Any], top_k: int | None = None) -> list[dict[str, Any]]:
         """Answer each input; a path of a table (CSV, TSV, JSONL, Parquet) stands for its rows.
@@ -96,20 +98,17 @@ class Predictor:
     def _prepared(self, rows: Sequence[dict[str, Any]]) -> Prepared:
         import datasets
 
-        roles = {role for row in rows for role in row}
-        columns = {role: [row.get(role) for row in rows] for role in roles}
-        if "text_pair" in columns:
-            columns["text_pair"] = [value or "" for value in columns["text_pair"]]
+        optional = {role.name for role in self.task.roles if not role.required}
+        # a model that was trained on pairs saw an empty second text where there was none
+        roles = {role for row in rows for role in row} | (optional & set(self.notes.get("columns", {})))
+        columns = {role: [row.get(role, "" if role in optional else None) for row in rows] for role in roles}
         features = {"image": datasets.Image()} if "image" in columns else None
         table = datasets.Dataset.from_dict(columns, features=datasets.Features(features) if features else None)
         return self.task.prepare(table, self.processor, self._preparation, training=False)
 
     def _expand(self, value: Any) -> list[Any]:
-        path = Path(value) if isinstance(value, str | Path) and len(str(value)) < 1000 else None
-        if path is None or path.suffix.lower() not in TABLES or not path.is_file():
-            return [value]
-        columns = self.notes.get("columns", {})
-        return data.read_inputs(path, self.task, columns)
+        path = _table(value)
+        return [value] if path is None else data.read_inputs(path, self.task, self.notes.get("columns", {}))
 
     def _answer(self, row: dict[str, Any], logits: np.ndarray, top_k: int | None) -> dict[str, Any]:
         scores = objectives.probabilities(self.labels.kind, logits[None], self.temperature)[0]
@@ -131,6 +130,7 @@ class Predictor:
 
 def _fetched(source: str, revision: str | None) -> Path:
     """Return a local folder with the model's files, downloaded from the Hub when `source` is an id."""
+    modeling.require_folder(source)
     if Path(source).is_dir():
         return Path(source)
     from huggingface_hub import snapshot_download
@@ -164,8 +164,25 @@ def _labels(notes: dict[str, Any], settings: Any, task: Task) -> Labels:
     return Labels("multi_label" if settings.problem_type == "multi_label_classification" else "single_label", names)
 
 
+def _table(value: Any) -> Path | None:
+    """Return the path of a table; what looks like one and is not there is no text to classify either."""
+    if not isinstance(value, str | Path) or Path(value).suffix.lower() not in TABLES:
+        return None
+    path = Path(value)
+    if path.is_file():
+        return path
+    if isinstance(value, str) and len(value.split()) > 1:
+        return None  # a sentence that ends in the name of a file
+    raise UserError("a table of inputs is needed", f"there is no file {str(value)!r}", "Check the path.")
+
+
 def _shown(value: Any) -> Any:
-    return value if isinstance(value, str | list | dict | tuple | int | float) else str(value)
+    """Return an input as JSON can hold it."""
+    if isinstance(value, Mapping):
+        return {name: _shown(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_shown(part) for part in value]
+    return value if isinstance(value, str | int | float) or value is None else str(value)
 
 
 def _first(pair: tuple[int, np.ndarray]) -> int:

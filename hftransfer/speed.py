@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import os
 import platform
@@ -31,7 +32,8 @@ from hftransfer.tasks.base import Prepared, Task
 
 BATCH = 32  # rows of one update in one process, unless the config says otherwise
 TIMED_BATCHES = 3
-BUDGET_SECONDS = 20.0  # timing stops trying further settings after this
+ROUNDS = 2
+BUDGET_SECONDS = 15.0  # what timing may take, roughly
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,7 @@ class Choice:
     accumulation: int
     workers: int
     threads: int
+    channels_last: bool  # convolutions keep the channels of a pixel together in memory
     origin: Literal["default", "timed", "cache", "run", "config"]
     timings: dict[str, float] = dataclasses.field(default_factory=dict)  # examples per second of what was tried
 
@@ -71,6 +74,7 @@ def default_choice(config: RunConfig, task: Task, threads: int) -> Choice:
         accumulation=int(options.get("gradient_accumulation_steps", 1)),
         workers=loader_workers(config, task),
         threads=threads,
+        channels_last=False,
         origin="default",
     )
 
@@ -92,11 +96,11 @@ def choose(
     key = _key(config, model, prepared, threads, candidates)
     known = _cached(key)
     if known is not None:
-        use_attention(model, known.attention)
+        apply(known, model)
         return known
     batches = _typical_batches(prepared, start.micro_batch)
     best, timings = _fastest(model, candidates, batches, collate, loss)
-    use_attention(model, best.attention)
+    apply(best, model)
     chosen = dataclasses.replace(best, origin="timed", timings=timings)
     _remember(key, chosen)
     return chosen
@@ -120,8 +124,11 @@ def loader_workers(config: RunConfig, task: Task) -> int:
     return 0 if task.auto_processor == "AutoTokenizer" else min(4, max(1, (psutil.cpu_count() or 1) // 2))
 
 
-def use_attention(model: Any, attention: str | None) -> None:
-    """Switch the model's attention kernel; None leaves it."""
+def apply(choice: Choice, model: Any) -> None:
+    """Give a model the attention kernel and the memory layout of a choice."""
+    if any(p.dim() == 4 for p in model.parameters()):
+        model.to(memory_format=torch.channels_last if choice.channels_last else torch.contiguous_format)
+    attention = choice.attention
     if attention is not None and model.config._attn_implementation != attention:
         try:
             model.set_attn_implementation(attention)
@@ -148,16 +155,22 @@ def _candidates(config: RunConfig, model: Any, start: Choice) -> Iterator[Choice
     if "bf16" not in options and "fp16" not in options and native_bf16():
         precisions = [True, False]
     attentions = [config.speed.attention] if config.speed.attention else _attentions(model)
-    for bf16 in precisions:
-        for attention in attentions:
-            yield dataclasses.replace(start, bf16=bf16, attention=attention)
+    layouts = [True, False] if any(p.dim() == 4 for p in model.parameters()) else [False]
+    for bf16, attention, channels_last in itertools.product(precisions, attentions, layouts):
+        yield dataclasses.replace(start, bf16=bf16, attention=attention, channels_last=channels_last)
 
 
 def _attentions(model: Any) -> list[str | None]:
     current = model.config._attn_implementation
     if current not in ("sdpa", "eager"):
         return [current]
-    return [current, "eager" if current == "sdpa" else "sdpa"]
+    other = "eager" if current == "sdpa" else "sdpa"
+    try:
+        model.set_attn_implementation(other)
+    except ValueError:
+        return [current]  # this architecture has the one kernel, or no attention at all
+    model.set_attn_implementation(current)
+    return [current, other]
 
 
 def _typical_batches(prepared: Prepared, size: int) -> list[list[Any]]:
@@ -183,18 +196,21 @@ def _fastest(
     model.train()
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}  # batch norms count what they see
     ready = [{k: v.to(device) for k, v in collate(batch).items()} for batch in batches]
-    deadline = time.perf_counter() + BUDGET_SECONDS
+    # the first batch also warms caches and kernels up; what it took says how many batches the budget allows
+    once = _time_steps(model, candidates[0], ready[1:2], loss, device)
+    affordable = BUDGET_SECONDS / (once * len(candidates) * ROUNDS)
+    ready = ready[1:2] if affordable < len(ready) else ready
+    deadline = time.perf_counter() + 2 * BUDGET_SECONDS
     seconds: dict[int, float] = {}
-    # two rounds, keeping the better time of each: the first also warms caches and compilers up
-    for _ in range(2):
+    for _ in range(ROUNDS):  # the better time of each: the machine may be busy with something else
         for number, candidate in enumerate(candidates):
-            if seconds and time.perf_counter() > deadline:
+            if len(seconds) == len(candidates) and time.perf_counter() > deadline:
                 break
             took = _time_steps(model, candidate, ready, loss, device)
             seconds[number] = min(took, seconds.get(number, took))
     for name, buffer in model.named_buffers():
         buffer.copy_(buffers[name])
-    rows = sum(len(batch) for batch in batches)
+    rows = sum(len(batch["labels"]) for batch in ready)
     timings = {_name(candidates[n]): round(rows / took, 2) for n, took in seconds.items()}
     return candidates[min(seconds, key=lambda n: seconds[n])], timings
 
@@ -202,7 +218,7 @@ def _fastest(
 def _time_steps(
     model: Any, choice: Choice, batches: list[dict[str, Any]], loss: Callable[..., torch.Tensor], device: torch.device
 ) -> float:
-    use_attention(model, choice.attention)
+    apply(choice, model)
     begin = time.perf_counter()
     for batch in batches:
         inputs = dict(batch)
@@ -217,7 +233,8 @@ def _time_steps(
 
 
 def _name(choice: Choice) -> str:
-    return f"{choice.attention or 'no attention'}, {'bf16' if choice.bf16 else 'fp32'}"
+    layout = ", channels last" if choice.channels_last else ""
+    return f"{choice.attention or 'no attention'}, {'bf16' if choice.bf16 else 'fp32'}{layout}"
 
 
 def _key(config: RunConfig, model: Any, prepared: Prepared, threads: int, candidates: Sequence[Choice]) -> str:

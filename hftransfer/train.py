@@ -13,8 +13,10 @@ if __package__ in (None, ""):  # run as a file: its folder comes first on the pa
 
 import argparse
 import dataclasses
+import errno
 import json
 import os
+import shutil
 import sys
 import time
 import traceback
@@ -26,11 +28,14 @@ import psutil
 from hftransfer import catalog, hub, runs
 from hftransfer.config import RunConfig
 from hftransfer.errors import UserError
-from hftransfer.events import PREFIX
+from hftransfer.events import PREFIX, EventWriter
 from hftransfer.interruption import Interrupted, Interruption
+from hftransfer.launchers.base import PEER_ENDED
 from hftransfer.runs import Run
 
 INTERRUPTED = 130
+HEARING = 5.0  # seconds for which a rank waits for rank 0 to say why the run ends
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -65,33 +70,39 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def train(config: RunConfig, path: Path, resume: bool, interruption: Interruption) -> int:
     """Train in the run's folder and write its last word whatever happens."""
     run = dataclasses.replace(open_run(config, path, resume), mirror=sys.stdout)
-    began = time.perf_counter()
     try:
-        run.event("process", **runs.note_process(), world_size=world_size())
-        if resume:
-            discard_torn(run)
-        run.event("phase", name="imports")
-        go_offline(config, run)
-        from hftransfer import training
-
-        result = training.run(config, run, interruption, resume)
-        if result:
-            run.event("result", metrics=result["test"]["metrics"], n=result["test"]["n"])
-        run.event("done", seconds=round(time.perf_counter() - began, 2))
-        return 0
+        return work(config, run, resume, interruption)
     except UserError as error:
         last_word(run, "failed", message=str(error), user_error=True)
         raise
     except Interrupted as stop:
         last_word(run, "stopped", message=str(stop), step=stop.step)
         raise
-    except KeyboardInterrupt:
-        last_word(run, "stopped", message="stopped before or after training", step=0)
-        raise
     except BaseException as error:
+        if interruption.raised:  # whatever a library made of it
+            if world_rank() == 0:
+                last_word(run, "stopped", message="stopped before or after training", step=0)
+            return INTERRUPTED
         traceback.print_exc()
-        last_word(run, "failed", message=explain(error), user_error=False)
+        last_word(run, "failed", message=explain(error, run), user_error=False)
         return 1
+
+
+def work(config: RunConfig, run: Run, resume: bool, interruption: Interruption) -> int:
+    """Train, and tell in events how it goes."""
+    began = time.perf_counter()
+    run.event("process", **runs.note_process(), world_size=world_size())
+    if resume:
+        discard_torn(run)
+    run.event("phase", name="imports")
+    go_offline(config, run)
+    from hftransfer import training
+
+    result = training.run(config, run, interruption, resume)
+    if result:
+        run.event("result", metrics=result["test"]["metrics"], n=result["test"]["n"])
+    run.event("done", seconds=round(time.perf_counter() - began, 2))
+    return 0
 
 
 def check(config: RunConfig, interruption: Interruption) -> int:
@@ -126,8 +137,6 @@ def open_run(config: RunConfig, path: Path, resume: bool) -> Run:
 
 def discard_torn(run: Run) -> None:
     """Delete checkpoints that were not written to their end."""
-    import shutil
-
     if world_rank() == 0:
         for folder in run.checkpoints.glob("checkpoint-*"):
             if not runs.is_whole(folder):
@@ -148,7 +157,7 @@ def require_processes() -> None:
     if asked and asked > world_size():
         raise UserError(
             f"{asked} processes were asked for", f"{world_size()} started",
-            "On CPU use: hftransfer train CONFIG --processes N; or accelerate launch --multi_gpu --num_processes N ...",
+            "On CPU use: hftransfer train CONFIG --processes N; or accelerate launch --multi_gpu ...",
         )  # fmt: skip
 
 
@@ -174,22 +183,45 @@ def asked_processes() -> int | None:
     return None
 
 
-def explain(error: BaseException) -> str:
+def explain(error: BaseException, run: Run) -> str:
     """Return a failure in words, with what to try when memory or disk ran out."""
     name, text = type(error).__name__, " ".join(str(error).split())[:500]
     if "OutOfMemory" in name or isinstance(error, MemoryError) or "out of memory" in text:
         return f"out of memory: set train.per_device_train_batch_size lower or data.max_length for texts ({text})"
-    if isinstance(error, OSError) and error.errno == 28:
-        return f"the disk is full: free some space, then resume ({text})"
+    # what safetensors and torch raise carries no errno: one quotes the system, the other says nothing of it
+    if any(os.strerror(number) in text for number in FULL) or shutil.disk_usage(run.folder).free < 2**20:
+        return f"the disk is full, or a limit on it is reached: make room, then resume ({text})"
+    if "gloo/transport" in text or "ncclRemoteError" in text:
+        return f"{PEER_ENDED} ({text})"
     return f"{name}: {text}"
 
 
 def last_word(run: Run, type: str, **fields: object) -> None:
-    """Write the event that ends a run; a full disk must not hide why it ended."""
+    """Write the event that ends a run, once; a full disk must not hide why it ended.
+
+    Rank 0 has the word. Another rank that fails waits for it: with the first rank that goes the launcher ends all, and
+    rank 0 may be about to say the same. When it says nothing, because it waits for this rank, this one speaks.
+    """
+    writer = EventWriter(run.events_path, run.mirror)
     try:
-        run.event(type, **fields)
+        if writer.silent:
+            end = time.monotonic() + HEARING
+            while not has_last_word(run) and time.monotonic() < end:
+                time.sleep(0.05)
+            writer.silent = False
+        if not has_last_word(run):
+            writer.write(type, **fields)
     except OSError as error:
         print(f"{type}: {fields.get('message')} (and the event could not be written: {error})", file=sys.stderr)
+
+
+def has_last_word(run: Run) -> bool:
+    """Tell whether this launch of the run has said how it ended."""
+    said = False
+    for event in run.events()[0]:
+        if event["type"] in ("launched", "process", "done", "failed", "stopped"):
+            said = event["type"] not in ("launched", "process")
+    return said
 
 
 def say_last(text: str) -> None:

@@ -17,10 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import datasets
 import numpy as np
 import torch
-import transformers
 from accelerate import PartialState
 from transformers import set_seed
 
@@ -116,9 +114,7 @@ def check(config: RunConfig, interruption: Interruption) -> dict[str, Any]:
 def set_scene(config: RunConfig, run: Run, interruption: Interruption, resume: bool) -> Scene:
     """Load data, processor and model, and prepare the rows."""
     task, method = catalog.task(config.task), catalog.method(config.method.name)
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
-    datasets.disable_progress_bars()
+    modeling.silence_libraries()
     PartialState(cpu=wants_cpu(config))
     threads = speed.set_threads(config)
     set_seed(config.seed)

@@ -100,12 +100,13 @@ class Launcher(ABC):
         failed = [event for event in self.events(run)[0] if event["type"] == "failed"]
         user_error = status.state == "failed" and bool(failed[-1].get("user_error"))
         message = status.message or ""
-        if status.state == "killed" and any(_KILLED.search(line) for line in log):
+        if (status.state == "killed" or message.startswith(PEER_ENDED)) and any(_KILLED.search(line) for line in log):
             message = OUT_OF_MEMORY
         return Outcome(status.state, message, user_error, log)
 
 
 _KILLED = re.compile(r"SIGKILL|[Ee]xit ?code\s*:\s*-9\b")  # as accelerate and torch elastic report it
+PEER_ENDED = "another process of the run ended; what it said is in console.log"  # as rank 0 sees it
 OUT_OF_MEMORY = (
     "the process was killed (signal 9), most likely because memory ran out. Try a smaller "
     "train.per_device_train_batch_size with train.gradient_accumulation_steps, a smaller data.max_length, or "

@@ -69,6 +69,7 @@ class Peft(Method):
             wrapped = peft.get_peft_model(model, settings)
         except (ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
             raise _explained(config, model, error) from error
+        _require_rank(wrapped)
         _require_mergeable(config, wrapped)
         return wrapped
 
@@ -107,10 +108,10 @@ def peft_config(config: MethodConfig, fresh: tuple[str, ...], model: nn.Module) 
     options = {**{k: v for k, v in alias.items() if k != "peft_type"}, **config.options}
     kind = PEFT_TYPE_TO_CONFIG_MAPPING[PeftType(str(alias.get("peft_type", config.name)).upper())]
     fields = {field.name for field in dataclasses.fields(kind)}
-    if "target_modules" not in fields:
+    if not {"target_modules", "modules_to_save"} <= fields:
         raise UserError(
-            f"method.name={config.name} must adapt weights, so that the result is a plain model",
-            "it adds parts that only peft can run", "Use lora, dora, ia3, or another method with target_modules.",
+            f"method.name={config.name} must adapt weights and train a new head, so that the result is a plain model",
+            "its options have no target_modules, or no modules_to_save", "Use lora, dora, ia3 or another method.",
         )  # fmt: skip
     heads = head_modules(model)
     holders = [name for head in heads for name in _holders(model.get_submodule(head), head)]
@@ -118,6 +119,10 @@ def peft_config(config: MethodConfig, fresh: tuple[str, ...], model: nn.Module) 
     defaults: dict[str, Any] = {"target_modules": "all-linear", "modules_to_save": trained_whole}
     inside = "|".join(re.escape(name) for name in trained_whole)
     defaults["exclude_modules"] = rf"(.*\.)?({inside})(\..*)?"  # a head that is a module of its own has linear layers
+    if config.name == "ln_tuning":  # its layers are not linear, and peft knows their names in a dozen models alone
+        defaults["target_modules"] = [
+            name for name, module in model.named_modules() if type(module).__name__.endswith(("LayerNorm", "RMSNorm"))
+        ]
     if "feedforward_modules" in fields and "target_modules" not in options:
         # IA3 scales the inputs of feed-forward modules and the outputs of the others; outputs alone always works
         defaults["feedforward_modules"] = []
@@ -144,12 +149,46 @@ def _explained(config: MethodConfig, model: nn.Module, error: Exception) -> User
         or "not supported" in text
         or "target_modules" in text
     ):
-        found = f"{type(model).__name__}: {text}"
+        if "No modules were targeted" in text:  # peft blames the exclusion of the head, which nobody asked for
+            text = f"it has no module {config.options.get('target_modules', 'that is linear')}"
+        has = ", ".join(_linear_names(model))
         return UserError(
-            f"method.name={config.name} needs modules it can adapt", found,
-            "Name some with method.target_modules=[...], or use method.name=full.",
-        )  # fmt: skip
+            f"method.name={config.name} needs modules it can adapt",
+            f"{type(model).__name__}: {text}",
+            f"Name some with method.target_modules=[...]{f' ({has})' if has else ''}, or use method.name=full.",
+        )
     return UserError(f"method: options that {config.name} takes are needed", text, "Mend method.*")
+
+
+def _linear_names(model: nn.Module) -> list[str]:
+    """Return how the linear layers of the backbone are called, as target_modules takes it."""
+    from torch.nn import Linear
+
+    from hftransfer.modeling import head_modules
+
+    heads = head_modules(model)
+    found = [name for name, module in model.named_modules() if isinstance(module, Linear)]
+    return sorted({name.rpartition(".")[2] for name in found if name.partition(".")[0] not in heads})[:12]
+
+
+def _require_rank(model: nn.Module) -> None:
+    """Refuse a rank above that of the layer it is added to: the extra rows cost, and can add nothing."""
+    from peft.tuners.adalora.layer import AdaLoraLayer
+    from peft.tuners.lora import LoraLayer
+
+    layers: list[tuple[str, Any]] = [(n, m) for n, m in model.named_modules() if isinstance(m, LoraLayer)]
+    for name, layer in layers:
+        if isinstance(layer, AdaLoraLayer):
+            continue  # it prunes its ranks by itself
+        for adapter, down in layer.lora_A.items():
+            # the rank asked for: PiSSA's matrices are cut to what the layer has, and could not be loaded again
+            rank = layer.r[adapter]
+            widest = min(down.weight[0].numel(), len(layer.lora_B[adapter].weight))  # a convolution's kernel counts in
+            if rank > widest:
+                raise UserError(
+                    f"method.r must be at most {widest}, the smaller width of {name}", f"it is {rank}",
+                    f"Set method.r={widest} or less, or a lower rank for such layers alone in method.rank_pattern.",
+                )  # fmt: skip
 
 
 def _require_mergeable(config: MethodConfig, model: nn.Module) -> None:

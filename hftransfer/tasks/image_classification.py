@@ -51,6 +51,7 @@ class ImageClassification(Task):
     def row(self, value: Any) -> dict[str, Any]:
         """Take a path, a PIL picture, or a dict with image."""
         import PIL.Image
+        import PIL.ImageOps
 
         if isinstance(value, Mapping):
             value = value.get("image")
@@ -58,14 +59,16 @@ class ImageClassification(Task):
             if not Path(value).is_file():
                 raise UserError("a picture is needed", f"there is no file {os.fspath(value)!r}", "Check the path.")
             try:
-                value = PIL.Image.open(value)
-                value.load()
+                with PIL.Image.open(value) as opened:
+                    opened.load()
             except (OSError, SyntaxError, ValueError) as error:  # what PIL raises for broken files
                 raise UserError(
                     "a readable picture is needed", str(error), "Give a PNG, JPEG or WebP file."
                 ) from error
+            return {"image": os.fspath(value)}
         if isinstance(value, PIL.Image.Image):
-            return {"image": value}
+            # a copy: `datasets` would read a picture that knows its file from there again, and pack others as JPEG
+            return {"image": PIL.ImageOps.exif_transpose(value).convert("RGB")}
         raise UserError("a picture is needed", f"found {type(value).__name__}", "Give a path or a PIL image.")
 
 

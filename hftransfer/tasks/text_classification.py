@@ -20,7 +20,7 @@ class TextClassification(Task):
         Role("text", "text", "a string", ("text", "sentence", "sentence1", "premise", "review", "tweet", "comment",
              "content", "body", "message", "document", "question", "utterance", "query")),
         Role("text_pair", "text", "a string that is read together with the text", ("text_pair", "sentence2",
-             "hypothesis", "answer", "passage", "context"), required=False),
+             "hypothesis", "answer", "passage", "context", "question"), required=False),
         Role("label", "label", "a name, a number, or a list of names", ("label", "labels", "class", "category",
              "target", "sentiment", "intent", "topic", "emotion", "stars", "rating", "score", "y")),
     )  # fmt: skip
@@ -68,12 +68,13 @@ class TextClassification(Task):
 
     def row(self, value: Any) -> dict[str, Any]:
         """Take a string, a pair of strings, or a dict with text and text_pair."""
-        if isinstance(value, Mapping) and isinstance(value.get("text"), str):
-            return {role: value[role] for role in ("text", "text_pair") if value.get(role) is not None}
-        if isinstance(value, tuple | list) and len(value) == 2 and all(isinstance(part, str) for part in value):
-            return {"text": value[0], "text_pair": value[1]}
-        if isinstance(value, str) and value.strip():
-            return {"text": value}
+        row = {"text": value}
+        if isinstance(value, Mapping):
+            row = {role: value[role] for role in ("text", "text_pair") if value.get(role) is not None}
+        elif isinstance(value, tuple | list) and len(value) == 2:
+            row = {"text": value[0], "text_pair": value[1]}
+        if all(isinstance(part, str) for part in row.values()) and row.get("text", "").strip():
+            return row
         raise UserError("a text is needed", f"found {value!r}", "Give a string, a pair of strings, or a text column.")
 
 

@@ -30,6 +30,8 @@ METHODS: dict[str, dict[str, Any]] = {
     "boft": {"boft_block_size": 2},
     "hra": {"r": 4},
     "randlora": {"r": 4},
+    "adalora": {"target_r": 2, "init_r": 4, "total_step": 20},
+    "ln_tuning": {},
 }
 EVERY = tuple(METHODS)
 CORE = ("full", "lora", "dora", "ia3")
@@ -115,6 +117,18 @@ def test_fresh_process_agrees(trained, tmp_path):
             assert answer[0]["label"] == row.prediction, name
             scores = {item["label"]: item["score"] for item in answer}
             assert [scores[n] for n in names] == pytest.approx(list(row.scores), abs=1e-5), name
+
+
+def test_layer_norms_are_what_ln_tuning_trains(train, tmp_path):
+    from safetensors.numpy import load_file
+
+    model = tiny.text_model(tmp_path / "model")
+    rows = tiny.text_csv(tmp_path / "rows.csv", 80)
+    tree = {"task": "text-classification", "model": str(model), "data": {"source": str(rows)}}
+    run, _ = train({**tree, "method": {"name": "ln_tuning"}, "train": {"learning_rate": 5e-3, "max_steps": 2}})
+    before, after = load_file(model / "model.safetensors"), load_file(run.artifact / "model.safetensors")
+    changed = {name for name in before if "pooler" not in name and (before[name] != after[f"bert.{name}"]).any()}
+    assert changed == {name for name in before if "LayerNorm" in name}
 
 
 def test_convolutions_under_lora_are_explained(train, tmp_path):

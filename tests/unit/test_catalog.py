@@ -116,6 +116,8 @@ def test_trainings_own_names_pass(option: str) -> None:
         ({"name": "ia3", "r": 8}, "method.r", "peft's ia3 has no such option."),
         ({"name": "lora", "peft_type": "ia3"}, "method.peft_type", "set method.name=... instead"),
         ({"name": 3}, "method.name", "no method '3'"),
+        ({"name": "prefix_tuning"}, "method.name", "adds parts that only peft can run"),
+        ({"name": "trainable_tokens", "token_indices": [5]}, "method.name", "trains no new head"),
     ],
 )
 def test_method_options_are_checked(method: dict[str, Any], path: str, words: str) -> None:

@@ -1,0 +1,120 @@
+"""Real runs in real processes: a tiny model, the command line as a person uses it, and no process left behind."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import yaml
+
+from hftransfer.events import Event
+from hftransfer.runs import MARK, Run
+from tests import tiny
+
+ROOT = Path(__file__).parents[2]
+CLI = [sys.executable, "-m", "hftransfer.cli"]
+SECONDS = 60.0  # nothing here takes a quarter of it
+DEAD = (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
+
+
+@pytest.fixture(scope="session")
+def materials(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make a model without dropout, whose loss does not depend on who computes which rows, and its data."""
+    folder = tmp_path_factory.mktemp("materials")
+    path = tiny.text_model(folder / "model") / "config.json"
+    quiet = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    path.write_text(json.dumps(json.loads(path.read_text()) | quiet))
+    tiny.text_csv(folder / "rows.csv", 103)
+    return folder
+
+
+@pytest.fixture
+def configuration(materials: Path, tmp_path: Path) -> Callable[..., Path]:
+    """Return `write` for this test."""
+    return functools.partial(write, materials, tmp_path)
+
+
+def write(materials: Path, folder: Path, train: dict[str, Any] | None = None, **sections: Any) -> Path:
+    """Write a configuration: `train` on top of a fit of a second, other sections as they are."""
+    tree = {
+        "task": "text-classification",
+        "model": str(materials / "model"),
+        "data": {"source": str(materials / "rows.csv")},
+        "train": {
+            "learning_rate": 1e-3, "max_steps": 20, "per_device_train_batch_size": 8, "use_cpu": True, "bf16": False,
+            "eval_strategy": "no", "save_strategy": "no", **(train or {}),
+        },
+        "evaluation": {"resamples": 100},
+        "speed": {"tune": False, "threads": 1},
+        "output": str(folder / "run"),
+    }  # fmt: skip
+    path = folder / "wanted.yaml"
+    path.write_text(yaml.safe_dump({**tree, **sections}))
+    return path
+
+
+@pytest.fixture(autouse=True)
+def no_process_left(tmp_path: Path) -> Iterator[None]:
+    """Fail a test, and clean up, when one of its processes outlives it."""
+    yield
+    left = [process for process in psutil.process_iter() if _works_in(process, tmp_path)]
+    for process in left:
+        process.kill()
+    assert not left
+
+
+def _works_in(process: psutil.Process, folder: Path) -> bool:
+    try:
+        words = [process.environ().get(MARK, ""), *process.cmdline()]
+        return process.pid != os.getpid() and any(str(folder) in w for w in words) and process.status() not in DEAD
+    except psutil.Error:
+        return False
+
+
+def environment() -> dict[str, str]:
+    """Return the variables of a child: this checkout, one thread."""
+    return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+
+
+def start(*words: str | Path, **options: Any) -> subprocess.Popen[str]:
+    """Start `hftransfer ...` and go on."""
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen([*CLI, *map(str, words)], env=environment(), **{**pipes, **options})
+
+
+def call(*words: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run `hftransfer ...` to its end."""
+    return shell(*CLI, *words, **options)
+
+
+def shell(*words: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run any command to its end."""
+    return subprocess.run(
+        [str(w) for w in words], env=environment(), capture_output=True, text=True, timeout=SECONDS, **options
+    )
+
+
+def wait_for(child: subprocess.Popen[str], run: Run, is_it: Callable[[Event], bool]) -> Event:
+    """Wait, while the command that follows the run goes on, until an event is the one."""
+    end = time.monotonic() + SECONDS
+    while time.monotonic() < end and child.poll() is None:
+        for event in run.events()[0]:
+            if is_it(event):
+                return event
+        time.sleep(0.01)
+    child.kill()
+    raise AssertionError(f"waited in vain: {run.events()[0]}, {child.communicate()}")
+
+
+def of(run: Run, type: str) -> list[Event]:
+    """Return the events of one type."""
+    return [event for event in run.events()[0] if event["type"] == type]
