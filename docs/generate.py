@@ -231,7 +231,7 @@ KEYS = {
     "hub.repo": "not used yet",
     "hub.private": "not used yet",
     "hub.push": "not used yet",
-    "speed.tune": "time a few real steps with each attention kernel and precision, and take the fastest",
+    "speed.tune": "time a few real steps with each attention kernel, precision and memory layout; take the fastest",
     "speed.attention": "attention kernel, instead of timing: `sdpa`, `eager`, ...",
     "speed.threads": "CPU threads of one process; the cores shared among the processes unless given",
     "seed": "of everything that is drawn",

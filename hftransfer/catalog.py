@@ -92,6 +92,9 @@ def _name_problems(tree: Mapping[str, Any]) -> Iterable[Problem]:
     train = tree.get("train")
     if isinstance(train, Mapping):
         yield from _train_problems(train)
+    publishing = tree.get("hub")
+    if isinstance(publishing, Mapping) and publishing.get("push"):
+        yield Problem("hub.push", "this version trains and saves, but publishes nothing yet. Leave it out.")
     section = tree.get("method")
     if isinstance(section, Mapping):
         yield from _method_problems(section)

@@ -175,6 +175,9 @@ def _attentions(model: Any) -> list[str | None]:
 
 def _typical_batches(prepared: Prepared, size: int) -> list[list[Any]]:
     """Return batches of rows of like length, from the quantiles that training's own batches come from."""
+    if isinstance(prepared.dataset, torch.utils.data.IterableDataset):
+        rows = list(itertools.islice(prepared.dataset, size * TIMED_BATCHES))
+        return [rows[i : i + size] for i in range(0, len(rows), size)]
     count = len(prepared.rows)
     order = np.arange(count) if prepared.lengths is None else np.argsort(prepared.lengths, kind="stable")
     batches = []

@@ -30,12 +30,13 @@ from hftransfer.config import RunConfig
 from hftransfer.errors import UserError
 from hftransfer.events import PREFIX, EventWriter
 from hftransfer.interruption import Interrupted, Interruption
-from hftransfer.launchers.base import PEER_ENDED
+from hftransfer.launchers.base import DISK_FULL, PEER_ENDED, is_full
 from hftransfer.runs import Run
 
 INTERRUPTED = 130
 HEARING = 5.0  # seconds for which a rank waits for rank 0 to say why the run ends
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# what safetensors raises has no errno, only its words; torch's zip writer (torch.save) does not even have those
+FULL = (*map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)), "unexpected pos")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -45,6 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         config = catalog.read_config(options.config, options.overrides)
         if config.speed.threads:
             os.environ["OMP_NUM_THREADS"] = str(config.speed.threads)  # read by torch when it is imported
+        # threads that spin while they wait make a step several times slower as soon as anything else wants a core
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         require_processes()
         with Interruption() as interruption:
             if options.check:
@@ -188,9 +191,8 @@ def explain(error: BaseException, run: Run) -> str:
     name, text = type(error).__name__, " ".join(str(error).split())[:500]
     if "OutOfMemory" in name or isinstance(error, MemoryError) or "out of memory" in text:
         return f"out of memory: set train.per_device_train_batch_size lower or data.max_length for texts ({text})"
-    # what safetensors and torch raise carries no errno: one quotes the system, the other says nothing of it
-    if any(os.strerror(number) in text for number in FULL) or shutil.disk_usage(run.folder).free < 2**20:
-        return f"the disk is full, or a limit on it is reached: make room, then resume ({text})"
+    if is_full(run.folder) or any(words in text for words in FULL):
+        return f"{DISK_FULL} ({text})"
     if "gloo/transport" in text or "ncclRemoteError" in text:
         return f"{PEER_ENDED} ({text})"
     return f"{name}: {text}"

@@ -115,6 +115,8 @@ def set_scene(config: RunConfig, run: Run, interruption: Interruption, resume: b
     """Load data, processor and model, and prepare the rows."""
     task, method = catalog.task(config.task), catalog.method(config.method.name)
     modeling.silence_libraries()
+    if config.data.streaming and not task.streams:
+        raise task.cannot_stream()
     PartialState(cpu=wants_cpu(config))
     threads = speed.set_threads(config)
     set_seed(config.seed)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+import shutil
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar, Literal
 
 from hftransfer.errors import UserError
@@ -102,10 +104,18 @@ class Launcher(ABC):
         message = status.message or ""
         if (status.state == "killed" or message.startswith(PEER_ENDED)) and any(_KILLED.search(line) for line in log):
             message = OUT_OF_MEMORY
+        elif status.state == "killed" and is_full(run.folder):
+            message = DISK_FULL
         return Outcome(status.state, message, user_error, log)
 
 
+def is_full(folder: Path) -> bool:
+    """Tell whether nothing more can be written beside `folder`: not even why a run ended."""
+    return shutil.disk_usage(folder).free < 2**20
+
+
 _KILLED = re.compile(r"SIGKILL|[Ee]xit ?code\s*:\s*-9\b")  # as accelerate and torch elastic report it
+DISK_FULL = "the disk is full, or a limit on it is reached: make room, then resume"
 PEER_ENDED = "another process of the run ended; what it said is in console.log"  # as rank 0 sees it
 OUT_OF_MEMORY = (
     "the process was killed (signal 9), most likely because memory ran out. Try a smaller "

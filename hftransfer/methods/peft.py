@@ -91,7 +91,7 @@ class Peft(Method):
             from peft import PeftModel
 
             base = PeftModel.from_pretrained(setup.reload(), folder)
-        return dataclasses.replace(fitted, model=base.merge_and_unload(), adapter=folder)
+        return dataclasses.replace(fitted, model=merged(base), adapter=folder)
 
 
 def peft_config(config: MethodConfig, fresh: tuple[str, ...], model: nn.Module) -> Any:
@@ -126,12 +126,27 @@ def peft_config(config: MethodConfig, fresh: tuple[str, ...], model: nn.Module) 
     if "feedforward_modules" in fields and "target_modules" not in options:
         # IA3 scales the inputs of feed-forward modules and the outputs of the others; outputs alone always works
         defaults["feedforward_modules"] = []
+    if "exclude_modules" in options:  # the user's come on top: the head stays out whatever they are
+        asked = options["exclude_modules"]
+        asked = asked if isinstance(asked, str) else "|".join(rf"(.*\.)?{re.escape(name)}" for name in asked)
+        options["exclude_modules"] = f"({asked})|{defaults['exclude_modules']}"
     try:
         return kind(**{k: v for k, v in defaults.items() if k in fields} | options)
     except (ValueError, TypeError) as error:
         raise UserError(
             f"method: options that {config.name} takes are needed", _short(error), "Mend method.*"
         ) from error
+
+
+def merged(model: Any) -> Any:
+    """Merge the adapters into the weights and return the plain model."""
+    from peft.utils import ModulesToSaveWrapper
+
+    plain = model.merge_and_unload()
+    for name, module in list(plain.named_modules()):
+        if isinstance(module, ModulesToSaveWrapper):  # LN tuning leaves them, and the head would be saved untrained
+            plain.set_submodule(name, module.modules_to_save["default"])
+    return plain
 
 
 def _holders(module: nn.Module, name: str) -> list[str]:

@@ -82,6 +82,7 @@ class Task(ABC):
     auto_processor: ClassVar[str]
     processor_options: ClassVar[Mapping[str, Any]] = {}
     example: ClassVar[str]  # an input, as Python writes it
+    streams: ClassVar[bool] = False  # whether `stream` is there
     input_widget: ClassVar[Literal["text", "image"]]
     output_widget: ClassVar[Literal["label", "highlighted_text"]]
 

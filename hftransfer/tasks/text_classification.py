@@ -28,6 +28,7 @@ class TextClassification(Task):
     auto_model = "AutoModelForSequenceClassification"
     auto_processor = "AutoTokenizer"
     example = '"a text"'
+    streams = True
     input_widget = "text"
     output_widget = "label"
 

@@ -29,6 +29,7 @@ class TokenClassification(Task):
     auto_processor = "AutoTokenizer"
     processor_options: ClassVar = {"add_prefix_space": True}  # byte-level BPE needs it to take words; others ignore it
     example = '"a sentence"'
+    streams = True
     input_widget = "text"
     output_widget = "highlighted_text"
 

@@ -10,8 +10,13 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import torch
+from transformers import AutoModelForSequenceClassification
 
+from hftransfer import catalog, modeling
 from hftransfer.errors import UserError
+from hftransfer.methods.peft import merged
+from hftransfer.tasks.base import Labels
 from tests import tiny
 
 LORA = {"r": 4, "lora_alpha": 8}
@@ -33,6 +38,15 @@ METHODS: dict[str, dict[str, Any]] = {
     "adalora": {"target_r": 2, "init_r": 4, "total_step": 20},
     "ln_tuning": {},
 }
+# what a model of width 32 asks of the methods that are not in the table
+FITTING: dict[str, dict[str, Any]] = {
+    "c3a": {"block_size": 8},
+    "road": {"group_size": 8},
+    "shira": {"r": 2},
+    "vblora": {"vector_length": 8},
+    "waveft": {"n_frequency": 50},
+}
+UNMERGED = ("lily", "poly", "shadow")
 EVERY = tuple(METHODS)
 CORE = ("full", "lora", "dora", "ia3")
 TEXT = [(a, m) for a in tiny.TEXT for m in (EVERY if a == "bert" else CORE)]
@@ -80,7 +94,7 @@ def test_text(train, trained, tmp_path, architecture, method):
 def test_image(train, trained, tmp_path, architecture, method):
     model = tiny.image_model(tmp_path / "model", architecture)
     folder = tiny.image_folder(tmp_path / "pictures", 40)
-    run, result = train(
+    run, _ = train(
         {
             "task": "image-classification",
             "model": str(model),
@@ -117,6 +131,42 @@ def test_fresh_process_agrees(trained, tmp_path):
             assert answer[0]["label"] == row.prediction, name
             scores = {item["label"]: item["score"] for item in answer}
             assert [scores[n] for n in names] == pytest.approx(list(row.scores), abs=1e-5), name
+
+
+@pytest.mark.parametrize("name", [name for name in catalog.adapting_methods() if name not in ("full", *UNMERGED)])
+def test_every_peft_method_merges_into_what_it_trained(tmp_path, name):
+    """The adapted, the merged and the reloaded model answer alike, its new head included."""
+    method = {"name": name, **METHODS.get(name, {}), **FITTING.get(name, {})}
+    model = str(tiny.text_model(tmp_path / "model"))
+    tree = {"task": "text-classification", "model": model, "data": {"source": "-"}, "method": method}
+    config, task = catalog.build_config(tree), catalog.task("text-classification")
+    processor = modeling.load_processor(config, task)
+    loaded = modeling.load_model(config, task, Labels("single_label", ("a", "b")), processor)
+    adapted = catalog.method(name).apply(loaded, config.method)
+    torch.manual_seed(0)
+    for parameter in adapted.parameters():
+        if parameter.requires_grad:
+            parameter.data += torch.randn_like(parameter) * 0.05
+    inputs = torch.randint(5, 30, (4, 8))
+    expected = adapted.eval()(input_ids=inputs).logits
+    plain = merged(adapted).eval()
+    assert torch.allclose(plain(input_ids=inputs).logits, expected, atol=1e-4)
+    plain.save_pretrained(tmp_path / "saved")
+    saved, info = AutoModelForSequenceClassification.from_pretrained(tmp_path / "saved", output_loading_info=True)
+    assert not info["missing_keys"] and not info["unexpected_keys"]
+    assert torch.equal(saved.eval()(input_ids=inputs).logits, plain(input_ids=inputs).logits)
+
+
+@pytest.mark.parametrize("name", UNMERGED)
+def test_a_method_that_cannot_merge_is_refused_before_training(train, tmp_path, name):
+    tree = {
+        "task": "text-classification",
+        "model": str(tiny.text_model(tmp_path / "model")),
+        "data": {"source": str(tiny.text_csv(tmp_path / "rows.csv", 80))},
+        "method": {"name": name},
+    }
+    with pytest.raises(UserError, match=f"{name} must merge into the weights"):
+        train(tree)
 
 
 def test_layer_norms_are_what_ln_tuning_trains(train, tmp_path):

@@ -1,7 +1,8 @@
-"""Runs that are stopped, killed or out of disk, with one process and two: what is left, and that it goes on exactly."""
+"""Runs with one process and two that are stopped, killed or out of disk: what is left, and how they go on."""
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import signal
@@ -14,10 +15,11 @@ import psutil
 import pytest
 from safetensors.numpy import load_file
 
-from hftransfer import catalog
+from hftransfer import catalog, train
 from hftransfer.events import Event
-from hftransfer.interruption import Interrupted, Interruption
-from hftransfer.runs import Run, is_whole
+from hftransfer.interruption import Interrupted
+from hftransfer.launchers.base import DISK_FULL
+from hftransfer.runs import Run
 from tests import tiny
 from tests.engine.test_resume import StopAfter
 from tests.launch.conftest import call, of, start, wait_for, write
@@ -41,15 +43,14 @@ def saved(event: Event) -> bool:
     return bool(event["type"] == "checkpoint")
 
 
-def in_this_process(path: Path, folder: Path, *overrides: str, interruption: Interruption | None = None) -> Run:
+def in_this_process(path: Path, *overrides: str) -> Run:
     """Run a configuration with one process, the quick way."""
-    from hftransfer import training
+    assert train.main(["--config", str(path), *overrides]) == 0
+    return Run(Path(catalog.read_config(path, overrides).output or ""))
 
-    config = catalog.read_config(path, [f"output={folder}", *overrides])
-    run = Run.create(config)
-    with interruption or Interruption() as found:
-        training.run(config, run, found)
-    return run
+
+def go_on_in_this_process(run: Run) -> None:
+    assert train.main(["--config", str(run.config_path), "--resume"]) == 0
 
 
 def same_weights(one: Run, other: Run) -> bool:
@@ -67,7 +68,7 @@ def unbroken(materials: Path, tmp_path_factory: pytest.TempPathFactory) -> Calla
             folder = tmp_path_factory.mktemp(f"unbroken-{processes}")
             path = write(materials, folder, long(processes))
             if processes == 1:
-                found[1] = in_this_process(path, folder / "run")
+                found[1] = in_this_process(path)
             else:
                 done = call("train", path, "--processes", "2", "--json", cwd=folder)
                 assert done.returncode == 0, done.stderr
@@ -87,16 +88,15 @@ def test_two_processes_compute_what_one_does(
     two = unbroken(2)
     assert [event["world_size"] for event in of(two, "process")] == [2]
     assert {path.name for path in two.folder.parent.iterdir()} == {"wanted.yaml", "said", "run"}  # a folder, not two
-    assert [*two.events()[0][-1:]][0]["type"] == "done"
-    one = in_this_process(configuration(long(2)), tmp_path / "one", "train.per_device_train_batch_size=16")
+    assert json.loads((two.folder.parent / "said").read_text().splitlines()[-1])["type"] == "done"
+    one = in_this_process(configuration(long(2)), "train.per_device_train_batch_size=16")
     for name in ("loss", "grad_norm"):
         first = [of(run, "log")[0][name] for run in (one, two)]
         assert first[0] == pytest.approx(first[1], rel=1e-4)
     assert len(of(one, "log")) == len(of(two, "log"))
     # the same weights, one process: the same answers to the same rows in the same order, each row once
-    again = in_this_process(
-        configuration({"max_steps": 1, "learning_rate": 0.0}, model=str(two.artifact)), tmp_path / "again"
-    )
+    still = configuration({"max_steps": 1, "learning_rate": 0.0}, model=str(two.artifact))
+    again = in_this_process(still, f"output={tmp_path / 'again'}")
     left, right = (pd.read_parquet(run.predictions / "test.parquet") for run in (two, again))
     assert two.result()["test"]["n"] == len(left) == left["row_id"].nunique() == 21
     assert [*left["row_id"]] == [*right["row_id"]]
@@ -105,18 +105,30 @@ def test_two_processes_compute_what_one_does(
         assert mine == pytest.approx(other, rel=1e-5)
 
 
-def stop_by_command(child: subprocess.Popen[str], run: Run) -> None:
+def by_command(child: subprocess.Popen[str], run: Run) -> None:
     assert "go on from checkpoint-" in call("stop", run.folder).stdout
 
 
-def stop_by_ctrl_c(child: subprocess.Popen[str], run: Run) -> None:
+def by_ctrl_c(child: subprocess.Popen[str], run: Run) -> None:
     child.send_signal(signal.SIGINT)
 
 
-@pytest.mark.parametrize("stop", [stop_by_command, stop_by_ctrl_c])
-@pytest.mark.parametrize("processes", [1, 2])
-def test_stop_leaves_a_checkpoint(
-    configuration: Configuration, tmp_path: Path, processes: int, stop: Callable[..., None]
+def by_signal(child: subprocess.Popen[str], run: Run) -> None:
+    """Reach rank 0 alone: the others are to follow it."""
+    os.kill(of(run, "process")[0]["pid"], signal.SIGTERM)
+
+
+@pytest.mark.parametrize(
+    ("processes", "stop", "resume"),
+    [(1, by_ctrl_c, True), (2, by_signal, True), (1, by_command, False), (2, by_ctrl_c, False)],
+)
+def test_a_stopped_run_goes_on_to_the_same_weights(
+    unbroken: Callable[[int], Run],
+    configuration: Configuration,
+    tmp_path: Path,
+    processes: int,
+    stop: Callable[..., None],
+    resume: bool,
 ) -> None:
     run = Run(tmp_path / "run")
     with start("train", configuration(long(processes)), "--processes", processes) as child:
@@ -130,17 +142,8 @@ def test_stop_leaves_a_checkpoint(
     (stopped,) = of(run, "stopped")
     assert 0 < stopped["step"] < STEPS[processes]
     assert run.checkpoint() == run.checkpoints / f"checkpoint-{stopped['step']}"
-
-
-@pytest.mark.parametrize("processes", [1, 2])
-def test_resume_ends_with_the_same_weights(
-    unbroken: Callable[[int], Run], configuration: Configuration, tmp_path: Path, processes: int
-) -> None:
-    run = Run(tmp_path / "run")
-    with start("train", configuration(long(processes)), "--processes", processes) as child:
-        wait_for(child, run, trains)
-        os.kill(of(run, "process")[0]["pid"], signal.SIGTERM)  # to rank 0 alone: the other follows
-        assert child.wait(30) == 130
+    if not resume:
+        return
     done = call("resume", run.folder)
     assert done.returncode == 0, done.stderr
     assert [event["world_size"] for event in of(run, "process")] == [processes] * 2
@@ -162,8 +165,7 @@ def test_a_killed_trainer_shows_and_goes_on_from_its_last_checkpoint(
     torn = run.checkpoints / f"checkpoint-{STEPS[1]}"  # what a kill while it is written leaves
     torn.mkdir()
     (torn / "model.safetensors").write_bytes(b"half")
-    assert call("resume", run.folder).returncode == 0
-    assert not torn.is_dir() or is_whole(torn)
+    go_on_in_this_process(run)
     assert any("cut off" in event["message"] for event in of(run, "notice"))
     assert same_weights(unbroken(1), run)
 
@@ -194,9 +196,7 @@ def test_a_killed_launcher_leaves_no_orphan(configuration: Configuration, tmp_pa
     assert run.checkpoint() == run.checkpoints / f"checkpoint-{stopped['step']}"
 
 
-@pytest.mark.parametrize(
-    ("phase", "processes"), [("imports", 1), ("data", 1), ("evaluation", 1), ("evaluation", 2), ("imports", 2)]
-)
+@pytest.mark.parametrize(("phase", "processes"), [("imports", 1), ("data", 1), ("evaluation", 2)])
 def test_a_stop_outside_of_training_ends_at_once(
     configuration: Configuration, tmp_path: Path, phase: str, processes: int
 ) -> None:
@@ -208,7 +208,7 @@ def test_a_stop_outside_of_training_ends_at_once(
         began = time.monotonic()
         assert call("stop", run.folder).returncode == 0
         errors = child.communicate(timeout=30)[1]
-    assert time.monotonic() - began < 6
+    assert time.monotonic() - began < 10
     assert child.returncode == 130, errors
     assert run.status().state == "stopped"
     assert not run.result_path.exists()
@@ -222,19 +222,16 @@ def test_a_full_disk_costs_no_whole_checkpoint(
     unbroken: Callable[[int], Run], configuration: Configuration, tmp_path: Path
 ) -> None:
     """A limit on the size of files stands for the disk: it fails the same writes, in this run alone."""
-    from hftransfer import training
-
     path = configuration(long(1))
-    with pytest.raises(Interrupted):
-        in_this_process(path, tmp_path / "run", interruption=StopAfter(60))
-    run = Run(tmp_path / "run")
+    run = Run.create(catalog.read_config(path))
+    with pytest.raises(Interrupted), StopAfter(60) as interruption:
+        train.train(run.config(), run.config_path, False, interruption)
     good = run.checkpoint()
     assert good is not None
     refused = call("resume", run.folder, preexec_fn=limited)
     assert refused.returncode == 1
-    assert "the disk is full, or a limit on it is reached" in refused.stderr
+    assert DISK_FULL in refused.stderr
     assert run.status().state == "failed"
     assert run.checkpoint() == good
-    with Interruption() as interruption:
-        training.run(run.config(), run, interruption, resume=True)
+    go_on_in_this_process(run)
     assert same_weights(unbroken(1), run)
