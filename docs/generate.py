@@ -119,7 +119,7 @@ def task(name: str) -> str:
 
 UNMERGED = ("lily", "poly", "shadow")  # their merge() raises in peft 0.21, which only an adapted model can tell
 METHOD_NOTES = {
-    "adalora": "needs `method.total_step`; nothing prunes its ranks yet",
+    "adalora": "needs `method.total_step`; its ranks are not pruned: peft cannot load a pruned checkpoint again",
     "qlora": "the base in 4 bits; needs `bitsandbytes`",
     **dict.fromkeys(UNMERGED, "refused: peft cannot merge it"),
 }

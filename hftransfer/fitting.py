@@ -196,7 +196,7 @@ def training_arguments(setup: Setup, choice: Choice, learning_rate: float) -> Tr
     best = merged["metric_for_best_model"]
     if merged["load_best_model_at_end"] and best:
         merged.setdefault("greater_is_better", _greater_is_better(setup, str(best)))
-    total = _total_steps(setup, merged)
+    total = total_steps(setup, merged)
     merged.setdefault("logging_steps", max(1, min(50, total // 100)))
     if "max_steps" not in options and not _has_length(train.dataset):
         merged["max_steps"] = total
@@ -213,6 +213,16 @@ def training_arguments(setup: Setup, choice: Choice, learning_rate: float) -> Tr
         raise UserError(
             "train: options that TrainingArguments takes are needed", str(error), "Mend train.*"
         ) from error
+
+
+def total_steps(setup: Setup, options: Mapping[str, Any]) -> int:
+    """Return the updates of a whole fit; `options` are TrainingArguments' own."""
+    if int(options.get("max_steps", -1)) > 0:
+        return int(options["max_steps"])
+    batch = int(options["per_device_train_batch_size"]) * PartialState().num_processes
+    batches = math.ceil(len(setup.prepared["train"].rows) / batch)
+    updates = math.ceil(batches / int(options["gradient_accumulation_steps"]))
+    return max(1, math.ceil(updates * float(options["num_train_epochs"])))
 
 
 def loss(setup: Setup) -> Callable[..., torch.Tensor]:
@@ -271,6 +281,11 @@ def is_main_process() -> bool:
 def wait_for_everyone() -> None:
     """Wait until every process of the run has come here."""
     PartialState().wait_for_everyone()
+
+
+def leave() -> None:
+    """Part from the other processes of the run: NCCL warns of those that just go."""
+    PartialState().destroy_process_group()
 
 
 class StopAtStep(TrainerCallback):
@@ -481,15 +496,6 @@ def _class_weights(setup: Setup) -> list[float] | None:
         if name not in labels.names:
             raise unknown("label in train.class_weights", name, labels.names)
     return [float(weights.get(name, 1.0)) for name in labels.names]
-
-
-def _total_steps(setup: Setup, options: Mapping[str, Any]) -> int:
-    if int(options.get("max_steps", -1)) > 0:
-        return int(options["max_steps"])
-    batch = int(options["per_device_train_batch_size"]) * PartialState().num_processes
-    batches = math.ceil(len(setup.prepared["train"].rows) / batch)
-    updates = math.ceil(batches / int(options["gradient_accumulation_steps"]))
-    return max(1, math.ceil(updates * float(options["num_train_epochs"])))
 
 
 def _has_length(dataset: Any) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import importlib.metadata
 import json
-import math
 import platform
 import resource
 import shutil
@@ -85,6 +84,7 @@ def run(config: RunConfig, run: Run, interruption: Interruption, resume: bool = 
         write_text(run.result_path, json.dumps(result, indent=1))
         shutil.rmtree(run.folder / "data", ignore_errors=True)  # unpacked archives and the like
     fitting.wait_for_everyone()
+    fitting.leave()
     return result
 
 
@@ -99,14 +99,13 @@ def check(config: RunConfig, interruption: Interruption) -> dict[str, Any]:
         model = scene.method.apply(scene.loaded, config.method)
         trainable, total = modeling.count_parameters(model)
         seconds = one_step(setup, model, arguments)
-        rows = len(setup.prepared["train"].rows)
         return {
             **summary(scene),
             "columns": [dataclasses.asdict(choice) for choice in scene.data.columns],
             "labels": {"kind": setup.labels.kind, "names": setup.labels.names, "counts": setup.labels.counts},
             "parameters": {"trainable": trainable, "total": total},
             "first_step_seconds": round(seconds, 3),
-            "updates": math.ceil(rows / arguments.train_batch_size) * math.ceil(arguments.num_train_epochs),
+            "updates": fitting.total_steps(setup, vars(arguments)),
             "peak_memory_mb": peak_memory(),
         }
 

@@ -8,7 +8,8 @@ import resource
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -17,7 +18,7 @@ from safetensors.numpy import load_file
 
 from hftransfer import catalog, train
 from hftransfer.events import Event
-from hftransfer.interruption import Interrupted
+from hftransfer.interruption import Interrupted, Interruption
 from hftransfer.launchers.base import DISK_FULL
 from hftransfer.runs import Run
 from tests import tiny
@@ -88,7 +89,8 @@ def test_two_processes_compute_what_one_does(
     two = unbroken(2)
     assert [event["world_size"] for event in of(two, "process")] == [2]
     assert {path.name for path in two.folder.parent.iterdir()} == {"wanted.yaml", "said", "run"}  # a folder, not two
-    assert json.loads((two.folder.parent / "said").read_text().splitlines()[-1])["type"] == "done"
+    said = [json.loads(line)["type"] for line in (two.folder.parent / "said").read_text().splitlines()]
+    assert (said[0], said[-1]) == ("created", "done")
     one = in_this_process(configuration(long(2)), "train.per_device_train_batch_size=16")
     for name in ("loss", "grad_norm"):
         first = [of(run, "log")[0][name] for run in (one, two)]
@@ -214,6 +216,28 @@ def test_a_stop_outside_of_training_ends_at_once(
     assert not run.result_path.exists()
 
 
+class AtTheEnd(Interruption):
+    """A signal that comes while the last step is made or after it."""
+
+    @contextmanager
+    def patience(self) -> Iterator[None]:
+        with super().patience():
+            yield
+        self.requested = True
+
+
+def test_a_stop_after_the_last_step_keeps_the_weights(
+    unbroken: Callable[[int], Run], configuration: Configuration
+) -> None:
+    from hftransfer import training
+
+    run = Run.create(catalog.read_config(configuration(long(1))))
+    with pytest.raises(Interrupted, match=f"step {STEPS[1]}"), AtTheEnd() as interruption:
+        training.run(run.config(), run, interruption)
+    go_on_in_this_process(run)
+    assert same_weights(unbroken(1), run)
+
+
 def limited() -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 
@@ -222,10 +246,11 @@ def test_a_full_disk_costs_no_whole_checkpoint(
     unbroken: Callable[[int], Run], configuration: Configuration, tmp_path: Path
 ) -> None:
     """A limit on the size of files stands for the disk: it fails the same writes, in this run alone."""
-    path = configuration(long(1))
-    run = Run.create(catalog.read_config(path))
+    from hftransfer import training
+
+    run = Run.create(catalog.read_config(configuration(long(1))))
     with pytest.raises(Interrupted), StopAfter(60) as interruption:
-        train.train(run.config(), run.config_path, False, interruption)
+        training.run(run.config(), run, interruption)
     good = run.checkpoint()
     assert good is not None
     refused = call("resume", run.folder, preexec_fn=limited)
