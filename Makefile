@@ -1,5 +1,5 @@
 # make demo: train on real data and answer a new sentence, on a machine with Python 3.11+ and a package index
-# make test | lint | docs | clean
+# make test | lint | docs | bench | clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -8,7 +8,7 @@ NEEDS := pyproject.toml constraints.txt
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 SENTENCE ?= The new update is gorgeous and everything just works!
 
-.PHONY: demo test lint docs clean
+.PHONY: demo test lint docs bench clean
 
 demo: $(VENV)/.core
 	$(BIN)/hftransfer samples text
@@ -27,6 +27,10 @@ lint: $(VENV)/.dev
 
 docs: $(VENV)/.core
 	$(BIN)/python docs/generate.py
+
+bench: $(VENV)/.core
+	$(BIN)/hftransfer samples text image
+	$(BIN)/python -m benchmarks.run
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -337,10 +337,11 @@ def _argument(action: argparse.Action) -> str:
 
 TOP = {
     "README.md": "This page",
-    "Makefile": "demo, test, lint, docs, clean",
+    "Makefile": "demo, test, lint, docs, bench, clean",
     "pyproject.toml": "Package, dependencies, and the settings of ruff, mypy, pytest and import-linter",
     "constraints.txt": "Exact versions that the tests ran with",
     "configs/": "A runnable configuration for each task and method; accelerate/ holds launch settings",
+    "benchmarks/": "What the figures in docs/benchmarks.md come from: make bench",
     "docs/": "The pages linked below, and generate.py, which fills their generated blocks",
     "tests/": "unit (no model), engine (tiny models), launch (real processes)",
 }

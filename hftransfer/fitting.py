@@ -89,7 +89,7 @@ def descend(
     left when a signal came, UserError when TrainingArguments refuses its options or the disk cannot hold checkpoints.
     """
     trainable, total = _count(model)
-    _require_disk(setup.run.folder, trainable, total)
+    require_disk(setup.run.folder, trainable, total)
     choice = _choose(setup, model)
     arguments = training_arguments(setup, choice, learning_rate)
     recorder = Recorder(setup)
@@ -223,6 +223,21 @@ def total_steps(setup: Setup, options: Mapping[str, Any]) -> int:
     batches = math.ceil(len(setup.prepared["train"].rows) / batch)
     updates = math.ceil(batches / int(options["gradient_accumulation_steps"]))
     return max(1, math.ceil(updates * float(options["num_train_epochs"])))
+
+
+def require_disk(folder: Path, trainable: int, total: int) -> None:
+    """Raise UserError when checkpoints and the result would not fit under `folder`."""
+    # a checkpoint: the trained weights (all of them, for a full fit) and two float32 moments of AdamW; one more is
+    # written before an old one goes, and the artifact is a whole model
+    one = (total if trainable > total // 2 else trainable) * 4 + trainable * 8
+    needed = one * (KEPT + 2) + total * 4
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise UserError(
+            "disk space for checkpoints and the result is needed",
+            f"about {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free under {folder}",
+            "Free some, or set output= to a folder on another disk.",
+        )
 
 
 def loss(setup: Setup) -> Callable[..., torch.Tensor]:
@@ -505,20 +520,6 @@ def _has_length(dataset: Any) -> bool:
 def _count(model: nn.Module) -> tuple[int, int]:
     parameters = list(model.parameters())
     return sum(p.numel() for p in parameters if p.requires_grad), sum(p.numel() for p in parameters)
-
-
-def _require_disk(folder: Path, trainable: int, total: int) -> None:
-    # a checkpoint: the trained weights (all of them, for a full fit) and two float32 moments of AdamW; one more is
-    # written before an old one goes, and the artifact is a whole model
-    one = (total if trainable > total // 2 else trainable) * 4 + trainable * 8
-    needed = one * (KEPT + 2) + total * 4
-    free = shutil.disk_usage(folder).free
-    if free < needed:
-        raise UserError(
-            "disk space for checkpoints and the result is needed",
-            f"about {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free under {folder}",
-            "Free some, or set output= to a folder on another disk.",
-        )
 
 
 def _whole(trainer: Trainer, setup: Setup) -> Any:

@@ -10,6 +10,7 @@ import dataclasses
 import hashlib
 import itertools
 import json
+import math
 import os
 import platform
 import time
@@ -23,6 +24,7 @@ import numpy as np
 import psutil
 import torch
 import transformers
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from hftransfer import samples
 from hftransfer.config import RunConfig
@@ -31,7 +33,7 @@ from hftransfer.runs import Run, write_text
 from hftransfer.tasks.base import Prepared, Task
 
 BATCH = 32  # rows of one update in one process, unless the config says otherwise
-TIMED_BATCHES = 3
+TIMED_BATCHES = 4
 ROUNDS = 2
 BUDGET_SECONDS = 15.0  # what timing may take, roughly
 
@@ -88,22 +90,93 @@ def choose(
     loss: Callable[..., torch.Tensor],
     threads: int,
 ) -> Choice:
-    """Time a few real steps of `model` with each candidate and return the fastest; the weights stay as they are."""
+    """Time a few real steps of `model` with each candidate and return the fastest; the weights stay as they are.
+
+    Kernel, precision and memory layout come first; then, with the fastest of them, threads and how the rows of one
+    update are cut into batches.
+    """
     start = default_choice(config, task, threads)
     candidates = list(_candidates(config, model, start))
-    if not config.speed.tune or len(candidates) == 1:
+    if not config.speed.tune or (len(candidates) == 1 and not any(_variations(config, model, start))):
         return start
-    key = _key(config, model, prepared, threads, candidates)
+    key = _key(config, model, prepared, start, candidates)
     known = _cached(key)
     if known is not None:
         apply(known, model)
         return known
-    batches = _typical_batches(prepared, start.micro_batch)
-    best, timings = _fastest(model, candidates, batches, collate, loss)
+    with Trial(model, _typical_batches(prepared, start.micro_batch), collate, loss) as trial:
+        while _may_cut(config, model) and candidates[0].micro_batch > 1 and not trial.fits(candidates[0]):
+            candidates = [_halved(candidate) for candidate in candidates]
+        best = trial.fastest(candidates)
+        best = trial.fastest([best, *_variations(config, model, best)])
     apply(best, model)
-    chosen = dataclasses.replace(best, origin="timed", timings=timings)
+    chosen = dataclasses.replace(best, origin="timed", timings=trial.timings)
     _remember(key, chosen)
     return chosen
+
+
+class Trial:
+    """A model and batches to time choices with; what batch norms counted meanwhile is forgotten at the end."""
+
+    def __init__(
+        self,
+        model: Any,
+        batches: list[list[Any]],
+        collate: Callable[[list[Any]], dict[str, Any]],
+        loss: Callable[..., torch.Tensor],
+    ) -> None:
+        self.model, self.batches, self.collate, self.loss = model, batches, collate, loss
+        self.device = torch.accelerator.current_accelerator() or torch.device("cpu")
+        self.timings: dict[str, float] = {}
+
+    def __enter__(self) -> Trial:
+        self.model.to(self.device)
+        self.model.train()
+        self._buffers = {name: buffer.clone() for name, buffer in self.model.named_buffers()}
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for name, buffer in self.model.named_buffers():
+            buffer.copy_(self._buffers[name])
+
+    def fits(self, choice: Choice) -> bool:
+        """Tell whether the longest rows, the last batch, fit into memory."""
+        return math.isfinite(self._seconds(choice, self.batches[-1:]))
+
+    def fastest(self, choices: Sequence[Choice]) -> Choice:
+        """Return the fastest choice, each timed ROUNDS times: the machine may be busy with something else."""
+        typical = self.batches[:-1] or self.batches
+        self._seconds(choices[0], typical[:1])  # warms caches and kernels up
+        once = self._seconds(choices[0], typical[:1])
+        chosen = typical if once * len(typical) * len(choices) * ROUNDS < BUDGET_SECONDS else typical[:1]
+        seconds = [math.inf] * len(choices)
+        for _ in range(ROUNDS):
+            for number, choice in enumerate(choices):
+                seconds[number] = min(seconds[number], self._seconds(choice, chosen))
+        rows = sum(len(batch) for batch in chosen)
+        self.timings |= {_name(c): round(rows / s, 2) for c, s in zip(choices, seconds, strict=True)}
+        return choices[int(np.argmin(seconds))]
+
+    def _seconds(self, choice: Choice, batches: list[list[Any]]) -> float:
+        """Time forward and backward; infinite when the memory does not suffice."""
+        apply(choice, self.model)
+        size = choice.micro_batch
+        cut = [self.collate(batch[i : i + size]) for batch in batches for i in range(0, len(batch), size)]
+        began = time.perf_counter()
+        try:
+            for batch in cut:
+                inputs = {name: value.to(self.device) for name, value in batch.items()}
+                labels = inputs.pop("labels")
+                with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=choice.bf16):
+                    outputs = self.model(**inputs)
+                self.loss(outputs, labels).backward()
+                self.model.zero_grad()
+        except torch.OutOfMemoryError:
+            self.model.zero_grad()
+            return math.inf
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter() - began
 
 
 def recorded(run: Run) -> Choice | None:
@@ -125,7 +198,8 @@ def loader_workers(config: RunConfig, task: Task) -> int:
 
 
 def apply(choice: Choice, model: Any) -> None:
-    """Give a model the attention kernel and the memory layout of a choice."""
+    """Give a model the attention kernel and the memory layout of a choice, and this process its threads."""
+    torch.set_num_threads(choice.threads)
     if any(p.dim() == 4 for p in model.parameters()):
         model.to(memory_format=torch.channels_last if choice.channels_last else torch.contiguous_format)
     attention = choice.attention
@@ -173,78 +247,50 @@ def _attentions(model: Any) -> list[str | None]:
     return [current, other]
 
 
+def _variations(config: RunConfig, model: Any, best: Choice) -> Iterator[Choice]:
+    if best.threads > 1 and config.speed.threads is None:
+        yield dataclasses.replace(best, threads=best.threads // 2)
+    if best.micro_batch > 1 and _may_cut(config, model):
+        yield _halved(best)
+
+
+def _halved(choice: Choice) -> Choice:
+    return dataclasses.replace(choice, micro_batch=choice.micro_batch // 2, accumulation=choice.accumulation * 2)
+
+
+def _may_cut(config: RunConfig, model: Any) -> bool:
+    """Tell whether the rows of an update may be cut otherwise: not against the user, nor where batch norms see it."""
+    asked = {"per_device_train_batch_size", "gradient_accumulation_steps"} & config.train.options.keys()
+    return not asked and not any(isinstance(module, _BatchNorm) for module in model.modules())
+
+
 def _typical_batches(prepared: Prepared, size: int) -> list[list[Any]]:
-    """Return batches of rows of like length, from the quantiles that training's own batches come from."""
+    """Return batches of rows of like length from the middle of training's own batches, and last the longest."""
     if isinstance(prepared.dataset, torch.utils.data.IterableDataset):
         rows = list(itertools.islice(prepared.dataset, size * TIMED_BATCHES))
         return [rows[i : i + size] for i in range(0, len(rows), size)]
     count = len(prepared.rows)
     order = np.arange(count) if prepared.lengths is None else np.argsort(prepared.lengths, kind="stable")
     batches = []
-    for share in np.linspace(0, 1, TIMED_BATCHES + 2)[1:-1]:
+    for share in (0.5, 0.25, 0.75, 1.0):
         first = max(0, min(count - size, round(share * count - size / 2)))
         batches.append([prepared.dataset[int(i)] for i in order[first : first + size]])
     return batches
 
 
-def _fastest(
-    model: Any,
-    candidates: Sequence[Choice],
-    batches: list[list[Any]],
-    collate: Callable[[list[Any]], dict[str, Any]],
-    loss: Callable[..., torch.Tensor],
-) -> tuple[Choice, dict[str, float]]:
-    device = torch.accelerator.current_accelerator() or torch.device("cpu")
-    model.to(device)
-    model.train()
-    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}  # batch norms count what they see
-    ready = [{k: v.to(device) for k, v in collate(batch).items()} for batch in batches]
-    # the first batch also warms caches and kernels up; what it took says how many batches the budget allows
-    once = _time_steps(model, candidates[0], ready[1:2], loss, device)
-    affordable = BUDGET_SECONDS / (once * len(candidates) * ROUNDS)
-    ready = ready[1:2] if affordable < len(ready) else ready
-    deadline = time.perf_counter() + 2 * BUDGET_SECONDS
-    seconds: dict[int, float] = {}
-    for _ in range(ROUNDS):  # the better time of each: the machine may be busy with something else
-        for number, candidate in enumerate(candidates):
-            if len(seconds) == len(candidates) and time.perf_counter() > deadline:
-                break
-            took = _time_steps(model, candidate, ready, loss, device)
-            seconds[number] = min(took, seconds.get(number, took))
-    for name, buffer in model.named_buffers():
-        buffer.copy_(buffers[name])
-    rows = sum(len(batch["labels"]) for batch in ready)
-    timings = {_name(candidates[n]): round(rows / took, 2) for n, took in seconds.items()}
-    return candidates[min(seconds, key=lambda n: seconds[n])], timings
-
-
-def _time_steps(
-    model: Any, choice: Choice, batches: list[dict[str, Any]], loss: Callable[..., torch.Tensor], device: torch.device
-) -> float:
-    apply(choice, model)
-    begin = time.perf_counter()
-    for batch in batches:
-        inputs = dict(batch)
-        labels = inputs.pop("labels")
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=choice.bf16):
-            outputs = model(**inputs)
-        loss(outputs, labels).backward()
-        model.zero_grad()
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - begin
-
-
 def _name(choice: Choice) -> str:
     layout = ", channels last" if choice.channels_last else ""
-    return f"{choice.attention or 'no attention'}, {'bf16' if choice.bf16 else 'fp32'}{layout}"
+    rows = f"{choice.accumulation} x {choice.micro_batch} rows"
+    threads = f"{choice.threads} thread{'s' if choice.threads > 1 else ''}"
+    return f"{choice.attention or 'no attention'}, {'bf16' if choice.bf16 else 'fp32'}{layout}, {rows}, {threads}"
 
 
-def _key(config: RunConfig, model: Any, prepared: Prepared, threads: int, candidates: Sequence[Choice]) -> str:
+def _key(config: RunConfig, model: Any, prepared: Prepared, start: Choice, candidates: Sequence[Choice]) -> str:
     lengths = [] if prepared.lengths is None else np.quantile(prepared.lengths, [0.25, 0.5, 0.75]).round().tolist()
     parts = [
-        model.config.to_json_string(use_diff=False), config.method.model_dump(mode="json"), lengths, threads,
-        [dataclasses.asdict(c) for c in candidates], torch.__version__, transformers.__version__,
+        model.config.to_json_string(use_diff=False), config.method.model_dump(mode="json"), lengths,
+        [dataclasses.asdict(choice) for choice in (*candidates, *_variations(config, model, start))],
+        torch.__version__, transformers.__version__,
         accelerate.__version__, _processor(),
     ]  # fmt: skip
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:32]

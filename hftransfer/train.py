@@ -46,8 +46,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         config = catalog.read_config(options.config, options.overrides)
         if config.speed.threads:
             os.environ["OMP_NUM_THREADS"] = str(config.speed.threads)  # read by torch when it is imported
-        # threads that spin while they wait make a step several times slower as soon as anything else wants a core
-        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        # OpenMP's threads spin long while they wait: as soon as anything else wants a core, a step takes several times
+        # as long. This many turns lose nothing on a quiet machine (GNU's OpenMP, which torch's Linux wheels bring)
+        os.environ.setdefault("GOMP_SPINCOUNT", "10000")
         require_processes()
         with Interruption() as interruption:
             if options.check:

@@ -22,7 +22,7 @@ from accelerate import PartialState
 from transformers import set_seed
 
 import hftransfer
-from hftransfer import artifact, card, catalog, data, evaluation, fitting, modeling, speed
+from hftransfer import artifact, card, catalog, data, evaluation, fitting, modeling, runs, speed
 from hftransfer.config import RunConfig
 from hftransfer.data import Data
 from hftransfer.errors import UserError
@@ -98,6 +98,7 @@ def check(config: RunConfig, interruption: Interruption) -> dict[str, Any]:
         arguments = fitting.training_arguments(setup, untimed, scene.method.learning_rate)
         model = scene.method.apply(scene.loaded, config.method)
         trainable, total = modeling.count_parameters(model)
+        fitting.require_disk(place_of(config), trainable, total)
         seconds = one_step(setup, model, arguments)
         return {
             **summary(scene),
@@ -188,6 +189,12 @@ def calibration(
         "calibration_error": evaluation.measure_point(predictions, names)[names[0]],
         "calibration_error_calibrated": evaluation.measure_point(calibrated, names)[names[0]],
     }
+
+
+def place_of(config: RunConfig) -> Path:
+    """Return the nearest folder that is there to where the run would be written."""
+    target = Path(config.output or runs.ROOT).absolute()
+    return next(folder for folder in (target, *target.parents) if folder.exists())
 
 
 def one_step(setup: Setup, model: Any, arguments: Any) -> float:
