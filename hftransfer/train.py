@@ -175,15 +175,18 @@ def asked_processes() -> int | None:
         return None
     if not any("accelerate" in word for word in words[:4]):
         return None
+    given: dict[str, str] = {}
     for at, word in enumerate(words):
         name, equals, value = word.partition("=")
-        if name in ("--num_processes", "--num-processes"):
-            return int(value if equals else words[at + 1])
-        if name in ("--config_file", "--config-file"):
-            from hftransfer.config import read_yaml
+        if name.startswith("--") and (equals or at + 1 < len(words)):
+            given.setdefault(name.replace("-", "_"), value if equals else words[at + 1])
+    if "__num_processes" in given:  # the flag has the last word, wherever the file stands
+        return int(given["__num_processes"])
+    if "__config_file" in given:
+        from hftransfer.config import read_yaml
 
-            tree = read_yaml(Path(value if equals else words[at + 1]).read_text(encoding="utf-8"))
-            return int(tree["num_processes"]) if "num_processes" in tree else None
+        tree = read_yaml(Path(given["__config_file"]).read_text(encoding="utf-8"))
+        return int(tree["num_processes"]) if "num_processes" in tree else None
     return None
 
 
