@@ -27,7 +27,7 @@ from transformers import (
 )
 from transformers.trainer_callback import PrinterCallback
 
-from hftransfer import evaluation, objectives, speed
+from hftransfer import evaluation, modeling, objectives, speed
 from hftransfer.config import RunConfig
 from hftransfer.errors import UserError, unknown
 from hftransfer.interruption import Interrupted, Interruption
@@ -88,7 +88,7 @@ def descend(
     `groups` are optimizer groups with `scale` as a share of the learning rate. Raises Interrupted with a checkpoint
     left when a signal came, UserError when TrainingArguments refuses its options or the disk cannot hold checkpoints.
     """
-    trainable, total = _count(model)
+    trainable, total = modeling.count_parameters(model)
     require_disk(setup.run.folder, trainable, total)
     choice = _choose(setup, model)
     arguments = training_arguments(setup, choice, learning_rate)
@@ -515,11 +515,6 @@ def _class_weights(setup: Setup) -> list[float] | None:
 
 def _has_length(dataset: Any) -> bool:
     return not isinstance(dataset, torch.utils.data.IterableDataset)
-
-
-def _count(model: nn.Module) -> tuple[int, int]:
-    parameters = list(model.parameters())
-    return sum(p.numel() for p in parameters if p.requires_grad), sum(p.numel() for p in parameters)
 
 
 def _whole(trainer: Trainer, setup: Setup) -> Any:

@@ -28,14 +28,14 @@ def bert(tmp_path, **train):
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", ["text", "resnet"])
+@pytest.mark.parametrize("kind", ["text", "image"])
 def test_loss_does_not_grow_with_accumulation(train, tmp_path, kind):
-    """transformers#47688: 16 x 1 and 4 x 4 rows give one loss and one gradient."""
+    """transformers#47688: 16 x 1 and 4 x 4 rows give one loss, and one gradient for BERT; both heads are affected."""
     tree = bert(tmp_path)
-    if kind == "resnet":
+    if kind == "image":
         tree |= {
             "task": "image-classification",
-            "model": str(tiny.image_model(tmp_path / "pixels", "vit")),
+            "model": str(tiny.image_model(tmp_path / "pixels", "resnet")),
             "data": {"source": str(tiny.image_folder(tmp_path / "pictures")), "augmentation": False},
         }
     found = []
@@ -45,12 +45,14 @@ def test_loss_does_not_grow_with_accumulation(train, tmp_path, kind):
             f"train.per_device_train_batch_size={batch}",
             f"train.gradient_accumulation_steps={accumulation}",
             "train.bf16=false",
-            "method.freeze=[]",
             name=f"run-{batch}",
         )
         found.append((logs(run)[0]["loss"], logs(run)[0]["grad_norm"]))
-    # dropout draws differ between the two cuts; a wrong scale would be off by a factor of four
-    assert found[0] == pytest.approx(found[1], rel=0.25)
+    # dropout draws differ between the two cuts, and a batch norm's statistics of 4 rows are not those of 16, which its
+    # gradient shows; a wrong scale would be off by a factor of four
+    assert found[0][0] == pytest.approx(found[1][0], rel=0.25)
+    if kind == "text":
+        assert found[0][1] == pytest.approx(found[1][1], rel=0.25)
 
 
 def test_loss_is_a_mean_over_rows():
