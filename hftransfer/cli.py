@@ -16,7 +16,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from hftransfer import __version__
+from hftransfer import __version__, fence
 from hftransfer.errors import UserError
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ INTERRUPTED = 130
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return 0 done, 1 failed, 2 the user's to mend, 130 interrupted."""
+    fence.close()  # the app on a Space publishes through this command
     options = _parse(arguments)
     command: Callable[[argparse.Namespace], int] = options.command
     try:

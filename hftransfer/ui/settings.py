@@ -30,7 +30,7 @@ class Settings:
     runs_per_user: int = field(metadata=_option("runs of one visitor that train at the same time", 1, 1))
     queued_per_user: int = field(metadata=_option("runs of one visitor that wait", 20, 3))
     queued: int = field(metadata=_option("runs that wait, of all visitors", 100, 30))
-    processes: int = field(metadata=_option("processes of one run", 0, 1))
+    processes_per_run: int = field(metadata=_option("processes of one run", 0, 1))
     run_seconds: int = field(metadata=_option("time one run may take; it is stopped with a checkpoint", 0, 3600, "s"))
     run_memory_mb: int = field(metadata=_option("memory of one run; it is ended above", 0, 12_000, "MB"))
     rows: int = field(metadata=_option("rows of a data set that are used", 0, 100_000))
