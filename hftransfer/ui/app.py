@@ -1,0 +1,101 @@
+"""The app: one page with six steps over run folders, worker processes and a queue. Run: hftransfer app"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from hftransfer.errors import UserError
+from hftransfer.launchers import launcher
+from hftransfer.ui import api, data_step, form, model_step, result_step, theme, train_step
+from hftransfer.ui.monitor import Monitor
+from hftransfer.ui.page import Page
+from hftransfer.ui.queueing import Queue
+from hftransfer.ui.settings import Settings
+from hftransfer.ui.visitors import Visitor
+from hftransfer.ui.workers import Workers
+
+STEPS = ("Data", "Model", "Train", "Result", "Try", "Publish")
+MASTHEAD = (
+    '<div class="masthead"><b>hf<i>transfer</i></b><span>From your data to a published model, with honest numbers.'
+    "</span></div>"
+)
+
+
+def build(settings: Settings) -> gr.Blocks:
+    """Return the page; the queue's thread and the workers start with it."""
+    queue, workers = Queue(settings, launcher("local")), Workers(settings)
+    page = Page(settings, queue, workers, Monitor())
+    with gr.Blocks(title="hftransfer", analytics_enabled=False, fill_width=True) as blocks:
+        with gr.Row(elem_id="top"):
+            gr.HTML(MASTHEAD)
+            if settings.space:
+                gr.LoginButton("Sign in with Hugging Face", scale=0, size="sm", min_width=180)
+        gr.HTML(_steps(), elem_id="steps")
+        page.run = gr.Dropdown([], value=None, label="Run", elem_id="run", visible=False, filterable=True)
+        for wire in [step.build(page) for step in (data_step, model_step, train_step, result_step)]:
+            wire()
+        _remember(page, blocks)
+        api.add(settings, queue, workers)
+    queue.start()
+    blocks.hftransfer = page  # type: ignore[attr-defined]
+    return blocks
+
+
+def _steps() -> str:
+    links = "".join(
+        f'<li><a href="#{name.lower()}"><b><span>{place}</span>{name}</b><small></small></a></li>'
+        for place, name in enumerate(STEPS, 1)
+    )
+    return f'<nav class="steps" aria-label="Steps"><ol>{links}</ol></nav>'
+
+
+def _remember(page: Page, blocks: gr.Blocks) -> None:
+    """Keep the form and the run in the browser, and the run in the address: a reload brings both back."""
+    draft = gr.BrowserState(None, storage_key="hftransfer-draft", secret="hftransfer-draft")
+
+    def restore(visitor: Visitor, kept: Any, asked: str) -> list[Any]:
+        entries = train_step.entries_of(page, visitor)
+        names = [name for name, _, _ in entries]
+        wanted = (asked, (kept or {}).get("run"), *names)
+        run = next((name for name in wanted if name in names), None)
+        choice = gr.update(choices=train_step.choices_of(entries), value=run, visible=bool(names))
+        try:
+            fields = page.filled(form.tree_of({}, ()) if not kept else form.checked(kept["tree"]))
+        except (UserError, KeyError, TypeError, ValueError):
+            fields = [gr.skip() for _ in page.inputs]
+        if not kept:
+            fields = [gr.skip() for _ in page.inputs]
+        return [choice, *fields]
+
+    asked = gr.Textbox(visible=False)
+    loaded = blocks.load(None, js="() => new URL(location.href).searchParams.get('run') || ''", outputs=[asked])
+    shown = page.on(loaded.then, restore, [draft, asked], [page.run, *page.inputs])
+    tick, inputs, outputs = page.go["refresh"]
+    page.on(shown.then, tick, inputs, outputs)
+    look, seen = page.go["look"]
+    page.on(shown.success, lambda visitor, *values: look(visitor, *values), page.inputs, seen)
+
+    def keep(visitor: Visitor, run: str | None, *values: Any) -> dict[str, Any]:
+        return {"tree": page.tree(values), "run": run}
+
+    page.on(gr.on, keep, [page.run, *page.inputs], [draft], trigger_mode="always_last",
+            triggers=[page.run.change, *(w.change for w in page.inputs)])  # fmt: skip
+    page.run.change(None, [page.run], None, js="(name) => { hftransfer.run(name); }")
+
+
+def launch(settings: Settings, host: str = "127.0.0.1", port: int | None = None, block: bool = True) -> gr.Blocks:
+    """Serve the page and return it; with `block`, until Ctrl-C."""
+    os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+    blocks = build(settings)
+    blocks.queue(default_concurrency_limit=None, max_size=1000)
+    upload = f"{settings.upload_mb}mb" if settings.upload_mb else None
+    blocks.launch(
+        server_name=host, server_port=port, prevent_thread_lock=not block, quiet=not block, share=False, theme=theme.theme(),
+        head=theme.head(), footer_links=[], run_history=False, max_file_size=upload, allowed_paths=[], ssr_mode=False,
+        mcp_server=api.mcp_wanted(settings), show_error=False, favicon_path=str(Path(__file__).parent / "favicon.png"),
+    )  # fmt: skip
+    return blocks
