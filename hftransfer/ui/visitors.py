@@ -18,6 +18,7 @@ from hftransfer.errors import UserError, hint
 from hftransfer.runs import Run, listing
 from hftransfer.ui.settings import Settings
 
+PACKAGE = Path(__file__).parents[1]
 LOCAL = "local"
 GUESTS = "guests"  # the folder of all who have not signed in: what they try is public
 LOCAL_HOSTS = ("localhost", "127.0.0.1", "[::1]")
@@ -132,8 +133,10 @@ def environment(visitor: Visitor, settings: Settings) -> dict[str, str]:
     """Return the whole environment of a process that works for the visitor (train, worker, publish): their token,
     their cache, a fence around their folder; on a Space nothing of the owner's. Pass it as `env=`, never add to it."""
     token = {"HF_TOKEN": visitor.token} if visitor.token else {}
+    # a Space has the package beside spaces_app.py, where only the app itself finds it
+    path = {"PYTHONPATH": os.pathsep.join(filter(None, (str(PACKAGE.parent), os.environ.get("PYTHONPATH"))))}
     if not settings.space:
-        return {**os.environ, **token}
+        return {**os.environ, **path, **token}
     shared = samples.cache_folder() / "samples"
     cache = visitor.cache / "hftransfer"
     for folder in (visitor.runs, visitor.uploads, cache, visitor.home, visitor.temporary):
@@ -144,6 +147,7 @@ def environment(visitor: Visitor, settings: Settings) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if name in KEPT or name.startswith(KEPT_PREFIXES)}
     return {
         **kept,
+        **path,
         "HOME": str(visitor.home),
         "TMPDIR": str(visitor.temporary),
         "XDG_CACHE_HOME": str(visitor.home / ".cache"),
