@@ -12,7 +12,7 @@ from hftransfer.errors import UserError
 from hftransfer.launchers import launcher
 from hftransfer.ui import api, data_step, form, model_step, result_step, theme, train_step
 from hftransfer.ui.monitor import Monitor
-from hftransfer.ui.page import Page
+from hftransfer.ui.page import Page, html
 from hftransfer.ui.queueing import Queue
 from hftransfer.ui.settings import Settings
 from hftransfer.ui.visitors import Visitor
@@ -31,10 +31,10 @@ def build(settings: Settings) -> gr.Blocks:
     page = Page(settings, queue, workers, Monitor())
     with gr.Blocks(title="hftransfer", analytics_enabled=False, fill_width=True) as blocks:
         with gr.Row(elem_id="top"):
-            gr.HTML(MASTHEAD)
+            html(MASTHEAD)
             if settings.space:
                 gr.LoginButton("Sign in with Hugging Face", scale=0, size="sm", min_width=180)
-        gr.HTML(_steps(), elem_id="steps")
+        html(_steps(), elem_id="steps")
         page.run = gr.Dropdown([], value=None, label="Run", elem_id="run", visible=False, filterable=True)
         for wire in [step.build(page) for step in (data_step, model_step, train_step, result_step)]:
             wire()

@@ -15,7 +15,7 @@ from hftransfer import catalog, samples
 from hftransfer.errors import UserError
 from hftransfer.ui import markup, search, uploads, visitors
 from hftransfer.ui.markup import Card
-from hftransfer.ui.page import ROLES, Page, role_names, role_update
+from hftransfer.ui.page import Page, ROLES, html, role_names, role_update
 from hftransfer.ui.visitors import Visitor
 
 ORIGINS = ("A sample", "Upload", "Hugging Face Hub", "A path")
@@ -28,31 +28,31 @@ NOTHING = markup.empty(
 def build(page: Page) -> Callable[[], None]:
     """Lay out the step; the function it returns wires it, once every step is laid out."""
     origins = ORIGINS if not page.settings.space else ORIGINS[:3]
-    with gr.Column(elem_id="panel-data", elem_classes="panel"):
-        gr.HTML(markup.lead("What should the model learn from?", "Choose the task, then where its rows come from."))
+    with gr.Column(elem_id="panel-data", elem_classes="step"):
+        html(markup.lead("What should the model learn from?", "Choose the task, then where its rows come from."))
         task = gr.Radio(
             [(task_label(name), name) for name in catalog.tasks()], value="text-classification", label="Task",
             elem_classes="segmented",
         )  # fmt: skip
         origin = gr.Radio(list(origins), value=origins[0], label="Rows from", elem_classes="segmented")
         with gr.Column(elem_id="from-sample") as from_sample:
-            sample_cards = gr.HTML(_samples("text-classification", None), js_on_load=markup.CARDS)
-        with gr.Column(visible="hidden") as from_upload:
+            sample_cards = html(_samples("text-classification", None), js_on_load=markup.CARDS)
+        with gr.Column(visible=False) as from_upload:
             file = gr.File(label="Drop a CSV, TSV, JSONL, Parquet file, or a zip of picture folders",
                            file_types=list(uploads.KINDS), height=150, elem_id="upload")  # fmt: skip
-            mine = gr.HTML(js_on_load=markup.CARDS)
-        with gr.Column(visible="hidden") as from_hub:
+            mine = html(js_on_load=markup.CARDS)
+        with gr.Column(visible=False) as from_hub:
             with gr.Row(equal_height=True):
                 words = gr.Textbox(label="Search data sets", placeholder="reviews, flowers, news, or owner/name",
                                    scale=4, elem_id="data-search")  # fmt: skip
                 gated = gr.Checkbox(label="Fits the task", value=True, scale=1, min_width=120)
-            found = gr.HTML(js_on_load=markup.CARDS)
-        with gr.Column(visible="hidden") as from_path:
+            found = html(js_on_load=markup.CARDS)
+        with gr.Column(visible=False) as from_path:
             source = gr.Textbox(label="Folder or file on this machine, sample or Hub id",
                                 placeholder="./my_photos or reviews.csv", elem_id="source")  # fmt: skip
-        said = gr.HTML(NOTHING, elem_id="data-said")
+        said = html(NOTHING, elem_id="data-said")
         with gr.Column(visible=False, elem_classes="card-block") as seen:
-            summary = gr.HTML(elem_id="data-summary")
+            summary = html(elem_id="data-summary")
             with gr.Row():
                 for place in range(ROLES):
                     page.roles.append(
@@ -65,18 +65,24 @@ def build(page: Page) -> Callable[[], None]:
                             elem_id=f"role-{place}",
                         )  # fmt: skip
                     )
-            reasons = gr.HTML()
+            reasons = html()
             with gr.Row():
-                balance = gr.HTML(min_height=0)
-            rows = gr.HTML(elem_id="data-rows")
+                balance = html(min_height=0)
+            rows = html(elem_id="data-rows")
         with gr.Accordion("Rows and splits", open=False, elem_classes="fold"):
             with gr.Row():
-                max_rows = gr.Number(label="Use at most", info="Rows of the whole source, drawn with the seed",
-                                     precision=0, minimum=0, min_width=150)  # fmt: skip
-                test_size = gr.Number(label="Test", info="Share or number; 0.2 when the source has no test split",
-                                      min_width=150)  # fmt: skip
-                validation_size = gr.Number(
-                    label="Validation", info="Share or number; 0.1 unless given", min_width=150
+                max_rows = gr.Textbox(
+                    label="Use at most", info="Rows of the whole source, drawn with the seed", placeholder="all",
+                    min_width=150, elem_id="max-rows",
+                )  # fmt: skip
+                test_size = gr.Textbox(
+                    label="Test",
+                    info="Share or number, where there is no test split",
+                    placeholder="0.2",
+                    min_width=150,
+                )
+                validation_size = gr.Textbox(
+                    label="Validation", info="Share or number, where there is none", placeholder="0.1", min_width=150
                 )
             with gr.Row():
                 group = gr.Textbox(label="Keep together", info="A column whose equal values stay in one split",
@@ -97,7 +103,7 @@ def build(page: Page) -> Callable[[], None]:
         shown = [said, seen, summary, *page.roles, reasons, balance, rows]
 
         def change_origin(visitor: Visitor, chosen: str) -> list[Any]:
-            return [*(gr.update(visible=True if chosen == o else "hidden") for o in ORIGINS), _mine(visitor, None)]
+            return [*(gr.update(visible=chosen == o) for o in ORIGINS), _mine(visitor, None)]
 
         page.on(origin.change, change_origin, [origin], [from_sample, from_upload, from_hub, from_path, mine])
 

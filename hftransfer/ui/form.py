@@ -34,8 +34,8 @@ BASIC: tuple[str, ...] = (
     "data.validation_size", "data.group", "model", "revision", "method.name", "train.num_train_epochs",
     "train.learning_rate", "train.per_device_train_batch_size", "seed",
 )  # fmt: skip
-NUMBERS = ("data.test_size", "data.validation_size", "train.num_train_epochs", "train.learning_rate")
-COUNTS = ("data.max_rows", "train.per_device_train_batch_size", "seed")
+NUMBERS = ("data.max_rows", "data.test_size", "data.validation_size", "train.num_train_epochs", "train.learning_rate",
+           "train.per_device_train_batch_size", "seed")  # fmt: skip
 ELSEWHERE = ("output", "hub.repo", "hub.private", "hub.push")  # set by the queue and by publishing
 SECTIONS = tuple(
     name for name, field in RunConfig.model_fields.items()
@@ -93,11 +93,18 @@ def _read(path: str, value: Any) -> Any:
         return None
     if path == "data.columns":
         return {role: column for role, column in value.items() if column} or None
-    if path in COUNTS:
-        return int(value)
     if path in NUMBERS:
-        return int(value) if float(value).is_integer() and path != "train.learning_rate" else float(value)
+        return _number(value)
     return value.strip() if isinstance(value, str) else value
+
+
+def _number(value: Any) -> Any:
+    """Return what was typed as the number it is; anything else stays as it is, for RunConfig to say what is wrong."""
+    try:
+        found = float(value)
+    except (TypeError, ValueError):
+        return value
+    return int(found) if found.is_integer() and abs(found) < 2**53 else found
 
 
 def _put(tree: Tree, path: str, value: Any) -> None:

@@ -10,19 +10,14 @@ from typing import Any
 
 import gradio as gr
 
-from hftransfer import follow, samples
+from hftransfer import catalog, follow, samples
 from hftransfer.errors import UserError
 from hftransfer.ui import form, markup, rules, search
 from hftransfer.ui.data_step import fetch, looking
 from hftransfer.ui.markup import Card
-from hftransfer.ui.page import Page
+from hftransfer.ui.page import Page, html
 from hftransfer.ui.visitors import Visitor
 
-DEFAULTS = {
-    "train.num_train_epochs": "3 unless given",
-    "train.learning_rate": "5e-5 for full, 5e-4 for LoRA and its kin",
-    "train.per_device_train_batch_size": "32 unless given",
-}
 OWN = "Your settings"
 
 
@@ -59,33 +54,34 @@ RECOMMENDED: dict[str, tuple[Known, ...]] = {
 
 def build(page: Page) -> Callable[[], None]:
     """Lay out the step; the function it returns wires it, once every step is laid out."""
-    with gr.Column(elem_id="panel-model", elem_classes="panel"):
-        gr.HTML(markup.lead("Which model starts from what it already knows?", "Small ones are a good first try."))
-        short = gr.HTML(_short("text-classification", None), js_on_load=markup.CARDS, elem_id="models")
+    with gr.Column(elem_id="panel-model", elem_classes="step"):
+        html(markup.lead("Which model starts from what it already knows?", "Small ones are a good first try."))
+        short = html(_short("text-classification", None), js_on_load=markup.CARDS, elem_id="models")
         with gr.Accordion("Search the Hub, or name a model yourself", open=False, elem_classes="fold"):
             with gr.Row(equal_height=True):
                 words = gr.Textbox(label="Search models", placeholder="bert, vit, dutch, owner/name", scale=4,
                                    elem_id="model-search")  # fmt: skip
                 fits = gr.Checkbox(label="Made for the task", value=False, scale=1, min_width=140)
-            found = gr.HTML(js_on_load=markup.CARDS)
+            found = html(js_on_load=markup.CARDS)
             with gr.Row():
                 model = gr.Textbox(label="Model", info="A Hub id, a sample, or a folder", scale=3, min_width=200,
                                    elem_id="model")  # fmt: skip
                 revision = gr.Textbox(label="Revision", info="Branch, tag or commit", scale=1, min_width=150)
-        about = gr.HTML(elem_id="model-about")
-        gr.HTML(markup.title("How it is adapted"))
-        cards = gr.HTML(_methods("full"), js_on_load=markup.CARDS, elem_id="methods")
+        about = html(elem_id="model-about")
+        html(markup.title("How it is adapted"))
+        cards = html(_methods("full"), js_on_load=markup.CARDS, elem_id="methods")
         with gr.Row():
             method = gr.Dropdown(form.method_names(), value="full", label="Method", min_width=150, elem_id="method",
                                  info="All of them, by name")  # fmt: skip
-            epochs = gr.Number(label="Epochs", info=DEFAULTS["train.num_train_epochs"], minimum=0, min_width=130,
-                               elem_id="epochs")  # fmt: skip
-            rate = gr.Textbox(label="Learning rate", info=DEFAULTS["train.learning_rate"], min_width=150)
-            batch = gr.Number(label="Batch size", info=DEFAULTS["train.per_device_train_batch_size"], precision=0,
-                              minimum=0, min_width=130)  # fmt: skip
-            seed = gr.Number(label="Seed", info="42 unless given", precision=0, minimum=0, min_width=110)
+            epochs = gr.Textbox(label="Epochs", info="Times through the rows", placeholder="3", min_width=130,
+                                elem_id="epochs")  # fmt: skip
+            rate = gr.Textbox(
+                label="Learning rate", info="How far a step goes", placeholder=_rate("full"), min_width=130
+            )
+            batch = gr.Textbox(label="Batch size", info="Rows of one step", placeholder="32", min_width=130)
+            seed = gr.Textbox(label="Seed", info="Of all that is drawn", placeholder="42", min_width=110)
         with gr.Accordion("Every other option", open=False, elem_classes="fold"):
-            gr.HTML('<p class="quiet small">Type a part of a name or of what it does. The list is read from '
+            html('<p class="quiet small">Type a part of a name or of what it does. The list is read from '
                     "TrainingArguments, peft and hftransfer as installed.</p>")  # fmt: skip
             with gr.Row(equal_height=True):
                 option = gr.Dropdown(_option_choices("full"), value=None, label="Option", scale=4, min_width=220,
@@ -94,11 +90,16 @@ def build(page: Page) -> Callable[[], None]:
                     [], label="Value", allow_custom_value=True, scale=2, min_width=130, elem_id="value"
                 )
                 add = gr.Button("Set", scale=0, min_width=90)
-            described = gr.HTML()
+            described = html()
             page.more = gr.Dropdown([], value=[], multiselect=True, allow_custom_value=True, label=OWN,
                                     info="As on the command line; × takes one back", elem_id="more")  # fmt: skip
+            processes = gr.Number(
+                1, label="Processes", precision=0, minimum=1, visible=page.settings.processes_per_run != 1,
+                info="That train together, on several GPUs or cores", elem_classes="narrow",
+            )  # fmt: skip
+        page.go["processes"] = processes
         with gr.Column(elem_classes="card-block"):
-            cost = gr.HTML(_no_estimate(), elem_id="estimate")
+            cost = html(_no_estimate(), elem_id="estimate")
             measure = gr.Button("Measure what it will cost", elem_classes="narrow")
         with gr.Accordion("The same as code", open=False, elem_classes="fold") as fold:
             with gr.Tabs():
@@ -163,9 +164,12 @@ def build(page: Page) -> Callable[[], None]:
         def of_method(visitor: Visitor, chosen: str, lines: Sequence[str]) -> list[Any]:
             known = form.options(chosen)
             kept = [line for line in lines if not line.startswith("method.") or line.partition("=")[0] in known]
-            return [_methods(chosen), gr.update(choices=_option_choices(chosen), value=None), gr.update(value=kept)]
+            return [
+                _methods(chosen), gr.update(choices=_option_choices(chosen), value=None), gr.update(value=kept),
+                gr.update(placeholder=_rate(chosen)),
+            ]  # fmt: skip
 
-        page.on(method.change, of_method, [method, page.more], [cards, option, page.more])
+        page.on(method.change, of_method, [method, page.more], [cards, option, page.more, rate])
 
         def describe(visitor: Visitor, path: str | None, chosen: str) -> list[Any]:
             one = form.options(chosen).get(path or "")
@@ -226,6 +230,10 @@ def build(page: Page) -> Callable[[], None]:
         page.on(repo.submit, taken, [repo], page.inputs)
 
     return wire
+
+
+def _rate(method: str) -> str:
+    return f"{catalog.method(method).learning_rate:g}"
 
 
 def _option_choices(method: str) -> list[tuple[str, str]]:

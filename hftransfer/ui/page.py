@@ -114,6 +114,11 @@ class Page:
         return [*(values.get(path) for path in self.widgets), *roles, gr.update(value=more, choices=more)]
 
 
+def html(value: str = "", js_on_load: str | None = None, **options: Any) -> gr.HTML:
+    """Return a piece of the page in our own styles alone; clicks on it mean something only with `js_on_load`."""
+    return gr.HTML(value, js_on_load=js_on_load, apply_default_css=False, **options)
+
+
 def role_names(task: Any) -> list[str]:
     """Return the roles that the columns of this task's data play."""
     return [role.name for role in catalog.task(task).roles] if task in catalog.tasks() else []

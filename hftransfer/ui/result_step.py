@@ -14,7 +14,7 @@ from hftransfer.errors import UserError
 from hftransfer.ui import charts, form, markup, monitor, train_step, visitors
 from hftransfer.ui.charts import Line
 from hftransfer.ui.data_step import cell, looking
-from hftransfer.ui.page import Page
+from hftransfer.ui.page import Page, html
 from hftransfer.ui.visitors import Visitor
 
 ERRORS = 12
@@ -24,26 +24,26 @@ NOTHING = markup.empty("No result yet", "It stands here when a run is done.", "t
 
 def build(page: Page) -> Callable[[], None]:
     """Lay out the step; the function it returns wires it, once every step is laid out."""
-    with gr.Column(elem_id="panel-result", elem_classes="panel"):
-        gr.HTML(
+    with gr.Column(elem_id="panel-result", elem_classes="step"):
+        html(
             markup.lead(
                 "How good is it?", "Measured once, on rows that it never saw, beside an answer that does not look."
             )
         )
-        nothing = gr.HTML(NOTHING)
+        nothing = html(NOTHING)
         with gr.Column(visible=False) as there:
-            scores = gr.HTML(elem_classes="card-block", elem_id="scores")
-            where = gr.HTML(elem_classes="card-block", elem_id="where")
+            scores = html(elem_classes="card-block", elem_id="scores")
+            where = html(elem_classes="card-block", elem_id="where")
             with gr.Column(elem_classes="card-block"):
-                gr.HTML(markup.title("Where it is wrong", "the surest mistakes first"))
-                errors = gr.HTML(elem_id="errors")
+                html(markup.title("Where it is wrong", "the surest mistakes first"))
+                errors = html(elem_id="errors")
                 ask = gr.Button("Show the worst mistakes", elem_classes="narrow", elem_id="show-errors")
-            cost = gr.HTML(elem_classes="card-block", elem_id="cost")
+            cost = html(elem_classes="card-block", elem_id="cost")
         with gr.Column(elem_classes="card-block"):
-            gr.HTML(markup.title("Side by side", "scores, curves, and only what differs in the settings"))
+            html(markup.title("Side by side", "scores, curves, and only what differs in the settings"))
             others = gr.Dropdown([], value=[], multiselect=True, label="Compare with", max_choices=MOST_COMPARED - 1,
                                  elem_id="compare")  # fmt: skip
-            side = gr.HTML(elem_id="side")
+            side = html(elem_id="side")
         with gr.Row(elem_classes="foot"):
             gr.Button("Try it", variant="primary").click(None, js="() => hftransfer.go('try')")
 

@@ -17,7 +17,7 @@ from hftransfer.runs import Status, read_json, write_text
 from hftransfer.ui import charts, markup, monitor, visitors
 from hftransfer.ui.charts import Line
 from hftransfer.ui.monitor import View
-from hftransfer.ui.page import Page
+from hftransfer.ui.page import Page, html
 from hftransfer.ui.visitors import Visitor
 
 FAST, SLOW = 1.0, 5.0  # seconds between two looks: while something moves, and while nothing does
@@ -51,31 +51,29 @@ watch('value', () => {
 
 def build(page: Page) -> Callable[[], None]:
     """Lay out the step; the function it returns wires it, once every step is laid out; the timer of the whole page is here."""
-    with gr.Column(elem_id="panel-train", elem_classes="panel"):
-        gr.HTML(
+    with gr.Column(elem_id="panel-train", elem_classes="step"):
+        html(
             markup.lead("Train", "It runs in a process of its own: close the tab, it goes on; come back, it is here.")
         )
         with gr.Column(elem_classes="card-block"):
-            summary = gr.HTML(elem_id="train-summary")
-            said = gr.HTML(elem_id="train-said")
+            summary = html(elem_id="train-summary")
+            said = html(elem_id="train-said")
             with gr.Row(elem_classes="foot"):
-                processes = gr.Number(1, label="Processes", precision=0, minimum=1, min_width=110, scale=0,
-                                      visible=page.settings.processes_per_run != 1)  # fmt: skip
                 start = gr.Button("Start training", variant="primary", elem_id="start")
         with gr.Column(elem_classes="card-block", visible=False, elem_id="live") as live:
-            head = gr.HTML(elem_id="run-head")
+            head = html(elem_id="run-head")
             with gr.Row():
                 stop = gr.Button("Stop, keep a checkpoint", elem_classes="narrow", elem_id="stop", visible=False)
                 resume = gr.Button("Resume", variant="primary", elem_classes="narrow", elem_id="resume", visible=False)
                 onward = gr.Button("See the result", variant="primary", elem_classes="narrow", visible=False)
-            figures = gr.HTML(elem_id="figures")
-            curves = gr.HTML(elem_id="curves")
+            figures = html(elem_id="figures")
+            curves = html(elem_id="curves")
         with gr.Accordion("What happened", open=False, elem_classes="fold", visible=False) as told_fold:
-            told = gr.HTML(elem_id="told")
+            told = html(elem_id="told")
         with gr.Accordion("Log", open=False, elem_classes="fold", visible=False) as log_fold:
-            log = gr.HTML(elem_id="log", js_on_load=STICK)
-        nothing = gr.HTML(markup.empty("No run yet", "Start one above; it will show here, live."), elem_id="no-run")
-    texts = gr.HTML(elem_id="nav-holder")
+            log = html(elem_id="log", js_on_load=STICK)
+        nothing = html(markup.empty("No run yet", "Start one above; it will show here, live."), elem_id="no-run")
+    texts = html(elem_id="nav-holder")
     seen = gr.State({})
     finished = gr.State(None)  # [run, stamp of its result]: what the later steps wait for
     timer = gr.Timer(FAST)
@@ -141,7 +139,9 @@ def build(page: Page) -> Callable[[], None]:
                 write_text(run.folder / ESTIMATE, json.dumps(known["answer"]))
             return ["", gr.update(choices=choices_of(entries_of(page, visitor)), value=run.name), gr.Timer(FAST)]
 
-        begun = page.on(start.click, begin, [page.estimate, processes, *page.inputs], [said, page.run, timer])
+        begun = page.on(
+            start.click, begin, [page.estimate, page.go["processes"], *page.inputs], [said, page.run, timer]
+        )
         page.on(begun.success, tick, told_inputs, shown)
 
         def end(visitor: Visitor, name: str) -> None:
