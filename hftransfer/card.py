@@ -670,7 +670,7 @@ def prose(text: str) -> str:
     shown = visible(text, LONGEST_SENTENCE)
     for char, entity in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("\\", "&#92;")):
         shown = shown.replace(char, entity)
-    shown = re.sub(r"(?<=/)(?=/)|(?<=@)|(?i:(?<=www))(?=\.)", JOINER, shown)
+    shown = re.sub(r"(?<=/)(?=/)|(?<=@)|(?i:(?<=www)(?=\.)|(?<=mailto:))", JOINER, shown)
     shown = re.sub(r"([`*_\[\]|$~])", r"\\\1", shown)
     shown = re.sub(r"(?<=[^\W\d])\.(?=\w)|(?<=\w)\.(?=[^\W\d])", r"\.", shown)  # some link a bare evil.com as well
     return re.sub(r"^(\d*)([-+=#.)])", r"\1\\\2", shown)  # what opens a list, a heading or a rule
