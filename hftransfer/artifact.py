@@ -1,21 +1,28 @@
-"""The artifact: a folder that from_pretrained loads, with label names, processor and hftransfer.json."""
+"""The artifact: a folder that from_pretrained loads, with label names, processor, plots, recipe and notes."""
 
 from __future__ import annotations
 
 import json
-import re
+import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from hftransfer.config import RunConfig
-from hftransfer.data import Data
+from hftransfer.config import SCHEMA as CONFIG_SCHEMA
+from hftransfer.config import RunConfig, build, dump_yaml, without_defaults
 from hftransfer.errors import UserError
-from hftransfer.fitting import Fitted, Setup
-from hftransfer.runs import Run, read_json, write_text
+from hftransfer.runs import Run, is_hub_id, read_json, write_text
 
-SCHEMA = 1
+if TYPE_CHECKING:
+    from hftransfer.data import Data
+    from hftransfer.fitting import Fitted, Setup
+
+SCHEMA = 2  # 1: without sources, method, cost, calibration, speed and columns as choices
 NOTES = "hftransfer.json"
+RECIPE = "run.yaml"  # what trains the same model again
+ADAPTER = "adapter"
+PLOTS = "plots"
 
 
 def save(
@@ -27,7 +34,7 @@ def save(
     result: dict[str, Any],
     temperature: float,
 ) -> Path:
-    """Write the merged model as safetensors, its processor, the adapter where there is one, and the notes."""
+    """Write the merged model as safetensors, its processor, the adapter if there is one, plots, recipe and notes."""
     folder: Path = run.artifact
     fresh = folder.with_name(".artifact")  # renamed when whole: a killed save leaves no half artifact behind
     shutil.rmtree(fresh, ignore_errors=True)
@@ -36,8 +43,11 @@ def save(
     fitted.model.save_pretrained(fresh)
     setup.processor.save_pretrained(fresh)
     if fitted.adapter is not None:
-        shutil.move(str(fitted.adapter), fresh / "adapter")
-        _forget_path(fresh / "adapter", config.model)
+        shutil.move(str(fitted.adapter), fresh / ADAPTER)
+        forget_base(fresh / ADAPTER, config.model)
+    if (run.folder / PLOTS).is_dir():
+        shutil.copytree(run.folder / PLOTS, fresh / PLOTS)
+    write_text(fresh / RECIPE, recipe(config))
     write_text(fresh / NOTES, json.dumps(notes(config, setup, data, result, temperature), indent=1))
     shutil.rmtree(folder, ignore_errors=True)
     fresh.rename(folder)
@@ -46,9 +56,7 @@ def save(
 
 def notes(config: RunConfig, setup: Setup, data: Data, result: dict[str, Any], temperature: float) -> dict[str, Any]:
     """Return what hftransfer.json holds: enough to predict alike and to train again."""
-    tree = config.to_dict()
-    tree.pop("output")
-    tree["model"], tree["data"]["source"] = public_name(config.model), public_name(config.data.source)
+    told = ("model", "revision", "method", "seed", "sources", "test", "baseline", "calibration", "cost", "speed")
     return {
         "schema": SCHEMA,
         "task": config.task,
@@ -56,10 +64,10 @@ def notes(config: RunConfig, setup: Setup, data: Data, result: dict[str, Any], t
         "max_length": setup.preparation.max_length,
         "temperature": temperature,
         "columns": {choice.role: choice.column for choice in data.columns},
-        "config": tree,
+        "config": public_config(config).to_dict(),
         "data": result["data"] | {"source": public_name(config.data.source)},
-        "test": result["test"],
-        "baseline": result["baseline"],
+        **{name: result[name] for name in told if name in result},
+        "model": public_name(config.model),
         "versions": result["versions"],
     }
 
@@ -67,24 +75,63 @@ def notes(config: RunConfig, setup: Setup, data: Data, result: dict[str, Any], t
 def read_notes(folder: Path) -> dict[str, Any]:
     """Return an artifact's notes, or nothing for a model that hftransfer did not make; UserError for newer ones."""
     found = read_json(folder / NOTES)
-    if found and found["schema"] > SCHEMA:
-        raise UserError(
-            f"{NOTES} of schema {SCHEMA} or older is needed", f"{folder} has schema {found['schema']}",
-            "Upgrade hftransfer-learning.",
-        )  # fmt: skip
+    if found:
+        require_schema(NOTES, found.get("schema"), SCHEMA)
     return found
+
+
+def require_schema(name: str, found: Any, newest: int) -> None:
+    """Raise UserError for a file that a later version of hftransfer wrote, or that names no version."""
+    if not isinstance(found, int) or found > newest:
+        raise UserError(
+            f"{name} of schema {newest} or older is needed",
+            f"this one has schema {found}",
+            "Upgrade: pip install -U hftransfer-learning"
+            if isinstance(found, int)
+            else "It was not written by hftransfer, or is damaged.",
+        )
+
+
+def recipe(config: RunConfig) -> str:
+    """Return run.yaml: the configuration as others can use it, with the version of its form."""
+    tree = without_defaults(public_config(config))
+    tree.pop("hub", None)  # whoever trains it again publishes under a name of their own
+    head = f"# hftransfer train {RECIPE}\n"
+    return head + dump_yaml({"schema": CONFIG_SCHEMA, **tree})
+
+
+def public_config(config: RunConfig) -> RunConfig:
+    """Return a configuration without anything of this machine: of paths the last part alone, no output folder."""
+    tree = config.to_dict()
+    tree.pop("output")
+    tree["model"] = public_name(config.model)
+    for name in ("source", "train", "validation", "test"):
+        if tree["data"][name] is not None:
+            tree["data"][name] = public_name(tree["data"][name])
+    return build(_without_paths(tree))
 
 
 def public_name(source: str) -> str:
     """Return a Hub id or a sample's name as it is, and of a local path the last part alone."""
-    if source.startswith("sample:") or (re.fullmatch(r"[\w.-]+(/[\w.-]+)?", source) and not Path(source).exists()):
+    if source.startswith("sample:") or is_hub_id(source):
         return source
     return Path(source).name
 
 
-def _forget_path(adapter: Path, model: str) -> None:
+def forget_base(adapter: Path, model: str) -> None:
+    """Write the public name of the base model into an adapter's settings in place of its path."""
     path = adapter / "adapter_config.json"
     settings = read_json(path)
     settings["base_model_name_or_path"] = public_name(model)
     write_text(path, json.dumps(settings, indent=2))
     (adapter / "README.md").unlink(missing_ok=True)  # peft's empty form, with the local path in it
+
+
+def _without_paths(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _without_paths(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_paths(part) for part in value]
+    if isinstance(value, str) and (os.path.isabs(value) or value.startswith("~")):
+        return Path(value).name
+    return value

@@ -93,8 +93,10 @@ def _name_problems(tree: Mapping[str, Any]) -> Iterable[Problem]:
     if isinstance(train, Mapping):
         yield from _train_problems(train)
     publishing = tree.get("hub")
-    if isinstance(publishing, Mapping) and publishing.get("push"):
-        yield Problem("hub.push", "this version trains and saves, but publishes nothing yet. Leave it out.")
+    if isinstance(publishing, Mapping) and not publishing.get("repo"):
+        for name in ("push", "checkpoints"):
+            if publishing.get(name):
+                yield Problem(f"hub.{name}", "a repo to push to is needed; none is named. Set hub.repo=user/name.")
     section = tree.get("method")
     if isinstance(section, Mapping):
         yield from _method_problems(section)

@@ -6,11 +6,13 @@ Run: hftransfer --help
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
@@ -78,15 +80,45 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("where", metavar="WHERE", help="a run's name, a folder or a Hub id")
     predict.add_argument("rest", metavar="INPUT", nargs="+", help="a text, an image, or a csv, jsonl or parquet file")
     predict.add_argument("--top-k", type=int, metavar="N", help="give the N best labels")
+    predict.add_argument("--revision", metavar="R", help="branch, tag or commit of a Hub model")
     _add_json(predict, "print one JSON object a line")
     predict.set_defaults(command=_predict)
+
+    publish = commands.add_parser(
+        "publish", help="put a finished run's model on the Hub and prove that it works there"
+    )
+    publish.add_argument("run", metavar="RUN", help="a run's name or folder")
+    publish.add_argument("repo", metavar="REPO", nargs="?", help="user/name (default: the run's hub.repo)")
+    publish.add_argument(
+        "--private",
+        action=argparse.BooleanOptionalAction,
+        help="who may see a new repo (default: hub.private where the run names hub.repo, else everybody)",
+    )
+    publish.add_argument("--create-pr", action="store_true", help="propose it as a pull request to an existing repo")
+    publish.add_argument(
+        "--verify",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="pull it into an empty cache and compare its answers with the run's (default: yes)",
+    )
+    publish.add_argument("--license", metavar="ID", help="licence as the Hub names it (default: the base model's)")
+    _add_json(publish, "print events as JSON lines")
+    publish.set_defaults(command=_publish)
+
+    reproduce = commands.add_parser("reproduce", help="train a published model again and compare the figures")
+    reproduce.add_argument("repo", metavar="REPO", help="user/name of a model that hftransfer published")
+    reproduce.add_argument("rest", metavar="a.b=c", nargs="*", help="what is elsewhere here, such as data.source=...")
+    reproduce.add_argument("--revision", metavar="R", help="branch, tag or commit of the repo")
+    _add_following(reproduce)
+    reproduce.set_defaults(command=_reproduce)
 
     runs = commands.add_parser("runs", help="list the runs, newest first")
     _add_json(runs, "print one JSON object a line")
     runs.set_defaults(command=_runs)
 
     resume = commands.add_parser("resume", help="go on with a run from its last whole checkpoint")
-    resume.add_argument("run", metavar="RUN", help="a run's name or folder")
+    resume.add_argument("run", metavar="RUN", help="a run's name or folder, or user/name of a repo with checkpoints")
+    resume.add_argument("rest", metavar="a.b=c", nargs="*", help="what is elsewhere here, for a run from the Hub")
     _add_following(resume)
     resume.set_defaults(command=_resume)
 
@@ -135,9 +167,18 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _resume(options: argparse.Namespace) -> int:
+    from hftransfer.hub import checkpoints
     from hftransfer.launchers import launcher
-    from hftransfer.runs import find
+    from hftransfer.runs import ROOT, find, is_hub_id
 
+    here = any((folder / "config.yaml").is_file() for folder in (Path(options.run), ROOT / options.run))
+    if not here and "/" in options.run and is_hub_id(options.run):
+        run = checkpoints.fetch(options.run, options.rest)
+        return _start(launcher(), run, options, resume=True)
+    if options.rest:
+        raise UserError(
+            "a run of this machine goes on as it began", f"found {options.rest[0]}", "Start another: hftransfer train"
+        )
     run = find(options.run)
     if run.status().state == "done":
         raise UserError("a run that is not done is needed", f"{run.name} is done", "Start another: hftransfer train")
@@ -172,6 +213,8 @@ def _follow(place: Launcher, run: Run, cursor: int, as_json: bool) -> int:
     outcome = place.outcome(run)
     if outcome.state == "done" and not as_json:
         print("\n" + follow.result_text(run.result()) + "\n\n" + follow.next_steps(run, _example(run)))
+        if outcome.unpublished:
+            print(f"hftransfer: trained and saved, but not published: {outcome.unpublished}", file=sys.stderr)
     elif outcome.state == "stopped":
         print(f"hftransfer: {_going_on(run)}", file=sys.stderr)
     elif outcome.state != "done":
@@ -226,6 +269,60 @@ def _stop(options: argparse.Namespace) -> int:
     return 0
 
 
+# --- publish, reproduce ---
+
+
+def _publish(options: argparse.Namespace) -> int:
+    from hftransfer import follow
+    from hftransfer.hub import publishing
+    from hftransfer.runs import find
+
+    run = find(options.run)
+    named = run.config().hub.repo
+    repo, private = options.repo or named, options.private
+    if repo is None:
+        raise UserError(
+            "a repo to publish to is needed", "the run names none", "Run: hftransfer publish RUN user/name"
+        )
+    if private is None and named is None:
+        private = False
+    style = follow.style_for(sys.stdout, options.json)
+    screen = follow.Screen(style, sys.stdout)
+
+    def say(type: str, **fields: Any) -> None:
+        run.event(type, **fields)
+        screen.show({"type": type, "time": time.time(), **fields})
+
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        publishing.publish(run, repo, private, options.create_pr, options.verify, options.license, say)
+    except publishing.NotVerified as error:
+        print(f"hftransfer: {error}", file=sys.stderr)
+        return 1
+    finally:
+        screen.close_bar()
+    return 0
+
+
+def _reproduce(options: argparse.Namespace) -> int:
+    from hftransfer import follow
+    from hftransfer.hub import reproduction
+    from hftransfer.launchers import launcher
+    from hftransfer.runs import read_json
+
+    run, processes = reproduction.prepare(options.repo, options.revision, options.rest)
+    options.processes = options.processes or processes
+    code = _start(launcher(), run, options, resume=False)
+    if code or not options.follow:
+        return code
+    found = reproduction.compare(read_json(run.folder / reproduction.FILE), run.result())
+    if options.json:
+        print(json.dumps({"type": "compared", "agrees": found.agrees, **dataclasses.asdict(found)}))
+    else:
+        print("\n" + follow.reproduction_text(options.repo, found))
+    return 0 if found.agrees else 1
+
+
 # --- check ---
 
 
@@ -258,15 +355,16 @@ def _events_of(child: subprocess.Popen[str]) -> Iterator[Event]:
 
 
 def _predict(options: argparse.Namespace) -> int:
-    from hftransfer import follow, hub
+    from hftransfer import follow
+    from hftransfer.hub import connection
     from hftransfer.runs import is_local
 
     where = _model(options.where)
     if not is_local(where):
-        hub.go_offline_if_unreachable()
+        connection.go_offline_if_unreachable()
     from hftransfer.predictor import Predictor
 
-    answers = Predictor(where).answer(options.rest, top_k=options.top_k)
+    answers = Predictor(where, options.revision).answer(options.rest, top_k=options.top_k)
     if options.json:
         print(*map(json.dumps, answers), sep="\n")
     else:

@@ -24,6 +24,8 @@ from pydantic import (
 
 from hftransfer.errors import ConfigError, Problem, UserError, hint
 
+SCHEMA = 1  # of the form of a configuration; files that travel (run.yaml) name it under `schema`
+
 V = TypeVar("V")
 FrozenMap = Annotated[
     Mapping[str, V],
@@ -124,11 +126,13 @@ class EvaluationConfig(Section):
 
 
 class HubConfig(Section):
-    """Where a finished run is published; no token ever."""
+    """Where a run is published; no token ever."""
 
     repo: str | None = None
     private: bool = True
     push: bool = False
+    checkpoints: bool = False
+    license: str | None = None
 
 
 class SpeedConfig(Section):
@@ -161,7 +165,7 @@ class RunConfig(Section):
 
     def to_yaml(self) -> str:
         """Return YAML that `read_yaml` reads back to the same object."""
-        return dump_yaml(_without_defaults(self))
+        return dump_yaml(without_defaults(self))
 
     def to_json(self) -> str:
         """Return JSON that `build(json.loads(...))` reads back to the same object."""
@@ -172,6 +176,9 @@ def build(tree: Mapping[str, Any], extra: Iterable[Problem] = ()) -> RunConfig:
     """Validate a plain tree, raising ConfigError with every problem found here and in `extra`."""
     problems = list(extra)
     config = None
+    if "schema" in tree:
+        problems += _schema_problems(tree["schema"])
+        tree = {name: value for name, value in tree.items() if name != "schema"}
     try:
         config = RunConfig.model_validate(tree)
     except ValidationError as error:
@@ -179,6 +186,13 @@ def build(tree: Mapping[str, Any], extra: Iterable[Problem] = ()) -> RunConfig:
     if config is None or problems:
         raise ConfigError(problems)
     return config
+
+
+def _schema_problems(found: Any) -> list[Problem]:
+    if isinstance(found, int) and not isinstance(found, bool) and 0 < found <= SCHEMA:
+        return []
+    wanted = f"a form that this version reads is needed (1 to {SCHEMA}); this file has {_show(found)}."
+    return [Problem("schema", f"{wanted} Upgrade: pip install -U hftransfer-learning")]
 
 
 def read_tree(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -289,7 +303,8 @@ def dump_yaml(tree: Any) -> str:
     return yaml.dump(tree, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
 
 
-def _without_defaults(config: RunConfig) -> dict[str, Any]:
+def without_defaults(config: RunConfig) -> dict[str, Any]:
+    """Return plain values, those alone that differ from their defaults."""
     return dict(_plain(config.model_dump(exclude_defaults=True)))
 
 

@@ -55,6 +55,7 @@ class Setup:
     reload: Callable[[], Any]  # the base model again, unquantized
     checkpoint: Path | None = None  # to go on from
     resume: bool = False
+    on_checkpoint: Callable[[Path], None] | None = None  # told of each whole checkpoint
 
     @property
     def labels(self) -> Labels:
@@ -402,6 +403,8 @@ class Recorder(TrainerCallback):
             seal(folder)
             self._rotate(self.setup.run.checkpoints, state)
             self._event("checkpoint", state, path=f"checkpoints/{folder.name}")
+            if self.setup.on_checkpoint is not None:
+                self.setup.on_checkpoint(folder)
         wait_for_everyone()  # a rank that went on might end, and the launcher would end rank 0 in mid-seal
         self._before = time.perf_counter()
 
@@ -421,7 +424,7 @@ class Recorder(TrainerCallback):
 
 def _choose(setup: Setup, model: Any) -> Choice:
     """Take the settings of this run's earlier process, or time them; every process works with rank 0's."""
-    known = speed.recorded(setup.run) if setup.resume else None
+    known = speed.recorded(setup.run)  # a resume's, or that of the run that this one repeats
     if known is not None:
         speed.apply(known, model)
         return known

@@ -6,7 +6,7 @@ import json
 import shlex
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal, TextIO
+from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from tqdm import tqdm
 
@@ -14,10 +14,14 @@ from hftransfer.events import Event
 from hftransfer.launchers.local import relative, shown
 from hftransfer.runs import Run
 
+if TYPE_CHECKING:
+    from hftransfer.hub.reproduction import Comparison
+
 Style = Literal["bar", "plain", "json"]
 
 PHASES = {
     "start": "starting",
+    "hub": "asking the Hub for access",
     "imports": "loading libraries",
     "data": "reading data",
     "model": "loading the model",
@@ -38,11 +42,7 @@ def style_for(stream: TextIO, as_json: bool) -> Style:
 def show(events: Iterable[Event], style: Style, out: TextIO | None = None) -> None:
     """Write events to `out` (standard output) as they come, until there are no more."""
     out = out or sys.stdout
-    if style == "json":
-        for event in events:
-            print(json.dumps(event), file=out, flush=True)
-        return
-    screen = _Screen(style, out)
+    screen = Screen(style, out)
     try:
         for event in events:
             screen.show(event)
@@ -50,7 +50,9 @@ def show(events: Iterable[Event], style: Style, out: TextIO | None = None) -> No
         screen.close_bar()
 
 
-class _Screen:
+class Screen:
+    """What a person sees of a run: one event after the other."""
+
     def __init__(self, style: Style, out: TextIO) -> None:
         self.style, self.out = style, out
         self.bar: tqdm[Any] | None = None
@@ -58,6 +60,10 @@ class _Screen:
         self.due = 0.0  # time of the next progress line in a pipe
 
     def show(self, event: Event) -> None:
+        """Show one event."""
+        if self.style == "json":
+            print(json.dumps(event), file=self.out, flush=True)
+            return
         kind, at = event["type"], float(event.get("time", 0))
         if self.began is None:
             self.began = at
@@ -71,6 +77,7 @@ class _Screen:
             self._line(line if kind == "checked" else f"{at - self.began:7.1f} s  {line}")
 
     def close_bar(self) -> None:
+        """Let go of the line that the bar is on."""
         if self.bar is not None:
             self.bar.close()
             self.bar = None
@@ -126,11 +133,39 @@ def lines_of(event: Event) -> list[str]:
         return [f"step {event['step']}, validation: {_scores(event['metrics'])}"]
     if kind == "checkpoint":
         return [f"checkpoint at step {event['step']}"]
+    if kind == "publishing":
+        return _publishing(event)
+    if kind == "published":
+        proof = "verified from a fresh process" if event["verified"] else "not verified"
+        sent = f"{event['uploaded_files']} files sent ({megabytes(event['uploaded_bytes'])})"
+        same = f", {event['unchanged_files']} were there already" if event["unchanged_files"] else ""
+        return [f"published: {event['url']} ({proof}; {sent}{same})"]
+    if kind == "checkpoint_pushed":
+        return [
+            f"checkpoint of step {event['step']} pushed ({megabytes(event['bytes'])} in {duration(event['seconds'])})"
+        ]
+    if kind == "checkpoint_not_pushed":
+        return [f"warning: {event['name']} could not be pushed: {event['message']}"]
     if kind == "done":
         return [f"done in {duration(event['seconds'])}"]
     if kind == "stopped":
         return [f"stopped: {event['message']}"]
     return []  # `failed` is told by whoever waits for the run, with the log
+
+
+def _publishing(event: Event) -> list[str]:
+    stage, repo = event["stage"], event["repo"]
+    if stage == "uploading":
+        file = event.get("file")
+        return [f"uploading {file} ({megabytes(event['done'])} of {megabytes(event['total'])} done)"] if file else []
+    if stage == "waiting":
+        return [event["message"]]
+    return [{"checking": f"publishing {repo}", "verifying": f"verifying {repo} from outside"}[stage]]
+
+
+def megabytes(size: float) -> str:
+    """Return bytes as 0.0 MB."""
+    return f"{size / 1e6:,.1f} MB"
 
 
 def _columns(choices: Iterable[Mapping[str, str]]) -> list[str]:
@@ -187,6 +222,25 @@ def result_text(result: Mapping[str, Any]) -> str:
             *(f"warning: {remark}" for remark in remarks if remark),
         ]
     )
+
+
+def reproduction_text(repo: str, found: Comparison) -> str:
+    """Return what came of training a published model again: each figure beside the published one, and the verdict."""
+    rows = [("test", "published", "95% interval", "here", "")]
+    for line in found.lines:
+        ends = {"low": line.low, "high": line.high}
+        rows.append((line.name, number(line.published), interval(ends), number(line.here), line.verdict))
+    versions = [
+        f"{name} {here or 'none'} (published with {then or 'none'})" for name, (then, here) in found.versions.items()
+    ]
+    verdict = "the figures agree" if found.agrees else "the figures do NOT agree"
+    return "\n".join(
+        [
+            *table(rows), "", f"data: {found.data}",
+            f"versions that differ: {', '.join(versions)}" if versions else "versions: the same",
+            f"{repo}: {verdict}",
+        ]
+    )  # fmt: skip
 
 
 def next_steps(run: Run, example: str) -> str:

@@ -195,7 +195,7 @@ def _hub_problem(name: str, error: Exception) -> UserError:
     if isinstance(error, hub_errors.GatedRepoError):
         return UserError(
             "access to the model is needed", f"{name} is gated and this token may not read it",
-            f"Ask for access at https://huggingface.co/{name} and set HF_TOKEN.",
+            f"Ask for access at {huggingface_hub.constants.ENDPOINT}/{name} and set HF_TOKEN.",
         )  # fmt: skip
     if isinstance(error, hub_errors.RepositoryNotFoundError):
         return UserError(

@@ -13,9 +13,11 @@ import transformers
 from hftransfer import artifact, catalog, data, modeling, objectives, samples
 from hftransfer.config import DataConfig, RunConfig, build
 from hftransfer.errors import UserError
+from hftransfer.hub import access, connection
 from hftransfer.tasks.base import Labels, Preparation, Prepared, Task
 
 BATCH = 32
+NOT_NEEDED = ("*.bin", "*.pt", "*.h5", "*.onnx", "*.msgpack", "*.py", "plots/*", "adapter/*", "checkpoints/*")
 TABLES = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
 
 
@@ -133,11 +135,17 @@ def _fetched(source: str, revision: str | None) -> Path:
     modeling.require_folder(source)
     if Path(source).is_dir():
         return Path(source)
-    from huggingface_hub import snapshot_download
+    from huggingface_hub import HfApi, snapshot_download
 
+    online = not connection.is_offline() and connection.reachable()
+    if online:  # the cache does not know whose token filled it
+        access.require_readable(HfApi(), source, "model")
     config = RunConfig.model_construct(task="", model=source, revision=revision)
     with modeling.explained(config, catalog.task("text-classification"), source):
-        return Path(snapshot_download(source, revision=revision, ignore_patterns=["*.bin", "*.pt", "*.h5", "*.onnx"]))
+        found = snapshot_download(
+            source, revision=revision, local_files_only=not online, ignore_patterns=list(NOT_NEEDED)
+        )
+    return Path(found)
 
 
 def _task_of(folder: Path, source: str) -> str:

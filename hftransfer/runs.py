@@ -25,6 +25,19 @@ from hftransfer.events import Event, EventWriter, read_events
 
 ROOT = Path("runs")
 MARK = "HFTRANSFER_RUN"  # environment variable that every process of a run carries
+HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
+FILES = {
+    ".csv",
+    ".tsv",
+    ".json",
+    ".jsonl",
+    ".ndjson",
+    ".parquet",
+    ".arrow",
+    ".zip",
+    ".yaml",
+    ".yml",
+}  # of data, configs
 State = Literal["created", "running", "done", "failed", "stopped", "killed"]
 
 
@@ -37,6 +50,8 @@ class Status:
     message: str | None = None
     step: int = 0
     max_steps: int = 0
+    publication: Literal["publishing", "published", "unpublished"] | None = None
+    unpublished: str | None = None  # why not
 
     @property
     def finished(self) -> bool:
@@ -156,6 +171,7 @@ def status_of(events: list[Event], alive: bool) -> Status:
     state: State = "created"
     phase = message = None
     step = max_steps = 0
+    publication = unpublished = None
     for event in events:
         kind = event["type"]
         if kind in ("launched", "process"):
@@ -166,9 +182,13 @@ def status_of(events: list[Event], alive: bool) -> Status:
             step, max_steps = event.get("step", step), event.get("max_steps", max_steps)
         elif kind in ("done", "failed", "stopped"):
             state, message = kind, event.get("message")
+        elif kind in ("publishing", "published", "unpublished"):
+            publication, unpublished = kind, event.get("message") if kind == "unpublished" else None
+    if publication == "publishing" and not alive:
+        publication, unpublished = "unpublished", "the process ended before everything was published"
     if state == "running" and not alive:
         state, message = "killed", message or f"the process ended without a word in phase {phase or 'start'}"
-    return Status(state, phase, message, step, max_steps)
+    return Status(state, phase, message, step, max_steps, publication, unpublished)
 
 
 def default_name(config: RunConfig, moment: float | None = None) -> str:
@@ -221,7 +241,15 @@ def refuse_taken(run: Run) -> None:
 
 def is_local(name: str) -> bool:
     """Tell whether a model or a data source is a path or a sample: neither needs the Hub."""
-    return name.startswith(("sample:", "/", ".", "~")) or Path(name).exists()
+    try:
+        return name.startswith(("sample:", "/", ".", "~")) or Path(name).exists()
+    except (OSError, ValueError):  # too long for a path, or not one at all
+        return False
+
+
+def is_hub_id(name: str) -> bool:
+    """Tell whether a name that is no path and no sample has the form of a Hub id, and not that of a file."""
+    return not is_local(name) and bool(HUB_ID.fullmatch(name)) and Path(name).suffix.lower() not in FILES
 
 
 def _taken(run: Run) -> UserError:

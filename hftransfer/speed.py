@@ -291,17 +291,18 @@ def _key(config: RunConfig, model: Any, prepared: Prepared, start: Choice, candi
         model.config.to_json_string(use_diff=False), config.method.model_dump(mode="json"), lengths,
         [dataclasses.asdict(choice) for choice in (*candidates, *_variations(config, model, start))],
         torch.__version__, transformers.__version__,
-        accelerate.__version__, _processor(),
+        accelerate.__version__, processor(),
     ]  # fmt: skip
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:32]
 
 
-def _processor() -> str:
+def processor() -> str:
+    """Return the name of the GPU, or else of the processor."""
     if torch.cuda.is_available():
         return str(torch.cuda.get_device_name())
     info = Path("/proc/cpuinfo")
     names = [line for line in info.read_text().splitlines() if "model name" in line] if info.is_file() else []
-    return names[0] if names else platform.processor()
+    return names[0].partition(":")[2].strip() if names else platform.processor() or platform.machine()
 
 
 def _cached(key: str) -> Choice | None:

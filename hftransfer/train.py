@@ -25,10 +25,11 @@ from pathlib import Path
 
 import psutil
 
-from hftransfer import catalog, fence, hub, runs
+from hftransfer import catalog, fence, runs
 from hftransfer.config import RunConfig
 from hftransfer.errors import UserError
 from hftransfer.events import PREFIX, EventWriter
+from hftransfer.hub import access, checkpoints, connection, publishing
 from hftransfer.interruption import Interrupted, Interruption
 from hftransfer.launchers.base import DISK_FULL, PEER_ENDED, is_full
 from hftransfer.runs import Run
@@ -94,28 +95,50 @@ def train(config: RunConfig, path: Path, resume: bool, interruption: Interruptio
 
 
 def work(config: RunConfig, run: Run, resume: bool, interruption: Interruption) -> int:
-    """Train, and tell in events how it goes."""
+    """Train, tell in events how it goes, and publish what came of it where that was asked for."""
     began = time.perf_counter()
     run.event("process", **runs.note_process(), world_size=world_size())
     if resume:
         discard_torn(run)
-    run.event("phase", name="imports")
     go_offline(config, run)
+    if needs_hub(config) and world_rank() == 0:  # first of all: what fails here would fail after hours of training
+        run.event("phase", name="hub")
+        access.require(config)
+    run.event("phase", name="imports")
     from hftransfer import training
 
-    result = training.run(config, run, interruption, resume)
+    with checkpoints.pushing(run, config) as push:
+        result = training.run(config, run, interruption, resume, push)
     if result:
         run.event("result", metrics=result["test"]["metrics"], n=result["test"]["n"])
     run.event("done", seconds=round(time.perf_counter() - began, 2))
+    if config.hub.push and world_rank() == 0:
+        return publish(run, config)
+    return 0
+
+
+def publish(run: Run, config: RunConfig) -> int:
+    """Publish a finished run; a failure is said in an event and an exit code, and changes nothing about the run."""
+    try:
+        publishing.publish(run, str(config.hub.repo), say=run.event)
+    except UserError as error:
+        say_last(f"hftransfer: {error}")
+        return error.exit_code
+    except (KeyboardInterrupt, Interrupted):
+        return INTERRUPTED
+    except Exception:
+        traceback.print_exc()
+        return 1
     return 0
 
 
 def check(config: RunConfig, interruption: Interruption) -> int:
     """Check a configuration and print what was found as an event."""
     go_offline(config, None)
+    found = access.require(config)  # before anything is loaded: the answer takes a second
     from hftransfer import training
 
-    report = training.check(config, interruption)
+    report = {**training.check(config, interruption), "hub": dataclasses.asdict(found)}
     if world_rank() == 0:
         print(PREFIX + json.dumps({"type": "checked", "time": round(time.time(), 3), **report}), flush=True)
     return 0
@@ -151,9 +174,14 @@ def discard_torn(run: Run) -> None:
 
 def go_offline(config: RunConfig, run: Run | None) -> None:
     """Use the cache alone, at once, when the Hub is needed and cannot be reached: its clients would retry for long."""
-    local = [runs.is_local(name) for name in (config.model, config.data.source)]
-    if not all(local) and hub.go_offline_if_unreachable() and run is not None:
+    if needs_hub(config) and connection.go_offline_if_unreachable() and run is not None:
         run.event("warning", message="the Hub cannot be reached: only what is in the cache can be used")
+
+
+def needs_hub(config: RunConfig) -> bool:
+    """Tell whether a run reads from the Hub or writes to it."""
+    local = [runs.is_local(name) for name in (config.model, config.data.source)]
+    return not all(local) or config.hub.push or config.hub.checkpoints
 
 
 def require_processes() -> None:

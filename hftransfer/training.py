@@ -11,14 +11,17 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import datasets
 import numpy as np
+import pyarrow.parquet
 import torch
 from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
 from transformers import set_seed
 
 import hftransfer
@@ -27,12 +30,16 @@ from hftransfer.config import RunConfig
 from hftransfer.data import Data
 from hftransfer.errors import UserError
 from hftransfer.fitting import Fitted, Setup
+from hftransfer.hub import origins
+from hftransfer.hub.origins import Origins
 from hftransfer.interruption import Interruption
 from hftransfer.methods.base import Method
 from hftransfer.runs import Run, write_text
 from hftransfer.tasks.base import Preparation, Prepared, Task
 
 SCHEMA = 1
+EXAMPLES = "examples.parquet"
+EXAMPLES_KEPT = 32
 PACKAGES = ("torch", "transformers", "datasets", "accelerate", "peft", "evaluate", "huggingface_hub", "numpy")
 
 
@@ -44,14 +51,24 @@ class Scene:
     method: Method
     data: Data
     loaded: modeling.Loaded
+    sources: Origins
     warnings: tuple[str, ...]
 
 
-def run(config: RunConfig, run: Run, interruption: Interruption, resume: bool = False) -> dict[str, Any]:
-    """Adapt, evaluate once on test, save; return what result.json holds (on every process)."""
+def run(
+    config: RunConfig,
+    run: Run,
+    interruption: Interruption,
+    resume: bool = False,
+    on_checkpoint: Callable[[Path], None] | None = None,
+) -> dict[str, Any]:
+    """Adapt, evaluate once on test, save; return what result.json holds (on every process).
+
+    `on_checkpoint` is called with each whole checkpoint, on the main process.
+    """
     began = time.perf_counter()
-    scene = set_scene(config, run, interruption, resume)
-    setup = scene.setup
+    scene = set_scene(config, run, interruption, resume, on_checkpoint)
+    setup, config = scene.setup, scene.setup.config
     fitted = scene.method.fit(setup, scene.loaded)
     phase(run, "evaluation")
     fitted = dataclasses.replace(fitted, model=fitted.model.float())  # what pipeline() computes with by default
@@ -61,6 +78,7 @@ def run(config: RunConfig, run: Run, interruption: Interruption, resume: bool = 
         temperature, predictions = answers(scene, outcomes)
         for split, found in predictions.items():  # before anything that could fail on them
             found.to_parquet(run.predictions / f"{split}.parquet")
+        write_examples(scene, run.predictions / EXAMPLES)
         result = {
             **summary(scene),
             **evaluation.report(
@@ -77,7 +95,8 @@ def run(config: RunConfig, run: Run, interruption: Interruption, resume: bool = 
             "speed": speed_notes(run, fitted),
         }
         phase(run, "saving")
-        evaluation.write_plots(predictions["test"], run.folder / "plots")
+        plots = evaluation.write_plots(predictions["test"], run.folder / artifact.PLOTS)
+        result["artifact_plots"] = [f"{artifact.PLOTS}/{path.name}" for path in plots if path.suffix == ".png"]
         artifact.save(run, config, setup, scene.data, fitted, result, temperature)
         card.write(run.artifact, result, config)
         result["cost"]["total_seconds"] = round(time.perf_counter() - began, 2)
@@ -111,8 +130,14 @@ def check(config: RunConfig, interruption: Interruption) -> dict[str, Any]:
         }
 
 
-def set_scene(config: RunConfig, run: Run, interruption: Interruption, resume: bool) -> Scene:
-    """Load data, processor and model, and prepare the rows."""
+def set_scene(
+    config: RunConfig,
+    run: Run,
+    interruption: Interruption,
+    resume: bool,
+    on_checkpoint: Callable[[Path], None] | None = None,
+) -> Scene:
+    """Load data, processor and model, each of one commit, and prepare the rows."""
     task, method = catalog.task(config.task), catalog.method(config.method.name)
     modeling.silence_libraries()
     if config.data.streaming and not task.streams:
@@ -120,8 +145,13 @@ def set_scene(config: RunConfig, run: Run, interruption: Interruption, resume: b
     PartialState(cpu=wants_cpu(config))
     threads = speed.set_threads(config)
     set_seed(config.seed)
+    sources = agreed(lambda: origins.of(run, config))
+    config = sources.pin(config)
     phase(run, "data")
     found = data.load(config.data, task, config.seed, run.folder / "data")
+    if resume:
+        refuse_other_data(run, found)
+    say(run, "data", fingerprint=found.fingerprint, splits=dict(found.sizes))
     say(run, "columns", choices=[dataclasses.asdict(choice) for choice in found.columns])
     phase(run, "model")
     processor = modeling.load_processor(config, task)
@@ -141,8 +171,48 @@ def set_scene(config: RunConfig, run: Run, interruption: Interruption, resume: b
         reload=lambda: modeling.load_model(config, task, found.labels, processor).model,
         checkpoint=run.checkpoint() if resume else None,
         resume=resume,
+        on_checkpoint=on_checkpoint,
     )  # fmt: skip
-    return Scene(setup, method, found, loaded, warnings)
+    return Scene(setup, method, found, loaded, sources, warnings)
+
+
+def agreed(find: Callable[[], Any]) -> Any:
+    """Return what the main process finds, on every process: the Hub may answer two of them differently."""
+    if PartialState().num_processes == 1:
+        return find()
+    found: list[Any] = [None]
+    if fitting.is_main_process():
+        try:
+            found = [find()]
+        except UserError as error:
+            found = [error]  # the others would wait for ever
+    answer = broadcast_object_list(found)[0]
+    if isinstance(answer, UserError):
+        raise answer
+    return answer
+
+
+def refuse_other_data(run: Run, found: Data) -> None:
+    """Raise UserError when a run goes on with other rows than it began with."""
+    began = [event["fingerprint"] for event in run.events()[0] if event["type"] == "data"]
+    if began and began[0] != found.fingerprint:
+        raise UserError(
+            "the rows that the run began with are needed to go on",
+            f"its data had the fingerprint {began[0][:16]}, now it has {found.fingerprint[:16]}",
+            "Bring the data back, or start a new run: hftransfer train",
+        )
+
+
+def write_examples(scene: Scene, path: Path) -> None:
+    """Keep some test rows as they came, for whoever wants to ask the model again: `row_id` and a column a role.
+
+    They stay in the run's folder: what is published never holds rows.
+    """
+    rows = scene.data.splits["test"]
+    chosen = np.random.default_rng(scene.setup.config.seed).permutation(len(rows))[:EXAMPLES_KEPT]
+    answers = [role.name for role in scene.setup.task.roles if role.kind in ("label", "tags")]
+    kept = rows.select(np.sort(chosen)).remove_columns(answers).with_format("arrow")[:]
+    pyarrow.parquet.write_table(datasets.table.embed_table_storage(kept), path)  # with the pictures' bytes
 
 
 def prepare(task: Task, found: Data, processor: Any, preparation: Preparation) -> dict[str, Prepared]:
@@ -253,9 +323,11 @@ def summary(scene: Scene) -> dict[str, Any]:
         "schema": SCHEMA,
         "task": config.task,
         "model": config.model,
-        "revision": scene.loaded.revision,
+        "revision": scene.loaded.revision or scene.sources.model.revision,
         "method": config.method.name,
         "seed": config.seed,
+        "sources": scene.sources.to_dict(),
+        "columns": [dataclasses.asdict(choice) for choice in found.columns],
         "data": {
             "source": config.data.source,
             "fingerprint": found.fingerprint,
@@ -282,7 +354,16 @@ def cost(fitted: Fitted, began: float) -> dict[str, Any]:
         "waiting_for_data": round(fitted.waiting_share, 4),
         "processes": PartialState().num_processes,
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine(),
+        "hardware": hardware(),
     }
+
+
+def hardware() -> str:
+    """Return what the run computed on, in words."""
+    if torch.cuda.is_available():
+        return f"{PartialState().num_processes} x {torch.cuda.get_device_name()}"
+    threads = torch.get_num_threads()
+    return f"{speed.processor()}, {threads} thread{'s' if threads > 1 else ''} a process"
 
 
 def speed_notes(run: Run, fitted: Fitted) -> dict[str, Any]:

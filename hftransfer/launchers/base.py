@@ -43,11 +43,14 @@ class Outcome:
     message: str
     user_error: bool
     log: tuple[str, ...]
+    unpublished: str | None = None  # why a run that is done is not on the Hub, where it should be
 
     @property
     def exit_code(self) -> int:
-        """0 done, 1 failed or killed, 2 the user's to mend, 130 stopped."""
-        return {"done": 0, "stopped": 130}.get(self.state, UserError.exit_code if self.user_error else 1)
+        """0 done, 1 failed, killed or not published, 2 the user's to mend, 130 stopped."""
+        return {"done": int(bool(self.unpublished)), "stopped": 130}.get(
+            self.state, UserError.exit_code if self.user_error else 1
+        )
 
     def error(self) -> Exception:
         """Build the exception that says so in Python."""
@@ -111,7 +114,7 @@ class Launcher(ABC):
             message = OUT_OF_MEMORY
         elif status.state == "killed" and is_full(run.folder):
             message = DISK_FULL
-        return Outcome(status.state, message, user_error, log)
+        return Outcome(status.state, message, user_error, log, status.unpublished)
 
 
 def is_full(folder: Path) -> bool:

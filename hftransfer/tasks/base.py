@@ -102,6 +102,10 @@ class Task(ABC):
     def row(self, value: Any) -> dict[str, Any]:
         """Turn one input of a user (a text, a path, a picture, a dict by role) into a row, or raise UserError."""
 
+    def ask_pipeline(self, pipeline: Any, row: dict[str, Any], max_length: int | None) -> dict[str, float] | None:
+        """Ask transformers' own pipeline, as a stranger would: a score by label, or None if it takes no such rows."""
+        return None
+
     def cannot_stream(self) -> Exception:
         """Build the error for `data.streaming` with a task that needs its rows at random."""
         from hftransfer.errors import UserError

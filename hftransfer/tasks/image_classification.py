@@ -48,6 +48,11 @@ class ImageClassification(Task):
 
         return default_data_collator
 
+    def ask_pipeline(self, pipeline: Any, row: dict[str, Any], max_length: int | None) -> dict[str, float] | None:
+        """Give it the picture."""
+        answers = pipeline(row["image"], top_k=len(pipeline.model.config.id2label))
+        return {answer["label"]: answer["score"] for answer in answers}
+
     def row(self, value: Any) -> dict[str, Any]:
         """Take a path, a PIL picture, or a dict with image."""
         import PIL.Image

@@ -67,6 +67,11 @@ class TextClassification(Task):
         pad = DataCollatorWithPadding(processor)
         return lambda items: dict(pad([{k: v for k, v in item.items() if k != "length"} for item in items]))
 
+    def ask_pipeline(self, pipeline: Any, row: dict[str, Any], max_length: int | None) -> dict[str, float] | None:
+        """Give it text and pair, cut where training cut them."""
+        cut = {} if max_length is None else {"max_length": max_length}
+        return {answer["label"]: answer["score"] for answer in pipeline(row, top_k=None, truncation=True, **cut)}
+
     def row(self, value: Any) -> dict[str, Any]:
         """Take a string, a pair of strings, or a dict with text and text_pair."""
         row = {"text": value}

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hftransfer import hub
+from hftransfer.hub import connection
 from hftransfer.config import build, read_yaml
 from hftransfer.errors import UserError
 from hftransfer.ui import markup
@@ -48,7 +48,7 @@ def _search(kind: str, words: str, tags: Sequence[Any], token: str | None) -> Fo
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
-    if not hub.reachable(REACH):  # asked first: huggingface_hub would try for minutes
+    if not connection.reachable(REACH):  # asked first: huggingface_hub would try for minutes
         return Found(words=OFFLINE)
     text = " ".join((words or "").split())[:100]
     api = HfApi(token=token or False)
@@ -110,7 +110,7 @@ def settings_of(repo: str, token: str | None) -> dict[str, Any]:
 
     if not repo:
         raise UserError("the name of a published model is needed", "found none", "Type owner/name.")
-    if not hub.reachable(REACH):
+    if not connection.reachable(REACH):
         raise UserError("the Hugging Face Hub is needed", "it cannot be reached from here", "Paste the YAML instead.")
     try:
         with tempfile.TemporaryDirectory(prefix="hftransfer-settings-") as folder:  # a cache would outlive the token

@@ -368,7 +368,7 @@ def test_a_newer_artifact_is_refused(artifact, tmp_path):
     copy = shutil.copytree(artifact("texts"), tmp_path / "copy")
     notes = json.loads((copy / "hftransfer.json").read_text())
     (copy / "hftransfer.json").write_text(json.dumps(notes | {"schema": notes["schema"] + 1}))
-    with pytest.raises(UserError, match=r"schema 1 or older is needed; .* has schema 2.*Upgrade"):
+    with pytest.raises(UserError, match=r"schema 2 or older is needed; .* has schema 3.*Upgrade"):
         Predictor(copy)
 
 

@@ -54,7 +54,8 @@ def finished(run: Run, result: dict[str, Any], kind: str, names: list[str]) -> P
     assert not set(validation.row_id) & set(found.row_ids)
 
     files = {str(path.relative_to(run.artifact)) for path in run.artifact.rglob("*") if path.is_file()}
-    assert {"config.json", "model.safetensors", "README.md", "hftransfer.json"} <= files
+    assert {"config.json", "model.safetensors", "README.md", "hftransfer.json", "run.yaml"} <= files
+    assert set(result["artifact_plots"]) <= files and result["artifact_plots"]
     # training_args.bin would be one of them
     assert not {name for name in files if name.endswith((".bin", ".pt", ".pth", ".pkl"))}
     notes = json.loads((run.artifact / "hftransfer.json").read_text())
@@ -67,7 +68,7 @@ def finished(run: Run, result: dict[str, Any], kind: str, names: list[str]) -> P
     card = (run.artifact / "README.md").read_text()
     assert f"pipeline_tag: {result['task']}" in card and next(iter(test["metrics"])) in card
     for name in sorted(files - {"model.safetensors"}):
-        text = (run.artifact / name).read_text()
+        text = (run.artifact / name).read_bytes().decode(errors="replace")
         assert str(run.folder.parent) not in text and "/tmp/" not in text, f"{name} holds a path of this machine"
         assert not re.search(r"hf_[A-Za-z]{8}", text)
     return found

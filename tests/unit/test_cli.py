@@ -121,7 +121,7 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert ended.value.code == 0
     lines = capsys.readouterr().out.split("commands:")[1].splitlines()
     listed = [line.split()[0] for line in lines if line.startswith("    ") and not line.startswith("     ")]
-    assert listed == ["train", "check", "predict", "runs", "resume", "stop", "tasks", "samples"]
+    assert listed == ["train", "check", "predict", "publish", "reproduce", "runs", "resume", "stop", "tasks", "samples"]
 
 
 @pytest.mark.parametrize(
@@ -359,8 +359,8 @@ def test_predict_asks_the_runs_artifact(monkeypatch: pytest.MonkeyPatch, capsys:
     asked: list[Any] = []
 
     class Predictor:
-        def __init__(self, where: str) -> None:
-            asked.append(where)
+        def __init__(self, where: str, revision: str | None) -> None:
+            asked.append((where, revision))
 
         def answer(self, inputs: list[str], top_k: int | None = None) -> list[dict[str, Any]]:
             asked.append(top_k)
@@ -370,7 +370,7 @@ def test_predict_asks_the_runs_artifact(monkeypatch: pytest.MonkeyPatch, capsys:
     module.Predictor = Predictor  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "hftransfer.predictor", module)
     assert cli.main(["predict", "one", "first", "--top-k", "3", "second"]) == 0
-    assert asked == [str(run.artifact), 3]
+    assert asked == [(str(run.artifact), None), 3]
     assert capsys.readouterr().out == "first   good 0.900\nsecond  good 0.900\n"
     assert cli.main(["predict", "one", "first", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["scores"] == {"good": 0.9}

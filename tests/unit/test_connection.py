@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from hftransfer import hub
+from hftransfer.hub import connection
 
 
 @pytest.fixture(autouse=True)
@@ -53,8 +53,8 @@ def server() -> Iterator[tuple[str, list[bytes]]]:
 
 def test_a_server_that_listens_is_reachable(server: tuple[str, list[bytes]], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_ENDPOINT", f"http://{server[0]}")
-    assert hub.reachable()
-    assert not hub.go_offline_if_unreachable()
+    assert connection.reachable()
+    assert not connection.go_offline_if_unreachable()
     assert os.environ["HF_HUB_OFFLINE"] == ""
 
 
@@ -62,7 +62,7 @@ def test_a_closed_port_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{port}")
-    assert hub.go_offline_if_unreachable()
+    assert connection.go_offline_if_unreachable()
     assert os.environ["HF_HUB_OFFLINE"] == os.environ["HF_DATASETS_OFFLINE"] == "1"
 
 
@@ -72,7 +72,7 @@ def test_a_proxy_is_asked_for_the_tunnel(
 ) -> None:
     monkeypatch.setenv("HF_ENDPOINT", f"https://{host}")
     monkeypatch.setenv("HTTPS_PROXY", f"http://me:p%40ss@{server[0]}")
-    assert hub.reachable() is answer
+    assert connection.reachable() is answer
     assert server[1][0].startswith(f"CONNECT {host}:443".encode())
     assert b"Proxy-Authorization: Basic bWU6cEBzcw==" in server[1][0]
 
@@ -83,18 +83,18 @@ def test_a_host_in_no_proxy_is_asked_directly(
     monkeypatch.setenv("HF_ENDPOINT", f"http://{server[0]}")
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    assert hub.reachable()
+    assert connection.reachable()
 
 
 def test_a_resolver_that_hangs_costs_no_more_than_the_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: time.sleep(1) or [])
     began = time.monotonic()
-    assert not hub.reachable(timeout=0.2)
+    assert not connection.reachable(timeout=0.2)
     assert time.monotonic() - began < 0.8
 
 
 def test_an_offline_user_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setattr(hub, "reachable", lambda timeout: pytest.fail("asked"))
-    assert hub.go_offline_if_unreachable()
+    monkeypatch.setattr(connection, "reachable", lambda timeout: pytest.fail("asked"))
+    assert connection.go_offline_if_unreachable()
     assert os.environ["HF_DATASETS_OFFLINE"] == "1"

@@ -1,4 +1,4 @@
-"""Whether the Hugging Face Hub can be reached, asked before huggingface_hub spends minutes on finding out."""
+"""Where the Hub is, and whether it can be reached, asked before huggingface_hub spends minutes on finding out."""
 
 from __future__ import annotations
 
@@ -8,6 +8,21 @@ import threading
 from urllib.parse import unquote, urlsplit
 
 ENDPOINT = "https://huggingface.co"
+
+
+def endpoint() -> str:
+    """Return the address of the Hub, without a slash at its end."""
+    return (os.environ.get("HF_ENDPOINT") or ENDPOINT).rstrip("/")
+
+
+def page(repo: str, kind: str = "model") -> str:
+    """Return the address of the page of a model or a dataset: the link to click in an error."""
+    return f"{endpoint()}/{'' if kind == 'model' else f'{kind}s/'}{repo}"
+
+
+def is_offline() -> bool:
+    """Tell whether the user, or an earlier look, decided to do without the Hub."""
+    return os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
 
 
 def reachable(timeout: float = 3.0) -> bool:
@@ -25,7 +40,7 @@ def go_offline_if_unreachable(timeout: float = 3.0) -> bool:
 
     The libraries read the variables when they are imported: call this before.
     """
-    if os.environ.get("HF_HUB_OFFLINE", "").upper() not in ("1", "ON", "YES", "TRUE"):
+    if not is_offline():
         if reachable(timeout):
             return False
         os.environ["HF_HUB_OFFLINE"] = "1"
@@ -37,7 +52,7 @@ def _connects(timeout: float) -> bool:
     from http.client import HTTPConnection, HTTPException, HTTPSConnection
     from urllib.request import getproxies, proxy_bypass
 
-    url = urlsplit(os.environ.get("HF_ENDPOINT") or ENDPOINT)
+    url = urlsplit(endpoint())
     host, port = url.hostname or "", url.port or (443 if url.scheme == "https" else 80)
     proxy = None if proxy_bypass(host) else getproxies().get(url.scheme)
     if proxy:

@@ -1,0 +1,267 @@
+"""Publishing a finished run: one commit with the model, its adapter, its card and its recipe, proven from outside."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hftransfer import artifact, card
+from hftransfer.config import build
+from hftransfer.errors import UserError
+from hftransfer.hub import access
+from hftransfer.hub.connection import endpoint, go_offline_if_unreachable
+from hftransfer.hub.retrying import in_words, insist, may_pass
+from hftransfer.runs import Run, write_text
+
+if TYPE_CHECKING:
+    from huggingface_hub import CommitInfo, CommitOperationAdd, HfApi
+
+FILE = "published.json"
+CARD = "README.md"
+# what may lie in a folder of transformers' and is nobody's business: pickles, optimizer state, logs, hidden files
+WITHHELD = re.compile(r"(^|/)(\.|training_args|optimizer|scheduler|rng_state|events\.jsonl)|\.(bin|pt|pth|pkl|log)$")
+TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{30,}")
+SCANNED = (".json", ".yaml", ".md", ".txt", ".jinja")
+OURS = (CARD, artifact.NOTES, artifact.RECIPE, "config.json", f"{artifact.ADAPTER}/adapter_config.json")
+
+Content = Path | bytes
+Say = Callable[..., object]
+
+
+class NotVerified(Exception):
+    """The repo stands, and answers otherwise than the model that was trained."""
+
+
+@dataclass(frozen=True)
+class Published:
+    """What stands on the Hub now."""
+
+    repo: str
+    url: str
+    commit: str
+    verified: bool
+    uploaded_files: int
+    uploaded_bytes: int
+    unchanged_files: int
+    pull_request: str | None = None
+
+
+def publish(
+    run: Run,
+    repo: str,
+    private: bool | None = None,
+    create_pr: bool = False,
+    verify: bool = True,
+    license: str | None = None,
+    say: Say | None = None,
+) -> Published:
+    """Publish a run's artifact as `repo` and prove, from a fresh process, that it answers as the trained model does.
+
+    Files that are there already are not sent again, so it can be repeated, also after a failure half way. A new repo
+    is private as `private` says, else as the run's configuration does; an existing one changes only when `private` is
+    given. Events go to `say` (the run's own unless given). Raises UserError, NotVerified, or what the Hub's client
+    raises; the event `unpublished` then says why.
+    """
+    say = say or run.event
+    try:
+        say("publishing", repo=repo, stage="checking")
+        published = _publish(run, repo, private, create_pr, license, say)
+        if verify:
+            _verify(run, published, say)
+            published = Published(**{**asdict(published), "verified": True})
+    except BaseException as error:
+        reason = str(error) if isinstance(error, UserError | NotVerified) else _interrupted(error) or in_words(error)
+        say("unpublished", repo=repo, message=reason, user_error=isinstance(error, UserError))
+        raise
+    write_text(run.folder / FILE, json.dumps(asdict(published), indent=1))
+    say("published", **asdict(published))
+    return published
+
+
+def contents(run: Run, repo: str, license: str | None = None) -> dict[str, Content]:
+    """Return what a repo is to hold, by path in it: the artifact, its card written for `repo`, and the list of it all.
+
+    Raises UserError when the run has no artifact, or a file holds a token or a path of this machine.
+    """
+    if not (run.artifact / artifact.NOTES).is_file() or not run.result():
+        raise UserError(
+            "a finished run is needed to publish", f"{run.name} is {run.status().state} and has no model",
+            f"Finish it first: hftransfer resume {run.name}",
+        )  # fmt: skip
+    files: dict[str, Content] = {}
+    for path in sorted(p for p in run.artifact.rglob("*") if p.is_file()):
+        name = path.relative_to(run.artifact).as_posix()
+        if not WITHHELD.search(name):
+            files[name] = path
+    notes = artifact.read_notes(run.artifact)
+    config = build(notes["config"])
+    license = license or run.config().hub.license
+    files[CARD] = card.render(run.result(), config, repo=repo, license=license).encode()
+    files[artifact.NOTES] = (json.dumps({**notes, "files": sorted(files)}, indent=1) + "\n").encode()
+    refuse_secrets(run, files)
+    return files
+
+
+def refuse_secrets(run: Run, files: Mapping[str, Content]) -> None:
+    """Raise UserError when a text that is to be published holds a token, or a path of this machine."""
+    token = os.environ.get("HF_TOKEN") or ""
+    places = [f"{place}/" for place in {str(run.folder), str(Path.cwd()), str(Path.home())} if place != "/"]
+    for name, content in files.items():
+        if not name.endswith(SCANNED):
+            continue
+        text = (content if isinstance(content, bytes) else content.read_bytes()).decode(errors="replace")
+        if TOKEN.search(text) or (len(token) > 8 and token in text):
+            raise UserError(
+                "nothing secret may be published", f"{name} holds an access token",
+                f"Revoke it at {endpoint()}/settings/tokens, take it out of configuration and data, and train again.",
+            )  # fmt: skip
+        found = next((place for place in places if place in text), None) if name in OURS else None
+        if found:
+            raise UserError(
+                "nothing about this machine may be published", f"{name} holds a path below {found}",
+                "Take it out of the configuration, or name the file relative to the working folder.",
+            )  # fmt: skip
+
+
+def _publish(run: Run, repo: str, private: bool | None, create_pr: bool, license: str | None, say: Say) -> Published:
+    if go_offline_if_unreachable():
+        raise UserError(
+            "publishing needs the Hub", f"{endpoint()} cannot be reached, or HF_HUB_OFFLINE is set",
+            f"Go online and try again: hftransfer publish {run.name} {repo}",
+        )  # fmt: skip
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import BadRequestError, HfHubHTTPError
+
+    api = HfApi()
+    notice = _teller(say, repo)
+    identity = access.identify(api)
+    full, exists = access.require_writable(api, identity, repo, create_pr)
+    files = contents(run, full, license)
+    try:
+        if not exists:
+            hidden = run.config().hub.private if private is None else private
+            insist(lambda: api.create_repo(full, private=hidden, exist_ok=True), notice)
+        elif private is not None and not create_pr:
+            insist(lambda: api.update_repo_settings(full, private=private), notice)
+        return insist(lambda: _commit(api, full, files, create_pr, say), notice)
+    except BadRequestError as error:
+        raise UserError(
+            "a card and files that the Hub accepts are needed", in_words(error),
+            "If it is the licence, name one of the Hub's with --license.",
+        ) from error  # fmt: skip
+    except HfHubHTTPError as error:
+        status = error.response.status_code
+        if status in (401, 403):
+            raise UserError(
+                f"a token that may write to {full} is needed", f"{in_words(error)} in the middle of publishing",
+                f"Renew it at {endpoint()}/settings/tokens and publish again: what was sent is not sent twice.",
+            ) from error  # fmt: skip
+        if may_pass(error):
+            raise _gave_up(run, full, error) from error
+        raise
+    except Exception as error:
+        if may_pass(error):
+            raise _gave_up(run, full, error) from error
+        raise
+
+
+def _commit(api: HfApi, repo: str, files: Mapping[str, Content], create_pr: bool, say: Say) -> Published:
+    """Send what is not there yet and commit it at once; somebody else's commit meanwhile makes this begin anew."""
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete
+    from huggingface_hub.errors import HfHubHTTPError
+
+    head = str(api.repo_info(repo).sha)
+    additions = [CommitOperationAdd(name, str(c) if isinstance(c, Path) else c) for name, c in files.items()]
+    changed = _changed(api, repo, head, additions)
+    stale = _stale(api, repo, head, files)
+    sent = sum(addition.upload_info.size for addition in changed)
+    if not changed and not stale:
+        return Published(repo, f"{endpoint()}/{repo}", head, False, 0, 0, len(files))
+    done = 0
+    for addition in sorted(changed, key=lambda a: a.upload_info.size):
+        say("publishing", repo=repo, stage="uploading", done=done, total=sent, file=addition.path_in_repo)
+        api.preupload_lfs_files(repo, [addition], create_pr=create_pr, free_memory=False)
+        done += addition.upload_info.size
+    say("publishing", repo=repo, stage="uploading", done=done, total=sent)
+    try:
+        commit: CommitInfo = api.create_commit(
+            repo,
+            [*changed, *(CommitOperationDelete(name) for name in stale)],
+            commit_message="Publish with hftransfer",
+            create_pr=create_pr,
+            parent_commit=head,
+        )
+    except HfHubHTTPError as error:
+        if error.response.status_code != 412:
+            raise
+        raise ConnectionError(f"{repo} was changed by somebody else meanwhile") from error  # may pass: look again
+    return Published(
+        repo, commit.pr_url or f"{endpoint()}/{repo}", commit.oid, False, len(changed), sent,
+        len(files) - len(changed), commit.pr_url,
+    )  # fmt: skip
+
+
+def _changed(api: HfApi, repo: str, head: str, additions: list[CommitOperationAdd]) -> list[CommitOperationAdd]:
+    """Return the additions whose content the repo does not hold at that path."""
+    remote = {info.path: info for info in api.get_paths_info(repo, [a.path_in_repo for a in additions], revision=head)}
+    changed = []
+    for addition in additions:
+        there: Any = remote.get(addition.path_in_repo)
+        if there is None:
+            changed.append(addition)
+        elif there.lfs is not None:
+            if there.lfs.sha256 != addition.upload_info.sha256.hex():
+                changed.append(addition)
+        else:
+            with addition.as_file() as file:
+                content = file.read()
+            blob = hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+            if there.blob_id != blob:
+                changed.append(addition)
+    return changed
+
+
+def _stale(api: HfApi, repo: str, head: str, files: Mapping[str, Content]) -> list[str]:
+    """Return what an earlier publication put there and this one does not have; files that others added stay."""
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError
+
+    try:
+        path = hf_hub_download(repo, artifact.NOTES, revision=head)
+    except EntryNotFoundError:
+        return []
+    earlier = json.loads(Path(path).read_text(encoding="utf-8")).get("files", [])
+    there = set(api.list_repo_files(repo, revision=head))
+    return sorted(name for name in {str(name) for name in earlier} & there if name not in files)
+
+
+def _verify(run: Run, published: Published, say: Say) -> None:
+    from hftransfer.hub import verification
+
+    say("publishing", repo=published.repo, stage="verifying")
+    differences = verification.differences(run, published.repo, published.commit)
+    if differences:
+        raise NotVerified(
+            f"{published.url} was uploaded, but it does not answer as the trained model does: {'; '.join(differences)}"
+        )
+
+
+def _teller(say: Say, repo: str) -> Callable[[str], object]:
+    return lambda message: say("publishing", repo=repo, stage="waiting", message=message)
+
+
+def _gave_up(run: Run, repo: str, error: Exception) -> UserError:
+    return UserError(
+        f"the Hub must take the files of {repo}", f"several attempts failed, the last with: {in_words(error)}",
+        f"The model is safe in {run.artifact}; try again later: hftransfer publish {run.name} {repo}",
+    )  # fmt: skip
+
+
+def _interrupted(error: BaseException) -> str | None:
+    return None if isinstance(error, Exception) else "interrupted; publish again to go on"
