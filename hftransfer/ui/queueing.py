@@ -79,8 +79,9 @@ class Queue:
         self._require_room(visitor)
         with self._changed:
             self._require_place(visitor)
-            own = config.output if visitor.local and config.output else None
-            run = Run.create(config, Path(own) if own else _free(visitor.runs / default_name(config)))
+            # `output` gives a name and no more: what lies elsewhere would be in no list
+            named = visitor.runs / Path(config.output).name if config.output else None
+            run = Run.create(config, named or _free(visitor.runs / default_name(config)))
             self._append(Ticket(run, visitor, processes))
         return run
 
@@ -243,21 +244,19 @@ class Queue:
         settings, run = self.settings, ticket.run
         if settings.run_seconds and time.time() - ticket.started > settings.run_seconds:
             ticket.ending = True
-            run.event(
-                "warning",
-                message=f"a run may take {settings.run_seconds:,} s here; it is stopped with a checkpoint, resume goes on",
-            )
+            limit = f"a run may take {settings.run_seconds:,} s here"
+            run.event("warning", message=f"{limit}: it is stopped with a checkpoint, and can be resumed")
             self._end(run)
         elif settings.run_memory_mb and (used := memory_mb(run)) > settings.run_memory_mb:
             ticket.ending = True
-            self._fail(run, f"a run may use {settings.run_memory_mb:,} MB of memory here and this one took {used:,.0f}: "
-                       "set train.per_device_train_batch_size or data.max_length lower, or choose a smaller model")  # fmt: skip
+            limit = f"a run may use {settings.run_memory_mb:,} MB of memory here, and this one took {used:,.0f}"
+            self._fail(run, f"{limit}: set train.per_device_train_batch_size or data.max_length lower")
         elif settings.disk_mb and time.monotonic() > ticket.disk_due:
             ticket.disk_due = time.monotonic() + DISK_POLL
             if (used := uploads.used_mb(ticket.visitor.folder)) > settings.disk_mb:
                 ticket.ending = True
-                self._fail(run, f"one visitor may keep {settings.disk_mb:,} MB here and you keep {used:,.0f}: "
-                           "delete uploads or runs, or set train.save_total_limit=1")  # fmt: skip
+                limit = f"you may keep {settings.disk_mb:,} MB here, and keep {used:,.0f}"
+                self._fail(run, f"{limit}: delete uploads or runs, or set train.save_total_limit=1")
 
     def _fail(self, run: Run, message: str) -> None:
         run.event("failed", message=message, user_error=True)
@@ -273,7 +272,6 @@ class Queue:
 
         A Space's visitor must ask again: their token went with the app.
         """
-        self.settings.root.mkdir(parents=True, exist_ok=True)
         first = self._is_first()
         waiting = []
         for folder in self._folders():
@@ -299,7 +297,9 @@ class Queue:
 
     def _is_first(self) -> bool:
         """Tell whether no other app serves this root: two must not start the same run."""
-        self._mine = open(self.settings.root / ".queue", "a")  # noqa: SIM115  # held as long as the app lives
+        folder = self.settings.root if self.settings.space else self.settings.root / "runs"
+        folder.mkdir(parents=True, exist_ok=True)
+        self._mine = open(folder / ".queue", "a")  # noqa: SIM115  # held as long as the app lives
         try:
             fcntl.flock(self._mine, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
