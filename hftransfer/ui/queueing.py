@@ -90,9 +90,10 @@ class Queue:
         visitors.require(visitor)
         own = self._own(visitor, run)
         with self._changed:
-            if self.place(own) is not None or self.launcher.is_alive(own):
+            state = own.status().state
+            if self.place(own) is not None or state == "running":
                 raise UserError("a run that has ended is needed", f"{own.name} goes on", "Stop it first.")
-            if own.status().state == "done":
+            if state == "done":
                 raise UserError("a run that is not done is needed", f"{own.name} is done", "Start another.")
             tree = own.config().to_dict()
             rules.admit(visitor, tree | {"output": None}, self.settings)  # the rules may have changed since
@@ -209,6 +210,8 @@ class Queue:
             if self._closed or len(self._working) >= (self.settings.runs_at_once or len(self._working) + 1):
                 return None
             for ticket in self._waiting:
+                if ticket.run.folder in self._working or self.launcher.is_alive(ticket.run):
+                    continue  # resumed while its last processes are still ending
                 busy = sum(other.visitor.folder == ticket.visitor.folder for other in self._working.values())
                 if busy < (self.settings.runs_per_user or busy + 1):
                     self._waiting.remove(ticket)

@@ -43,11 +43,11 @@ class Pretended(Launcher):
     ) -> None:
         if self.refuses:
             raise self.refuses
-        self.started.append((run.name, resume, processes, dict(environment or {})))
         self.alive.add(run.folder)
         write_text(run.launch_path, json.dumps({"processes": processes} | note_process()))
         run.event("launched", command=["train"], processes=processes)
         run.event("process", pid=0)
+        self.started.append((run.name, resume, processes, dict(environment or {})))
 
     def stop(self, run: Run, grace: float = GRACE) -> Ending:
         self.stopped.append((run.name, grace))
