@@ -1,5 +1,6 @@
 # make demo: train on real data and answer a new sentence, on a machine with Python 3.11+ and a package index
-# make test | lint | docs | bench | clean
+# make app: the same in the browser
+# make test | lint | docs | screenshots | bench | clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -8,13 +9,16 @@ NEEDS := pyproject.toml constraints.txt
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 SENTENCE ?= The new update is gorgeous and everything just works!
 
-.PHONY: demo test lint docs bench clean
+.PHONY: demo app test lint docs screenshots bench clean
 
 demo: $(VENV)/.core
 	$(BIN)/hftransfer samples text
 	run=runs/demo-$$(date +%Y%m%d-%H%M%S) \
 	&& $(BIN)/hftransfer train configs/quickstart.yaml output=$$run \
 	&& $(BIN)/hftransfer predict $$run "$(SENTENCE)"
+
+app: $(VENV)/.ui
+	$(BIN)/hftransfer app
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest
@@ -28,6 +32,10 @@ lint: $(VENV)/.dev
 docs: $(VENV)/.core
 	$(BIN)/python docs/generate.py
 
+screenshots: $(VENV)/.test
+	$(BIN)/hftransfer samples text
+	$(BIN)/python docs/screenshots.py
+
 bench: $(VENV)/.core
 	$(BIN)/hftransfer samples text image
 	$(BIN)/python -m benchmarks.run
@@ -39,6 +47,10 @@ clean:
 # one stamp an extra: an install is repeated only after its needs changed
 $(VENV)/.core: $(BIN)/python $(NEEDS)
 	$(INSTALL) -e .
+	touch $@
+
+$(VENV)/.ui: $(BIN)/python $(NEEDS)
+	$(INSTALL) -e ".[ui]"
 	touch $@
 
 $(VENV)/.test: $(BIN)/python $(NEEDS)

@@ -126,6 +126,12 @@ def _parser() -> argparse.ArgumentParser:
     stop.add_argument("run", metavar="RUN", help="a run's name or folder")
     stop.set_defaults(command=_stop)
 
+    app = commands.add_parser("app", help="open the app in the browser: from data to a published model")
+    app.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", help="where to listen (default: 127.0.0.1)")
+    app.add_argument("--port", type=int, metavar="N", help="port (default: the first free one from 7860)")
+    app.add_argument("--root", type=Path, metavar="FOLDER", help="where runs/ and uploads/ lie (default: here)")
+    app.set_defaults(command=_app)
+
     tasks = commands.add_parser("tasks", help="list the tasks and methods")
     _add_json(tasks, "print one JSON object a line")
     tasks.set_defaults(command=_tasks)
@@ -399,6 +405,25 @@ def _answer(answer: dict[str, Any], top_k: int) -> str:
 
 def _short(text: str) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+# --- app ---
+
+
+def _app(options: argparse.Namespace) -> int:
+    import importlib.util
+
+    if importlib.util.find_spec("gradio") is None:
+        action = "Run: pip install 'gradio[oauth]>=6.31'"
+        raise UserError("the package gradio is needed for the app", "it is not installed", action)
+    from hftransfer.ui import app
+    from hftransfer.ui.settings import Settings
+
+    settings = Settings.read()
+    if options.root is not None:
+        settings = dataclasses.replace(settings, root=options.root)
+    app.launch(settings, options.host, options.port)
+    return 0
 
 
 # --- runs, tasks, samples ---

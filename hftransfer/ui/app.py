@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import gradio as gr
 
 from hftransfer.errors import UserError
 from hftransfer.launchers import launcher
-from hftransfer.ui import api, data_step, form, model_step, result_step, theme, train_step
+from hftransfer.ui import api, data_step, form, model_step, publish_step, result_step, theme, train_step, try_step
 from hftransfer.ui.monitor import Monitor
 from hftransfer.ui.page import Page, html
 from hftransfer.ui.queueing import Queue
@@ -36,13 +35,14 @@ def build(settings: Settings) -> gr.Blocks:
                 gr.LoginButton("Sign in with Hugging Face", scale=0, size="sm", min_width=180)
         html(_steps(), elem_id="steps")
         page.run = gr.Dropdown([], value=None, label="Run", elem_id="run", visible=False, filterable=True)
-        for wire in [step.build(page) for step in (data_step, model_step, train_step, result_step)]:
+        for wire in [
+            step.build(page) for step in (data_step, model_step, train_step, result_step, try_step, publish_step)
+        ]:
             wire()
         _remember(page, blocks)
         api.add(settings, queue, workers)
     queue.start()
-    blocks.hftransfer = page  # type: ignore[attr-defined]
-    return blocks
+    return cast(gr.Blocks, blocks)
 
 
 def _steps() -> str:
@@ -59,7 +59,7 @@ def _remember(page: Page, blocks: gr.Blocks) -> None:
 
     def restore(visitor: Visitor, kept: Any, asked: str) -> list[Any]:
         entries = train_step.entries_of(page, visitor)
-        names = [name for name, _, _ in entries]
+        names = [run.name for run, _, _ in entries]
         wanted = (asked, (kept or {}).get("run"), *names)
         run = next((name for name in wanted if name in names), None)
         choice = gr.update(choices=train_step.choices_of(entries), value=run, visible=bool(names))
@@ -92,10 +92,21 @@ def launch(settings: Settings, host: str = "127.0.0.1", port: int | None = None,
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     blocks = build(settings)
     blocks.queue(default_concurrency_limit=None, max_size=1000)
-    upload = f"{settings.upload_mb}mb" if settings.upload_mb else None
     blocks.launch(
-        server_name=host, server_port=port, prevent_thread_lock=not block, quiet=not block, share=False, theme=theme.theme(),
-        head=theme.head(), footer_links=[], run_history=False, max_file_size=upload, allowed_paths=[], ssr_mode=False,
-        mcp_server=api.mcp_wanted(settings), show_error=False, favicon_path=str(Path(__file__).parent / "favicon.png"),
-    )  # fmt: skip
+        server_name=host,
+        server_port=port,
+        prevent_thread_lock=not block,
+        quiet=not block,
+        share=False,
+        theme=theme.theme(),
+        head=theme.head(),
+        favicon_path=str(theme.PLACE / "favicon.png"),
+        footer_links=[],
+        run_history=False,  # it would keep what was typed in the browser
+        max_file_size=f"{settings.upload_mb}mb" if settings.upload_mb else None,
+        allowed_paths=[],
+        ssr_mode=False,
+        mcp_server=api.mcp_wanted(settings),
+        show_error=False,
+    )
     return blocks

@@ -1,10 +1,11 @@
-"""Curves and diagrams as SVG in the page's own colours: no library in the browser, nothing that flickers when redrawn."""
+"""Curves and diagrams as SVG in the page's own colours: no library in the browser, nothing flickers when redrawn."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Literal
 
 from hftransfer.ui.markup import significant, text
@@ -179,6 +180,6 @@ def residuals(plot: dict[str, Any]) -> str:
     """Return how far answers of a regression are from the truth."""
     histogram = plot.get("residual_histogram", {})
     edges, counts = histogram.get("edges", []), histogram.get("counts", [])
-    middles = [(a + b) / 2 for a, b in zip(edges, edges[1:], strict=False)]
+    middles = [(a + b) / 2 for a, b in pairwise(edges)]
     points = [(x, float(n)) for x, n in zip(middles, counts, strict=False)]
     return chart([Line("rows", points, value="")], "Answer minus truth", x_name="answer minus truth") if points else ""

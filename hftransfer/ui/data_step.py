@@ -15,7 +15,7 @@ from hftransfer import catalog, samples
 from hftransfer.errors import UserError
 from hftransfer.ui import markup, search, uploads, visitors
 from hftransfer.ui.markup import Card
-from hftransfer.ui.page import Page, ROLES, html, role_names, role_update
+from hftransfer.ui.page import ROLES, Page, html, role_names, role_update
 from hftransfer.ui.visitors import Visitor
 
 ORIGINS = ("A sample", "Upload", "Hugging Face Hub", "A path")
@@ -42,7 +42,7 @@ def build(page: Page) -> Callable[[], None]:
                            file_types=list(uploads.KINDS), height=150, elem_id="upload")  # fmt: skip
             mine = html(js_on_load=markup.CARDS)
         with gr.Column(visible=False) as from_hub:
-            with gr.Row(equal_height=True):
+            with gr.Row(elem_classes="inline"):
                 words = gr.Textbox(label="Search data sets", placeholder="reviews, flowers, news, or owner/name",
                                    scale=4, elem_id="data-search")  # fmt: skip
                 gated = gr.Checkbox(label="Fits the task", value=True, scale=1, min_width=120)
@@ -63,7 +63,7 @@ def build(page: Page) -> Callable[[], None]:
                             allow_custom_value=True,
                             min_width=180,
                             elem_id=f"role-{place}",
-                        )  # fmt: skip
+                        )
                     )
             reasons = html()
             with gr.Row():
@@ -100,6 +100,7 @@ def build(page: Page) -> Callable[[], None]:
     page.go |= {"origin": origin, "data_said": said}
 
     def wire() -> None:
+        anew = [""] * ROLES  # another source has other columns
         shown = [said, seen, summary, *page.roles, reasons, balance, rows]
 
         def change_origin(visitor: Visitor, chosen: str) -> list[Any]:
@@ -116,7 +117,7 @@ def build(page: Page) -> Callable[[], None]:
             if not samples.SAMPLES[picked].present:
                 visitors.require(visitor)
                 fetch(picked)
-            return [f"{samples.PREFIX}{picked}", samples.SAMPLES[picked].task]
+            return [f"{samples.PREFIX}{picked}", samples.SAMPLES[picked].task, *anew]
 
         def waiting(visitor: Visitor, picked: str) -> str:
             one = samples.SAMPLES.get(picked)
@@ -126,10 +127,10 @@ def build(page: Page) -> Callable[[], None]:
 
         def taken(visitor: Visitor, path: str | None) -> Any:
             if path is None:
-                return [gr.skip(), gr.skip(), gr.skip()]
+                return [gr.skip() for _ in range(3 + ROLES)]
             visitors.require(visitor)
             place = str(uploads.accept(visitor, path, page.settings))
-            return [place, None, _mine(visitor, place)]
+            return [place, None, _mine(visitor, place), *anew]
 
         def look(visitor: Visitor, *values: Any) -> Any:
             tree = page.tree(values)
@@ -147,13 +148,15 @@ def build(page: Page) -> Callable[[], None]:
         page.go["look"] = (look, shown)
         page.go["then_look"] = then_look
         page.on(sample_cards.click, waiting, [], [said], picks=True)
-        then_look(page.on(sample_cards.click, pick_sample, [], [source, task], picks=True))
+        then_look(page.on(sample_cards.click, pick_sample, [], [source, task, *page.roles], picks=True))
         page.on(file.upload, lambda visitor: looking("Checking the file …"), [], [said])
-        then_look(page.on(file.upload, taken, [file], [source, file, mine]))
+        then_look(page.on(file.upload, taken, [file], [source, file, mine, *page.roles]))
         for cards in (mine, found):
             page.on(cards.click, lambda visitor, picked: looking(), [], [said], picks=True)
-            then_look(page.on(cards.click, lambda visitor, picked: picked, [], [source], picks=True))
-        for event in (source.submit, again.click):
+            then_look(
+                page.on(cards.click, lambda visitor, picked: [picked, *anew], [], [source, *page.roles], picks=True)
+            )
+        for event in (source.submit, again.click, *(role.input for role in page.roles)):
             then_look(page.on(event, lambda visitor: looking(), [], [said]))
 
         def searched(visitor: Visitor, text: str, fits: bool, chosen: str, place: str) -> str:
@@ -221,14 +224,13 @@ def _size_mb(path: Path) -> float:
 def _seen(answer: dict[str, Any], tree: dict[str, Any]) -> list[Any]:
     task = tree["task"]
     columns = [column["name"] for column in answer["columns"]]
-    chosen = {choice["role"]: choice["column"] for choice in answer["choices"]}
+    guessed = {choice["role"]: choice["column"] for choice in answer["choices"]}
     explicit = tree["data"].get("columns", {})
-    roles = []
-    for place in range(ROLES):
-        names = role_names(task)
-        name = names[place] if place < len(names) else None
-        column = explicit.get(name, chosen.get(name, "")) if name else None
-        roles.append(role_update(task, place, column, columns))
+    names = [*role_names(task), *[""] * ROLES][:ROLES]
+    roles = [
+        role_update(task, place, explicit.get(name), columns, None if name in explicit else guessed.get(name))
+        for place, name in enumerate(names)
+    ]
     splits = answer.get("splits", {})
     total = sum(splits.values())
     pairs = [("Rows", f"{markup.count(total)}")] + [(n.capitalize(), markup.count(k)) for n, k in splits.items()]

@@ -18,6 +18,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
+import yaml
 from pydantic import BaseModel
 
 from hftransfer import catalog, upstream
@@ -128,7 +129,7 @@ def written(value: Any) -> str:
         try:
             if read_yaml(value) == value and "\n" not in value:
                 return value
-        except configuration.yaml.YAMLError:
+        except yaml.YAMLError:
             pass
     return json.dumps(value, ensure_ascii=False)
 
@@ -138,7 +139,7 @@ def written(value: Any) -> str:
 
 def options(method: str = "full") -> dict[str, Option]:
     """Return every option that a configuration with this method may set and that has no widget, by dotted path."""
-    found = {}
+    found: dict[str, Option] = {}
     for option in (*_own(), *_of_training(), *_of_method(method or "full")):
         if option.path not in (*BASIC, *ELSEWHERE):
             found.setdefault(option.path, option)
@@ -146,7 +147,7 @@ def options(method: str = "full") -> dict[str, Option]:
 
 
 def with_option(more: Sequence[str], path: str, value: str) -> list[str]:
-    """Return the lines with one more option; an earlier line of the same option gives way. UserError when unreadable."""
+    """Return the lines with one more option; an earlier one of it gives way; UserError when unreadable."""
     text = (value or "").strip()
     if not text:
         raise UserError(f"{path} needs a value", "found none", "Type one, or pick one from the list.")

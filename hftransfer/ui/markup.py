@@ -74,7 +74,8 @@ def bars(counts: Sequence[tuple[str, float]], shown: int = 12, unit: str = "") -
     largest = max((n for _, n in rows), default=0) or 1
     whole = sum(n for _, n in rows) or 1
     cells = "".join(
-        f'<span title="{text(name)}">{text(name, 60)}</span><i class="{"faint" if rest and i == len(rows) - 1 else ""}"'
+        f'<span title="{text(name)}">{text(name, 60)}</span>'
+        f'<i class="{"faint" if rest and i == len(rows) - 1 else ""}"'
         f' style="width:{100 * n / largest:.1f}%"></i><span>{n:,.0f}{text(unit)} · {n / whole:.0%}</span>'
         for i, (name, n) in enumerate(rows)
     )

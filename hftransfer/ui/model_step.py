@@ -58,7 +58,7 @@ def build(page: Page) -> Callable[[], None]:
         html(markup.lead("Which model starts from what it already knows?", "Small ones are a good first try."))
         short = html(_short("text-classification", None), js_on_load=markup.CARDS, elem_id="models")
         with gr.Accordion("Search the Hub, or name a model yourself", open=False, elem_classes="fold"):
-            with gr.Row(equal_height=True):
+            with gr.Row(elem_classes="inline"):
                 words = gr.Textbox(label="Search models", placeholder="bert, vit, dutch, owner/name", scale=4,
                                    elem_id="model-search")  # fmt: skip
                 fits = gr.Checkbox(label="Made for the task", value=False, scale=1, min_width=140)
@@ -83,7 +83,7 @@ def build(page: Page) -> Callable[[], None]:
         with gr.Accordion("Every other option", open=False, elem_classes="fold"):
             html('<p class="quiet small">Type a part of a name or of what it does. The list is read from '
                     "TrainingArguments, peft and hftransfer as installed.</p>")  # fmt: skip
-            with gr.Row(equal_height=True):
+            with gr.Row(elem_classes="inline"):
                 option = gr.Dropdown(_option_choices("full"), value=None, label="Option", scale=4, min_width=220,
                                      elem_id="option")  # fmt: skip
                 value = gr.Dropdown(
@@ -92,7 +92,7 @@ def build(page: Page) -> Callable[[], None]:
                 add = gr.Button("Set", scale=0, min_width=90)
             described = html()
             page.more = gr.Dropdown([], value=[], multiselect=True, allow_custom_value=True, label=OWN,
-                                    info="As on the command line; × takes one back", elem_id="more")  # fmt: skip
+                                    info="As on the command line; a cross removes one", elem_id="more")  # fmt: skip
             processes = gr.Number(
                 1, label="Processes", precision=0, minimum=1, visible=page.settings.processes_per_run != 1,
                 info="That train together, on several GPUs or cores", elem_classes="narrow",
@@ -112,7 +112,7 @@ def build(page: Page) -> Callable[[], None]:
                     command = gr.Code(language="shell", label="what Start runs", interactive=False, lines=3)
                 with gr.Tab("Python"):
                     python = gr.Code(language="python", label="the same in Python", interactive=False, lines=8)
-            with gr.Row(equal_height=True):
+            with gr.Row(elem_classes="inline"):
                 repo = gr.Textbox(label="Or take the settings of a published model",
                                   placeholder="owner/name on the Hub", scale=4, elem_id="from-repo")  # fmt: skip
                 take = gr.Button("Take", scale=0, min_width=90)
@@ -241,14 +241,14 @@ def _option_choices(method: str) -> list[tuple[str, str]]:
 
 
 def _short(task: str, chosen: str | None) -> str:
-    kinds = {"text-classification": ("text-classification", "token-classification", "sentence-similarity"),
-             "token-classification": ("text-classification", "token-classification", "sentence-similarity")}  # fmt: skip
+    texts = ("text-classification", "token-classification", "sentence-similarity")
+    kinds = texts if task in texts else (task,)
     cards = [
         Card(f"{samples.PREFIX}{one.name}", one.name, one.about, (
             ("sample", ""), (f"{one.package.size / 1e6:.0f} MB", ""), (one.licence.split(",")[0], ""),
             *((("here", "good"),) if one.present else (("fetched when picked", ""),)),
         ))
-        for one in samples.listing() if one.kind == "model" and one.task in kinds.get(task, (task,))
+        for one in samples.listing() if one.kind == "model" and one.task in kinds
     ]  # fmt: skip
     cards += [
         Card(known.repo, known.repo.split("/")[1], known.about, (
@@ -289,5 +289,8 @@ def _estimate(answer: dict[str, Any]) -> str:
         ("Steps", markup.count(answer.get("steps"))),
     ]  # fmt: skip
     warnings = markup.note(answer.get("warnings", []), "warn")
-    words = '<p class="quiet small" style="margin:10px 0 0">Measured just now; what it really took stands beside it afterwards.</p>'
+    words = (
+        '<p class="quiet small" style="margin:10px 0 0">Measured just now; what it really took stands beside it '
+        "afterwards.</p>"
+    )
     return markup.title("Cost") + markup.facts(pairs) + words + warnings

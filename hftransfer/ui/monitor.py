@@ -5,12 +5,13 @@ The cache holds nothing that the files do not: it may be lost at any time, and a
 
 from __future__ import annotations
 
+import copy
 import json
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Iterable
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +91,9 @@ class View:
     def snapshot(self) -> View:
         """Return a copy that stays as it is while other readers fold on."""
         lists = {item.name: [*getattr(self, item.name)] for item in fields(self) if item.type.startswith("list")}
-        return replace(self, **lists)
+        found = copy.copy(self)
+        vars(found).update(lists)
+        return found
 
     @property
     def run(self) -> Run:

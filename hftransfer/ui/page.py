@@ -1,4 +1,4 @@
-"""What the six steps share: the widgets of the configuration, the run that is looked at, and how handlers are called."""
+"""What the six steps share: the widgets of the configuration, the run in view, and how handlers are called."""
 
 from __future__ import annotations
 
@@ -124,19 +124,18 @@ def role_names(task: Any) -> list[str]:
     return [role.name for role in catalog.task(task).roles] if task in catalog.tasks() else []
 
 
-def role_update(task: Any, place: int, column: str | None = None, choices: Sequence[str] | None = None) -> Any:
-    """Return what the drop-down of the role at `place` shows for this task."""
+def role_update(
+    task: Any, place: int, column: str | None = None, columns: Sequence[str] = (), guess: str | None = None
+) -> Any:
+    """Return what the drop-down of the role at `place` shows for this task; empty means: found by itself."""
     roles = catalog.task(task).roles if task in catalog.tasks() else ()
     if place >= len(roles):
-        return gr.update(visible=False, value=None)
+        return gr.update(visible=False, value="", choices=[])
     role = roles[place]
     label = role.name.replace("_", " ").capitalize() + ("" if role.required else " (optional)")
-    known: dict[str, Any] = (
-        {} if choices is None else {"choices": [("found by itself", ""), *((c, c) for c in choices)]}
-    )
-    if choices is None and column:
-        known = {"choices": [("found by itself", ""), (column, column)]}
-    return gr.update(visible=True, label=label, info=role.about.capitalize(), value=column or "", **known)
+    automatic = f"{guess} (found by itself)" if guess else "found by itself" if role.required else "none"
+    choices = [(automatic, ""), *((one, one) for one in dict.fromkeys([*columns, *([column] if column else [])]))]
+    return gr.update(visible=True, label=label, info=role.about.capitalize(), value=column or "", choices=choices)
 
 
 def as_message(error: UserError) -> gr.Error:

@@ -1,4 +1,4 @@
-"""Step 4, Result: scores with their intervals beside the baseline, where the model errs, what it cost, runs side by side."""
+"""Step 4, Result: scores with their intervals beside the baseline, where it errs, its cost, several side by side."""
 
 from __future__ import annotations
 
@@ -51,12 +51,12 @@ def build(page: Page) -> Callable[[], None]:
         outputs = [nothing, there, scores, where, errors, ask, cost, others]
 
         def render(visitor: Visitor, name: str | None) -> list[Any]:
-            result = page.monitor.result(visitors.find(visitor, name).folder) if name else {}
-            names = [entry[0] for entry in train_step.entries_of(page, visitor)]
+            folder = visitors.find(visitor, name).folder if name else Path()
+            result = page.monitor.result(folder) if name else {}
+            names = [run.name for run in page.queue.runs(visitor)]
             choices = gr.update(choices=[n for n in names if n != name], value=[])
             if not result:
                 return [NOTHING, gr.update(visible=False), *(gr.skip() for _ in range(5)), choices]
-            folder = visitor.runs / str(name)
             return [
                 "", gr.update(visible=True), scores_of(result), where_of(result, folder), "", gr.update(visible=True),
                 cost_of(result, train_step.estimate_of(folder)), choices,
@@ -112,7 +112,8 @@ def _headline(result: Mapping[str, Any]) -> tuple[str, str]:
     ends = "" if score.get("low") is None else f"between {score['low']:.3f} and {score['high']:.3f}"
     against = "" if trivial is None else f"{result['baseline']['name']}: {trivial:.3f}"
     small = "; ".join(part for part in (ends, against) if part)
-    head = f'<p class="answer">{markup.text(name.replace("_", " "))} {score["value"]:.3f}<small>{markup.text(small)}</small></p>'
+    words = f"{markup.text(name.replace('_', ' '))} {score['value']:.3f}<small>{markup.text(small)}</small>"
+    head = f'<p class="answer">{words}</p>'
     warnings = markup.note(result["data"].get("warnings", []))
     return head, f'<div style="margin-top:14px">{warnings}</div>' if warnings else ""
 
@@ -170,7 +171,8 @@ def errors_of(found: Sequence[Mapping[str, Any]]) -> str:
             words = f"{markup.text(row['prediction'])}, is {markup.text(row['label'])}"
             sure = f" ({row['score']:.2f})" if row.get("score") is not None else ""
             figures.append(
-                f"<figure>{markup.picture(image['value'], str(row['label']))}<figcaption>{words}{sure}</figcaption></figure>"
+                f"<figure>{markup.picture(image['value'], str(row['label']))}"
+                f"<figcaption>{words}{sure}</figcaption></figure>"
             )
         return f'<div class="pictures">{"".join(figures)}</div>'
     roles = list(found[0]["input"])

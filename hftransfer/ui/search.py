@@ -1,4 +1,4 @@
-"""Models and data sets on the Hub, asked with the visitor's own token; without a Hub it says so and what works anyway."""
+"""Models and data sets on the Hub, asked with the visitor's own token; without a Hub it says so, and what works."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hftransfer.hub import connection
 from hftransfer.config import build, read_yaml
 from hftransfer.errors import UserError
+from hftransfer.hub import connection
 from hftransfer.ui import markup
 from hftransfer.ui.markup import Card
 

@@ -13,8 +13,8 @@ import gradio as gr
 from hftransfer import follow
 from hftransfer.errors import UserError
 from hftransfer.launchers.local import LAUNCHER
-from hftransfer.runs import Status, read_json, write_text
-from hftransfer.ui import charts, markup, monitor, visitors
+from hftransfer.runs import Run, Status, read_json, write_text
+from hftransfer.ui import charts, markup, monitor, publish_step, visitors
 from hftransfer.ui.charts import Line
 from hftransfer.ui.monitor import View
 from hftransfer.ui.page import Page, html
@@ -50,7 +50,7 @@ watch('value', () => {
 
 
 def build(page: Page) -> Callable[[], None]:
-    """Lay out the step; the function it returns wires it, once every step is laid out; the timer of the whole page is here."""
+    """Lay out the step; the function it returns wires it, once every step is laid out. The page's timer is here."""
     with gr.Column(elem_id="panel-train", elem_classes="step"):
         html(
             markup.lead("Train", "It runs in a process of its own: close the tab, it goes on; come back, it is here.")
@@ -81,8 +81,8 @@ def build(page: Page) -> Callable[[], None]:
 
     def wire() -> None:
         widgets = page.widgets
-        shown = [page.run, live, head, stop, resume, onward, figures, curves, told_fold, told, log_fold, log, nothing, texts,
-                 summary, finished, timer, seen]  # fmt: skip
+        shown = [page.run, live, head, stop, resume, onward, figures, curves, told_fold, told, log_fold, log, nothing,
+                 texts, summary, finished, page.go["publishing"], timer, seen]  # fmt: skip
         told_inputs = [page.run, widgets["data.source"], widgets["model"], widgets["method.name"], finished, seen]
 
         def tick(
@@ -96,12 +96,9 @@ def build(page: Page) -> Callable[[], None]:
         ) -> list[Any]:
             screen = _Screen(before)
             entries = entries_of(page, visitor)
-            names = [entry[0] for entry in entries]
-            if name not in names:
-                name = None
-            state = next((state for n, state, _ in entries if n == name), None)
-            moving = any(state in ("running", "queued", "created") for _, state, _ in entries)
-            view = page.monitor.view(visitor.runs / name) if name else None
+            run, state = next(((run, state) for run, state, _ in entries if run.name == name), (None, None))
+            moving = any(state in ("running", "queued") for _, state, _ in entries)
+            view = page.monitor.view(run.folder) if run else None
             result = _stamp(view) if view and state == "done" else None
             return [
                 screen.drop("run", choices_of(entries)),
@@ -120,7 +117,8 @@ def build(page: Page) -> Callable[[], None]:
                 screen("texts", navigation(source, model, method, view, state)),
                 screen("summary", about(source, model, method)),
                 gr.skip() if result == known else result,
-                screen.timer(FAST if moving else SLOW),
+                screen("publishing", publish_step.progress_of(view) if view else ""),
+                screen.timer(FAST if moving or publish_step.goes_on(view) else SLOW),
                 screen.now,
             ]
 
@@ -190,7 +188,7 @@ class _Screen:
 
 # --- the runs ---
 
-Entry = tuple[str, str, Status]  # name, state (a run that waits is "queued"), status
+Entry = tuple[Run, str, Status]  # the run, its state (one that waits is "queued"), what its files say
 
 
 def entries_of(page: Page, visitor: Visitor) -> list[Entry]:
@@ -203,13 +201,13 @@ def entries_of(page: Page, visitor: Visitor) -> list[Entry]:
             state = "queued"
         elif status.finished and state != "done" and page.queue.place(run) is not None:
             state = "queued"  # it was resumed and waits for its turn
-        found.append((run.name, state, status))
+        found.append((run, state, status))
     return found
 
 
 def choices_of(entries: Sequence[Entry]) -> list[tuple[str, str]]:
     """Return the runs as choices of a drop-down."""
-    return [(f"{name}  ·  {NAMES[state]}", name) for name, state, _ in entries]
+    return [(f"{run.name}  ·  {NAMES[state]}", run.name) for run, state, _ in entries]
 
 
 def _stamp(view: View) -> list[Any] | None:
@@ -295,10 +293,11 @@ def figures_of(page: Page, view: View, state: str | None, now: float | None = No
     rate = log.get("examples_per_second")
     memory = page.monitor.memory_mb(view) if running else None
     ends = now if running else float(view.marks[-1]["time"]) if view.marks else now
+    gone = ends - view.began
     training = view.status().phase == "training"
     pairs = [
         ("Left", f"about {follow.duration(left)}" if running and training and left is not None else ""),
-        ("Running for" if running else "Took", follow.duration(ends - view.began) if view.began and ends > view.began else ""),
+        ("Running for" if running else "Took", follow.duration(gone) if view.began and gone > 0 else ""),
         ("Loss", markup.significant(log.get("loss"))),
         ("Learning rate", markup.significant(log.get("learning_rate"), 3)),
         ("Speed", f"{rate:.1f}| examples/s" if rate else ""),
@@ -342,8 +341,8 @@ def timeline(view: View) -> str:
         css = "warning" if event["type"] == "warning" else ""
         items += [
             f'<li class="{css}"><time>{follow.duration(after)}</time>'
-            f"<span>{markup.text(line.removeprefix('warning: ')[:1].upper() + line.removeprefix('warning: ')[1:])}</span></li>"
-            for line in lines
+            f"<span>{markup.text(line[:1].upper() + line[1:])}</span></li>"
+            for line in (line.removeprefix("warning: ") for line in lines)
         ]
     return f'<ol class="timeline">{"".join(items)}</ol>'
 
