@@ -121,6 +121,14 @@ def admit(visitor: Visitor, tree: Mapping[str, Any], settings: Settings) -> RunC
     return config.model_copy(update=update)
 
 
+def admit_data(visitor: Visitor, tree: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
+    """Check the task and the data of a configuration whose rest may be missing yet; return them as a whole tree."""
+    if not isinstance(tree, Mapping):
+        raise UserError("a configuration is needed", f"found {type(tree).__name__}", "Start it with 'task: ...'.")
+    kept = {name: tree[name] for name in ("task", "data", "seed") if name in tree}
+    return admit(visitor, {**kept, "model": "none-yet"}, settings).to_dict()
+
+
 def place(visitor: Visitor, where: str, settings: Settings) -> str:
     """Return a model's place (a run's name, own artifact folder, sample:NAME, Hub id) as the worker takes it."""
     _require_small(where)

@@ -12,6 +12,8 @@ import subprocess
 import sys
 import tempfile
 import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,27 +32,35 @@ SPARE_MB = 300.0  # of the disk that nobody fills: events and results are still 
 
 
 def accept(visitor: Visitor, path: str | Path, settings: Settings, kinds: tuple[str, ...] = KINDS) -> Path:
-    """Check an uploaded file and move it into the visitor's uploads; return where it is, UserError when refused.
+    """Check an uploaded file and move it into the visitor's uploads; return where it is, UserError when refused."""
+    visitors.require(visitor)
+    with held(visitor, path, settings, kinds) as found:
+        visitor.uploads.mkdir(parents=True, exist_ok=True)
+        target = _free(visitor.uploads / found.name)
+        shutil.move(found, target)
+    return target
+
+
+@contextmanager
+def held(visitor: Visitor, path: str | Path, settings: Settings, kinds: tuple[str, ...]) -> Iterator[Path]:
+    """Check an uploaded file and keep a copy, where the visitor's processes can read it, as long as the block lasts.
 
     The app itself reads no byte of it: a process with little memory, a time limit and no way to other files does.
     """
-    visitors.require(visitor)
     path = Path(path)
     suffix = path.suffix.lower()
     if suffix not in kinds:
         raise UserError(f"a file ending in {', '.join(kinds)} is needed", f"found {_shown(path.name)}", "Convert it.")
     _require_received(path, settings)
-    for folder in (visitor.uploads, visitor.temporary):
-        folder.mkdir(parents=True, exist_ok=True)
-    held = Path(tempfile.mkdtemp(dir=visitor.temporary, prefix="upload-")) / safe_name(path.name)
+    visitor.temporary.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(dir=visitor.temporary, prefix="upload-"))
     try:
-        _take(path, held, visitor, settings)
-        _inspect(held, suffix, visitor, settings)
-        target = _free(visitor.uploads / held.name)
-        os.replace(held, target)
-        return target
+        found = folder / safe_name(path.name)
+        _take(path, found, visitor, settings)
+        _inspect(found, suffix, visitor, settings)
+        yield found
     finally:
-        shutil.rmtree(held.parent, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def listing(visitor: Visitor) -> list[Path]:
@@ -125,7 +135,7 @@ def _require_received(path: Path, settings: Settings) -> None:
         raise UserError("an uploaded file is needed", f"{_shown(path.name)} is none", "Upload the file itself.")
 
 
-def _take(path: Path, held: Path, visitor: Visitor, settings: Settings) -> None:
+def _take(path: Path, copy: Path, visitor: Visitor, settings: Settings) -> None:
     size = path.stat().st_size / 2**20
     if settings.upload_mb and size > settings.upload_mb:
         raise UserError(
@@ -135,29 +145,29 @@ def _take(path: Path, held: Path, visitor: Visitor, settings: Settings) -> None:
     require_room(visitor, settings, size)
     with (
         open(path, "rb", opener=lambda p, flags: os.open(p, flags | os.O_NOFOLLOW)) as source,
-        open(held, "xb") as out,
+        open(copy, "xb") as out,
     ):
         shutil.copyfileobj(source, out, BLOCK)
 
 
-def _inspect(held: Path, suffix: str, visitor: Visitor, settings: Settings) -> dict[str, Any]:
+def _inspect(copy: Path, suffix: str, visitor: Visitor, settings: Settings) -> dict[str, Any]:
     limits = {
         "unpacked": settings.unpacked_mb * 2**20 or NO_LIMIT,
         "pixels": settings.picture_megapixels * 10**6 or NO_LIMIT,
         "columns": settings.columns or NO_LIMIT,
     }
-    asked = json.dumps({"path": str(held), "suffix": suffix, "limits": limits})
+    asked = json.dumps({"path": str(copy), "suffix": suffix, "limits": limits})
     environment = visitors.environment(visitor, settings) | {"ARROW_DEFAULT_MEMORY_POOL": "system"}
     environment.pop("HF_TOKEN", None)
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "hftransfer.ui.inspection", asked], env=environment, cwd=held.parent,
+            [sys.executable, "-m", "hftransfer.ui.inspection", asked], env=environment, cwd=copy.parent,
             stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=SECONDS,
         )  # fmt: skip
         answer = json.loads(done.stdout.splitlines()[-1])
     except (subprocess.TimeoutExpired, IndexError, ValueError) as error:
         raise UserError(
-            "a file that can be read is needed", f"{held.name} took too long, too much memory, or broke its reader",
+            "a file that can be read is needed", f"{copy.name} took too long, too much memory, or broke its reader",
             "Is it damaged? Write it again.",
         ) from error  # fmt: skip
     if "refused" in answer:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import tempfile
 import threading
 import time
 from collections.abc import Mapping
@@ -49,7 +50,11 @@ class Visitor:
     runs = property(lambda self: self.folder / "runs")
     uploads = property(lambda self: self.folder / "uploads")
     home = property(lambda self: self.folder / "home")
-    temporary = property(lambda self: self.folder / "tmp")
+
+    @property
+    def temporary(self) -> Path:
+        """Where files of this visitor lie for the time of one question."""
+        return Path(tempfile.gettempdir()) / "hftransfer-app" if self.local else self.folder / "tmp"
 
     def owns(self, path: str | Path) -> bool:
         """Tell whether a path, with every link in it followed, lies in this visitor's folder."""
