@@ -33,7 +33,7 @@ class Predictor:
         source = samples.resolve(str(where))
         folder = _fetched(source, revision)
         self.notes = artifact.read_notes(folder)
-        self.task: Task = catalog.task(self.notes["task"] if self.notes else _task_of(folder, source))
+        self.task: Task = catalog.task(self.notes["task"] if self.notes else task_of(folder, source))
         config = build({"task": self.task.name, "model": str(folder), "data": {"source": "-"}})
         self.processor = modeling.load_processor(config, self.task)
         with modeling.explained(config, self.task, str(folder)):
@@ -148,8 +148,9 @@ def _fetched(source: str, revision: str | None) -> Path:
     return Path(found)
 
 
-def _task_of(folder: Path, source: str) -> str:
-    settings = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
+def task_of(folder: str | Path, source: str, revision: str | None = None) -> str:
+    """Return the task that a model's architecture is made for; UserError for one without a head."""
+    settings = transformers.AutoConfig.from_pretrained(folder, revision=revision, trust_remote_code=False)
     names = settings.architectures or []
     for name in catalog.tasks():
         suffix = catalog.task(name).auto_model.removeprefix("AutoModel")

@@ -55,4 +55,30 @@
     cards[(cards.indexOf(card) + move + cards.length) % cards.length].focus();
     event.preventDefault();
   });
+
+  // When the app was started anew, this page talks to nobody: it loads itself again and finds the same run. While the
+  // app does not answer, a line says so; runs go on without it.
+  let serving = null;
+  async function watchApp() {
+    if (document.hidden) return;
+    const banner = document.getElementById("gone");
+    try {
+      const answer = await fetch(new URL("gradio_api/app_id", document.baseURI), { cache: "no-store" });
+      if (!answer.ok) throw new Error(String(answer.status));
+      const { app_id: now } = await answer.json();
+      if (serving !== null && serving !== now) location.reload();
+      serving = now;
+      banner?.remove();
+    } catch {
+      if (banner || serving === null) return;
+      const line = Object.assign(document.createElement("div"), {
+        id: "gone", textContent: "The app does not answer at the moment. Runs go on; this page will find them again.",
+      });
+      line.setAttribute("role", "status");
+      document.body.append(line);
+    }
+  }
+  setInterval(watchApp, 3000);
+  document.addEventListener("visibilitychange", watchApp);
+  watchApp();
 })();

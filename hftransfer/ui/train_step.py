@@ -36,6 +36,8 @@ WAITS = {
 }
 NAMES = {"created": "not started", "running": "running", "done": "done", "failed": "failed", "stopped": "stopped",
          "killed": "ended without a word", "queued": "waiting"}  # fmt: skip
+GAP = '<div style="height:12px"></div>'
+STOP = {"running": "Stop, keep a checkpoint", "queued": "Take it out of the queue"}
 STICK = """
 let stuck = true;
 element.addEventListener('scroll', (event) => {
@@ -104,7 +106,7 @@ def build(page: Page) -> Callable[[], None]:
                 screen.drop("run", choices_of(entries)),
                 screen.seen("live", view is not None),
                 screen("head", head_of(page, view, state) if view else ""),
-                screen.seen("stop", state in ("running", "queued")),
+                screen.button("stop", state in ("running", "queued"), STOP.get(state or "", "")),
                 screen.seen("resume", state in ("stopped", "killed", "failed", "created")),
                 screen.seen("onward", state == "done"),
                 screen("figures", figures_of(page, view, state) if view else ""),
@@ -178,6 +180,9 @@ class _Screen:
     def seen(self, name: str, visible: bool) -> Any:
         return gr.skip() if self._same(name, visible) else gr.update(visible=visible)
 
+    def button(self, name: str, visible: bool, words: str) -> Any:
+        return gr.skip() if self._same(name, (visible, words)) else gr.update(visible=visible, value=words)
+
     def drop(self, name: str, choices: list[tuple[str, str]]) -> Any:
         same = self._same(name, str(choices))
         return gr.skip() if same else gr.update(choices=choices, visible=bool(choices))
@@ -245,7 +250,7 @@ def head_of(page: Page, view: View, state: str | None) -> str:
     if state == "queued":
         place = page.queue.place(view.run)
         others = "It is next." if place == 1 else f"It is number {place} in the queue."
-        return head + markup.note(f"{others} It starts by itself when there is room.")
+        return head + GAP + markup.note(f"{others} It starts by itself when there is room.")
     if state == "running":
         return head + progress(status)
     if state in ("failed", "killed"):
@@ -253,15 +258,13 @@ def head_of(page: Page, view: View, state: str | None) -> str:
         tone = "The log below has more. " if not outcome.user_error else ""
         step = view.last_checkpoint
         going = f"Resume goes on from step {step}." if step else "Resume starts it again."
-        return head + '<div style="height:12px"></div>' + markup.note([outcome.message, tone + going], "bad")
+        return head + GAP + markup.note([outcome.message, tone + going], "bad")
     if state == "stopped":
         step = view.last_checkpoint
         going = f"Resume goes on from step {step}." if step else "There is no checkpoint yet: Resume starts it again."
-        return (
-            head + '<div style="height:12px"></div>' + markup.note(f"{status.message or 'Stopped'}. {going}", "warn")
-        )
+        return head + GAP + markup.note(f"{status.message or 'Stopped'}. {going}", "warn")
     if state == "created":
-        return head + '<div style="height:12px"></div>' + markup.note("It has not started. Resume starts it.", "warn")
+        return head + GAP + markup.note("It has not started. Resume starts it.", "warn")
     return head
 
 

@@ -177,8 +177,7 @@ def build(page: Page) -> Callable[[], None]:
                 return [gr.skip(), gr.skip(), gr.skip()]
             where = _where(page, visitor, chosen, typed, run)
             try:
-                place = uploads.accept(visitor, path, page.settings, uploads.KINDS[:-1])
-                found = page.workers.call(visitor, "predict", where=where, inputs=[str(place)], top_k=None)
+                found = page.workers.call(visitor, "predict", where=where, inputs=[{"table": path}], top_k=None)
             except UserError as error:
                 return [markup.note(str(error), "bad"), gr.update(visible=False), None]
             return [answers_of(found), gr.update(visible=True, value=_csv_of(found)), None]
@@ -236,7 +235,7 @@ def _input(page: Page, visitor: Visitor, widget: str, words: str, second: str, p
     if widget == "image":
         if not picture:
             raise UserError("a picture is needed", "there is none yet", "Take, paste or drop one.")
-        return {"image": str(uploads.accept(visitor, picture, page.settings, uploads.PICTURES))}
+        return {"image": picture}
     if not (words or "").strip():
         raise UserError("a text is needed", "there is none yet", "Write one, or pick an example.")
     return {"text": words, "text_pair": second} if (second or "").strip() else words

@@ -224,7 +224,13 @@ def model(model: str, revision: str | None = None, task: str | None = None) -> d
     modeling.silence_libraries()
     bound_memory()
     source = samples.resolve(model)
-    chosen = catalog.task(task or "text-classification")
+    if task is None:
+        from hftransfer.predictor import task_of
+
+        any_task = catalog.task("text-classification")
+        with modeling.explained(build_for(model, any_task), any_task, source):
+            task = task_of(source, model, revision)
+    chosen = catalog.task(task)
     config = RunConfig.model_construct(task=chosen.name, model=model, revision=revision)
     with modeling.explained(config, chosen, source):
         modeling.require_folder(source)
