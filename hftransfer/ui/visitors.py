@@ -56,6 +56,9 @@ class Visitor:
         """Where files of this visitor lie for the time of one question."""
         return Path(tempfile.gettempdir()) / "hftransfer-app" if self.local else self.folder / "tmp"
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise TypeError("a visitor stays in this process: it holds a token")
+
     def owns(self, path: str | Path) -> bool:
         """Tell whether a path, with every link in it followed, lies in this visitor's folder."""
         return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(self.folder))
