@@ -29,6 +29,7 @@ from hftransfer.ui.visitors import Visitor
 
 FUNCTIONS = ("preview", "model", "estimate", "predict", "examples", "errors", "explain")
 COUNTED = ("predict", "explain")  # against predictions_per_minute
+IN_LINE = {"one visitor": 4, "guests": 8, "all": 24}  # questions that wait; gradio has 40 threads
 INPUTS = 2_000  # of one call
 CHARACTERS = 100_000  # of one text
 LINE = 64 * 2**20  # bytes of one answer
@@ -44,6 +45,7 @@ class Workers:
         self.settings = settings
         self._workers: dict[Path, _Worker] = {}
         self._asked: dict[Path, deque[float]] = {}
+        self._waiting: dict[Path, int] = {}
         self._lock = threading.Lock()
         self._closed = threading.Event()
         threading.Thread(target=self._reap, name="workers", daemon=True).start()
@@ -70,7 +72,7 @@ class Workers:
         limit = timeout or self.settings.worker_seconds or None
         if function in COUNTED:
             self._count(visitor)
-        with self._admitted(visitor, function, arguments) as allowed:
+        with self._in_line(visitor), self._admitted(visitor, function, arguments) as allowed:
             if function == "estimate":
                 return estimate(visitor, self.settings, allowed["tree"], limit)
             worker = self._worker(visitor)
@@ -142,6 +144,25 @@ class Workers:
             else:
                 raise UserError(f"a text of up to {CHARACTERS:,} characters is needed", "this is none", "Shorten it.")
         return found
+
+    @contextmanager
+    def _in_line(self, visitor: Visitor) -> Iterator[None]:
+        """Let only so many questions wait at the same time: each holds a thread of the app."""
+        own = IN_LINE["guests" if visitor.anonymous else "one visitor"]
+        with self._lock:
+            waiting = self._waiting.get(visitor.folder, 0)
+            if waiting >= own or sum(self._waiting.values()) >= IN_LINE["all"]:
+                raise UserError(
+                    "an earlier answer is needed first", f"{waiting} are awaited", "Try again in a moment."
+                )
+            self._waiting[visitor.folder] = waiting + 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._waiting[visitor.folder] -= 1
+                if not self._waiting[visitor.folder]:
+                    del self._waiting[visitor.folder]
 
     def _count(self, visitor: Visitor) -> None:
         most, now = self.settings.predictions_per_minute, time.monotonic()

@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -235,6 +236,18 @@ def test_predictions_a_minute_are_limited(
         opened.call(alice, "predict", where="owner/model", inputs=["x"])
     with pytest.raises(UserError, match="Hub id"):
         opened.call(bob, "predict", where="/etc", inputs=["x"])
+
+
+def test_questions_that_wait_do_not_take_every_thread(space: Settings, alice: Visitor, bob: Visitor) -> None:
+    opened = Workers(space)
+    with ExitStack() as waiting:
+        for _ in range(4):
+            waiting.enter_context(opened._in_line(alice))
+        with pytest.raises(UserError, match="4 are awaited"):
+            opened.call(alice, "examples", run=a_run(alice))
+        with pytest.raises(UserError, match="one of your runs"):
+            opened.call(bob, "examples", run="none")
+    assert not opened._waiting
 
 
 # --- death, time and memory: a stand-in for the worker's process, so that no test waits for imports ---
