@@ -83,8 +83,8 @@ def _remember(page: Page, blocks: gr.Blocks) -> None:
         return {"tree": page.tree(values), "run": run}
 
     page.on(gr.on, keep, [page.run, *page.inputs], [draft], trigger_mode="always_last",
-            triggers=[page.run.change, *(w.change for w in page.inputs)])  # fmt: skip
-    page.run.change(None, [page.run], None, js="(name) => { hftransfer.run(name); }")
+            triggers=[page.go["viewed"].change, *(w.change for w in page.inputs)])  # fmt: skip
+    page.go["viewed"].change(None, [page.run], None, js="(name) => { hftransfer.run(name); }")
 
 
 def launch(settings: Settings, host: str = "127.0.0.1", port: int | None = None, block: bool = True) -> gr.Blocks:

@@ -237,7 +237,7 @@ def _seen(answer: dict[str, Any], tree: dict[str, Any]) -> list[Any]:
     pairs += [("Labels", str(len(answer["balance"])) if answer.get("balance") else "")]
     source = markup.title(tree["data"]["source"].rsplit("/", 1)[-1], task_label(task))
     head = source + markup.facts(pairs)
-    warnings = markup.note(answer.get("problem") or "", "bad") + markup.note(answer.get("warnings", []), "warn")
+    warnings = markup.note(answer.get("problem") or "", "bad") + markup.warnings(answer.get("warnings", []))
     reasons = "".join(
         f"<li><b>{markup.text(c['role'])}</b> is <b>{markup.text(c['column'])}</b>: {markup.text(c['reason'])}</li>"
         for c in answer["choices"]

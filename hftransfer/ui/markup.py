@@ -10,6 +10,7 @@ from html import escape
 from typing import Any, Literal
 
 Tone = Literal["", "good", "warn", "bad"]
+LONG = 13  # characters from which a figure is set smaller
 LONGEST = 400  # characters of one text that are shown
 
 
@@ -46,6 +47,12 @@ def note(words: str | Sequence[str], tone: Tone = "") -> str:
     return f'<div class="note {tone}"{role}>{inside}</div>'
 
 
+def warnings(words: Sequence[str]) -> str:
+    """Return warnings in a box, and below it in another what is told but not wrong: how splits were cut."""
+    told = [one for one in words if one.startswith(("no test split", "no validation split"))]
+    return note([one for one in words if one not in told], "warn") + note(told)
+
+
 def _lines(words: str) -> str:
     return "<br>".join(text(line, 2000) for line in words.splitlines())
 
@@ -63,7 +70,8 @@ def facts(pairs: Iterable[tuple[str, str]]) -> str:
         if value:
             main, _, unit = value.partition("|")
             small = f" <small>{text(unit)}</small>" if unit else ""
-            cells.append(f"<div><dt>{text(name)}</dt><dd>{text(main)}{small}</dd></div>")
+            css = ' class="long"' if len(main) > LONG else ""
+            cells.append(f"<div><dt>{text(name)}</dt><dd{css}>{text(main)}{small}</dd></div>")
     return f'<dl class="facts">{"".join(cells)}</dl>' if cells else ""
 
 

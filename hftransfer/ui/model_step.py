@@ -288,7 +288,7 @@ def _estimate(answer: dict[str, Any]) -> str:
         ("One step", f"{answer['step_seconds']:.2f} s" if answer.get("step_seconds") else ""),
         ("Steps", markup.count(answer.get("steps"))),
     ]  # fmt: skip
-    warnings = markup.note(answer.get("warnings", []), "warn")
+    warnings = markup.warnings(answer.get("warnings", []))
     words = (
         '<p class="quiet small" style="margin:10px 0 0">Measured just now; what it really took stands beside it '
         "afterwards.</p>"

@@ -30,6 +30,13 @@
 
   root.lang = "en";
   show();
+  // a link to #train would load the page anew where the address names a run: the page's base has no query
+  document.addEventListener("click", (event) => {
+    const link = event.target.closest?.("a[href^='#']");
+    if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;
+    event.preventDefault();
+    window.hftransfer.go(link.getAttribute("href").slice(1));
+  });
   window.addEventListener("hashchange", show);
   window.addEventListener("popstate", show);
   // the links appear once Gradio has drawn the page; the small words below them come with each look at the run

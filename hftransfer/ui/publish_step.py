@@ -69,7 +69,7 @@ def build(page: Page) -> Callable[[], None]:
 
         page.on(
             gr.on, offer, [page.run, repo, licence], [nothing, there, repo, shown],
-            triggers=[page.run.change, page.go["finished"].change, licence.change, repo.blur],
+            triggers=[page.go["viewed"].change, licence.change, repo.blur],
         )  # fmt: skip
 
         def publish(

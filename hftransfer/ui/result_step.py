@@ -62,7 +62,7 @@ def build(page: Page) -> Callable[[], None]:
                 cost_of(result, train_step.estimate_of(folder)), choices,
             ]  # fmt: skip
 
-        page.on(gr.on, render, [page.run], outputs, triggers=[page.run.change, page.go["finished"].change])
+        page.on(gr.on, render, [page.run], outputs, triggers=[page.go["viewed"].change])
 
         def worst(visitor: Visitor, name: str) -> list[Any]:
             try:

@@ -77,15 +77,17 @@ def build(page: Page) -> Callable[[], None]:
         nothing = html(markup.empty("No run yet", "Start one above; it will show here, live."), elem_id="no-run")
     texts = html(elem_id="nav-holder")
     seen = gr.State({})
-    finished = gr.State(None)  # [run, stamp of its result]: what the later steps wait for
+    # [run, stamp of its result]: the later steps are drawn anew when it changes. Not on the drop-down's own change: that
+    # event comes again and again while others write to the page
+    viewed = gr.State(None)
     timer = gr.Timer(FAST)
-    page.go |= {"finished": finished, "timer": timer, "seen": seen}
+    page.go |= {"viewed": viewed, "timer": timer, "seen": seen}
 
     def wire() -> None:
         widgets = page.widgets
         shown = [page.run, live, head, stop, resume, onward, figures, curves, told_fold, told, log_fold, log, nothing,
-                 texts, summary, finished, page.go["publishing"], timer, seen]  # fmt: skip
-        told_inputs = [page.run, widgets["data.source"], widgets["model"], widgets["method.name"], finished, seen]
+                 texts, summary, viewed, page.go["publishing"], timer, seen]  # fmt: skip
+        told_inputs = [page.run, widgets["data.source"], widgets["model"], widgets["method.name"], viewed, seen]
 
         def tick(
             visitor: Visitor,
@@ -101,7 +103,7 @@ def build(page: Page) -> Callable[[], None]:
             run, state = next(((run, state) for run, state, _ in entries if run.name == name), (None, None))
             moving = any(state in ("running", "queued") for _, state, _ in entries)
             view = page.monitor.view(run.folder) if run else None
-            result = _stamp(view) if view and state == "done" else None
+            now = [run.name, _stamp(view) if state == "done" else None] if run and view else None
             return [
                 screen.drop("run", choices_of(entries)),
                 screen.seen("live", view is not None),
@@ -118,7 +120,7 @@ def build(page: Page) -> Callable[[], None]:
                 screen.seen("nothing", view is None),
                 screen("texts", navigation(source, model, method, view, state)),
                 screen("summary", about(source, model, method)),
-                gr.skip() if result == known else result,
+                gr.skip() if now == known else now,
                 screen("publishing", publish_step.progress_of(view) if view else ""),
                 screen.timer(FAST if moving or publish_step.goes_on(view) else SLOW),
                 screen.now,
@@ -215,9 +217,9 @@ def choices_of(entries: Sequence[Entry]) -> list[tuple[str, str]]:
     return [(f"{run.name}  ·  {NAMES[state]}", run.name) for run, state, _ in entries]
 
 
-def _stamp(view: View) -> list[Any] | None:
+def _stamp(view: View) -> int | None:
     try:
-        return [view.folder.name, view.run.result_path.stat().st_mtime_ns]
+        return int(view.run.result_path.stat().st_mtime_ns)
     except FileNotFoundError:
         return None
 

@@ -105,7 +105,7 @@ def build(page: Page) -> Callable[[], None]:
         page.on(name.submit, lambda visitor: looking("Looking at the model …"), [], [about])
         page.on(
             gr.on, choose, whom, ready,
-            triggers=[origin.change, name.submit, page.run.change, page.go["finished"].change],
+            triggers=[origin.change, name.submit, page.go["viewed"].change],
         )  # fmt: skip
 
         def asked(
