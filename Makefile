@@ -1,5 +1,6 @@
 # make demo: train on real data and answer a new sentence, on a machine with Python 3.11+ and a package index
 # make app: the same in the browser
+# make space: what a Space of Hugging Face holds, in build/space
 # make test | lint | docs | screenshots | bench | clean
 
 PYTHON ?= python3
@@ -9,7 +10,7 @@ NEEDS := pyproject.toml constraints.txt
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 SENTENCE ?= The new update is gorgeous and everything just works!
 
-.PHONY: demo app test lint docs screenshots bench clean
+.PHONY: demo app space test lint docs screenshots bench clean
 
 demo: $(VENV)/.core
 	$(BIN)/hftransfer samples text
@@ -19,6 +20,12 @@ demo: $(VENV)/.core
 
 app: $(VENV)/.ui
 	$(BIN)/hftransfer app
+
+space:  # build/space: what a Space holds; see docs/space.md
+	rm -rf build/space
+	mkdir -p build/space
+	cp -r hftransfer configs LICENSE spaces_app.py space/README.md space/requirements.txt build/space/
+	find build/space -name __pycache__ -type d -prune -exec rm -rf {} +
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest

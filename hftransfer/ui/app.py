@@ -14,7 +14,7 @@ from hftransfer.ui.monitor import Monitor
 from hftransfer.ui.page import Page, html
 from hftransfer.ui.queueing import Queue
 from hftransfer.ui.settings import Settings
-from hftransfer.ui.visitors import Visitor
+from hftransfer.ui.visitors import Visitor, forget_owner
 from hftransfer.ui.workers import Workers
 
 STEPS = ("Data", "Model", "Train", "Result", "Try", "Publish")
@@ -26,6 +26,7 @@ MASTHEAD = (
 
 def build(settings: Settings) -> gr.Blocks:
     """Return the page; the queue's thread and the workers start with it."""
+    forget_owner(settings)
     queue, workers = Queue(settings, launcher("local")), Workers(settings)
     page = Page(settings, queue, workers, Monitor())
     with gr.Blocks(title="hftransfer", analytics_enabled=False, fill_width=True) as blocks:

@@ -44,7 +44,7 @@ def shown(found: Found, chosen: str | None, label: str) -> str:
 
 
 def _search(kind: str, words: str, tags: Sequence[Any], token: str | None) -> Found:
-    import httpx
+    from httpx2 import HTTPError
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
@@ -67,7 +67,7 @@ def _search(kind: str, words: str, tags: Sequence[Any], token: str | None) -> Fo
         if status is not None and status < 500:
             return Found(words=f"The Hub refused the search ({status}). Sign in again, or try other words.")
         return Found(words=OFFLINE)
-    except (httpx.HTTPError, OSError):
+    except (HTTPError, OSError):
         return Found(words=OFFLINE)
     if not cards:
         return Found(words="Nothing found. Try fewer or other words, or search beyond the task.")
@@ -104,7 +104,7 @@ def settings_of(repo: str, token: str | None) -> dict[str, Any]:
     """Return the configuration that a published model was made with, from its hftransfer.json; UserError without."""
     import json
 
-    import httpx
+    from httpx2 import HTTPError
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
 
@@ -122,7 +122,7 @@ def settings_of(repo: str, token: str | None) -> dict[str, Any]:
         raise UserError(
             "a model published by hftransfer is needed", f"{repo!r} has no hftransfer.json that you may read", ""
         ) from error
-    except (OfflineModeIsEnabled, httpx.HTTPError, OSError, ValueError, KeyError, TypeError) as error:
+    except (OfflineModeIsEnabled, HTTPError, OSError, ValueError, KeyError, TypeError) as error:
         raise UserError("a model published by hftransfer is needed", f"{repo!r}: {error}", "") from error
     found: dict[str, Any] = read_yaml(build({k: v for k, v in config.items() if k not in ("output", "hub")}).to_yaml())
     return found  # what is a default is left out: the form shows only what was chosen

@@ -66,6 +66,25 @@ class Settings:
         return cls(space=space, **values)
 
 
+def remarks(settings: Settings, environment: Mapping[str, str] | None = None) -> list[str]:
+    """Return what visitors of a Space should know about the machine under it; nothing on a laptop."""
+    found = os.environ if environment is None else environment
+    if not settings.space:
+        return []
+    said = []
+    if found.get("SPACES_ZERO_GPU", "").lower() in ("1", "true"):
+        said.append(
+            "This Space has ZeroGPU, which lends its GPU to single calls of the app and never to a training process: "
+            "runs train on the CPU here. Small models and few rows work; for more, duplicate this Space with a GPU."
+        )
+    if not settings.root.is_relative_to(SPACE.parent):
+        said.append(
+            "This Space has no storage of its own: a restart deletes runs and uploads. Publish what you want to keep, "
+            "or set hub.checkpoints=true with hub.repo, so that a run can go on from its last checkpoint."
+        )
+    return said
+
+
 def name_of(option: str) -> str:
     """Return the environment variable of an option."""
     return PREFIX + option.upper()

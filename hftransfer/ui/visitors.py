@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import os
+import platform
 import re
 import tempfile
 import threading
@@ -23,6 +25,7 @@ PACKAGE = Path(__file__).parents[1]
 LOCAL = "local"
 GUESTS = "guests"  # the folder of all who have not signed in: what they try is public
 LOCAL_HOSTS = ("localhost", "127.0.0.1", "[::1]")
+_SET_DUMPABLE = 4  # prctl
 KNOWN_SECONDS = 300.0  # for which the Hub's word on a program's token counts
 
 
@@ -126,6 +129,21 @@ def runs(visitor: Visitor) -> list[Run]:
 
 # --- processes ---
 
+
+def forget_owner(settings: Settings) -> None:
+    """On a Space, drop the owner's tokens from this process and close its memory to others of the same Unix user.
+
+    Without this, a call that names no token would read what the owner may read, and so would whoever asked for it.
+    """
+    if not settings.space:
+        return
+    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HUGGINGFACEHUB_API_TOKEN"):
+        os.environ.pop(name, None)
+    os.environ["HF_HUB_DISABLE_IMPLICIT_TOKEN"] = "1"
+    if platform.system() == "Linux":
+        ctypes.CDLL(None).prctl(_SET_DUMPABLE, 0, 0, 0, 0)  # /proc/PID/environ still holds what a process began with
+
+
 # what a child on a Space keeps of the app's environment: a list, so that no secret of any name gets through
 KEPT = (
     "PATH", "LANG", "LANGUAGE", "TZ", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "PYTHONPATH", "PYTHONHASHSEED",
@@ -222,6 +240,7 @@ _lock = threading.Lock()
 
 def _whoami(token: str) -> dict[str, Any]:
     """Ask the Hub whose token this is; UserError when it is nobody's."""
+    from httpx2 import HTTPError
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError
 
@@ -235,7 +254,7 @@ def _whoami(token: str) -> dict[str, Any]:
         found = HfApi(token=token).whoami()
     except HfHubHTTPError as error:
         raise UserError("a valid Hub token is needed", "the Hub refuses this one", "Make a new one.") from error
-    except OSError as error:
+    except (HTTPError, OSError) as error:
         raise UserError("the Hub is needed to sign in", "it cannot be reached", "Try again later.") from error
     if found.get("type") != "user" or not found.get("name"):
         raise UserError("the token of a user is needed", f"this is one of an {found.get('type')}", "Use your own.")

@@ -6,6 +6,9 @@ import json
 import os
 import pickle
 import re
+import subprocess
+import sys
+import textwrap
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,7 +19,8 @@ import pytest
 from hftransfer import catalog, upstream
 from hftransfer.errors import UserError
 from hftransfer.ui import rules, visitors
-from hftransfer.ui.settings import Settings, table
+from hftransfer.ui import settings as settings_module
+from hftransfer.ui.settings import Settings
 from hftransfer.ui.visitors import Visitor
 from tests.app.conftest import ALICE_TOKEN, OWNER_TOKEN
 
@@ -404,10 +408,32 @@ def test_settings_come_from_the_environment_and_wrong_ones_are_told() -> None:
             Settings.read({"HFTRANSFER_ROWS": text})
 
 
-def test_the_documented_table_is_the_real_one() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "space.md").read_text()
-    for name, laptop, space, about in table():
-        assert f"| `{name}` | {laptop} | {space} | {about} |" in page
+def test_a_space_says_what_its_machine_lacks(tmp_path: Path) -> None:
+    assert settings_module.remarks(Settings.read({})) == []
+    bare = Settings.read({"SPACE_ID": "a/b", "HFTRANSFER_ROOT": str(tmp_path)})
+    zero, storage = settings_module.remarks(bare, {"SPACES_ZERO_GPU": "true"})
+    assert "train on the CPU" in zero
+    assert "a restart deletes runs" in storage
+    assert settings_module.remarks(Settings.read({"SPACE_ID": "a/b", "HFTRANSFER_ROOT": "/data/x"}), {}) == []
+
+
+def test_the_owners_tokens_leave_the_process(space: Settings) -> None:
+    code = """
+        import os
+        from pathlib import Path
+        from huggingface_hub import get_token
+        from hftransfer.ui import visitors
+        from hftransfer.ui.settings import Settings
+        visitors.forget_owner(Settings.read({}))
+        before = get_token()
+        visitors.forget_owner(Settings.read({"SPACE_ID": "a/b"}))
+        print(before == "hf_owner", get_token(), Path("/proc/self/environ").stat().st_uid)
+    """
+    environment = {**os.environ, "HF_TOKEN": "hf_owner", "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], env=environment, capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout == "True None 0\n", done.stdout + done.stderr
 
 
 def test_a_visitor_travels_nowhere(alice: Visitor) -> None:
