@@ -66,7 +66,8 @@ class SignIn(BaseHTTPRequestHandler):
         if self.path.endswith("/openid-configuration"):
             self.answer({
                 "issuer": host, "authorization_endpoint": f"{host}/oauth/authorize",
-                "token_endpoint": f"{host}/oauth/token", "jwks_uri": f"{host}/jwks", "id_token_signing_alg_values_supported": ["RS256"],
+                "token_endpoint": f"{host}/oauth/token", "jwks_uri": f"{host}/jwks",
+                "id_token_signing_alg_values_supported": ["RS256"],
                 "response_types_supported": ["code"], "subject_types_supported": ["public"],
             })  # fmt: skip
         else:
@@ -77,7 +78,8 @@ class SignIn(BaseHTTPRequestHandler):
         name, _, nonce = form["code"][0].partition(".")
         claims = {
             "iss": f"http://127.0.0.1:{self.server.server_address[1]}", "aud": "client", "sub": SUBS[name],
-            "nonce": nonce, "iat": int(time.time()), "exp": int(time.time()) + 600, "name": name, "preferred_username": name,
+            "nonce": nonce, "iat": int(time.time()), "exp": int(time.time()) + 600, "name": name,
+            "preferred_username": name,
             "profile": f"https://huggingface.co/{name}", "picture": "",
         }  # fmt: skip
         token = jwt.encode({"alg": "RS256", "kid": self.key.kid}, claims, self.key)
