@@ -44,6 +44,9 @@ SECTIONS = tuple(
 )  # fmt: skip
 
 
+UNWRITABLE = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
+
+
 @dataclass(frozen=True)
 class Option:
     """One option that has no widget of its own: its dotted path, what it takes, its default, what it does."""
@@ -131,7 +134,8 @@ def written(value: Any) -> str:
                 return value
         except yaml.YAMLError:
             pass
-    return json.dumps(value, ensure_ascii=False)
+    # JSON leaves characters as they are that YAML takes for line ends, or does not take at all
+    return UNWRITABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(value, ensure_ascii=False))
 
 
 # --- the options without a widget ---
@@ -225,13 +229,14 @@ def _upstream(path: str, option: upstream.Option) -> Option:
 
 
 def _literals(annotation: str) -> tuple[str, ...]:
+    """Return the choices that an annotation spells out: those of bool and of Literal[...]."""
     found: list[str] = []
-    for part in re.findall(r"Literal\[([^\]]*)\]", annotation):
-        try:
-            found += [str(value) for value in ast.literal_eval(f"({part},)")]
-        except (ValueError, SyntaxError):
-            continue
-    return (*(("true", "false") if re.search(r"\bbool\b", annotation) else ()), *found)
+    for node in ast.walk(ast.parse(annotation, mode="eval")):
+        if isinstance(node, ast.Name) and node.id == "bool":
+            found += ["true", "false"]
+        elif isinstance(node, ast.Subscript) and ast.unparse(node.value).endswith("Literal"):
+            found += [str(part.value) for part in ast.walk(node.slice) if isinstance(part, ast.Constant)]
+    return tuple(dict.fromkeys(choice for choice in found if choice != "None"))
 
 
 # --- methods as cards, and as code ---
