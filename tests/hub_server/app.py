@@ -8,6 +8,7 @@ import re
 import secrets
 from collections.abc import Callable
 from datetime import datetime
+from fnmatch import fnmatchcase
 from typing import Any
 from urllib.parse import parse_qs, quote, urlencode
 
@@ -372,10 +373,8 @@ class Api:
         return repo, self.at(repo, call.parts["rev"])
 
     def _is_own_pull(self, call: Call, repo: Repo) -> bool:
-        found = re.fullmatch(r"refs/pr/(\d+)", call.parts["rev"])
-        return bool(found) and any(
-            one.pull and one.num == int(found[1]) and one.author == call.who.user for one in repo.discussions
-        )
+        own = {f"refs/pr/{one.num}" for one in repo.discussions if one.pull and one.author == call.who.user}
+        return call.parts["rev"] in own
 
     async def _apply(
         self, call: Call, repo: Repo, base: Commit, tree: dict[str, Entry], key: str, value: dict[str, Any]
@@ -713,8 +712,7 @@ def _is_wanted(call: Call, one: Discussion) -> bool:
 
 
 def _ignored(rules: str, path: str) -> bool:
-    from fnmatch import fnmatchcase
-
+    """Whether a .gitignore has this path left out; the last rule that matches decides."""
     answer = False
     for line in rules.splitlines():
         rule = line.strip()
