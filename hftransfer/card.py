@@ -513,6 +513,12 @@ def limits(about: About) -> list[str]:
         found.append("It is worse than an answer that never looks at the input: do not use it as it is.")
     if about.main in about.metrics:
         score = about.metrics[about.main]
+        trivial = about.result["baseline"]["metrics"].get(about.main)
+        if trivial and score["low"] <= trivial["value"] <= score["high"] and not found:
+            found.append(
+                f"The interval of {code(about.main)} reaches the baseline's {figure(trivial['value'])}: that the model is "
+                "better is not shown."
+            )
         half = (score["high"] - score["low"]) / 2
         found.append(
             f"{test['n']:,} test rows give {code(about.main)} to about ±{figure(half)}: they cannot tell this model "
