@@ -516,8 +516,8 @@ def limits(about: About) -> list[str]:
         trivial = about.result["baseline"]["metrics"].get(about.main)
         if trivial and score["low"] <= trivial["value"] <= score["high"] and not found:
             found.append(
-                f"The interval of {code(about.main)} reaches the baseline's {figure(trivial['value'])}: that the model "
-                "is better is not shown."
+                f"The interval of {code(about.main)} reaches the baseline's {figure(trivial['value'])}: that the "
+                "model is better is not shown."
             )
         half = (score["high"] - score["low"]) / 2
         found.append(
