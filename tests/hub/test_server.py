@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import random
@@ -60,7 +61,9 @@ def told(code: str, hub: HubServer, user: str | None, home: Path, **env: str) ->
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def get(url: str, token: str | None = None, method: str = "GET", **headers: str) -> tuple[int, HTTPMessage, bytes]:
+def get(
+    url: str, token: str | None = None, method: str = "GET", body: bytes | None = None, **headers: str
+) -> tuple[int, HTTPMessage, bytes]:
     """One request without a client; redirects are not followed."""
 
     class Stay(urllib.request.HTTPRedirectHandler):
@@ -72,7 +75,7 @@ def get(url: str, token: str | None = None, method: str = "GET", **headers: str)
         headers["Authorization"] = f"Bearer {token}"
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), Stay)
     try:
-        with opener.open(urllib.request.Request(url, method=method, headers=headers), timeout=20) as answer:
+        with opener.open(urllib.request.Request(url, body, headers, method=method), timeout=20) as answer:
             return answer.status, answer.headers, answer.read()
     except urllib.error.HTTPError as error:
         return error.code, error.headers, error.read()
@@ -162,6 +165,15 @@ def test_xet_clients_that_live_at_the_same_time_do_not_lock_each_other_out(xet_h
         thread.join()
     assert answers == {name: {"same": True, "bytes": 300_000} for name in ("a", "b")}
     assert hub.files("alice/a")["a.bin"] == hub.files("alice/b")["a.bin"]
+    hub.create_repo("alice/c")  # where nothing was sent, a hash alone brings nothing
+    pointer = {"path": "a.bin", "algo": "sha256", "oid": hashlib.sha256(_noise(300_000)).hexdigest(), "size": 300_000}
+    lines = [{"key": "header", "value": {"summary": "a"}}, {"key": "lfsFile", "value": pointer}]
+    body = "\n".join(map(json.dumps, lines)).encode()
+    taken = {
+        name: get(f"{hub.endpoint}/api/models/alice/{name}/commit/main", hub.token("alice"), "POST", body)[0]
+        for name in "ac"
+    }
+    assert taken == {"a": 200, "c": 400}
 
 
 def test_large_files_go_up_in_parts_and_many_files_in_batches(tmp_path: Path) -> None:
@@ -175,17 +187,20 @@ def test_large_files_go_up_in_parts_and_many_files_in_batches(tmp_path: Path) ->
         code = f"""
         api.upload_file(repo_id="alice/x", path_in_repo="a.bin", path_or_fileobj=bytes(range(256)) * 3000)
         api.upload_file(repo_id="alice/x", path_in_repo="long.txt", path_or_fileobj=b"word " * 30000)
-        api.upload_folder(repo_id="alice/x", path_in_repo="many", folder_path={str(tmp_path / "many")!r})
-        tell(mode=[one.lfs is not None for one in api.get_paths_info("alice/x", ["a.bin", "long.txt"])])
+        api.upload_file(repo_id="alice/x", path_in_repo="odd.xyz", path_or_fileobj=b"binary\\0")
+        api.upload_file(repo_id="alice/x", path_in_repo="latin.xyz", path_or_fileobj=b"caf\\xe9 au lait")
+        api.upload_folder(repo_id="alice/x", folder_path={str(tmp_path / "many")!r})
+        names = ["a.bin", "long.txt", "odd.xyz", "latin.xyz", "1.txt"]
+        tell(mode=[one.lfs is not None for one in api.get_paths_info("alice/x", names)])
         """
-        assert told(code, hub, "alice", tmp_path)["mode"] == [True, True]
+        assert told(code, hub, "alice", tmp_path)["mode"] == [True, True, True, True, False]
         held = hub.files("alice/x")
         assert held["a.bin"] == bytes(range(256)) * 3000 and held["long.txt"] == b"word " * 30000
-        assert len([one for one in hub.requests if one.route == "lfs-put"]) == 5
+        assert len([one for one in hub.requests if one.route == "lfs-put"]) == 7
         assert "long.txt filter=lfs" in held[".gitattributes"].decode()  # a clone must know that it is a pointer
-        assert held["many/257.txt"] == b"257" and "many/skip/no.txt" in held  # the client's rules are for the root
-        assert len([one for one in hub.requests if one.route == "preupload"]) == 4
-        assert hub.uploaded_bytes == 768_000 + 150_000 + sum(len(held[name]) for name in held if "many/" in name)
+        assert held["257.txt"] == b"257" and ".gitignore" in held and "skip/no.txt" not in held
+        assert len([one for one in hub.requests if one.route == "preupload"]) == 6
+        assert hub.uploaded_bytes == sum(map(len, held.values())) - len(held[".gitattributes"])
 
 
 def test_commits_copy_delete_and_rename(hub: HubServer, tmp_path: Path) -> None:
@@ -413,9 +428,13 @@ def test_a_pull_request_through_xet(xet_hub: HubServer, tmp_path: Path) -> None:
     xet_hub.create_repo("alice/x")
     code = f"""
     made = api.upload_folder(repo_id="alice/x", folder_path={str(tmp_path / "folder")!r}, create_pr=True)
-    tell(ref=made.pr_revision)
+    more = {{"repo_id": "alice/x", "path_in_repo": "more.bin", "path_or_fileobj": b"\\0" * 1000}}
+    api.upload_file(**more, revision=made.pr_revision)
+    tell(ref=made.pr_revision, main=fails(api.upload_file, **more)[:2])
     """
-    assert told(code, xet_hub, "bob", tmp_path / "home")["ref"] == "refs/pr/1"
+    answer = told(code, xet_hub, "bob", tmp_path / "home")
+    assert answer == {"ref": "refs/pr/1", "main": ["HfHubHTTPError", 403]}
+    assert xet_hub.files("alice/x", revision="refs/pr/1")["more.bin"] == bytes(1000)
     assert xet_hub.files("alice/x", revision="refs/pr/1")["model.safetensors"] == _noise(BYTES)
     assert list(xet_hub.files("alice/x")) == [".gitattributes"]
     code = """
@@ -572,6 +591,7 @@ def test_downloads_know_ranges_etags_and_two_origins(hub: HubServer) -> None:
     assert get(place, method="PUT")[0] == 403 and not hub.leaks
     assert get(place, token)[0] == 400 and len(hub.leaks) == 1
     assert get(f"{place}&more={token}")[0] == 400 and len(hub.leaks) == 2
+    assert get(place, "of-somebody-else")[0] == 400 and len(hub.leaks) == 3
     assert get(f"{hub.endpoint}/api/nothing")[0] == 404
     assert [one.bytes_out for one in hub.requests if one.path.endswith("a.txt")][:2] == [10, 0]
 
@@ -587,6 +607,11 @@ def test_large_file_storage_takes_only_what_was_promised(hub: HubServer, tmp_pat
         headers = {"Authorization": f"Bearer {os.environ['HF_TOKEN']}"}
         url = f"{os.environ['HF_ENDPOINT']}/{repo}.git/info/lfs/objects/batch"
         return httpx2.post(url, json=body, headers=headers).json()["objects"][0].get("actions")
+    def preupload(count):
+        files = [{"path": f"{number}.txt", "size": 1, "sample": ""} for number in range(count)]
+        url = f"{os.environ['HF_ENDPOINT']}/api/models/alice/x/preupload/main"
+        headers = {"Authorization": f"Bearer {os.environ['HF_TOKEN']}"}
+        return httpx2.post(url, json={"files": files}, headers=headers).status_code
     def commit(repo, oid, size):
         item = CommitOperationAdd("b.bin", b"x")
         item._upload_mode, item._is_uploaded, item._remote_oid, item._should_ignore = "lfs", True, None, False
@@ -597,13 +622,13 @@ def test_large_file_storage_takes_only_what_was_promised(hub: HubServer, tmp_pat
     wrong = httpx2.put(actions["upload"]["href"], content=b"something else").status_code
     tell(known=batch("alice/y", secret, 7), wrong=wrong, early=fails(commit, "alice/x", secret, 7),
          late=httpx2.put(actions["upload"]["href"], content=b"\\0secret").status_code,
-         then=fails(commit, "alice/x", secret, 7))
+         then=fails(commit, "alice/x", secret, 7), counts=[preupload(256), preupload(257)])
     """
     found = told(code, hub, "alice", tmp_path)
     assert found["known"] is None and found["wrong"] == 400
     # the hash of another repo's file does not give its content away
     assert found["early"][1] == 400 and "LFS pointer pointed to a file that does not exist" in found["early"][2]
-    assert found["late"] == 200 and found["then"] is None
+    assert found["late"] == 200 and found["then"] is None and found["counts"] == [200, 400]
     assert hub.files("alice/x")["b.bin"] == b"\0secret"
 
 

@@ -82,6 +82,8 @@ class HubServer:
 
     def stop(self) -> None:
         self._thread.stop()
+        if self.xet:
+            self.xet.close()
         if self._temporary:
             shutil.rmtree(self.folder, ignore_errors=True)
 
