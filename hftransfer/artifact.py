@@ -48,17 +48,20 @@ def save(
     if (run.folder / PLOTS).is_dir():
         shutil.copytree(run.folder / PLOTS, fresh / PLOTS)
     write_text(fresh / RECIPE, recipe(config))
-    write_text(fresh / NOTES, json.dumps(notes(config, setup, data, result, temperature), indent=1))
+    write_text(fresh / NOTES, json.dumps(notes(run, config, setup, data, result, temperature), indent=1))
     shutil.rmtree(folder, ignore_errors=True)
     fresh.rename(folder)
     return folder
 
 
-def notes(config: RunConfig, setup: Setup, data: Data, result: dict[str, Any], temperature: float) -> dict[str, Any]:
+def notes(
+    run: Run, config: RunConfig, setup: Setup, data: Data, result: dict[str, Any], temperature: float
+) -> dict[str, Any]:
     """Return what hftransfer.json holds: enough to predict alike and to train again."""
     told = ("model", "revision", "method", "seed", "sources", "test", "baseline", "calibration", "cost", "speed")
     return {
         "schema": SCHEMA,
+        "run": run.name,
         "task": config.task,
         "labels": {"kind": setup.labels.kind, "names": list(setup.labels.names)},
         "max_length": setup.preparation.max_length,
@@ -123,6 +126,9 @@ def forget_base(adapter: Path, model: str) -> None:
     path = adapter / "adapter_config.json"
     settings = read_json(path)
     settings["base_model_name_or_path"] = public_name(model)
+    for name, value in settings.items():
+        if isinstance(value, list) and all(isinstance(part, str) for part in value):
+            settings[name] = sorted(value)  # sets of peft's, in another order each time: an upload would see a change
     write_text(path, json.dumps(settings, indent=2))
     (adapter / "README.md").unlink(missing_ok=True)  # peft's empty form, with the local path in it
 

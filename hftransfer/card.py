@@ -281,11 +281,7 @@ def use(about: About) -> str:
             f'answer = pipeline("{about.config.task}", model={place})\nprint(answer({example}))',
             "python",
         ),
-        "With hftransfer, which answers with the probability of every label, calibrated:"
-        if temperature(about) != 1
-        else "With hftransfer, which answers with the score of every label:"
-        if not about.is_regression
-        else "With hftransfer:",
+        f"With hftransfer{what_predictor_adds(about)}:",
         fenced(f"from hftransfer import Predictor\n\nprint(Predictor({place})({example}))", "python"),
         fenced(f"hftransfer predict {shell(about.place)} {asked}{told}", "bash"),
     ]
@@ -303,6 +299,15 @@ def use(about: About) -> str:
             ),
         ]
     return "\n\n".join(parts)
+
+
+def what_predictor_adds(about: About) -> str:
+    """Return what our answer holds over that of pipeline()."""
+    if about.is_regression:
+        return ""
+    if any(role.kind == "tags" for role in about.task.roles):
+        return ", which answers word by word"
+    return ", which answers with the probability of every label" + (", calibrated" if temperature(about) != 1 else "")
 
 
 def quality(about: About) -> str:
@@ -508,6 +513,12 @@ def limits(about: About) -> list[str]:
         found.append("It is worse than an answer that never looks at the input: do not use it as it is.")
     if about.main in about.metrics:
         score = about.metrics[about.main]
+        trivial = about.result["baseline"]["metrics"].get(about.main)
+        if trivial and score["low"] <= trivial["value"] <= score["high"] and not found:
+            found.append(
+                f"The interval of {code(about.main)} reaches the baseline's {figure(trivial['value'])}: that the "
+                "model is better is not shown."
+            )
         half = (score["high"] - score["low"]) / 2
         found.append(
             f"{test['n']:,} test rows give {code(about.main)} to about ±{figure(half)}: they cannot tell this model "
@@ -526,7 +537,7 @@ def limits(about: About) -> list[str]:
         found.append("What stood behind the cut of long rows (Data, above) was neither learned nor judged.")
     longest = config.data.max_length or about.result.get("max_length")
     if longest:
-        found.append(f"Texts are read up to {longest:,} tokens.")
+        found.append(f"At most {longest:,} tokens are read at once.")
     if about.task.input_widget == "text":
         spoken = ", ".join(map(code, about.languages))
         known = f"Language: {spoken}; no other was tested." if spoken else "The language of the data is not recorded."

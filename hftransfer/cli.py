@@ -284,14 +284,11 @@ def _publish(options: argparse.Namespace) -> int:
     from hftransfer.runs import find
 
     run = find(options.run)
-    named = run.config().hub.repo
-    repo, private = options.repo or named, options.private
+    repo = options.repo or run.config().hub.repo
     if repo is None:
         raise UserError(
             "a repo to publish to is needed", "the run names none", "Run: hftransfer publish RUN user/name"
         )
-    if private is None and named is None:
-        private = False
     style = follow.style_for(sys.stdout, options.json)
     screen = follow.Screen(style, sys.stdout)
 
@@ -299,9 +296,9 @@ def _publish(options: argparse.Namespace) -> int:
         run.event(type, **fields)
         screen.show({"type": type, "time": time.time(), **fields})
 
-    signal.signal(signal.SIGTERM, _interrupt)
     try:
-        publishing.publish(run, repo, private, options.create_pr, options.verify, options.license, say)
+        with publishing.leaving_at_once(run, repo, say):
+            publishing.publish(run, repo, options.private, options.create_pr, options.verify, options.license, say)
     except publishing.NotVerified as error:
         print(f"hftransfer: {error}", file=sys.stderr)
         return 1

@@ -140,6 +140,8 @@ def lines_of(event: Event) -> list[str]:
         sent = f"{event['uploaded_files']} files sent ({megabytes(event['uploaded_bytes'])})"
         same = f", {event['unchanged_files']} were there already" if event["unchanged_files"] else ""
         return [f"published: {event['url']} ({proof}; {sent}{same})"]
+    if kind == "unpublished":
+        return [f"not published: {event['message']}"]
     if kind == "checkpoint_pushed":
         return [
             f"checkpoint of step {event['step']} pushed ({megabytes(event['bytes'])} in {duration(event['seconds'])})"

@@ -119,13 +119,13 @@ def work(config: RunConfig, run: Run, resume: bool, interruption: Interruption) 
 
 def publish(run: Run, config: RunConfig) -> int:
     """Publish a finished run; a failure is said in an event and an exit code, and changes nothing about the run."""
+    repo = str(config.hub.repo)
     try:
-        publishing.publish(run, str(config.hub.repo), say=run.event)
+        with publishing.leaving_at_once(run, repo):
+            publishing.publish(run, repo)
     except UserError as error:
         say_last(f"hftransfer: {error}")
         return error.exit_code
-    except (KeyboardInterrupt, Interrupted):
-        return INTERRUPTED
     except Exception:
         traceback.print_exc()
         return 1

@@ -344,11 +344,13 @@ def summary(scene: Scene) -> dict[str, Any]:
         "seed": config.seed,
         "sources": scene.sources.to_dict(),
         "columns": [dataclasses.asdict(choice) for choice in found.columns],
+        "max_length": scene.setup.preparation.max_length,
         "data": {
             "source": config.data.source,
             "fingerprint": found.fingerprint,
             "splits": dict(found.sizes),
             "split_fingerprints": dict(found.fingerprints),
+            "leakage": found.leakage,
             "warnings": list(scene.warnings),
         },
         "artifact": "artifact",

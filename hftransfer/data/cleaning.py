@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import struct
 import warnings
@@ -172,9 +173,13 @@ def _images(column: pa.ChunkedArray, folder: Path | None) -> pa.ChunkedArray:
     return pa.chunked_array([IMAGE.cast_storage(chunk) for chunk in column.chunks], IMAGE.pa_type)
 
 
-def bad_rows(table: pa.Table, reading: Reading, decode_images: bool = True) -> dict[int, str]:
-    """Return the place and the reason of each row of a canonical table that cannot be used."""
+def bad_rows(table: pa.Table, reading: Reading) -> tuple[dict[int, str], dict[str, list[bytes]]]:
+    """Return the place and the reason of each row of a canonical table that cannot be used.
+
+    Also the hash of every image's pixels, by role, since each is decoded here: empty where it cannot be.
+    """
     found: dict[int, str] = {}
+    pixels: dict[str, list[bytes]] = {}
     for role in reading.roles:
         column = table[role.name]
         if role.kind == "text" and role.required:
@@ -193,10 +198,13 @@ def bad_rows(table: pa.Table, reading: Reading, decode_images: bool = True) -> d
             _note(found, _holds_null(column), "a tag that is null")
             differ = pc.not_equal(pc.list_value_length(table[words]), pc.list_value_length(column))
             _note(found, differ, "tags and words that differ in number")
-        elif role.kind == "image" and decode_images:
-            for place, reason in unreadable_images(column):
-                found.setdefault(place, reason)
-    return dict(sorted(found.items()))
+        elif role.kind == "image":
+            decoded = list(_decode(column))
+            pixels[role.name] = [digest for _, digest in decoded]
+            for place, (reason, _) in enumerate(decoded):
+                if reason:
+                    found.setdefault(place, reason)
+    return dict(sorted(found.items())), pixels
 
 
 def _note(found: dict[int, str], mask: Any, reason: str) -> None:
@@ -212,25 +220,22 @@ def _holds_null(lists: pa.ChunkedArray) -> pa.Array:
     return pa.array(mask)
 
 
-def unreadable_images(column: pa.ChunkedArray) -> Iterator[tuple[int, str]]:
-    """Decode every image once, as training will, and yield the place and the reason of those that fail."""
+def _decode(column: pa.ChunkedArray) -> Iterator[tuple[str | None, bytes]]:
+    """Decode every image once, as training will, and yield the reason if that fails, else the hash of its pixels."""
     with warnings.catch_warnings(), ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         warnings.simplefilter("ignore")  # PIL warns about odd metadata in images that are fine
         for start in range(0, len(column), DECODE_BATCH):
-            batch = column.slice(start, DECODE_BATCH).to_pylist()
-            for place, reason in enumerate(pool.map(_why_unreadable, batch)):
-                if reason:
-                    yield start + place, reason
+            yield from pool.map(_decoded, column.slice(start, DECODE_BATCH).to_pylist())
 
 
-def _why_unreadable(value: dict[str, Any] | None) -> str | None:
+def _decoded(value: dict[str, Any] | None) -> tuple[str | None, bytes]:
     if value is None or (value["bytes"] is None and value["path"] is None):
-        return "no image"
+        return "no image", b""
     try:
-        IMAGE.decode_example({"bytes": image_bytes(value), "path": value["path"]}).convert("RGB")
+        image = IMAGE.decode_example({"bytes": image_bytes(value), "path": value["path"]}).convert("RGB")
     except UNREADABLE:
-        return "an unreadable image"
-    return None
+        return "an unreadable image", b""
+    return None, hashlib.blake2b(image.tobytes(), digest_size=16, salt=b"%dx%d" % image.size).digest()
 
 
 def image_bytes(value: dict[str, Any]) -> bytes:

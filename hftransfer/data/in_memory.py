@@ -12,6 +12,7 @@ from datasets import Dataset, DatasetInfo, Features
 from datasets.fingerprint import generate_random_fingerprint
 
 from hftransfer.config import DataConfig
+from hftransfer.data import leakage
 from hftransfer.data.cleaning import BadRows, Reading, bad_rows, canonical, plan, previewable, require_columns
 from hftransfer.data.columns import PREVIEW_ROWS
 from hftransfer.data.fingerprint import fingerprint
@@ -51,9 +52,9 @@ def read(
             warnings.append(f"the labels of {use} are hidden, so it is not used as {use}")
         else:
             tables[use] = table
-    good = {}
+    good, prints = {}, {}
     for use, table in tables.items():
-        good[use], more = _good_rows(use, table, reading, config)
+        good[use], prints[use], more = _good_rows(use, table, reading, config)
         warnings += more
     names, labels = _encode(tables, good, reading, features)
 
@@ -74,6 +75,12 @@ def read(
     answers = {use: labels[origin[use]].take(pa.array(places[use])) for use in SPLITS}
     for use in SPLITS:
         warnings += missing_names(use, names, answers[use])
+    shown = {use: prints[origin[use]][places[use]] for use in SPLITS}
+    row_ids = {use: rows["row_id"] for use, rows in splits.items()}
+    leaks, more = leakage.report(leakage.shared(shown), row_ids, reading.roles)
+    warnings += more
+    if reading.kind != "regression":
+        warnings += leakage.contradictions(shown["train"], answers["train"], row_ids["train"], reading.roles)
     return Data(
         splits=dict(splits),
         labels=counted(reading.kind, names, answers["train"]),
@@ -81,6 +88,7 @@ def read(
         fingerprints={use: fingerprint(rows, reading.roles, names) for use, rows in splits.items()},
         warnings=tuple(warnings),
         sizes={use: len(rows) for use, rows in splits.items()},
+        leakage=leaks,
     )
 
 
@@ -107,15 +115,20 @@ def _table(use: str, rows: Dataset, numbers: np.ndarray, split: Split, reading: 
     return table if use == "train" or answers.null_count < len(answers) else None
 
 
-def _good_rows(use: str, table: pa.Table, reading: Reading, config: DataConfig) -> tuple[np.ndarray, list[str]]:
+def _good_rows(
+    use: str, table: pa.Table, reading: Reading, config: DataConfig
+) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Return the places of the rows that can be used, the prints of all, and the warnings."""
     report = BadRows(use)
     found: dict[int, str] = {}
+    prints = [np.empty(0, leakage.PRINT)]
     for start in range(0, table.num_rows, SLICE):
         part = table.slice(start, SLICE)
-        bad = bad_rows(part, reading)
+        bad, pixels = bad_rows(part, reading)
+        prints.append(leakage.prints(part, reading.roles, pixels))
         report.add(part, bad, reading)
         found |= {start + place: reason for place, reason in bad.items()}
-    return np.delete(np.arange(table.num_rows), list(found)), report.warnings(config.bad_rows)
+    return np.delete(np.arange(table.num_rows), list(found)), np.concatenate(prints), report.warnings(config.bad_rows)
 
 
 def _encode(

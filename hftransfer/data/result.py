@@ -25,6 +25,8 @@ class Data:
     fingerprints: dict[str, str]
     warnings: tuple[str, ...]
     sizes: dict[str, int]
+    # how many rows of a split have an input that stands in another too: {"test": {"train": 12}}; None: not looked for
+    leakage: dict[str, dict[str, int]] | None = None
 
     @property
     def fingerprint(self) -> str:

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from datasets import Dataset, DatasetInfo, Features, IterableDataset
 
 from hftransfer.config import DataConfig
+from hftransfer.data import leakage
 from hftransfer.data.archives import scratch
 from hftransfer.data.cleaning import (
     BadRows,
@@ -97,10 +98,11 @@ class Pass:
     content: ContentHash
     lowest: Lowest
     labelled: bool = False
+    prints: list[np.ndarray] = field(default_factory=list)  # of the inputs of usable rows
     bad: dict[str, np.ndarray] = field(default_factory=dict)  # by piece: the numbers of rows that cannot be used
 
     def spooled(self, low: np.uint64 | None = None, high: np.uint64 = EVERY) -> pa.Table:
-        """Return the rows in the file whose order lies above `low` and not above `high`, as mapped by the system."""
+        """Return the rows in the file whose order lies above `low` and not above `high`, with their prints."""
         table = pa.ipc.open_stream(pa.memory_map(str(self.path))).read_all()
         order = table["order"]
         wanted = pc.less_equal(order, pa.scalar(high, pa.uint64()))
@@ -169,6 +171,8 @@ def stream(
         names = vocabulary(train.tally, features["train"][column], reading.kind, column, features["train"])
         ranges = _ranges(train, _asked(config, passes, "train"))
         spooled = {use: passes[use].spooled() if use in passes else train.spooled(*ranges[use]) for use in HELD_OUT}
+        prints = {use: rows["print"].to_numpy() for use, rows in spooled.items()}
+        spooled = {use: rows.drop_columns(["print"]) for use, rows in spooled.items()}
         for use in [use for use in HELD_OUT if use in passes and reading.kind != "regression"]:
             refuse_unseen(_joined(spooled[use][reading.label]), _joined(spooled[use]["row_id"]), names, use)
         held_out = {use: _saved(use, rows, reading, names, folder, Path(temporary)) for use, rows in spooled.items()}
@@ -182,6 +186,12 @@ def stream(
     ]
     labels = _remaining(train.tally, reading, names, cut)
     warnings += _absent(names, labels, held_out, reading)
+    leaks = None
+    if train.tally.rows <= leakage.MOST_PRINTS:
+        shared = leakage.shared_with_stream(prints, np.concatenate(train.prints), cut)
+        row_ids = {use: rows["row_id"] for use, rows in held_out.items()}
+        leaks, more = leakage.report(shared, row_ids, reading.roles)
+        warnings += more
     last = max((high for _, high in ranges.values()), default=None)
     here = replace(reading, folder=picked["train"].folder)
     rest = Rest(draw, last, features["train"], here, names, train.bad)
@@ -194,6 +204,7 @@ def stream(
         warnings=tuple(warnings),
         sizes={"train": train.tally.rows - sum(map(len, cut.values()))}
         | {use: len(rows) for use, rows in held_out.items()},
+        leakage=leaks,
     )
 
 
@@ -258,7 +269,9 @@ def _read(
     whole = use != "train"
     most = sum(size if isinstance(size, int) else MOST_HELD_OUT for size in asked.values()) + 1
     found = Pass(use, folder / f"{use}.raw", Tally(), BadRows(use), ContentHash(reading.roles), Lowest(most))
-    schema = reading.features(encoded=False).arrow_schema.append(pa.field("order", pa.uint64())).remove_metadata()
+    schema = reading.features(encoded=False).arrow_schema.remove_metadata()
+    for name in ("order", "print"):
+        schema = schema.append(pa.field(name, pa.uint64()))
     with pa.OSFile(str(found.path), "wb") as sink, pa.ipc.new_stream(sink, schema) as file:
         for piece in pieces:
             bad = []
@@ -266,21 +279,28 @@ def _read(
                 used = draw.used(piece, numbers)
                 numbers, table = numbers[used], table.filter(pa.array(used))
                 rows = _canonical(piece, numbers, table, features, reading)
-                reasons = bad_rows(rows, reading)
+                reasons, pixels = bad_rows(rows, reading)
+                prints = leakage.prints(rows, reading.roles, pixels)
                 found.report.add(rows, reasons, reading)
                 found.labelled = found.labelled or rows[reading.label].null_count < rows.num_rows
                 good = np.delete(np.arange(rows.num_rows), list(reasons))
                 bad.append(numbers[list(reasons)])
-                rows = rows.take(pa.array(good))
+                rows, prints = rows.take(pa.array(good)), prints[good]
                 found.tally.add(_joined(rows[reading.label]))
                 found.content.add(rows)
                 order = np.zeros(len(good), np.uint64)
                 if not whole:
+                    if found.tally.rows <= leakage.MOST_PRINTS:
+                        found.prints.append(prints)
                     order = draw.order(piece, numbers, table)[good]
                     found.lowest.add(order)
                 if whole or asked:
                     near = pa.array(order <= found.lowest.limit)
-                    kept = rows.append_column("order", pa.array(order)).filter(near)
+                    kept = (
+                        rows.append_column("order", pa.array(order))
+                        .append_column("print", pa.array(prints))
+                        .filter(near)
+                    )
                     file.write_table(_embedded(kept, reading).cast(schema))
             found.bad[piece.name] = np.concatenate(bad) if bad else np.empty(0, np.int64)
     return found

@@ -121,7 +121,7 @@ def require_writable(api: HfApi, identity: Identity, repo: str, create_pr: bool 
     try:
         validate_repo_id(full)
     except HFValidationError as error:
-        raise UserError("a repo is named user/name", " ".join(str(error).split()), "Set another.") from error
+        raise UserError("a repo is named user/name", str(error).partition(". Use")[0], "Set another.") from error
     if identity.role == "read":
         raise UserError(
             f"a token that may write to {full} is needed", f"the token of {identity.name} is read-only",
@@ -188,6 +188,7 @@ def _exists(api: HfApi, identity: Identity, full: str, create_pr: bool) -> bool:
         return False
     except HfHubHTTPError as error:
         if error.response.status_code == 403:
+            _require_namespace(identity, full)
             raise UserError(
                 f"a token that may write to {full} is needed", f"this one of {identity.name} may not",
                 f"Give it {PERMISSION} there at {endpoint()}/settings/tokens, or choose another name.",

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from hftransfer.artifact import NOTES as PUBLISHED
 from hftransfer.artifact import forget_base, public_config, require_schema
 from hftransfer.config import RunConfig, build, dump_yaml, override, read_yaml, without_defaults
 from hftransfer.errors import UserError
@@ -177,6 +178,7 @@ def fetch(repo: str, overrides: list[str] | None = None, folder: Path | None = N
     notes = read_json(pulled / NOTES)
     if not notes:
         raise _nothing_to_resume(repo)
+    _refuse_done(repo, notes)
     require_schema(f"{NOTES} of {repo}", notes.get("schema"), SCHEMA)
     sources = origins.read(notes["sources"])
     config = configured(
@@ -244,6 +246,21 @@ def _relocate(run: Run, checkpoint: Path) -> None:
         state["best_model_checkpoint"] = str(run.checkpoints / Path(best).name) if best else None
         write_text(path, json.dumps(state, indent=2))
         seal(checkpoint)
+
+
+def _refuse_done(repo: str, notes: Mapping[str, Any]) -> None:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError
+
+    try:
+        published = read_json(Path(hf_hub_download(repo, PUBLISHED)))
+    except EntryNotFoundError:
+        return
+    if published.get("run") == notes["run"]:
+        raise UserError(
+            "a run that is not done is needed", f"{repo} is done, and its model is published",
+            f"Use it: hftransfer predict {repo} INPUT; or train it again: hftransfer reproduce {repo}",
+        )  # fmt: skip
 
 
 def _nothing_to_resume(repo: str) -> UserError:

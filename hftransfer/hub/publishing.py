@@ -6,10 +6,15 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Mapping
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any
+
+import psutil
 
 from hftransfer import artifact, card
 from hftransfer.config import build
@@ -24,6 +29,7 @@ if TYPE_CHECKING:
 
 FILE = "published.json"
 CARD = "README.md"
+LARGE = 2**20  # bytes of a file whose upload is worth a line of its own
 # what may lie in a folder of transformers' and is nobody's business: pickles, optimizer state, logs, hidden files
 WITHHELD = re.compile(r"(^|/)(\.|training_args|optimizer|scheduler|rng_state|events\.jsonl)|\.(bin|pt|pth|pkl|log)$")
 TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{30,}")
@@ -64,9 +70,9 @@ def publish(
     """Publish a run's artifact as `repo` and prove, from a fresh process, that it answers as the trained model does.
 
     Files that are there already are not sent again, so it can be repeated, also after a failure half way. A new repo
-    is private as `private` says, else as the run's configuration does; an existing one changes only when `private` is
-    given. Events go to `say` (the run's own unless given). Raises UserError, NotVerified, or what the Hub's client
-    raises; the event `unpublished` then says why.
+    is private as `private` says, else as the run's configuration does where that names a repo, else public; an
+    existing one changes only when `private` is given. Events go to `say` (the run's own unless given). Raises
+    UserError, NotVerified, or what the Hub's client raises; the event `unpublished` then says why.
     """
     say = say or run.event
     try:
@@ -75,13 +81,36 @@ def publish(
         if verify:
             _verify(run, published, say)
             published = Published(**{**asdict(published), "verified": True})
-    except BaseException as error:
-        reason = str(error) if isinstance(error, UserError | NotVerified) else _interrupted(error) or in_words(error)
+    except Exception as error:
+        reason = str(error) if isinstance(error, UserError | NotVerified) else in_words(error)
         say("unpublished", repo=repo, message=reason, user_error=isinstance(error, UserError))
         raise
     write_text(run.folder / FILE, json.dumps(asdict(published), indent=1))
     say("published", **asdict(published))
     return published
+
+
+@contextmanager
+def leaving_at_once(run: Run, repo: str, say: Say | None = None) -> Iterator[None]:
+    """End this process at the first SIGINT or SIGTERM, with a word: an upload's threads would go on for minutes.
+
+    That loses nothing, since a commit is made at once or not at all, and what was sent before it is not sent again.
+    """
+    tell = say or run.event
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        tell("unpublished", repo=repo, message="interrupted; publish again to go on", user_error=True)
+        for child in psutil.Process().children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                child.kill()
+        os._exit(130)
+
+    before = {number: signal.signal(number, leave) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def contents(run: Run, repo: str, license: str | None = None) -> dict[str, Content]:
@@ -116,6 +145,7 @@ def refuse_secrets(run: Run, files: Mapping[str, Content]) -> None:
         if not name.endswith(SCANNED):
             continue
         text = (content if isinstance(content, bytes) else content.read_bytes()).decode(errors="replace")
+        text = text.replace("\\", "")  # as a card escapes them
         if TOKEN.search(text) or (len(token) > 8 and token in text):
             raise UserError(
                 "nothing secret may be published", f"{name} holds an access token",
@@ -136,7 +166,7 @@ def _publish(run: Run, repo: str, private: bool | None, create_pr: bool, license
             f"Go online and try again: hftransfer publish {run.name} {repo}",
         )  # fmt: skip
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import BadRequestError, HfHubHTTPError
+    from huggingface_hub.errors import HfHubHTTPError
 
     api = HfApi()
     notice = _teller(say, repo)
@@ -145,15 +175,18 @@ def _publish(run: Run, repo: str, private: bool | None, create_pr: bool, license
     files = contents(run, full, license)
     try:
         if not exists:
-            hidden = run.config().hub.private if private is None else private
+            named = run.config().hub
+            hidden = (named.repo is not None and named.private) if private is None else private
             insist(lambda: api.create_repo(full, private=hidden, exist_ok=True), notice)
         elif private is not None and not create_pr:
             insist(lambda: api.update_repo_settings(full, private=private), notice)
         return insist(lambda: _commit(api, full, files, create_pr, say), notice)
-    except BadRequestError as error:
+    except ValueError as error:  # BadRequestError is one too
+        if "nvalid metadata" not in str(error):
+            raise
         raise UserError(
-            "a card and files that the Hub accepts are needed", in_words(error),
-            "If it is the licence, name one of the Hub's with --license.",
+            "a card that the Hub accepts is needed", " ".join(str(error).split())[:300],
+            "If it is about the licence, name one that the Hub knows: --license.",
         ) from error  # fmt: skip
     except HfHubHTTPError as error:
         status = error.response.status_code
@@ -184,11 +217,19 @@ def _commit(api: HfApi, repo: str, files: Mapping[str, Content], create_pr: bool
     if not changed and not stale:
         return Published(repo, f"{endpoint()}/{repo}", head, False, 0, 0, len(files))
     done = 0
-    for addition in sorted(changed, key=lambda a: a.upload_info.size):
+    large = sorted((a for a in changed if a.upload_info.size >= LARGE), key=lambda a: a.upload_info.size)
+    for addition in large:  # one by one, to tell how far it is; the commit sends the rest
         say("publishing", repo=repo, stage="uploading", done=done, total=sent, file=addition.path_in_repo)
         api.preupload_lfs_files(repo, [addition], create_pr=create_pr, free_memory=False)
         done += addition.upload_info.size
-    say("publishing", repo=repo, stage="uploading", done=done, total=sent)
+    say(
+        "publishing",
+        repo=repo,
+        stage="uploading",
+        done=done,
+        total=sent,
+        file=f"{len(changed) - len(large)} small files",
+    )
     try:
         commit: CommitInfo = api.create_commit(
             repo,
@@ -261,7 +302,3 @@ def _gave_up(run: Run, repo: str, error: Exception) -> UserError:
         f"the Hub must take the files of {repo}", f"several attempts failed, the last with: {in_words(error)}",
         f"The model is safe in {run.artifact}; try again later: hftransfer publish {run.name} {repo}",
     )  # fmt: skip
-
-
-def _interrupted(error: BaseException) -> str | None:
-    return None if isinstance(error, Exception) else "interrupted; publish again to go on"

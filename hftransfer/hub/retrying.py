@@ -42,6 +42,8 @@ def may_pass(error: BaseException) -> bool:
         return False
     if isinstance(error, HfHubHTTPError):
         return error.response.status_code in PASSING
+    if isinstance(error, RuntimeError) and error.__cause__ is not None:
+        return may_pass(error.__cause__)  # "Error while uploading FILE", from whatever it was
     # the Xet client, which moves the large files, has no classes of its own: it raises what its runtime raises
     return isinstance(error, TransportError | ConnectionError | TimeoutError) or _of_xet(error)
 
@@ -53,6 +55,8 @@ def in_words(error: BaseException) -> str:
     if isinstance(error, HfHubHTTPError):
         said = error.server_message or error.response.reason_phrase
         return " ".join(f"the Hub answers {error.response.status_code} ({said})".split())
+    if isinstance(error, RuntimeError) and error.__cause__ is not None:
+        return f"{error} {in_words(error.__cause__)}"
     return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
 

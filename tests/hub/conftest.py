@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from hftransfer.runs import Run
 from tests.hub_server import HubServer
 
 ROOT = Path(__file__).parents[2]
@@ -56,3 +57,19 @@ def python(
     if check:
         assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
     return done
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run that is done, with an adapter: full fits publish less."""
+    from tests.hub import finished as making
+
+    return making.train(tmp_path_factory.mktemp("finished"), "method.name=lora")
+
+
+@pytest.fixture
+def run(finished: Run, tmp_path: Path) -> Run:
+    """The finished run, to do with as a test likes."""
+    from tests.hub import finished as making
+
+    return making.copy(finished, tmp_path)

@@ -18,7 +18,7 @@ def main() -> None:
         print(f"export HF_ENDPOINT={hub.endpoint} HF_HUB_DISABLE_XET={'0' if options.xet else '1'}")
         for user in hub.users:
             roles = [f"{org.members[user]} of {org.name}" for org in hub.orgs.values() if user in org.members]
-            print(f"export HF_TOKEN={hub.token(user)}  # {', '.join([user, *roles])}")
+            print(f"export HF_TOKEN={hub.token(user)}  # {', '.join([user, *roles])}", flush=True)
         try:
             threading.Event().wait()
         except KeyboardInterrupt:

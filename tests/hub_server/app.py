@@ -8,6 +8,7 @@ import re
 import secrets
 from collections.abc import Callable
 from datetime import datetime
+from fnmatch import fnmatchcase
 from typing import Any
 from urllib.parse import parse_qs, quote, urlencode
 
@@ -306,9 +307,7 @@ class Api:
         return JSONResponse({"failed": failed})
 
     async def xet_write(self, call: Call) -> Response:
-        repo = self.repo(call)
-        repo = call.who.must_propose(repo) if call.flag("create_pr") else call.who.must_write(repo)
-        return self._xet_answer(self._xet().write_token(repo))
+        return self._xet_answer(self._xet().write_token(self._uploadable(call)))
 
     async def xet_read(self, call: Call) -> Response:
         repo = call.who.must_read(self.repo(call))
@@ -366,16 +365,15 @@ class Api:
 
     def _target(self, call: Call) -> tuple[Repo, Commit]:
         """The repo and the commit that an upload goes on top of, for someone who may do that."""
-        repo = self.repo(call)
-        own = repo is not None and repo.discussions and self._is_own_pull(call, repo)
-        repo = call.who.must_propose(repo) if call.flag("create_pr") or own else call.who.must_write(repo)
+        repo = self._uploadable(call)
         return repo, self.at(repo, call.parts["rev"])
 
-    def _is_own_pull(self, call: Call, repo: Repo) -> bool:
-        found = re.fullmatch(r"refs/pr/(\d+)", call.parts["rev"])
-        return bool(found) and any(
-            one.pull and one.num == int(found[1]) and one.author == call.who.user for one in repo.discussions
-        )
+    def _uploadable(self, call: Call) -> Repo:
+        """The repo, for someone who may write to the revision: a pull request is open to its author too."""
+        repo = self.repo(call)
+        pulls = [one for one in repo.discussions if one.pull] if repo else []
+        own = call.parts["rev"] in {f"refs/pr/{one.num}" for one in pulls if one.author == call.who.user}
+        return call.who.must_propose(repo) if call.flag("create_pr") or own else call.who.must_write(repo)
 
     async def _apply(
         self, call: Call, repo: Repo, base: Commit, tree: dict[str, Entry], key: str, value: dict[str, Any]
@@ -713,8 +711,7 @@ def _is_wanted(call: Call, one: Discussion) -> bool:
 
 
 def _ignored(rules: str, path: str) -> bool:
-    from fnmatch import fnmatchcase
-
+    """Whether a .gitignore has this path left out; the last rule that matches decides."""
     answer = False
     for line in rules.splitlines():
         rule = line.strip()

@@ -9,7 +9,8 @@ class Refused(Exception):
     def __init__(self, status: int, message: str, code: str | None = None, **headers: str) -> None:
         super().__init__(message)
         self.status, self.message = status, message
-        self.headers = {"X-Error-Message": " ".join(message.split())}
+        header = " ".join(message.split()).encode("latin-1", "replace").decode("latin-1")
+        self.headers = {"X-Error-Message": header}
         if code:
             self.headers["X-Error-Code"] = code
         self.headers.update({name.replace("_", "-"): value for name, value in headers.items()})

@@ -15,7 +15,8 @@ class Fault:
 
     `cut` drops the connection hard (the client sees a reset): in the middle of the body that is being uploaded, or of
     the one that is being downloaded; `cut="fin"` closes it in good order there, so that the client sees too few bytes.
-    `lost` does the work and drops the connection instead of answering. `when` is asked with the request's record.
+    `lost` does the work and drops the connection instead of answering. `when` is asked with the request's record;
+    `do` is called with it, the caller being known already: revoke a token there, and its next call is refused.
     """
 
     name: str
@@ -27,6 +28,7 @@ class Fault:
     delay: float = 0.0
     lost: bool = False
     when: Callable[[Record], bool] | None = None
+    do: Callable[[Record], object] | None = None
 
 
 @dataclass
@@ -68,5 +70,7 @@ class Faults:
                 if fault.times is not None:
                     fault.times -= 1
                 self.fired.append(Fired(record.route, fault, record))
+                if fault.do is not None:
+                    fault.do(record)
                 return fault
         return None

@@ -10,7 +10,7 @@ import struct
 import traceback
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import unquote
 
 from starlette.requests import ClientDisconnect, Request
@@ -65,14 +65,12 @@ class Route:
     handler: Handler
 
     def __post_init__(self) -> None:
-        self._regexes = [
-            re.compile(re.sub(r"\{(\w+)\}", lambda found, one=one: self._part(found[1], one), self.pattern))
-            for one in ([ID, SHORT_ID] if "{id}" in self.pattern else [""])
-        ]
+        ids = [ID, SHORT_ID] if "{id}" in self.pattern else [""]
+        self._regexes = [re.compile(self._regex(one)) for one in ids]
 
-    @staticmethod
-    def _part(name: str, repo_id: str) -> str:
-        return repo_id if name == "id" else PARTS.get(name, f"(?P<{name}>[^/]+)")
+    def _regex(self, repo_id: str) -> str:
+        parts = {**PARTS, "id": repo_id}
+        return re.sub(r"\{(\w+)\}", lambda found: parts.get(found[1], f"(?P<{found[1]}>[^/]+)"), self.pattern)
 
     def match(self, method: str, raw_path: str, try_number: int) -> dict[str, str] | None:
         if ("GET" if method == "HEAD" else method) not in self.methods or try_number >= len(self._regexes):
@@ -130,7 +128,7 @@ class Front:
                 await wire.drain()
                 answer = refuse(found)
             if fault is not None and fault.lost:
-                return wire.reset()
+                wire.drop(True)
             await self._answer(answer, scope, wire)
         except (Dropped, ClientDisconnect):
             return
@@ -156,14 +154,11 @@ class Front:
             await asyncio.sleep(fault.delay)
         if fault.cut:
             length = int(headers.get("content-length", "0"))
-            if length or "transfer-encoding" in headers or request.method not in ("GET", "HEAD"):
+            if request.method == "GET":
+                wire.cut = fault.cut  # in the middle of the answer
+            else:
                 await wire.drain(length // 2)
-                wire.reset() if fault.cut != "fin" else wire.close()
-                return True
-            if request.method == "HEAD":
-                wire.reset() if fault.cut != "fin" else wire.close()
-                return True
-            wire.cut = fault.cut
+                wire.drop(fault.cut)
         if fault.status is not None:
             await wire.drain()
             answer = refuse(errors.of_status(fault.status))
@@ -181,7 +176,8 @@ class _Wire:
     """The two directions of one exchange, counted, and the connection below them, which a fault can drop."""
 
     def __init__(self, transport: asyncio.Transport, receive: Any, send: Any, record: Record) -> None:
-        self.transport, self.record, self.cut = transport, record, False
+        self.transport, self.record = transport, record
+        self.cut: bool | str = False
         self._receive, self._send, self._left, self._ended = receive, send, 0, False
 
     async def receive(self) -> Message:
@@ -204,7 +200,8 @@ class _Wire:
             if self.cut:
                 length = next((value for name, value in message["headers"] if name == b"content-length"), b"0")
                 self._left = int(length) // 2
-            return await self._send(message)
+            await self._send(message)
+            return
         body = message.get("body", b"")
         if self.cut:
             body = body[: self._left]
@@ -214,17 +211,18 @@ class _Wire:
         if self.cut and not self._left:
             await self._send({"type": "http.response.body", "body": body, "more_body": True})
             await asyncio.sleep(0.05)  # let the client have this half: a reset discards what it has not read
-            self.reset() if self.cut != "fin" else self.close()
-            raise Dropped
+            self.drop(self.cut)
         await self._send({**message, "body": body})
 
-    def reset(self) -> None:
-        sock: socket.socket = self.transport.get_extra_info("socket")
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.transport.abort()
-
-    def close(self) -> None:
-        self.transport.close()
+    def drop(self, how: bool | str) -> NoReturn:
+        """End the connection, with a reset or in good order."""
+        if how == "fin":
+            self.transport.close()
+        else:
+            sock: socket.socket = self.transport.get_extra_info("socket")
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.transport.abort()
+        raise Dropped
 
 
 def refuse(refusal: errors.Refused) -> Response:

@@ -32,7 +32,6 @@ ARCHITECTURES = {  # the end of an architecture's name -> the task that the Hub 
 }
 IN_LISTS = ("_id", "id", "modelId", "private", "gated", "likes", "downloads", "trendingScore", "tags", "createdAt",
             "pipeline_tag", "library_name", "sdk")  # fmt: skip
-ON_REQUEST = ("safetensors", "config", "baseModels", "usedStorage", "transformersInfo", "downloadsAllTime", "disabled")
 
 
 class Infos:

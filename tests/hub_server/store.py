@@ -90,7 +90,6 @@ class Discussion:
     pull: bool
     created: datetime
     status: str = "open"
-    events: list[dict[str, object]] = field(default_factory=list)
 
 
 @dataclass

@@ -78,6 +78,10 @@ class Xet:
             self._hashes[sha256] = hf_xet.hash_files([str(path)])[0].hash
         return self._hashes[sha256]
 
+    def close(self) -> None:
+        """Let the storage that was opened here go."""
+        self._session = None
+
     def _new(self, name: str) -> Path:
         folder = self.folder / f"{name}-{next(self._numbers)}"
         folder.mkdir(parents=True)

@@ -403,7 +403,15 @@ def test_limits_come_from_the_figures() -> None:
     del made["baseline"]["below"]
     said = section(card.render(made, run_config()), "Limits")
     assert "`rmse` to about ±1.500" in said and "no interval of its own" in said
-    assert not re.search("shares|behind the cut|do not use it|fewer than", said)
+    assert not re.search("shares|behind the cut|do not use it|fewer than|is not shown", said)
+
+
+@pytest.mark.parametrize(("trivial", "said"), [(0.65, False), (0.7, True), (0.8, True), (0.9, False)])
+def test_an_interval_that_reaches_the_baseline_shows_nothing(trivial: float, said: bool) -> None:
+    made = real()
+    made["baseline"] = {"name": "majority class", "metrics": {"accuracy": {"value": trivial, "low": 0.6, "high": 1.0}}}
+    limits = section(card.render(made, run_config()), "Limits")
+    assert ("is not shown" in limits) == said and (f"reaches the baseline's {trivial:.3f}" in limits) == said
 
 
 @pytest.mark.parametrize(
