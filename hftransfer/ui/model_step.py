@@ -90,7 +90,7 @@ def build(page: Page) -> Callable[[], None]:
                     [], label="Value", allow_custom_value=True, scale=2, min_width=130, elem_id="value"
                 )
                 add = gr.Button("Set", scale=0, min_width=90)
-            described = html()
+            described = html(elem_id="described")
             page.more = gr.Dropdown([], value=[], multiselect=True, allow_custom_value=True, label=OWN,
                                     info="As on the command line; a cross removes one", elem_id="more")  # fmt: skip
             processes = gr.Number(
