@@ -77,8 +77,8 @@ def build(page: Page) -> Callable[[], None]:
         nothing = html(markup.empty("No run yet", "Start one above; it will show here, live."), elem_id="no-run")
     texts = html(elem_id="nav-holder")
     seen = gr.State({})
-    # [run, stamp of its result]: the later steps are drawn anew when it changes. Not on the drop-down's own change: that
-    # event comes again and again while others write to the page
+    # [run, stamp of its result]: the later steps are drawn anew when it changes, not at the drop-down's own event, which
+    # comes again and again while others write to the page
     viewed = gr.State(None)
     timer = gr.Timer(FAST)
     page.go |= {"viewed": viewed, "timer": timer, "seen": seen}
