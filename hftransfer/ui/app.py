@@ -9,11 +9,22 @@ import gradio as gr
 
 from hftransfer.errors import UserError
 from hftransfer.launchers import launcher
-from hftransfer.ui import api, data_step, form, model_step, publish_step, result_step, theme, train_step, try_step
+from hftransfer.ui import (
+    api,
+    data_step,
+    form,
+    markup,
+    model_step,
+    publish_step,
+    result_step,
+    theme,
+    train_step,
+    try_step,
+)
 from hftransfer.ui.monitor import Monitor
 from hftransfer.ui.page import Page, html
 from hftransfer.ui.queueing import Queue
-from hftransfer.ui.settings import Settings
+from hftransfer.ui.settings import Settings, remarks
 from hftransfer.ui.visitors import Visitor, forget_owner
 from hftransfer.ui.workers import Workers
 
@@ -34,6 +45,8 @@ def build(settings: Settings) -> gr.Blocks:
             html(MASTHEAD)
             if settings.space:
                 gr.LoginButton("Sign in with Hugging Face", scale=0, size="sm", min_width=180)
+        for words in remarks(settings):
+            html(markup.note(words, "warn"))
         html(_steps(), elem_id="steps")
         page.run = gr.Dropdown([], value=None, label="Run", elem_id="run", visible=False, filterable=True)
         for wire in [

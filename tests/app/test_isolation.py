@@ -204,8 +204,8 @@ def test_pictures_named_by_path_in_ones_own_data_show_nothing_of_others(
         seen = opened.call(finished.visitor, "preview", tree=tree)
         assert all(row["image"]["kind"] != "image" for row in seen["rows"])
         assert seen["problem"], "none of the rows can be used"
-    opened.close()
     assert not secrets["hits"]
+    opened.close()
 
 
 def test_no_module_of_the_app_brings_a_heavy_library_into_its_process() -> None:
