@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import queue
+import shutil
 import signal
 import subprocess
 import sys
@@ -35,6 +36,7 @@ CHARACTERS = 100_000  # of one text
 LINE = 64 * 2**20  # bytes of one answer
 LOG = 2**20  # bytes of a worker's log that are kept when the next one starts
 TICK = 0.2  # seconds between two looks at a worker that thinks
+DISK_POLL = 15.0  # seconds between two looks at a visitor's disk
 REAP = 2.0  # seconds between two looks at those that do not
 
 
@@ -46,6 +48,7 @@ class Workers:
         self._workers: dict[Path, _Worker] = {}
         self._asked: dict[Path, deque[float]] = {}
         self._waiting: dict[Path, int] = {}
+        self._looked: dict[Path, float] = {}
         self._lock = threading.Lock()
         self._closed = threading.Event()
         threading.Thread(target=self._reap, name="workers", daemon=True).start()
@@ -75,6 +78,7 @@ class Workers:
         with self._in_line(visitor), self._admitted(visitor, function, arguments) as allowed:
             if function == "estimate":
                 return estimate(visitor, self.settings, allowed["tree"], limit)
+            self._hold_to_disk(visitor)
             worker = self._worker(visitor)
             try:
                 return worker.ask(function, allowed, limit)
@@ -180,6 +184,21 @@ class Workers:
             times.append(now)
 
     # --- processes ---
+
+    def _hold_to_disk(self, visitor: Visitor) -> None:
+        """Delete the download cache of a visitor, or of all guests, when their share of the disk is used up."""
+        now = time.monotonic()
+        with self._lock:
+            if not self.settings.space or not self.settings.disk_mb or now < self._looked.get(visitor.folder, 0.0):
+                return
+            self._looked[visitor.folder] = now + DISK_POLL
+        if uploads.used_mb(visitor.folder) <= self.settings.disk_mb or not visitor.cache.is_dir():
+            return
+        with self._lock:
+            worker = self._workers.pop(visitor.folder, None)
+        if worker is not None:
+            worker.end()
+        shutil.rmtree(visitor.cache, ignore_errors=True)
 
     def _worker(self, visitor: Visitor) -> _Worker:
         with self._lock:

@@ -144,7 +144,8 @@ def test_what_is_ones_own_is_in_reach(held: str, space: Settings, alice: Visitor
     said = inside(
         alice, space,
         """
-        import os, ssl, tempfile
+        import os, resource, ssl, tempfile
+        assert resource.getrlimit(resource.RLIMIT_CORE) == (0, 0)
         open("mine.txt", "w").write("a")
         os.rename("mine.txt", "still.txt")
         tempfile.NamedTemporaryFile().close()

@@ -343,6 +343,20 @@ def test_a_new_token_gets_a_new_process(space: Settings, alice: Visitor, standin
     opened.close()
 
 
+def test_a_full_cache_is_emptied_before_the_next_answer(
+    space: Settings, guest: Visitor, standing_in: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers, "DISK_POLL", 0.0)
+    standing_in("pass")
+    opened = Workers(replace(space, disk_mb=1))
+    first = opened.call(guest, "examples", run=a_run(guest))[0]
+    (guest.cache / "hub").mkdir(parents=True)
+    (guest.cache / "hub" / "model").write_bytes(bytes(2 * 2**20))
+    assert opened.call(guest, "examples", run=a_run(guest))[0] != first
+    assert not (guest.cache / "hub").exists()
+    opened.close()
+
+
 def test_idle_workers_end_and_the_longest_idle_makes_room(
     space: Settings, alice: Visitor, bob: Visitor, standing_in: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
