@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -25,6 +26,7 @@ from hftransfer.ui.settings import Settings
 from hftransfer.ui.visitors import Visitor
 from hftransfer.ui.workers import Workers
 from tests.app.conftest import ALICE_TOKEN, BOB_TOKEN, OWNER_TOKEN, Finished
+from tests.hub_server import HubServer
 
 KERNEL = pytest.mark.skipif(
     not fence.version(), reason="this kernel has no Landlock: docs/space.md says what then holds"
@@ -207,6 +209,44 @@ def test_pictures_named_by_path_in_ones_own_data_show_nothing_of_others(
         assert seen["problem"], "none of the rows can be used"
     assert not secrets["hits"]
     opened.close()
+
+
+def test_what_one_visitor_downloaded_no_other_may_read(finished: Finished, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Alice's private rows and model come to her and to nobody after her; her public model comes to everybody."""
+    settings = finished.settings
+    model = {path.name: path.read_bytes() for path in finished.run.artifact.iterdir() if path.is_file()}
+    with HubServer() as hub:
+        for name, value in hub.env().items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setenv("HF_TOKEN", hub.token("carol"))  # whose Space it is
+        hub.create_repo("alice/rows", "dataset", private=True, files={"train.csv": tiny_rows()})
+        hub.create_repo("alice/hidden", private=True, files=model)
+        hub.create_repo("alice/open", files=model)
+        alice = visitors.user(settings, "alice", hub.token("alice"), "64a1")
+        bob, guest = visitors.user(settings, "bob", hub.token("bob"), "64b2"), visitors.guest(settings)
+        opened = Workers(settings)
+        rows = {"task": "text-classification", "data": {"source": "alice/rows"}}
+
+        assert opened.call(alice, "preview", tree=rows)["rows"][0]["text"]["value"] == "a good film"
+        for where in ("alice/hidden", "alice/open"):
+            assert opened.call(alice, "predict", where=where, inputs=["a good film"], top_k=1)[0]["label"]
+        for visitor in (bob, guest):
+            with pytest.raises(UserError):
+                opened.call(visitor, "preview", tree=rows)
+            with pytest.raises(UserError):
+                opened.call(visitor, "predict", where="alice/hidden", inputs=["a good film"], top_k=1)
+            assert opened.call(visitor, "predict", where="alice/open", inputs=["a good film"], top_k=1)[0]["label"]
+        opened.close()
+        small = Workers(dataclasses.replace(settings, model_mb=1))
+        hub.commit("alice/open", {"large.safetensors": bytes(2 * 2**20)})
+        with pytest.raises(UserError, match="at most 1 MB"):
+            small.call(guest, "predict", where="alice/open", inputs=["a good film"], top_k=1)
+        small.close()
+        assert {record.user for record in hub.requests} == {"alice", "bob", None}, "never the owner's token"
+
+
+def tiny_rows() -> str:
+    return "text,label\n" + "a good film,good\na bad film,bad\n" * 20
 
 
 def test_no_module_of_the_app_brings_a_heavy_library_into_its_process() -> None:
