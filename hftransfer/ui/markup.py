@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any, Literal
 
 Tone = Literal["", "good", "warn", "bad"]
+WIDE = 32  # characters of a cell from which its column is given room
 LONG = 13  # characters from which a figure is set smaller
 LONGEST = 400  # characters of one text that are shown
 
@@ -102,14 +104,18 @@ def shares(scores: Sequence[tuple[str, float]]) -> str:
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]], numbers: Sequence[int] = ()) -> str:
     """Return a table of cells that are HTML already; `numbers` names the columns set to the right."""
-    css = ["num" if i in numbers else "" for i in range(len(header))]
+    body = [list(row) for row in rows]
+    css = ["num" if place in numbers else "" for place in range(len(header))]
+    for place in range(len(header)):
+        if any(len(re.sub(r"<[^>]*>", "", row[place])) > WIDE for row in body):
+            css[place] = "wide"
     head = "".join(f'<th class="{c}" scope="col">{text(name)}</th>' for name, c in zip(header, css, strict=True))
-    body = "".join(
-        "<tr>" + "".join(f'<td class="{c or "wide"}">{cell}</td>' for cell, c in zip(row, css, strict=True)) + "</tr>"
-        for row in rows
+    lines = "".join(
+        "<tr>" + "".join(f'<td class="{c}">{cell}</td>' for cell, c in zip(row, css, strict=True)) + "</tr>"
+        for row in body
     )
     return (
-        f'<div class="scroll"><table class="plain"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+        f'<div class="scroll"><table class="plain"><thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table></div>'
     )
 
 
@@ -172,6 +178,14 @@ def picture(data: bytes | str, about: str, kind: str = "png", tiny: bool = False
 # --- numbers as people read them ---
 
 
+def roughly(seconds: float) -> str:
+    """Return a time that nobody knows exactly: 21 s, 3 min, 1 h 05 min."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"
+
+
 def count(value: float | None) -> str:
     """Return a count with its thousands set apart: 4,200."""
     return "" if value is None else f"{value:,.0f}"
@@ -206,5 +220,5 @@ def score(value: Mapping[str, Any] | None) -> str:
     if not value or value.get("value") is None:
         return ""
     low, high = value.get("low"), value.get("high")
-    ends = "" if low is None or high is None else f' <span class="quiet">{low:.3f} to {high:.3f}</span>'
+    ends = "" if low is None or high is None else f' <span class="quiet ends">{low:.3f} to {high:.3f}</span>'
     return f"<b>{value['value']:.3f}</b>{ends}"

@@ -10,7 +10,7 @@ from typing import Any
 
 import gradio as gr
 
-from hftransfer import catalog, follow, samples
+from hftransfer import catalog, samples
 from hftransfer.errors import UserError
 from hftransfer.ui import form, markup, rules, search
 from hftransfer.ui.data_step import fetch, looking
@@ -284,7 +284,7 @@ def _no_estimate() -> str:
 
 def _estimate(answer: dict[str, Any]) -> str:
     pairs = [
-        ("Training takes about", follow.duration(answer["seconds"])), ("Memory", markup.size(answer.get("memory_mb"))),
+        ("Training takes about", markup.roughly(answer["seconds"])), ("Memory", markup.size(answer.get("memory_mb"))),
         ("One step", f"{answer['step_seconds']:.2f} s" if answer.get("step_seconds") else ""),
         ("Steps", markup.count(answer.get("steps"))),
     ]  # fmt: skip

@@ -114,7 +114,7 @@ def _headline(result: Mapping[str, Any]) -> tuple[str, str]:
     small = "; ".join(part for part in (ends, against) if part)
     words = f"{markup.text(name.replace('_', ' '))} {score['value']:.3f}<small>{markup.text(small)}</small>"
     head = f'<p class="answer">{words}</p>'
-    warnings = markup.note(result["data"].get("warnings", []))
+    warnings = markup.warnings(result["data"].get("warnings", []))
     return head, f'<div style="margin-top:14px">{warnings}</div>' if warnings else ""
 
 
@@ -148,11 +148,11 @@ def cost_of(result: Mapping[str, Any], estimate: Mapping[str, Any]) -> str:
     """Return what the run cost, beside what was predicted."""
     cost = result["cost"]
     trained, total = cost["trainable_parameters"], cost["total_parameters"]
-    seconds = f"predicted {follow.duration(estimate['seconds'])}" if estimate.get("seconds") else ""
+    seconds = f"predicted {markup.roughly(estimate['seconds'])}" if estimate.get("seconds") else ""
     memory = f"predicted {markup.size(estimate['memory_mb'])}" if estimate.get("memory_mb") else ""
     pairs = [
-        ("Training", f"{follow.duration(cost['train_seconds'])}|{seconds}"),
-        ("In all", follow.duration(cost["total_seconds"])),
+        ("Training", f"{markup.roughly(cost['train_seconds'])}|{seconds}"),
+        ("In all", markup.roughly(cost["total_seconds"])),
         ("Speed", f"{cost['examples_per_second']:.1f}|examples/s"),
         ("Peak memory", f"{markup.size(cost['peak_memory_mb'])}|{memory}"),
         ("Trained", f"{markup.short_count(trained)}|of {markup.short_count(total)} parameters, {trained / total:.2%}"),

@@ -301,8 +301,8 @@ def figures_of(page: Page, view: View, state: str | None, now: float | None = No
     gone = ends - view.began
     training = view.status().phase == "training"
     pairs = [
-        ("Left", f"about {follow.duration(left)}" if running and training and left is not None else ""),
-        ("Running for" if running else "Took", follow.duration(gone) if view.began and gone > 0 else ""),
+        ("Left", f"about {markup.roughly(left)}" if running and training and left is not None else ""),
+        ("Running for" if running else "Took", markup.roughly(gone) if view.began and gone > 0 else ""),
         ("Loss", markup.significant(log.get("loss"))),
         ("Learning rate", markup.significant(log.get("learning_rate"), 3)),
         ("Speed", f"{rate:.1f}| examples/s" if rate else ""),
