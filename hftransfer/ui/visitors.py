@@ -159,21 +159,23 @@ def environment(visitor: Visitor, settings: Settings) -> dict[str, str]:
     """Return the whole environment of a process that works for the visitor (train, worker, publish): their token,
     their cache, a fence around their folder; on a Space nothing of the owner's. Pass it as `env=`, never add to it."""
     token = {"HF_TOKEN": visitor.token} if visitor.token else {}
-    # a Space has the package beside spaces_app.py, where only the app itself finds it
-    path = {"PYTHONPATH": os.pathsep.join(filter(None, (str(PACKAGE.parent), os.environ.get("PYTHONPATH"))))}
+    inherited = os.environ.get("PYTHONPATH")
     if not settings.space:
-        return {**os.environ, **path, **token}
+        # started as `python spaces_app.py`, the app alone finds the package beside it
+        path = os.pathsep.join(filter(None, (str(PACKAGE.parent), inherited)))
+        return {**os.environ, "PYTHONPATH": path, **token}
     shared = samples.cache_folder() / "samples"
-    cache = visitor.cache / "hftransfer"
-    for folder in (visitor.runs, visitor.uploads, cache, visitor.home, visitor.temporary):
+    cache, python = visitor.cache / "hftransfer", visitor.home / "python"
+    for folder in (visitor.runs, visitor.uploads, cache, python, visitor.temporary):
         folder.mkdir(parents=True, exist_ok=True)
-    if shared.is_dir() and not (cache / "samples").exists():
-        (cache / "samples").unlink(missing_ok=True)  # a link that leads nowhere any more
-        (cache / "samples").symlink_to(shared, target_is_directory=True)
+    if shared.is_dir():
+        _link(cache / "samples", shared)
+    # behind the fence, the folder that holds the package cannot be listed, and what is not listed is not imported
+    _link(python / PACKAGE.name, PACKAGE)
     kept = {name: value for name, value in os.environ.items() if name in KEPT or name.startswith(KEPT_PREFIXES)}
     return {
         **kept,
-        **path,
+        "PYTHONPATH": os.pathsep.join(filter(None, (str(python), inherited))),
         "HOME": str(visitor.home),
         "TMPDIR": str(visitor.temporary),
         "XDG_CACHE_HOME": str(visitor.home / ".cache"),
@@ -184,6 +186,14 @@ def environment(visitor: Visitor, settings: Settings) -> dict[str, str]:
         **fence.environment([shared], [visitor.folder]),
         **token,
     }
+
+
+def _link(place: Path, target: Path) -> None:
+    if place.is_symlink() and Path(os.readlink(place)) == target:
+        return
+    fresh = place.with_name(f".{place.name}.{os.getpid()}.{threading.get_ident()}")
+    fresh.symlink_to(target, target_is_directory=True)
+    os.replace(fresh, place)
 
 
 _LOOKS_LIKE_A_TOKEN = re.compile(r"\bhf_(?:oauth_[\w.-]{8,}|[A-Za-z0-9]{20,})|\beyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]+")

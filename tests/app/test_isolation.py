@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -21,7 +22,7 @@ from PIL import Image
 
 from hftransfer import fence
 from hftransfer.errors import UserError
-from hftransfer.ui import visitors
+from hftransfer.ui import publish_step, visitors
 from hftransfer.ui.settings import Settings
 from hftransfer.ui.visitors import Visitor
 from hftransfer.ui.workers import Workers
@@ -222,27 +223,48 @@ def test_what_one_visitor_downloaded_no_other_may_read(finished: Finished, monke
         hub.create_repo("alice/rows", "dataset", private=True, files={"train.csv": tiny_rows()})
         hub.create_repo("alice/hidden", private=True, files=model)
         hub.create_repo("alice/open", files=model)
+        hub.create_repo("alice/large", files={**model, "large.safetensors": bytes(2 * 2**20)})
         alice = visitors.user(settings, "alice", hub.token("alice"), "64a1")
-        bob, guest = visitors.user(settings, "bob", hub.token("bob"), "64b2"), visitors.guest(settings)
-        opened = Workers(settings)
+        bob = visitors.user(settings, "bob", hub.token("bob"), "64b2")
+        opened = Workers(dataclasses.replace(settings, model_mb=1))
         rows = {"task": "text-classification", "data": {"source": "alice/rows"}}
 
         assert opened.call(alice, "preview", tree=rows)["rows"][0]["text"]["value"] == "a good film"
         for where in ("alice/hidden", "alice/open"):
             assert opened.call(alice, "predict", where=where, inputs=["a good film"], top_k=1)[0]["label"]
-        for visitor in (bob, guest):
-            with pytest.raises(UserError):
-                opened.call(visitor, "preview", tree=rows)
-            with pytest.raises(UserError):
-                opened.call(visitor, "predict", where="alice/hidden", inputs=["a good film"], top_k=1)
-            assert opened.call(visitor, "predict", where="alice/open", inputs=["a good film"], top_k=1)[0]["label"]
-        opened.close()
-        small = Workers(dataclasses.replace(settings, model_mb=1))
-        hub.commit("alice/open", {"large.safetensors": bytes(2 * 2**20)})
+        with pytest.raises(UserError):
+            opened.call(bob, "preview", tree=rows)
+        with pytest.raises(UserError):
+            opened.call(bob, "predict", where="alice/hidden", inputs=["a good film"], top_k=1)
+        assert opened.call(bob, "predict", where="alice/open", inputs=["a good film"], top_k=1)[0]["label"]
         with pytest.raises(UserError, match="at most 1 MB"):
-            small.call(guest, "predict", where="alice/open", inputs=["a good film"], top_k=1)
-        small.close()
-        assert {record.user for record in hub.requests} == {"alice", "bob", None}, "never the owner's token"
+            opened.call(bob, "predict", where="alice/large", inputs=["a good film"], top_k=1)
+        opened.close()
+        assert {record.user for record in hub.requests} <= {"alice", "bob", None}, "never the owner's token"
+
+
+def test_a_push_is_made_and_proved_with_the_visitors_token_alone(
+    finished: Finished, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with HubServer() as hub:
+        for name, value in hub.env().items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setenv("HF_TOKEN", hub.token("carol"))  # whose Space it is
+        alice = visitors.user(finished.settings, "alice", hub.token("alice"), "64a1")
+        for token, ending in ((hub.token("alice", "read"), "unpublished"), (hub.token("alice"), "published")):
+            visitor = dataclasses.replace(alice, token=token)
+            publish_step.start(finished.settings, visitor, finished.run, "alice/new", "", True, False).wait(120)
+            end = time.monotonic() + 10
+            while (last := finished.run.events()[0][-1])["type"] != ending and time.monotonic() < end:
+                time.sleep(0.05)
+            assert last["type"] == ending, last
+        assert last["verified"] and last["url"].endswith("/alice/new")
+        assert {record.user for record in hub.requests} <= {"alice", None}, "never the owner's token"
+        tokens = [known.value.encode() for known in hub.store.tokens.values()]
+    for path in finished.settings.root.rglob("*"):
+        if path.is_file() and not path.is_symlink():
+            content = path.read_bytes()
+            assert not [token for token in tokens if token in content], path
 
 
 def tiny_rows() -> str:
