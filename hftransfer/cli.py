@@ -413,6 +413,7 @@ def _app(options: argparse.Namespace) -> int:
     if importlib.util.find_spec("gradio") is None:
         action = "Run: pip install 'gradio[oauth]>=6.31'"
         raise UserError("the package gradio is needed for the app", "it is not installed", action)
+    print("starting the app; it takes some seconds", flush=True)
     from hftransfer.ui import app
     from hftransfer.ui.settings import Settings
 

@@ -44,11 +44,14 @@ def build(page: Page) -> Callable[[], None]:
             others = gr.Dropdown([], value=[], multiselect=True, label="Compare with", max_choices=MOST_COMPARED - 1,
                                  elem_id="compare")  # fmt: skip
             side = html(elem_id="side")
+        with gr.Accordion("All runs", open=False, elem_classes="fold"):
+            history = html(elem_id="history")
+            delete = gr.Button("Delete the run above", size="sm", elem_classes="narrow", elem_id="delete")
         with gr.Row(elem_classes="foot"):
             gr.Button("Try it", variant="primary").click(None, js="() => hftransfer.go('try')")
 
     def wire() -> None:
-        outputs = [nothing, there, scores, where, errors, ask, cost, others]
+        outputs = [nothing, there, scores, where, errors, ask, cost, others, history]
 
         def render(visitor: Visitor, name: str | None) -> list[Any]:
             folder = visitors.find(visitor, name).folder if name else Path()
@@ -56,10 +59,17 @@ def build(page: Page) -> Callable[[], None]:
             names = [run.name for run in page.queue.runs(visitor)]
             choices = gr.update(choices=[n for n in names if n != name], value=[])
             if not result:
-                return [NOTHING, gr.update(visible=False), *(gr.skip() for _ in range(5)), choices]
+                return [
+                    NOTHING,
+                    gr.update(visible=False),
+                    *(gr.skip() for _ in range(5)),
+                    choices,
+                    history_of(page, visitor),
+                ]
             return [
                 "", gr.update(visible=True), scores_of(result), where_of(result, folder), "", gr.update(visible=True),
                 cost_of(result, train_step.estimate_of(folder)), choices,
+                history_of(page, visitor),
             ]  # fmt: skip
 
         page.on(gr.on, render, [page.run], outputs, triggers=[page.go["viewed"].change])
@@ -80,6 +90,17 @@ def build(page: Page) -> Callable[[], None]:
                 return ""
             return comparison(page, [visitors.find(visitor, n).folder for n in names[:MOST_COMPARED]])
 
+        def remove(visitor: Visitor, name: str | None) -> Any:
+            if not name:
+                return gr.skip()
+            page.queue.remove(visitor, name)
+            entries = train_step.entries_of(page, visitor)
+            left = entries[0][0].name if entries else None
+            return gr.update(choices=train_step.choices_of(entries), value=left, visible=bool(entries))
+
+        tick, told, shown = page.go["refresh"]
+        sure = "(name) => confirm(`Delete ${name} with its model?`) ? name : null"
+        page.on(page.on(delete.click, remove, [page.run], [page.run], js=sure).success, tick, told, shown)
         page.on(others.change, compare, [page.run, others], [side])
 
     return wire
@@ -185,6 +206,18 @@ def errors_of(found: Sequence[Mapping[str, Any]]) -> str:
 
 
 # --- several ---
+
+
+def history_of(page: Page, visitor: Visitor) -> str:
+    """Return every run with its state, its first score and its cost."""
+    rows = []
+    for run, state, _ in train_step.entries_of(page, visitor):
+        result = page.monitor.result(run.folder)
+        name, score = next(iter(result["test"]["metrics"].items()), ("", None)) if result else ("", None)
+        took = markup.roughly(result["cost"]["total_seconds"]) if result else ""
+        measured = f"{markup.text(name)} {markup.score(score)}" if score else ""
+        rows.append([markup.text(run.name), markup.text(train_step.NAMES[state]), measured, took])
+    return markup.table(["run", "state", "score", "took"], rows) if rows else markup.note("There is no run yet.")
 
 
 def comparison(page: Page, folders: Sequence[Path]) -> str:

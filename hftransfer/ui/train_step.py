@@ -16,6 +16,7 @@ from hftransfer.launchers.local import LAUNCHER
 from hftransfer.runs import Run, Status, read_json, write_text
 from hftransfer.ui import charts, markup, monitor, publish_step, visitors
 from hftransfer.ui.charts import Line
+from hftransfer.ui.markup import Card
 from hftransfer.ui.monitor import View
 from hftransfer.ui.page import Page, html
 from hftransfer.ui.visitors import Visitor
@@ -23,6 +24,7 @@ from hftransfer.ui.visitors import Visitor
 FAST, SLOW = 1.0, 5.0  # seconds between two looks: while something moves, and while nothing does
 SHOWN_RUNS = 100
 LOG_LINES = 60
+MOST_CUT_OFF = 6  # runs that are offered to go on with
 ESTIMATE = "estimate.json"  # in the run's folder: what was predicted before it started
 WAITS = {
     "start": "starting a process of its own",
@@ -74,11 +76,12 @@ def build(page: Page) -> Callable[[], None]:
             told = html(elem_id="told")
         with gr.Accordion("Log", open=False, elem_classes="fold", visible=False) as log_fold:
             log = html(elem_id="log", js_on_load=STICK)
+        cut_off = html(js_on_load=markup.CARDS, elem_id="cut-off")
         nothing = html(markup.empty("No run yet", "Start one above; it will show here, live."), elem_id="no-run")
     texts = html(elem_id="nav-holder")
     seen = gr.State({})
-    # [run, stamp of its result]: the later steps are drawn anew when it changes, not at the drop-down's own event, which
-    # comes again and again while others write to the page
+    # [run, stamp of its result]: the later steps are drawn anew when it changes, not at the drop-down's own event,
+    # which comes again and again while others write to the page
     viewed = gr.State(None)
     timer = gr.Timer(FAST)
     page.go |= {"viewed": viewed, "timer": timer, "seen": seen}
@@ -86,7 +89,7 @@ def build(page: Page) -> Callable[[], None]:
     def wire() -> None:
         widgets = page.widgets
         shown = [page.run, live, head, stop, resume, onward, figures, curves, told_fold, told, log_fold, log, nothing,
-                 texts, summary, viewed, page.go["publishing"], timer, seen]  # fmt: skip
+                 texts, summary, viewed, page.go["publishing"], cut_off, timer, seen]  # fmt: skip
         told_inputs = [page.run, widgets["data.source"], widgets["model"], widgets["method.name"], viewed, seen]
 
         def tick(
@@ -122,6 +125,9 @@ def build(page: Page) -> Callable[[], None]:
                 screen("summary", about(source, model, method)),
                 gr.skip() if now == known else now,
                 screen("publishing", publish_step.progress_of(view) if view else ""),
+                screen(
+                    "cut_off", cut_off_of([r for r, s, _ in entries if s in ("killed", "created") and r.name != name])
+                ),
                 screen.timer(FAST if moving or publish_step.goes_on(view) else SLOW),
                 screen.now,
             ]
@@ -149,6 +155,10 @@ def build(page: Page) -> Callable[[], None]:
         def end(visitor: Visitor, name: str) -> None:
             page.queue.stop(visitor, name)
 
+        def take_up(visitor: Visitor, picked: str) -> list[Any]:
+            run = page.queue.resume(visitor, picked)
+            return [gr.update(choices=choices_of(entries_of(page, visitor)), value=run.name), gr.Timer(FAST)]
+
         def go_on(visitor: Visitor, name: str) -> Any:
             page.queue.resume(visitor, name)
             return gr.Timer(FAST)
@@ -161,6 +171,8 @@ def build(page: Page) -> Callable[[], None]:
         )
         page.on(page.on(stop.click, end, [page.run]).then, lambda visitor: "", [], [said])
         page.on(page.on(resume.click, go_on, [page.run], [timer]).success, tick, told_inputs, shown)
+        picked = page.on(cut_off.click, take_up, [], [page.run, timer], picks=True)
+        page.on(picked.success, tick, told_inputs, shown)
         onward.click(None, js="() => hftransfer.go('result')")
 
     return wire
@@ -235,6 +247,16 @@ def about(source: str | None, model: str | None, method: str | None) -> str:
         return markup.empty("No model yet", "", "model", "Choose a model first")
     pairs = [("Data", short(source)), ("Model", short(model)), ("Method", method or "full")]
     return markup.title("What will be trained") + markup.facts(pairs)
+
+
+def cut_off_of(runs: Sequence[Run]) -> str:
+    """Return the runs that a restart cut off, each as a button that goes on with it."""
+    cards = [Card(run.name, run.name, "Go on from its last checkpoint") for run in runs[:MOST_CUT_OFF]]
+    return (
+        markup.title("Cut off on the way") + markup.cards(cards, None, "Runs to go on with", wide=True)
+        if cards
+        else ""
+    )
 
 
 def short(place: str) -> str:

@@ -100,7 +100,8 @@ def test_names_and_texts_of_the_data_are_text(tmp_path: Path) -> None:
     entry = {"kind": "text", "value": HOSTILE}
     answer = {"label": HOSTILE, "score": 0.5, "scores": {HOSTILE: 0.5}}
     preview = {
-        "columns": [{"name": HOSTILE, "type": "string"}], "choices": [{"role": "text", "column": HOSTILE, "reason": HOSTILE}],
+        "columns": [{"name": HOSTILE, "type": "string"}],
+        "choices": [{"role": "text", "column": HOSTILE, "reason": HOSTILE}],
         "rows": [{HOSTILE: entry}], "balance": [{"label": HOSTILE, "count": 1}], "splits": {HOSTILE: 1},
         "warnings": [HOSTILE], "problem": HOSTILE,
     }  # fmt: skip
@@ -179,6 +180,11 @@ def test_publishing_needs_a_name_and_a_token(settings: Settings, tmp_path: Path,
     visitor = type("V", (), {"token": None})()
     with pytest.raises(Exception, match=wanted):
         publish_step.start(settings, visitor, Run(tmp_path), name, "", True, False)
+
+
+def test_a_run_that_was_cut_off_is_one_button(tmp_path: Path) -> None:
+    assert train_step.cut_off_of([]) == ""
+    assert 'data-pick="one"' in train_step.cut_off_of([Run(tmp_path / "one")])
 
 
 def test_answers_for_a_spreadsheet_are_no_formulas() -> None:

@@ -196,6 +196,14 @@ def test_a_killed_trainer_and_a_restarted_app_lose_nothing(
     resumed = [event for event in run.events()[0] if event["type"] in ("launched", "stopped")]
     assert [event["type"] for event in resumed][-2:] == ["launched", "stopped"]
 
+    # and it can be thrown away
+    go(page, "result")
+    page.get_by_text("All runs").click()
+    page.wait_for_selector(f"#history :text('{run.name}')")
+    page.once("dialog", lambda dialog: dialog.accept())
+    page.locator("#delete").click()
+    wait_for(lambda: not run.folder.exists(), "the run to go")
+
 
 def test_what_is_wrong_is_said_where_it_happens(app: App, materials: Path, window: Callable[..., Any]) -> None:
     page = window(app.url, color_scheme="dark").page("train")
