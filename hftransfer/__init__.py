@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import warnings
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +33,8 @@ def run(
     """Start a run in a process of its own, wait for it, and return its result.json.
 
     `config` is a file, a tree of plain values or a RunConfig; `follow` is called with every event. Raises UserError
-    for what the caller can mend and RunFailed for the rest; KeyboardInterrupt stops the run.
+    for what the caller can mend and RunFailed for the rest; KeyboardInterrupt stops the run. A run that is done but
+    could not be published (hub.push) warns.
     """
     from hftransfer import catalog
     from hftransfer.config import RunConfig
@@ -55,6 +57,8 @@ def run(
     outcome = local.outcome(folder)
     if outcome.state != "done":
         raise outcome.error()
+    if outcome.unpublished:
+        warnings.warn(f"trained and saved, but not published: {outcome.unpublished}", stacklevel=2)
     return folder.result()
 
 

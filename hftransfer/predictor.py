@@ -149,7 +149,9 @@ def _fetched(source: str, revision: str | None) -> Path:
 
 
 def _task_of(folder: Path, source: str) -> str:
-    settings = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    config = RunConfig.model_construct(task="", model=source)
+    with modeling.explained(config, catalog.task("text-classification"), str(folder)):
+        settings = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
     names = settings.architectures or []
     for name in catalog.tasks():
         suffix = catalog.task(name).auto_model.removeprefix("AutoModel")
