@@ -28,7 +28,7 @@ lint: $(VENV)/.dev
 docs: $(VENV)/.core
 	$(BIN)/python docs/generate.py
 
-bench: $(VENV)/.core
+bench: $(VENV)/.test
 	$(BIN)/hftransfer samples text image
 	$(BIN)/python -m benchmarks.run
 

@@ -121,7 +121,18 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert ended.value.code == 0
     lines = capsys.readouterr().out.split("commands:")[1].splitlines()
     listed = [line.split()[0] for line in lines if line.startswith("    ") and not line.startswith("     ")]
-    assert listed == ["train", "check", "predict", "publish", "reproduce", "runs", "resume", "stop", "tasks", "samples"]
+    assert listed == [
+        "train",
+        "check",
+        "predict",
+        "publish",
+        "reproduce",
+        "runs",
+        "resume",
+        "stop",
+        "tasks",
+        "samples",
+    ]
 
 
 @pytest.mark.parametrize(
