@@ -12,16 +12,18 @@ if TYPE_CHECKING:
 
     from hftransfer.config import RunConfig
     from hftransfer.events import Event
+    from hftransfer.hub.publishing import publish
     from hftransfer.launchers.base import RunFailed
     from hftransfer.predictor import Predictor
 
 __version__ = "0.1.0"
-__all__ = ["Predictor", "RunConfig", "RunFailed", "__version__", "run"]
+__all__ = ["Predictor", "RunConfig", "RunFailed", "__version__", "publish", "run"]
 
 _LAZY = {
     "Predictor": "hftransfer.predictor",
     "RunConfig": "hftransfer.config",
     "RunFailed": "hftransfer.launchers.base",
+    "publish": "hftransfer.hub.publishing",
 }
 
 

@@ -47,6 +47,8 @@ def load_processor(config: RunConfig, task: Task) -> Any:
     source = samples.resolve(config.model)
     with explained(config, task, source):
         require_folder(source)
+        # asked first, because it says what is wrong with a model that wants to run its own code
+        transformers.AutoConfig.from_pretrained(source, revision=config.revision, trust_remote_code=False)
         processor = getattr(transformers, task.auto_processor).from_pretrained(
             source, revision=config.revision, trust_remote_code=False, **task.processor_options
         )

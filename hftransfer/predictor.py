@@ -14,6 +14,7 @@ from hftransfer import artifact, catalog, data, modeling, objectives, samples
 from hftransfer.config import DataConfig, RunConfig, build
 from hftransfer.errors import UserError
 from hftransfer.hub import access, connection
+from hftransfer.hub.retrying import insist
 from hftransfer.tasks.base import Labels, Preparation, Prepared, Task
 
 BATCH = 32
@@ -142,10 +143,13 @@ def _fetched(source: str, revision: str | None) -> Path:
         access.require_readable(HfApi(), source, "model")
     config = RunConfig.model_construct(task="", model=source, revision=revision)
     with modeling.explained(config, catalog.task("text-classification"), source):
-        found = snapshot_download(
-            source, revision=revision, local_files_only=not online, ignore_patterns=list(NOT_NEEDED)
+        return Path(
+            insist(
+                lambda: snapshot_download(
+                    source, revision=revision, local_files_only=not online, ignore_patterns=list(NOT_NEEDED)
+                )
+            )
         )
-    return Path(found)
 
 
 def _task_of(folder: Path, source: str) -> str:

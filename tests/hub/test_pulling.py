@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from hftransfer.runs import Run
+from tests import tiny
 from tests.hub.conftest import python
+from tests.hub.finished import call
 from tests.hub_server import HubServer
 
 pytestmark = pytest.mark.slow
@@ -36,6 +38,31 @@ def answers(hub: HubServer, home: Path, cases: list[str], **env: str) -> list[An
     code = textwrap.dedent(ASK) + f"print(json.dumps([{', '.join(cases)}]))"
     found: list[Any] = json.loads(python(code, hub, None, home, **env).stdout.splitlines()[-1])
     return found
+
+
+def test_training_runs_no_code_from_the_hub(hub: HubServer, tmp_path: Path) -> None:
+    config = json.dumps({"model_type": "evil", "auto_map": {"AutoConfig": "trap.Config", "AutoModel": "trap.Model"}})
+    trap = b"open('sprung', 'w')"
+    hub.create_repo("bob/code", files={"config.json": config.encode(), "trap.py": trap})
+    hub.create_repo("bob/script", kind="dataset", files={"script.py": trap})
+    rows = tiny.text_csv(tmp_path / "rows.csv", 40)
+    base = tiny.text_model(tmp_path / "model")
+    tree = {"task": "text-classification", "model": str(base), "data": {"source": str(rows)}}
+    (tmp_path / "c.yaml").write_text(json.dumps(tree))
+    found = call(hub, "alice", tmp_path / "home", "check", "c.yaml", "model=bob/code")
+    assert found.returncode == 2 and "bob/code asks to run its own code (trap.py)" in found.stderr
+    found = call(hub, "alice", tmp_path / "home", "check", "c.yaml", "data.source=bob/script")
+    assert found.returncode == 2 and "it is a script (script.py), which would run someone's code" in found.stderr
+    assert not list(tmp_path.rglob("sprung"))
+
+
+def test_a_download_that_breaks_is_taken_up_again(hub: HubServer, run: Run, tmp_path: Path) -> None:
+    files = {p.relative_to(run.artifact).as_posix(): p.read_bytes() for p in run.artifact.rglob("*") if p.is_file()}
+    hub.create_repo("alice/open", files=files)
+    for fault in ({"cut": True}, {"cut": "fin"}, {"status": 503}, {"delay": 1.0}):
+        hub.fault("cdn-get", **fault)
+    assert answers(hub, tmp_path / "home", ["ask(None, 'alice/open')"]) == ["positive"]
+    assert len(hub.fired) == 4
 
 
 def test_pulling(hub: HubServer, run: Run, tmp_path: Path) -> None:

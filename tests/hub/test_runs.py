@@ -174,6 +174,27 @@ def test_another_machine_goes_on_to_the_same_weights(hub: HubServer, tmp_path: P
     )
 
 
+def test_two_processes_take_the_same_commit(hub: HubServer, tmp_path: Path) -> None:
+    fill(hub, tmp_path)
+    sections = {"hub": {"repo": "alice/tuned", "push": True, "checkpoints": True}}
+    path = configuration(tmp_path, **sections)
+    done = call(hub, "alice", tmp_path / "home", "train", path, "--processes", "2")
+    assert done.returncode == 0, done.stdout + done.stderr
+    run = Run(tmp_path / "run")
+    commit = hub.repo("bob/base").branches["main"]
+    asked = [one for one in hub.requests if "/bob/base/resolve/" in one.path]
+    assert run.result()["revision"] == commit and all(f"/{commit}/" in one.path for one in asked)
+    assert last(run, "published")["verified"] and last(run, "checkpoint_pushed")["step"]
+    notes = json.loads(hub.files("alice/tuned", revision="checkpoints")["checkpoints.json"])
+    assert notes["processes"] == run.result()["cost"]["processes"] == 2
+    identified = [one for one in hub.requests if one.route == "whoami"]
+    assert len(identified) == 2, "one process asks: before the run, and before it publishes"
+    refused = call(
+        hub, hub.token("alice", "read"), tmp_path / "home", "train", path, "output=other", "--processes", "2"
+    )
+    assert refused.returncode == 2 and "read-only" in refused.stderr
+
+
 def test_a_push_that_fails_is_no_training_that_fails(hub: HubServer, tmp_path: Path) -> None:
     fill(hub, tmp_path)
     hub.fault("commit", status=403, times=None)
