@@ -43,7 +43,7 @@ screenshots: $(VENV)/.test
 	$(BIN)/hftransfer samples text
 	$(BIN)/python docs/screenshots.py
 
-bench: $(VENV)/.core
+bench: $(VENV)/.test
 	$(BIN)/hftransfer samples text image
 	$(BIN)/python -m benchmarks.run
 

@@ -178,6 +178,35 @@ def start(folder: Path, rounds: int) -> str:
     return "\n\n".join(["## Start", markdown(table)])
 
 
+def hub(folder: Path, rounds: int) -> str:
+    """Publish the sample model to the tests' Hub, twice, and measure how soon a token that cannot write is found."""
+    from tests.hub_server import HubServer
+
+    run = train(folder / "hub", QUICKSTART, "data.max_rows=400", "train.max_steps=2", "speed.tune=false")
+    with HubServer(folder / "hub-server") as server:
+        settings = ["hub.repo=alice/new", "hub.push=true"]
+        reader = {**os.environ, **server.env(token=server.token("alice", "read"))}
+        writer = {**os.environ, **server.env("alice"), "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+        client = statistics.median(timed([sys.executable, "-c", "import huggingface_hub.hf_api"]) for _ in range(5))
+        found = [timed([command(), "check", str(QUICKSTART), *settings], reader, 2) for _ in range(5)]
+        server.clear_log()
+        first = timed([command(), "publish", str(run.folder), "alice/new"], writer)
+        sent = server.uploaded_bytes
+        server.clear_log()
+        second = timed([command(), "publish", str(run.folder), "alice/new", "--no-verify"], writer)
+        table: Table = [
+            ("", "value"),
+            ("`hftransfer check` finds a token that cannot write, median of 5", f"{statistics.median(found):.2f} s"),
+            ("the same over importing the Hub's client alone", f"{statistics.median(found) / client:.1f}"),
+            ("bytes of files sent by a first publication of MiniLM", f"{sent:,}"),
+            ("bytes of files sent by a second one", f"{server.uploaded_bytes:,}"),
+            ("first publication, with the proof from a fresh process", f"{first:.1f} s"),
+            ("second publication, without the proof", f"{second:.1f} s"),
+        ]
+    text = "Against the tests' server on this machine: what the network adds is not in it."
+    return "\n\n".join(["## The Hub", text, markdown(table)])
+
+
 def train(folder: Path, config: Path, *overrides: str, processes: int = 1) -> Run:
     """Run the command line and return the finished run."""
     words = [command(), "train", str(config), *overrides, f"output={folder}", "--processes", str(processes)]
@@ -211,10 +240,12 @@ def command() -> str:
     return str(Path(sys.executable).parent / "hftransfer")
 
 
-def timed(words: list[str]) -> float:
-    """Return the seconds of a whole process."""
+def timed(words: list[str], environment: dict[str, str] | None = None, code: int = 0) -> float:
+    """Return the seconds of a whole process that ends with `code`."""
     began = time.perf_counter()
-    subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
+    done = subprocess.run(words, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    if done.returncode != code:
+        raise RuntimeError(f"{' '.join(words)} ended with {done.returncode}: {done.stderr}")
     return time.perf_counter() - began
 
 
@@ -258,6 +289,7 @@ BENCHMARKS: dict[str, Callable[[Path, int], str]] = {
     "processes": processes,
     "memory": memory,
     "start": start,
+    "hub": hub,
 }
 
 if __name__ == "__main__":

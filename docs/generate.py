@@ -232,7 +232,7 @@ KEYS = {
     "hub.repo": "`user/name` (or `name`, under your own) to [publish](hub.md) to",
     "hub.private": "only you see a repo that is made for it",
     "hub.push": "publish when the run is done; everything it needs is checked before it starts",
-    "hub.checkpoints": "push checkpoints to a branch of `hub.repo` while it trains, so that another machine can resume",
+    "hub.checkpoints": "push checkpoints to a branch of `hub.repo`, so that another machine can resume",
     "hub.license": "licence of the published model as the Hub names it, in place of the base model's",
     "speed.tune": "time a few real steps with each attention kernel, precision and memory layout; take the fastest",
     "speed.attention": "attention kernel, instead of timing: `sdpa`, `eager`, ...",

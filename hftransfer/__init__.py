@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import warnings
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -11,16 +12,18 @@ if TYPE_CHECKING:
 
     from hftransfer.config import RunConfig
     from hftransfer.events import Event
+    from hftransfer.hub.publishing import publish
     from hftransfer.launchers.base import RunFailed
     from hftransfer.predictor import Predictor
 
 __version__ = "0.1.0"
-__all__ = ["Predictor", "RunConfig", "RunFailed", "__version__", "run"]
+__all__ = ["Predictor", "RunConfig", "RunFailed", "__version__", "publish", "run"]
 
 _LAZY = {
     "Predictor": "hftransfer.predictor",
     "RunConfig": "hftransfer.config",
     "RunFailed": "hftransfer.launchers.base",
+    "publish": "hftransfer.hub.publishing",
 }
 
 
@@ -32,7 +35,8 @@ def run(
     """Start a run in a process of its own, wait for it, and return its result.json.
 
     `config` is a file, a tree of plain values or a RunConfig; `follow` is called with every event. Raises UserError
-    for what the caller can mend and RunFailed for the rest; KeyboardInterrupt stops the run.
+    for what the caller can mend and RunFailed for the rest; KeyboardInterrupt stops the run. A run that is done but
+    could not be published (hub.push) warns.
     """
     from hftransfer import catalog
     from hftransfer.config import RunConfig
@@ -55,6 +59,8 @@ def run(
     outcome = local.outcome(folder)
     if outcome.state != "done":
         raise outcome.error()
+    if outcome.unpublished:
+        warnings.warn(f"trained and saved, but not published: {outcome.unpublished}", stacklevel=2)
     return folder.result()
 
 

@@ -44,7 +44,7 @@ def save(
     setup.processor.save_pretrained(fresh)
     if fitted.adapter is not None:
         shutil.move(str(fitted.adapter), fresh / ADAPTER)
-        forget_base(fresh / ADAPTER, config.model)
+        name_base(fresh / ADAPTER, config)
     if (run.folder / PLOTS).is_dir():
         shutil.copytree(run.folder / PLOTS, fresh / PLOTS)
     write_text(fresh / RECIPE, recipe(config))
@@ -121,11 +121,12 @@ def public_name(source: str) -> str:
     return Path(source).name
 
 
-def forget_base(adapter: Path, model: str) -> None:
-    """Write the public name of the base model into an adapter's settings in place of its path."""
+def name_base(adapter: Path, config: RunConfig) -> None:
+    """Write the public name and the commit of the base model into an adapter's settings."""
     path = adapter / "adapter_config.json"
     settings = read_json(path)
-    settings["base_model_name_or_path"] = public_name(model)
+    settings["base_model_name_or_path"] = public_name(config.model)
+    settings["revision"] = config.revision
     for name, value in settings.items():
         if isinstance(value, list) and all(isinstance(part, str) for part in value):
             settings[name] = sorted(value)  # sets of peft's, in another order each time: an upload would see a change

@@ -438,7 +438,11 @@ def _runs(options: argparse.Namespace) -> int:
             metrics = result.get("test", {}).get("metrics", {})
             print(json.dumps({"run": run.name, "folder": str(run.folder), **vars(status), "test": metrics}))
         progress = f"{status.phase or ''} {status.step}/{status.max_steps}" if status.max_steps else status.phase or ""
-        rows.append((run.name, status.state, "" if status.state == "done" else progress, _score(result)))
+        if status.state == "done":
+            progress = (
+                f"not published: {_short(status.unpublished)}" if status.unpublished else status.publication or ""
+            )
+        rows.append((run.name, status.state, progress, _score(result)))
     if not options.json:
         print(
             *(follow.table(rows) if len(rows) > 1 else ["no runs here; start one: hftransfer train CONFIG"]), sep="\n"

@@ -186,8 +186,15 @@ def _checked(event: Event) -> list[str]:
         f"one batch forward and backward: {event['first_step_seconds']:.2f} s, "
         f"peak memory {event['peak_memory_mb']:,.0f} MB",
         *(f"warning: {warning}" for warning in data["warnings"]),
+        *_access(event.get("hub") or {}),
         "nothing stands in the way of training",
     ]
+
+
+def _access(hub: Mapping[str, Any]) -> list[str]:
+    if not hub.get("repo"):
+        return []
+    return [f"hub: {hub['user']} may write to {hub['repo']} ({'it exists' if hub['exists'] else 'new'})"]
 
 
 def _scores(metrics: Mapping[str, Any]) -> str:

@@ -47,6 +47,8 @@ def load_processor(config: RunConfig, task: Task) -> Any:
     source = samples.resolve(config.model)
     with explained(config, task, source):
         require_folder(source)
+        # asked first, because it says what is wrong with a model that wants to run its own code
+        transformers.AutoConfig.from_pretrained(source, revision=config.revision, trust_remote_code=False)
         processor = getattr(transformers, task.auto_processor).from_pretrained(
             source, revision=config.revision, trust_remote_code=False, **task.processor_options
         )
@@ -139,23 +141,28 @@ def explained(config: RunConfig, task: Task, source: str) -> Iterator[None]:
     name = config.model
     try:
         yield
-    except (hub_errors.GatedRepoError, hub_errors.RepositoryNotFoundError, hub_errors.OfflineModeIsEnabled) as error:
+    except (
+        hub_errors.GatedRepoError,
+        hub_errors.RepositoryNotFoundError,
+        hub_errors.OfflineModeIsEnabled,
+        hub_errors.LocalEntryNotFoundError,
+    ) as error:
         raise _hub_problem(name, error) from error
     except (OSError, ValueError, ImportError, KeyError) as error:
         cause = error.__cause__
         if isinstance(cause, hub_errors.HfHubHTTPError | hub_errors.OfflineModeIsEnabled):
             raise _hub_problem(name, cause) from error
-        raise _load_problem(name, task, source, error) from error
+        raise _load_problem(name, task, source, config.revision, error) from error
 
 
-def _load_problem(name: str, task: Task, source: str, error: Exception) -> Exception:
+def _load_problem(name: str, task: Task, source: str, revision: str | None, error: Exception) -> Exception:
     text = " ".join(str(error).split())
     short = text[:300]
     local = Path(source).is_dir()
     if "trust_remote_code" in text or "custom code" in text:
         return UserError(
             "a model whose code is part of transformers is needed",
-            f"{name} asks to run its own code ({_remote_code(source)})",
+            f"{name} asks to run its own code ({_remote_code(source, revision)})",
             "hftransfer never runs code from a repo: choose another model.",
         )
     if "Unrecognized configuration class" in text or "Unrecognized model" in text or "model_type" in text:
@@ -319,9 +326,13 @@ def _model_type(source: str) -> str:
     return f"of type {kind!r}" if kind else "of an unknown type"
 
 
-def _remote_code(source: str) -> str:
+def _remote_code(source: str, revision: str | None) -> str:
+    """Return which files of a model's repo its config.json wants to run."""
     path = Path(source) / "config.json"
     if not path.is_file():
-        return "auto_map in its config.json"
+        cached = huggingface_hub.try_to_load_from_cache(source, "config.json", revision=revision)
+        if not isinstance(cached, str):
+            return "auto_map in its config.json"
+        path = Path(cached)
     files = json.loads(path.read_text(encoding="utf-8")).get("auto_map", {})
     return ", ".join(sorted({f"{str(v).partition('.')[0]}.py" for v in files.values()})) or "auto_map"

@@ -14,6 +14,7 @@ from hftransfer import artifact, catalog, data, modeling, objectives, samples
 from hftransfer.config import DataConfig, RunConfig, build
 from hftransfer.errors import UserError
 from hftransfer.hub import access, connection
+from hftransfer.hub.retrying import insist
 from hftransfer.tasks.base import Labels, Preparation, Prepared, Task
 
 BATCH = 32
@@ -142,15 +143,20 @@ def _fetched(source: str, revision: str | None) -> Path:
         access.require_readable(HfApi(), source, "model")
     config = RunConfig.model_construct(task="", model=source, revision=revision)
     with modeling.explained(config, catalog.task("text-classification"), source):
-        found = snapshot_download(
-            source, revision=revision, local_files_only=not online, ignore_patterns=list(NOT_NEEDED)
+        return Path(
+            insist(
+                lambda: snapshot_download(
+                    source, revision=revision, local_files_only=not online, ignore_patterns=list(NOT_NEEDED)
+                )
+            )
         )
-    return Path(found)
 
 
 def task_of(folder: str | Path, source: str, revision: str | None = None) -> str:
     """Return the task that a model's architecture is made for; UserError for one without a head."""
-    settings = transformers.AutoConfig.from_pretrained(folder, revision=revision, trust_remote_code=False)
+    config = RunConfig.model_construct(task="", model=source)
+    with modeling.explained(config, catalog.task("text-classification"), str(folder)):
+        settings = transformers.AutoConfig.from_pretrained(folder, revision=revision, trust_remote_code=False)
     names = settings.architectures or []
     for name in catalog.tasks():
         suffix = catalog.task(name).auto_model.removeprefix("AutoModel")

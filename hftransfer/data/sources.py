@@ -265,9 +265,10 @@ def _open_hub(config: DataConfig) -> Source:
     except RuntimeError as error:
         if "scripts" not in str(error):
             raise
+        script = re.search(r"\S+\.py\b", str(error))
         raise UserError(
             f"{source} must hold data files",
-            "it is a script, which would run someone's code",
+            f"it is a script ({script[0] if script else 'of Python'}), which would run someone's code",
             "Set data.revision=refs/convert/parquet if the Hub has converted it.",
         ) from error
     return Source(dict(found))

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from hftransfer.artifact import NOTES as PUBLISHED
-from hftransfer.artifact import forget_base, public_config, require_schema
+from hftransfer.artifact import name_base, public_config, require_schema
 from hftransfer.config import RunConfig, build, dump_yaml, override, read_yaml, without_defaults
 from hftransfer.errors import UserError
 from hftransfer.hub import access, origins
@@ -234,7 +234,7 @@ def _copy(source: Path, target: Path, config: RunConfig) -> None:
     if (target / "adapter_config.json").is_file():
         (target / "adapter_config.json").unlink()
         shutil.copyfile(source / "adapter_config.json", target / "adapter_config.json")
-        forget_base(target, config.model)
+        name_base(target, config)
 
 
 def _relocate(run: Run, checkpoint: Path) -> None:

@@ -22,7 +22,7 @@ from hftransfer.errors import UserError
 from hftransfer.hub import access
 from hftransfer.hub.connection import endpoint, go_offline_if_unreachable
 from hftransfer.hub.retrying import in_words, insist, may_pass
-from hftransfer.runs import Run, write_text
+from hftransfer.runs import Run, find, write_text
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitInfo, CommitOperationAdd, HfApi
@@ -59,7 +59,7 @@ class Published:
 
 
 def publish(
-    run: Run,
+    run: Run | str | Path,
     repo: str,
     private: bool | None = None,
     create_pr: bool = False,
@@ -69,11 +69,13 @@ def publish(
 ) -> Published:
     """Publish a run's artifact as `repo` and prove, from a fresh process, that it answers as the trained model does.
 
+    `run` is a run, its name or its folder; `repo` is user/name; `license` an id of the Hub in place of the base's.
     Files that are there already are not sent again, so it can be repeated, also after a failure half way. A new repo
     is private as `private` says, else as the run's configuration does where that names a repo, else public; an
     existing one changes only when `private` is given. Events go to `say` (the run's own unless given). Raises
     UserError, NotVerified, or what the Hub's client raises; the event `unpublished` then says why.
     """
+    run = run if isinstance(run, Run) else find(run)
     say = say or run.event
     try:
         say("publishing", repo=repo, stage="checking")

@@ -64,6 +64,8 @@ class Peft(Method):
         model = loaded.model
         if config.name == "qlora":
             model = peft.prepare_model_for_kbit_training(model)
+        # by this name peft would look the base's vocabulary up on the Hub at every checkpoint, in its branch main
+        model.name_or_path = ""
         settings = peft_config(config, loaded.fresh, model)
         try:
             wrapped = peft.get_peft_model(model, settings)

@@ -149,7 +149,8 @@ def test_a_hub_that_stays_broken_is_named(hub: HubServer, tmp_path: Path) -> Non
 
 def test_check_says_it_before_anything_is_loaded(hub: HubServer, tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text(
-        "task: text-classification\nmodel: alice/base\ndata: {source: alice/rows}\nhub: {repo: alice/new, push: true}\n"
+        "task: text-classification\nmodel: alice/base\ndata: {source: alice/rows}\n"
+        "hub: {repo: alice/new, push: true}\n"
     )
     done = call(hub, hub.token("alice", "read"), tmp_path / "home", "check", "c.yaml")
     assert done.returncode == 2 and "read-only" in done.stderr and "Traceback" not in done.stderr

@@ -226,6 +226,14 @@ def test_only_a_finished_run_is_published(hub: HubServer, run: Run) -> None:
 
 # --- faults: each is survived in one command, and nothing is lost ---
 
+LASTING: list[tuple[str, dict[str, Any], int, str]] = [
+    ("commit", {"status": 403}, 2, "a token that may write to alice/tuned is needed"),
+    ("commit", {"status": 401}, 2, "Renew it"),  # the token expires after the upload
+    ("commit", {"status": 503, "times": None}, 2, "several attempts failed"),
+    ("lfs-put", {"cut": True, "times": None}, 2, "several attempts failed"),
+]
+INTERRUPTIONS = ("somebody else's commit meanwhile", "kill -9", "Ctrl-C")  # tests of their own below
+
 SURVIVED: dict[str, list[dict[str, Any]]] = {
     "commit answers 503 once": [{"name": "commit", "status": 503}],
     "commit is rate limited": [{"name": "commit", "status": 429, "headers": {"Retry-After": "1"}}],
@@ -247,6 +255,12 @@ SURVIVED: dict[str, list[dict[str, Any]]] = {
         {"name": name, "status": 503} for name in ("whoami", "create", "validate", "preupload", "lfs-batch", "commit")
     ],
 }
+
+
+def test_the_page_counts_the_faults() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "hub.md").read_text()
+    passing = len(SURVIVED) + len(INTERRUPTIONS)
+    assert f"nothing lost | {passing} |" in page and f"completes | {len(LASTING)} |" in page
 
 
 @pytest.mark.parametrize("case", SURVIVED)
@@ -281,15 +295,7 @@ def test_somebody_elses_commit_meanwhile(hub: HubServer, run: Run) -> None:
     assert files["NOTES.md"] == b"in between" and b"a new sentence" in files["README.md"]
 
 
-@pytest.mark.parametrize(
-    ("name", "fault", "code", "words"),
-    [
-        ("commit", {"status": 403}, 2, "a token that may write to alice/tuned is needed"),
-        ("commit", {"status": 401}, 2, "Renew it"),
-        ("commit", {"status": 503, "times": None}, 2, "several attempts failed"),
-        ("lfs-put", {"cut": True, "times": None}, 2, "several attempts failed"),
-    ],
-)
+@pytest.mark.parametrize(("name", "fault", "code", "words"), LASTING)
 def test_a_fault_that_stays_leaves_the_run_as_it_is(
     hub: HubServer, run: Run, name: str, fault: dict[str, Any], code: int, words: str
 ) -> None:

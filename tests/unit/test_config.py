@@ -166,3 +166,23 @@ def test_a_config_knows_no_secret_and_no_place() -> None:
         n for f in ("data", "hub") for n in vars(build(MINIMAL))[f].model_fields_set
     }
     assert not names & {"token", "hub_token", "launcher", "on", "processes"}
+
+
+@pytest.mark.parametrize("form", [99, 0, "1", True, None])
+def test_a_form_that_this_version_does_not_know_is_refused(form: Any) -> None:
+    with pytest.raises(ConfigError, match=r"schema: a form that this version reads is needed \(1 to 1\).* Upgrade"):
+        build({"schema": form, **MINIMAL})
+
+
+def test_an_older_form_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert build({"schema": 1, **MINIMAL}) == build(MINIMAL)
+    monkeypatch.setattr("hftransfer.config.SCHEMA", 7)
+    assert build({"schema": 6, **MINIMAL}) == build(MINIMAL)
+
+
+def test_a_push_needs_a_repo() -> None:
+    from hftransfer import catalog
+
+    with pytest.raises(ConfigError, match=r"hub\.push: a repo to push to is needed") as caught:
+        catalog.build_config({**MINIMAL, "hub": {"push": True, "checkpoints": True}})
+    assert [problem.path for problem in caught.value.problems] == ["hub.push", "hub.checkpoints"]

@@ -13,7 +13,18 @@ import pytest
 
 from hftransfer.config import RunConfig, build
 from hftransfer.errors import UserError
-from hftransfer.runs import MANIFEST, Run, default_name, find, is_whole, listing, note_process, seal, status_of
+from hftransfer.runs import (
+    MANIFEST,
+    Run,
+    default_name,
+    find,
+    is_hub_id,
+    is_whole,
+    listing,
+    note_process,
+    seal,
+    status_of,
+)
 
 
 def _config(**more: Any) -> RunConfig:
@@ -107,6 +118,31 @@ def test_a_resumed_run_runs_again() -> None:
     status = status_of(events, alive=True)
     assert (status.state, status.message) == ("running", None)
     assert status_of(events, alive=False).state == "killed"
+
+
+def test_a_failed_publication_changes_no_state() -> None:
+    done = [{"type": "done", "seconds": 1.0}]
+    going = [*done, {"type": "publishing", "stage": "uploading"}]
+    assert status_of(done, alive=False).publication is None
+    assert (status_of(going, alive=True).state, status_of(going, alive=True).publication) == ("done", "publishing")
+    killed = status_of(going, alive=False)
+    assert (killed.state, killed.publication) == ("done", "unpublished") and "before everything" in killed.unpublished
+    failed = status_of([*going, {"type": "unpublished", "message": "no right"}], alive=False)
+    assert (failed.state, failed.unpublished) == ("done", "no right")
+    later = status_of([*going, {"type": "unpublished", "message": "x"}, {"type": "published"}], alive=False)
+    assert (later.publication, later.unpublished) == ("published", None)
+
+
+@pytest.mark.parametrize(
+    ("name", "hub"),
+    [("user/model", True), ("bert-base-uncased", True), ("a/b.v1.5", True), ("rows.csv", False), ("sample:x", False),
+     ("./model", False), ("a/b/c", False), ("x" * 5000, True), ("user/", False), ("~/x", False)],
+)  # fmt: skip
+def test_what_has_the_form_of_a_hub_id(name: str, hub: bool) -> None:
+    assert is_hub_id(name) is hub
+    Path(name[:200].partition("/")[0] or "x").mkdir(exist_ok=True)
+    if name == "bert-base-uncased":
+        assert not is_hub_id(name), "a folder of that name is meant"
 
 
 def _checkpoint(run: Run, step: int) -> Path:

@@ -1,0 +1,114 @@
+"""Pulling a model: by Hub id, at a commit, from the cache, never past the access rules, never running its code."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hftransfer.runs import Run
+from tests import tiny
+from tests.hub.conftest import python
+from tests.hub.finished import call
+from tests.hub_server import HubServer
+
+pytestmark = pytest.mark.slow
+
+ASK = """
+import json, os
+from hftransfer import Predictor
+from hftransfer.errors import UserError
+
+def ask(token, *where, **named):
+    os.environ.pop("HF_TOKEN", None)
+    if token:
+        os.environ["HF_TOKEN"] = token
+    try:
+        return Predictor(*where, **named)("a lovely film")["label"]
+    except UserError as error:
+        return str(error)
+"""
+
+
+def answers(hub: HubServer, home: Path, cases: list[str], **env: str) -> list[Any]:
+    """Evaluate each case in one process."""
+    code = textwrap.dedent(ASK) + f"print(json.dumps([{', '.join(cases)}]))"
+    found: list[Any] = json.loads(python(code, hub, None, home, **env).stdout.splitlines()[-1])
+    return found
+
+
+def test_training_runs_no_code_from_the_hub(hub: HubServer, tmp_path: Path) -> None:
+    config = json.dumps({"model_type": "evil", "auto_map": {"AutoConfig": "trap.Config", "AutoModel": "trap.Model"}})
+    trap = b"open('sprung', 'w')"
+    hub.create_repo("bob/code", files={"config.json": config.encode(), "trap.py": trap})
+    hub.create_repo("bob/script", kind="dataset", files={"script.py": trap})
+    rows = tiny.text_csv(tmp_path / "rows.csv", 40)
+    base = tiny.text_model(tmp_path / "model")
+    tree = {"task": "text-classification", "model": str(base), "data": {"source": str(rows)}}
+    (tmp_path / "c.yaml").write_text(json.dumps(tree))
+    found = call(hub, "alice", tmp_path / "home", "check", "c.yaml", "model=bob/code")
+    assert found.returncode == 2 and "bob/code asks to run its own code (trap.py)" in found.stderr
+    found = call(hub, "alice", tmp_path / "home", "check", "c.yaml", "data.source=bob/script")
+    assert found.returncode == 2 and "it is a script (script.py), which would run someone's code" in found.stderr
+    assert not list(tmp_path.rglob("sprung"))
+
+
+def test_a_download_that_breaks_is_taken_up_again(hub: HubServer, run: Run, tmp_path: Path) -> None:
+    files = {p.relative_to(run.artifact).as_posix(): p.read_bytes() for p in run.artifact.rglob("*") if p.is_file()}
+    hub.create_repo("alice/open", files=files)
+    for fault in ({"cut": True}, {"cut": "fin"}, {"status": 503}, {"delay": 1.0}):
+        hub.fault("cdn-get", **fault)
+    assert answers(hub, tmp_path / "home", ["ask(None, 'alice/open')"]) == ["positive"]
+    assert len(hub.fired) == 4
+
+
+def test_pulling(hub: HubServer, run: Run, tmp_path: Path) -> None:
+    files = {p.relative_to(run.artifact).as_posix(): p.read_bytes() for p in run.artifact.rglob("*") if p.is_file()}
+    notes = json.loads(files["hftransfer.json"])
+    first = hub.create_repo("alice/private", private=True, files=files).branches["main"]
+    swapped = json.dumps(notes | {"labels": {"kind": "single_label", "names": ["positive", "negative"]}}).encode()
+    hub.commit("alice/private", {"hftransfer.json": swapped})
+    hub.create_repo("alice/newer", files=files | {"hftransfer.json": json.dumps(notes | {"schema": 99}).encode()})
+    older = {
+        name: notes[name] for name in ("task", "labels", "max_length", "temperature", "columns", "config", "test")
+    }
+    hub.create_repo("alice/older", files=files | {"hftransfer.json": json.dumps(older | {"schema": 1}).encode()})
+    remote = json.loads(files["config.json"]) | {"model_type": "evil", "auto_map": {"AutoConfig": "trap.Config"}}
+    trap = b"open('sprung', 'w')"
+    hub.create_repo(
+        "alice/code", files={"config.json": json.dumps(remote).encode(), "trap.py": trap, "model.safetensors": b""}
+    )
+    gated = hub.create_repo("bob/gated", gated="manual", files=files)
+    assert gated.gated
+    alice, bob = hub.token("alice"), hub.token("bob")
+    home = tmp_path / "home"
+    found = answers(hub, home, [
+        f"ask({alice!r}, 'alice/private', revision={first!r})",
+        f"ask({alice!r}, 'alice/private')",
+        f"ask({bob!r}, 'alice/private')",  # it is in this cache by now
+        "ask(None, 'alice/private')",
+        f"ask({alice!r}, 'bob/gated')",
+        f"ask({bob!r}, 'bob/gated')",
+        "ask(None, 'alice/newer')",
+        "ask(None, 'alice/older')",
+        "ask(None, 'alice/code')",
+    ])  # fmt: skip
+    assert found[:2] == ["positive", "negative"], "the revision decides"
+    for refused in found[2:4]:
+        assert "no alice/private for this token" in refused and f"{hub.endpoint}/alice/private" in refused
+    assert "bob/gated is gated" in found[4] and found[5] == "positive"
+    assert "schema 2 or older is needed; this one has schema 99. Upgrade" in found[6]
+    assert found[7] == "positive"
+    assert "alice/code asks to run its own code (trap.py)" in found[8]
+    assert not list(tmp_path.rglob("sprung")) and not list(home.rglob("trap.py")), "not even fetched"
+
+    # offline, and with a Hub that is gone: what is in the cache is used, at once
+    hub.clear_log()
+    case = f"ask(None, 'alice/private', revision={first!r})"
+    assert answers(hub, home, [case], HF_HUB_OFFLINE="1") == ["positive"] and not hub.requests
+    gone = answers(hub, home, [case, "ask(None, 'alice/never-pulled')"], HF_ENDPOINT="http://localhost:9")
+    assert gone[0] == "positive" and "the Hub cannot be reached" in gone[1]
+    assert not hub.leaks
