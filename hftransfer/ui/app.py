@@ -74,24 +74,30 @@ def _remember(page: Page, blocks: gr.Blocks) -> None:
     def restore(visitor: Visitor, kept: Any, asked: str) -> list[Any]:
         entries = train_step.entries_of(page, visitor)
         names = [run.name for run, _, _ in entries]
-        wanted = (asked, (kept or {}).get("run"), *names)
-        run = next((name for name in wanted if name in names), None)
+        known = kept if isinstance(kept, dict) else {}
+        run = next((name for name in (asked, known.get("run"), *names) if name in names), None)
         choice = gr.update(choices=train_step.choices_of(entries), value=run, visible=bool(names))
+        untouched = [choice, gr.skip(), *(gr.skip() for _ in page.inputs)]
         try:
-            fields = page.filled(form.tree_of({}, ()) if not kept else form.checked(kept["tree"]))
-        except (UserError, KeyError, TypeError, ValueError):
-            fields = [gr.skip() for _ in page.inputs]
-        if not kept:
-            fields = [gr.skip() for _ in page.inputs]
-        return [choice, *fields]
+            tree = form.checked(known["tree"])
+            return [choice, data_step.origin_of(visitor, tree), *page.filled(tree)]
+        except (UserError, KeyError, TypeError, ValueError, AttributeError):
+            return untouched  # a browser may hold anything
 
-    asked = gr.Textbox(visible=False)
-    loaded = blocks.load(None, js="() => new URL(location.href).searchParams.get('run') || ''", outputs=[asked])
-    shown = page.on(loaded.then, restore, [draft, asked], [page.run, *page.inputs])
+    asked, step = gr.Textbox(visible=False), gr.Textbox(visible=False)
+    loaded = blocks.load(None, js="() => hftransfer.asked()", outputs=[asked, step])
+    shown = page.on(loaded.then, restore, [draft, asked], [page.run, page.go["origin"], *page.inputs])
     tick, inputs, outputs = page.go["refresh"]
     page.on(shown.then, tick, inputs, outputs)
     look, seen = page.go["look"]
-    page.on(shown.success, lambda visitor, *values: look(visitor, *values), page.inputs, seen)
+
+    def look_if_there(visitor: Visitor, now: str, *values: Any) -> Any:
+        if now == "data" or not values[list(page.widgets).index("data.source")]:
+            return look(visitor, *values)
+        # a preview costs a process: it waits until somebody opens that step, and the page's script asks for it
+        return ['<div id="look-later"></div>', *(gr.skip() for _ in seen[1:])]
+
+    page.on(shown.success, look_if_there, [step, *page.inputs], seen)
 
     def keep(visitor: Visitor, run: str | None, *values: Any) -> dict[str, Any]:
         return {"tree": page.tree(values), "run": run}
@@ -106,11 +112,11 @@ def launch(settings: Settings, host: str = "127.0.0.1", port: int | None = None,
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     blocks = build(settings)
     blocks.queue(default_concurrency_limit=None, max_size=1000)
-    blocks.launch(
+    _, url, _ = blocks.launch(
         server_name=host,
         server_port=port,
-        prevent_thread_lock=not block,
-        quiet=not block,
+        prevent_thread_lock=True,
+        quiet=True,
         share=False,
         theme=theme.theme(),
         head=theme.head(),
@@ -123,4 +129,7 @@ def launch(settings: Settings, host: str = "127.0.0.1", port: int | None = None,
         mcp_server=api.mcp_wanted(settings),
         show_error=False,
     )
+    if block:
+        print(f"the app is at {url}  (Ctrl-C ends it; runs go on)", flush=True)
+        blocks.block_thread()
     return blocks

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import gradio as gr
 
 from hftransfer import catalog, samples
 from hftransfer.errors import UserError
+from hftransfer.runs import is_hub_id
 from hftransfer.ui import markup, search, uploads, visitors
 from hftransfer.ui.markup import Card
 from hftransfer.ui.page import ROLES, Page, html, role_names, role_update
@@ -90,6 +91,7 @@ def build(page: Page) -> Callable[[], None]:
                 name = gr.Textbox(label="Configuration", info="Of a Hub data set with several", min_width=150)
                 revision = gr.Textbox(label="Revision", info="Branch, tag or commit of a Hub data set", min_width=150)
             again = gr.Button("Look again", size="sm", elem_classes="narrow")
+        later = gr.Button("Look at the rows", elem_id="look-now")
         with gr.Row(elem_classes="foot"):
             gr.Button("Next: choose a model", variant="primary").click(None, js="() => hftransfer.go('model')")
 
@@ -156,7 +158,7 @@ def build(page: Page) -> Callable[[], None]:
             then_look(
                 page.on(cards.click, lambda visitor, picked: [picked, *anew], [], [source, *page.roles], picks=True)
             )
-        for event in (source.submit, again.click, *(role.input for role in page.roles)):
+        for event in (source.submit, again.click, later.click, *(role.input for role in page.roles)):
             then_look(page.on(event, lambda visitor: looking(), [], [said]))
 
         def searched(visitor: Visitor, text: str, fits: bool, chosen: str, place: str) -> str:
@@ -172,6 +174,16 @@ def build(page: Page) -> Callable[[], None]:
 def task_label(name: str) -> str:
     """Return a task's name as people read it."""
     return name.replace("-", " ").capitalize()
+
+
+def origin_of(visitor: Visitor, tree: Mapping[str, Any]) -> str:
+    """Return where a configuration's rows come from, as the choice above the cards."""
+    source = str(tree.get("data", {}).get("source") or samples.PREFIX)
+    if source.startswith(samples.PREFIX):
+        return ORIGINS[0]
+    if visitor.owns(source) and Path(source).is_relative_to(visitor.uploads.absolute()):
+        return ORIGINS[1]
+    return ORIGINS[2] if visitor.local is False or is_hub_id(source) else ORIGINS[3]
 
 
 def looking(words: str = "Reading the first rows …") -> str:

@@ -13,12 +13,16 @@
       else link.removeAttribute("aria-current");
     });
     if (changed) window.scrollTo(0, 0);
+    if (step === "data" && document.getElementById("look-later")) document.getElementById("look-now")?.click();
   }
 
   window.hftransfer = {
     go(step) {
       if (location.hash.slice(1) !== step) location.hash = step;
       show();
+    },
+    asked() {
+      return [new URL(location.href).searchParams.get("run") || "", root.dataset.step];
     },
     run(name) {
       const address = new URL(location.href);
