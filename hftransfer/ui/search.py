@@ -75,14 +75,14 @@ def _search(kind: str, words: str, tags: Sequence[Any], token: str | None) -> Fo
 
 
 def _model(one: Any) -> Card:
-    parameters = one.safetensors.total if getattr(one, "safetensors", None) else None
+    parameters = one.safetensors.total if one.safetensors else None
     marks = [markup.short_count(parameters) + " parameters" if parameters else "", *_common(one)]
     return Card(one.id, one.id, one.pipeline_tag or "", _marks(marks, one))
 
 
 def _dataset(one: Any) -> Card:
     sizes = [t.removeprefix("size_categories:") for t in one.tags or () if t.startswith("size_categories:")]
-    about = " ".join((getattr(one, "description", None) or "").split())
+    about = " ".join((one.description or "").split())
     short = about if len(about) <= 140 else about[:139] + "…"
     return Card(one.id, one.id, short, _marks([f"{sizes[0]} rows" if sizes else "", *_common(one)], one))
 
@@ -95,7 +95,7 @@ def _common(one: Any) -> list[str]:
 
 def _marks(words: Iterable[str], one: Any) -> tuple[tuple[str, Any], ...]:
     found: list[tuple[str, Any]] = [(word, "") for word in words if word]
-    if getattr(one, "gated", False):
+    if one.gated:
         found.append(("gated: ask its owner for access", "warn"))
     return tuple(found)
 
