@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import io
 import json
@@ -14,10 +15,13 @@ import httpx
 import pytest
 from gradio_client import Client
 from gradio_client.exceptions import AppError
+from mcp import ClientSession
+from mcp.client.streamable_http import streamable_http_client
 from PIL import Image
 
 from hftransfer.runs import Run
 from hftransfer.ui import api, visitors
+from hftransfer.ui.queueing import Queue
 from hftransfer.ui.settings import Settings
 from hftransfer.ui.visitors import Visitor
 from tests.app.test_queueing import Pretended
@@ -40,8 +44,6 @@ class Asked:
 @pytest.fixture
 def served(space: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, Any, Asked, Pretended]]:
     """Serve a Space's endpoints, and tell who is who without a Hub."""
-    from hftransfer.ui.queueing import Queue
-
     known = {"hf_alice_token": ("alice", "64a1"), "hf_bob_token": ("bob", "64b2")}
 
     def whoami(token: str) -> dict[str, Any]:
@@ -179,7 +181,36 @@ def test_many_events_come_in_parts(served: Any) -> None:
     assert rest["cursor"] == run.events_path.stat().st_size
 
 
-def test_mcp_is_asked_for_by_name(space: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mcp_is_asked_for_by_name_and_has_the_same_four(space: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not api.mcp_wanted(space)
     monkeypatch.setenv("HFTRANSFER_MCP", "1")
-    assert api.mcp_wanted(space) == (__import__("importlib.util").util.find_spec("mcp") is not None)
+    assert api.mcp_wanted(space)
+    monkeypatch.setattr(visitors, "_whoami", lambda token: {"name": token.split("_")[1], "id": "64a1"})
+    # gradio's MCP server asks the app through gradio_client, which sends whatever token it finds: the owner's
+    monkeypatch.setenv("HF_HUB_DISABLE_IMPLICIT_TOKEN", "1")
+    visitors.forget_owner(space)
+    with gr.Blocks(analytics_enabled=False) as blocks:
+        box = gr.Textbox()
+        box.change(lambda text: text, box, box, api_visibility="private")
+        api.add(space, Queue(space, Pretended()), Asked(space))  # type: ignore[arg-type]
+    _, url, _ = blocks.launch(prevent_thread_lock=True, quiet=True, ssr_mode=False, mcp_server=api.mcp_wanted(space))
+
+    async def ask(token: str | None) -> list[Any]:
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        async with (
+            httpx.AsyncClient(headers=headers, timeout=30) as client,
+            streamable_http_client(f"{url}gradio_api/mcp/", http_client=client) as (read, write, _),
+            ClientSession(read, write) as session,
+        ):
+            await session.initialize()
+            names = [tool.name for tool in (await session.list_tools()).tools]
+            return [names, await session.call_tool("start", {"config": TREE, "processes": 1})]
+
+    try:
+        names, started = asyncio.run(ask("hf_alice_token"))
+        assert names == ["start", "status", "stop", "predict"]
+        assert not started.isError and "'place': 1" in started.content[0].text
+        _, refused = asyncio.run(ask(None))
+        assert refused.isError and "Sign in" in refused.content[0].text
+    finally:
+        blocks.close()
