@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
+import textwrap
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -379,3 +382,18 @@ def a_run(visitor: Visitor) -> str:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.yaml").write_text("task: text-classification\n")
     return folder.name
+
+
+def test_memory_that_runs_out_is_an_answer(space: Settings) -> None:
+    code = """
+        from hftransfer.ui import worker
+        worker.limits["memory_mb"] = 100
+        worker.bound_memory()
+        worker.FUNCTIONS["greedy"] = lambda: len(bytearray(20 * 2**30))
+        print(worker.respond("greedy", {}), worker.respond("greedy", {"x": 1})["failed"][:9])
+    """
+    environment = {**os.environ, "PYTHONPATH": str(Path(workers.__file__).parents[2])}
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert done.stdout == "{'failed': 'memory ran out'} TypeError\n", done.stdout + done.stderr
