@@ -30,7 +30,7 @@ from hftransfer.ui.settings import Settings
 
 ROOT = Path(__file__).parents[1]
 CHROMIUM = "/usr/bin/chromium"
-VISITORS, ROUNDS = 20, 3
+VISITORS, ROUNDS = 20, 2
 EVENTS, RUNS = 10_000, 10
 CONFIG = {
     "task": "text-classification",

@@ -6,6 +6,7 @@ import os
 from typing import Any, cast
 
 import gradio as gr
+from starlette.middleware import Middleware
 
 from hftransfer.errors import UserError
 from hftransfer.launchers import launcher
@@ -21,6 +22,7 @@ from hftransfer.ui import (
     train_step,
     try_step,
 )
+from hftransfer.ui.gate import Gate
 from hftransfer.ui.monitor import Monitor
 from hftransfer.ui.page import Page, html
 from hftransfer.ui.queueing import Queue
@@ -48,7 +50,10 @@ def build(settings: Settings) -> gr.Blocks:
         for words in remarks(settings):
             html(markup.note(words, "warn"))
         html(_steps(), elem_id="steps")
-        page.run = gr.Dropdown([], value=None, label="Run", elem_id="run", visible=False, filterable=True)
+        page.run = gr.Dropdown(
+            [], value=None, label="Run", elem_id="run", visible=False,
+            allow_custom_value=True,  # a page may name a run that its session, new after a restart, never listed
+        )  # fmt: skip
         for wire in [
             step.build(page) for step in (data_step, model_step, train_step, result_step, try_step, publish_step)
         ]:
@@ -125,6 +130,7 @@ def launch(settings: Settings, host: str = "127.0.0.1", port: int | None = None,
         run_history=False,  # it would keep what was typed in the browser
         max_file_size=f"{settings.upload_mb}mb" if settings.upload_mb else None,
         allowed_paths=[],
+        app_kwargs={"middleware": [Middleware(Gate, settings=settings)]},
         ssr_mode=False,
         mcp_server=api.mcp_wanted(settings),
         show_error=False,
