@@ -6,6 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 NEEDS := pyproject.toml constraints.txt
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+WORKERS ?= 2
 SENTENCE ?= The new update is gorgeous and everything just works!
 
 .PHONY: demo test lint docs bench clean
@@ -17,7 +18,7 @@ demo: $(VENV)/.core
 	&& $(BIN)/hftransfer predict $$run "$(SENTENCE)"
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
