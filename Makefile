@@ -8,6 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 NEEDS := pyproject.toml constraints.txt
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+WORKERS ?= 2
 SENTENCE ?= The new update is gorgeous and everything just works!
 
 .PHONY: demo app space test lint docs screenshots bench clean
@@ -28,7 +29,7 @@ space:  # build/space: what a Space holds; see docs/space.md
 	find build/space -name __pycache__ -type d -prune -exec rm -rf {} +
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -19,7 +19,7 @@ import psutil
 from hftransfer import artifact, card
 from hftransfer.config import build
 from hftransfer.errors import UserError
-from hftransfer.hub import access
+from hftransfer.hub import access, verification
 from hftransfer.hub.connection import endpoint, go_offline_if_unreachable
 from hftransfer.hub.retrying import in_words, insist, may_pass
 from hftransfer.runs import Run, find, write_text
@@ -79,6 +79,8 @@ def publish(
     say = say or run.event
     try:
         say("publishing", repo=repo, stage="checking")
+        if verify:
+            verification.require_examples(run)
         published = _publish(run, repo, private, create_pr, license, say)
         if verify:
             _verify(run, published, say)
@@ -285,8 +287,6 @@ def _stale(api: HfApi, repo: str, head: str, files: Mapping[str, Content]) -> li
 
 
 def _verify(run: Run, published: Published, say: Say) -> None:
-    from hftransfer.hub import verification
-
     say("publishing", repo=published.repo, stage="verifying")
     differences = verification.differences(run, published.repo, published.commit)
     if differences:

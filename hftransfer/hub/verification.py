@@ -26,16 +26,19 @@ SECONDS = 1800.0  # for a large model over a slow line
 UNSET = re.compile(r"(HF_|HUGGINGFACE_|TRANSFORMERS_).*(CACHE|OFFLINE)|HF_HOME")
 
 
-def differences(run: Run, repo: str, revision: str) -> list[str]:
-    """Pull `repo` as a stranger would and return, in words, where its answers differ from those of the run's model."""
-    examples = run.predictions / EXAMPLES
-    if not examples.is_file():
+def require_examples(run: Run) -> None:
+    """Raise UserError for a run that kept no test rows to be asked about."""
+    if not (run.predictions / EXAMPLES).is_file():
         raise UserError(
             "test rows are needed to verify", f"{run.name} kept none (an older version made it)",
             "Publish with --no-verify.",
         )  # fmt: skip
+
+
+def differences(run: Run, repo: str, revision: str) -> list[str]:
+    """Pull `repo` as a stranger would and return, in words, where its answers differ from those of the run's model."""
     stored = _stored(run)
-    answers = _ask(repo, revision, examples)
+    answers = _ask(repo, revision, run.predictions / EXAMPLES)
     if "error" in answers:
         return [answers["error"]]
     labels = read_notes(run.artifact)["labels"]

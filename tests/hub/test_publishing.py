@@ -219,6 +219,9 @@ def test_only_a_finished_run_is_published(hub: HubServer, run: Run) -> None:
     run.result_path.unlink()
     done = call(hub, "alice", run.folder.parents[1] / "home", "publish", run.folder, "alice/tuned")
     assert done.returncode == 2 and "a finished run is needed" in done.stderr
+    (run.predictions / "examples.parquet").unlink()
+    old = call(hub, "alice", run.folder.parents[1] / "home", "publish", run.folder, "alice/tuned")
+    assert old.returncode == 2 and "Publish with --no-verify" in old.stderr
     named = call(hub, "alice", run.folder.parents[1] / "home", "publish", run.folder)
     assert named.returncode == 2 and "a repo to publish to is needed" in named.stderr
     assert not hub.repos
