@@ -11,7 +11,6 @@ import importlib.util
 import os
 import re
 import secrets
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +19,7 @@ from typing import Any
 import gradio as gr
 
 from hftransfer.errors import UserError
-from hftransfer.ui import rules, visitors
+from hftransfer.ui import rules, uploads, visitors
 from hftransfer.ui.queueing import Queue
 from hftransfer.ui.settings import Settings
 from hftransfer.ui.visitors import Visitor
@@ -151,7 +150,7 @@ def _after(run: Any, cursor: int, count: int) -> int:
 @contextmanager
 def _as_inputs(inputs: list[str]) -> Iterator[list[Any]]:
     """Write pictures to files where uploads arrive, for the time of the call."""
-    folder = Path(os.environ.get("GRADIO_TEMP_DIR") or Path(tempfile.gettempdir()) / "gradio")
+    folder = uploads.received()
     written: list[Path] = []
     try:
         values: list[Any] = []

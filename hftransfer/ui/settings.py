@@ -36,6 +36,7 @@ class Settings:
     rows: int = field(metadata=_option("rows of a data set that are used", 0, 100_000))
     disk_mb: int = field(metadata=_option("disk of one visitor: runs, uploads, cache", 0, 10_000, "MB"))
     upload_mb: int = field(metadata=_option("size of one uploaded file", 20_000, 200, "MB"))
+    received_mb: int = field(metadata=_option("files on their way in, of all visitors", 0, 4_000, "MB"))
     unpacked_mb: int = field(metadata=_option("what an uploaded archive or table may unpack to", 100_000, 2_000, "MB"))
     picture_megapixels: int = field(metadata=_option("size of one picture", 170, 40, "megapixels"))
     columns: int = field(metadata=_option("columns of an uploaded table", 2_000, 500))

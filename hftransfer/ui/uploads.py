@@ -109,6 +109,11 @@ def require_room(visitor: Visitor, settings: Settings, more_mb: float = 0.0) -> 
         )  # fmt: skip
 
 
+def received() -> Path:
+    """Return the folder that gradio keeps files in that arrived and were not taken yet."""
+    return Path(os.environ.get("GRADIO_TEMP_DIR") or Path(tempfile.gettempdir()) / "gradio")
+
+
 def safe_name(name: str) -> str:
     """Return a file's name of letters, digits, `.`, `-` and `_` alone, not hidden, with its suffix in lower case."""
     plain = unicodedata.normalize("NFKC", name)
@@ -123,14 +128,13 @@ def _shown(name: str) -> str:
 
 def _require_received(path: Path, settings: Settings) -> None:
     """Refuse what did not come in through an upload: on a Space, a path of this machine is nobody's to name."""
-    received = Path(os.environ.get("GRADIO_TEMP_DIR") or Path(tempfile.gettempdir()) / "gradio")
     try:
         mode = path.lstat().st_mode
     except (OSError, ValueError) as error:
         raise UserError(
             "an uploaded file is needed", f"{_shown(path.name)} is not there", "Upload it again."
         ) from error
-    inside = Path(os.path.realpath(path)).is_relative_to(os.path.realpath(received))
+    inside = Path(os.path.realpath(path)).is_relative_to(os.path.realpath(received()))
     if not stat.S_ISREG(mode) or (settings.space and not inside):
         raise UserError("an uploaded file is needed", f"{_shown(path.name)} is none", "Upload the file itself.")
 

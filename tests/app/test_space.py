@@ -27,6 +27,8 @@ import yaml
 from joserfc import jwt
 from joserfc.jwk import RSAKey
 
+from hftransfer.ui import gate, uploads
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -159,6 +161,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path
         "OAUTH_SCOPES": "openid profile contribute-repos",
         "OPENID_PROVIDER_URL": f"http://127.0.0.1:{provider.server_port}", "HFTRANSFER_ROOT": str(folder / "data"),
         "GRADIO_SERVER_PORT": str(port), "GRADIO_TEMP_DIR": str(folder / "received"),
+        "HFTRANSFER_UPLOAD_MB": "20", "HFTRANSFER_RECEIVED_MB": "40",
     }  # fmt: skip
     app = subprocess.Popen(
         [sys.executable, "spaces_app.py"], cwd=folder / "app", env=environment, stdout=subprocess.PIPE,
@@ -225,3 +228,39 @@ def test_what_a_stranger_uploads_by_hand_is_not_handed_to_others(served: tuple[s
         httpx.post(f"{url}/gradio_api/upload", files={"files": (name, b"text,label\n")}, timeout=30)
     found = set(folder.rglob("*evil*"))
     assert found and all(path.is_relative_to(folder / "received") for path in found)
+
+
+def test_strangers_do_not_fill_the_disk_or_the_memory(served: tuple[str, Path]) -> None:
+    url, folder = served
+    alice = Browser(url)
+    alice.sign_in("alice")
+    large = {"files": ("large.csv", bytes(12 * 2**20))}
+
+    def upload(headers: dict[str, str], files: dict[str, Any]) -> int:
+        return httpx.post(f"{url}/gradio_api/upload", files=files, headers=headers, timeout=60).status_code
+
+    assert upload({}, {"files": ("small.csv", b"a,b\n")}) == 200
+    assert upload({}, large) == 413
+    assert upload({"authorization": "Bearer hf_anything"}, large) == 413
+    assert upload(alice.headers(), large) == 200
+    assert upload(alice.headers(), {"files": ("larger.csv", bytes(22 * 2**20))}) == 413
+    others = [{"files": (f"{i}.csv", bytes([i]) * 12 * 2**20)} for i in range(1, 4)]
+    assert [upload(alice.headers(), files) for files in others] == [200, 200, 507], "40 MB may be on their way"
+    assert httpx.post(f"{url}/gradio_api/queue/join", content=b" " * 40 * 2**20, timeout=60).status_code == 413
+
+    def unsaid() -> Iterator[bytes]:
+        yield from [b"x" * 2**20] * 40
+
+    with contextlib.suppress(httpx.TransportError):  # it hangs up, and whoever sends sees one end or the other
+        assert httpx.post(f"{url}/gradio_api/queue/join", content=unsaid(), timeout=60).status_code >= 400
+    assert httpx.get(url).status_code == 200
+    assert uploads.used_mb(folder / "received") < 60
+
+
+def test_received_files_that_nobody_took_are_deleted(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    for name in ("old", "new"):
+        (tmp_path / "a" / name).write_text("x")
+    os.utime(tmp_path / "a" / "old", (0, 0))
+    gate.sweep(tmp_path)
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["new"]
