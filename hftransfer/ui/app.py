@@ -27,7 +27,7 @@ from hftransfer.ui.monitor import Monitor
 from hftransfer.ui.page import Page, html
 from hftransfer.ui.queueing import Queue
 from hftransfer.ui.settings import Settings, remarks
-from hftransfer.ui.visitors import Visitor, forget_owner
+from hftransfer.ui.visitors import Visitor, allow_host, forget_owner
 from hftransfer.ui.workers import Workers
 
 STEPS = ("Data", "Model", "Train", "Result", "Try", "Publish")
@@ -115,6 +115,7 @@ def _remember(page: Page, blocks: gr.Blocks) -> None:
 def launch(settings: Settings, host: str = "127.0.0.1", port: int | None = None, block: bool = True) -> gr.Blocks:
     """Serve the page and return it; with `block`, until Ctrl-C."""
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+    allow_host(host)
     blocks = build(settings)
     blocks.queue(default_concurrency_limit=None, max_size=1000)
     _, url, _ = blocks.launch(

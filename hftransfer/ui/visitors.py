@@ -209,6 +209,12 @@ def redacted(text: str, visitor: Visitor | None = None) -> str:
 # --- the request ---
 
 
+def allow_host(name: str) -> None:
+    """Let the local app answer under the address that it listens on; 0.0.0.0 is every address and no name."""
+    known = os.environ.get("HFTRANSFER_HOSTS", "").split(",")
+    os.environ["HFTRANSFER_HOSTS"] = ",".join(filter(None, dict.fromkeys([*known, "" if name == "0.0.0.0" else name])))
+
+
 def _require_local(request: Any) -> None:
     """Refuse a browser that was led here by another site: its host name is not this machine's (DNS rebinding)."""
     if request is None:

@@ -75,6 +75,10 @@ def test_the_own_page_acts_as_the_local_visitor(headers: dict[str, str]) -> None
 def test_a_host_that_the_user_named_is_the_own_page(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HFTRANSFER_HOSTS", "box.lan,other")
     assert visitors.of(asked(host="box.lan:7860"), None, None, Settings.read({})).local
+    visitors.allow_host("192.168.1.5")
+    visitors.allow_host("0.0.0.0")
+    assert os.environ["HFTRANSFER_HOSTS"] == "box.lan,other,192.168.1.5"
+    assert visitors.of(asked(host="192.168.1.5:7860"), None, None, Settings.read({})).local
 
 
 def test_on_a_space_the_signed_in_user_has_a_folder_and_token_of_their_own(space: Settings) -> None:
