@@ -132,7 +132,7 @@ def admit_data(visitor: Visitor, tree: Mapping[str, Any], settings: Settings) ->
 def place(visitor: Visitor, where: str, settings: Settings) -> str:
     """Return a model's place (a run's name, own artifact folder, sample:NAME, Hub id) as the worker takes it."""
     _require_small(where)
-    if not isinstance(where, str) or not where or "\0" in where:
+    if not isinstance(where, str) or not visitors.is_path(where):
         raise UserError("a model is needed", f"found {str(where)[:80]!r}", "Give a Hub id or the name of a run.")
     if where.startswith(samples.PREFIX):
         return _sample(where, "model")
@@ -168,7 +168,7 @@ def _sample(text: str, kind: str) -> str:
 
 def _source(visitor: Visitor, source: str) -> str:
     """Return a data source as the visitor may use it; UserError otherwise."""
-    if "\0" in source:
+    if not visitors.is_path(source):
         raise UserError("a data source is needed", f"found {source[:80]!r}", "Mend it.")
     if source.startswith(samples.PREFIX):
         return _sample(source, "data")

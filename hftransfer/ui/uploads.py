@@ -11,6 +11,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import threading
 import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,6 +29,7 @@ SECONDS = 300.0  # for one inspection
 STEM = 80  # characters of a file's name
 BLOCK = 2**20
 NO_LIMIT = 2**62
+_INSPECTING = threading.BoundedSemaphore(2)  # each may take 3 GB
 SPARE_MB = 300.0  # of the disk that nobody fills: events and results are still written
 
 
@@ -164,10 +166,11 @@ def _inspect(copy: Path, suffix: str, visitor: Visitor, settings: Settings) -> d
     environment = visitors.environment(visitor, settings) | {"ARROW_DEFAULT_MEMORY_POOL": "system"}
     environment.pop("HF_TOKEN", None)
     try:
-        done = subprocess.run(
-            [sys.executable, "-m", "hftransfer.ui.inspection", asked], env=environment, cwd=copy.parent,
-            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=SECONDS,
-        )  # fmt: skip
+        with _INSPECTING:
+            done = subprocess.run(
+                [sys.executable, "-m", "hftransfer.ui.inspection", asked], env=environment, cwd=copy.parent,
+                stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=SECONDS,
+            )  # fmt: skip
         answer = json.loads(done.stdout.splitlines()[-1])
     except (subprocess.TimeoutExpired, IndexError, ValueError) as error:
         raise UserError(

@@ -10,6 +10,7 @@ import re
 import tempfile
 import threading
 import time
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +27,7 @@ LOCAL = "local"
 GUESTS = "guests"  # the folder of all who have not signed in: what they try is public
 LOCAL_HOSTS = ("localhost", "127.0.0.1", "[::1]")
 _SET_DUMPABLE = 4  # prctl
+ASKED_PER_MINUTE = 100  # tokens that the Hub is asked about
 KNOWN_SECONDS = 300.0  # for which the Hub's word on a program's token counts
 
 
@@ -112,7 +114,7 @@ def require(visitor: Visitor) -> None:
 
 def find(visitor: Visitor, name: str) -> Run:
     """Return the visitor's own run of that name; UserError for any other name, path or link."""
-    plain = isinstance(name, str) and 0 < len(name) <= 255 and not set(name) & set("/\\\0") and name.strip(".")
+    plain = isinstance(name, str) and is_path(name) and name.strip(".") and not set(name) & set("/\\")
     folder = visitor.runs / name if plain else visitor.runs
     if not plain or not visitor.owns(folder) or folder.is_symlink() or not (folder / "config.yaml").is_file():
         names = [run.name for run in runs(visitor)]
@@ -120,6 +122,15 @@ def find(visitor: Visitor, name: str) -> Run:
             "the name of one of your runs is needed", f"{str(name)[:80]!r} is none", hint(str(name)[:80], names)
         )
     return Run(folder.absolute())
+
+
+def is_path(text: str) -> bool:
+    """Tell whether a text can name a file at all: what cannot makes the system's calls raise other errors."""
+    try:
+        parts = text.encode().split(b"/")
+    except UnicodeEncodeError:
+        return False
+    return bool(text) and "\0" not in text and len(text) < 4096 and all(len(part) <= 255 for part in parts)
 
 
 def runs(visitor: Visitor) -> list[Run]:
@@ -251,6 +262,7 @@ def _bearer(request: Any) -> str | None:
 
 
 _known: dict[str, tuple[float, dict[str, Any]]] = {}  # by the token's hash: no list of tokens lies in memory
+_asked: deque[float] = deque()  # when the Hub was asked
 _lock = threading.Lock()
 
 
@@ -266,6 +278,11 @@ def _whoami(token: str) -> dict[str, Any]:
             del _known[old]
         if key in _known:
             return _known[key][1]
+        while _asked and _asked[0] < now - 60:
+            _asked.popleft()
+        if len(_asked) >= ASKED_PER_MINUTE:  # else anybody could make this machine ask the Hub without end
+            raise UserError("a known token is needed", "too many new ones came at once", "Try again in a minute.")
+        _asked.append(now)
     try:
         found = HfApi(token=token).whoami()
     except HfHubHTTPError as error:

@@ -36,6 +36,7 @@ CHARACTERS = 100_000  # of one text
 LINE = 64 * 2**20  # bytes of one answer
 LOG = 2**20  # bytes of a worker's log that are kept when the next one starts
 TICK = 0.2  # seconds between two looks at a worker that thinks
+ESTIMATE_PATIENCE = 60.0  # seconds that an estimate waits for another one
 DISK_POLL = 15.0  # seconds between two looks at a visitor's disk
 REAP = 2.0  # seconds between two looks at those that do not
 
@@ -50,6 +51,7 @@ class Workers:
         self._waiting: dict[Path, int] = {}
         self._looked: dict[Path, float] = {}
         self._lock = threading.Lock()
+        self._estimating = threading.BoundedSemaphore(1)  # each is a model in training: two would time each other
         self._closed = threading.Event()
         threading.Thread(target=self._reap, name="workers", daemon=True).start()
 
@@ -77,7 +79,12 @@ class Workers:
             self._count(visitor)
         with self._in_line(visitor), self._admitted(visitor, function, arguments) as allowed:
             if function == "estimate":
-                return estimate(visitor, self.settings, allowed["tree"], limit)
+                if not self._estimating.acquire(timeout=ESTIMATE_PATIENCE):
+                    raise UserError("an estimate at a time", "others are being made", "Try again in a moment.")
+                try:
+                    return estimate(visitor, self.settings, allowed["tree"], limit)
+                finally:
+                    self._estimating.release()
             self._hold_to_disk(visitor)
             worker = self._worker(visitor)
             try:
@@ -113,6 +120,9 @@ class Workers:
                 allowed["tree"] = rules.admit(visitor, arguments["tree"], settings).to_dict()
             elif function == "model":
                 allowed["model"] = rules.place(visitor, arguments["model"], settings)
+                revision = arguments.get("revision")
+                if revision is not None and (not rules.REVISION.fullmatch(str(revision)) or ".." in str(revision)):
+                    raise UserError("a branch, tag or commit is needed", f"found {str(revision)[:80]!r}", "Mend it.")
             elif function in ("examples", "errors"):
                 allowed["run"] = str(visitors.find(visitor, arguments["run"]).folder)
             else:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from collections import deque
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -139,6 +140,23 @@ def test_a_program_is_who_the_hub_says_its_token_is(space: Settings, monkeypatch
     assert visitors.of(asked(authorization="Bearer hf\n_x"), None, None, space).anonymous
 
 
+def test_unknown_tokens_do_not_make_the_app_ask_without_end(space: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub
+
+    calls = []
+    monkeypatch.setattr(
+        huggingface_hub.HfApi, "whoami", lambda self: calls.append(self.token) or {"type": "user", "name": self.token}
+    )
+    monkeypatch.setattr(visitors, "_asked", deque())
+    monkeypatch.setattr(visitors, "_known", {})
+    for number in range(visitors.ASKED_PER_MINUTE):
+        visitors.of(asked(authorization=f"Bearer hf_{number}"), None, None, space)
+    with pytest.raises(UserError, match="too many new ones"):
+        visitors.of(asked(authorization="Bearer hf_more"), None, None, space)
+    assert visitors.of(asked(authorization="Bearer hf_1"), None, None, space).name == "hf_1", "who is known goes on"
+    assert len(calls) == visitors.ASKED_PER_MINUTE
+
+
 # --- environment ---
 
 
@@ -215,6 +233,8 @@ def hostile(bob: Visitor) -> dict[str, dict[str, Any]]:
         "a chained path": {"data.source": "zip://x::/etc/passwd"},
         "a Hub id that leads up": {"data.source": "owner/.."},
         "a nul": {"data.source": "rows\0.csv"},
+        "a name of 300 letters": {"data.source": "x" * 300 + ".csv"},
+        "half a character": {"data.source": "\ud800.csv"},
         "a sample that is none": {"data.source": "sample:../../etc"},
         "a model as data": {"data.source": "sample:all-minilm-l6-v2"},
         "another's test rows": {"data.test": theirs},

@@ -173,6 +173,11 @@ def test_names_of_others_and_of_the_machine_are_refused(finished: Finished, tmp_
         ("errors", {"run": str(run.folder)}),
         ("errors", {"run": f"../../{theirs.folder.name}/runs/{run.name}"}),
         ("model", {"model": model, "revision": None, "task": None}),
+        ("model", {"model": "owner/model", "revision": "../../main", "task": None}),
+        ("predict", {"where": "x" * 300, "inputs": ["x"]}),
+        ("predict", {"where": "\ud800", "inputs": ["x"]}),
+        ("examples", {"run": "\ud800"}),
+        ("examples", {"run": "\u00e4" * 200}),
         ("preview", {"tree": {"task": "text-classification", "data": {"source": str(theirs.uploads / "rows.csv")}}}),
         ("preview", {"tree": {"task": "text-classification", "data": {"source": "rows.csv"}}}),
         ("preview", {"tree": {"task": "text-classification", "data": {"source": "csv"}}}),
@@ -321,7 +326,7 @@ def test_each_visitor_has_a_process_with_their_token_alone(
     space: Settings, alice: Visitor, bob: Visitor, guest: Visitor, standing_in: Any
 ) -> None:
     standing_in("pass")
-    opened = Workers(space)
+    opened = Workers(replace(space, workers=3))
     seen = {visitor.name: opened.call(visitor, "examples", run=a_run(visitor)) for visitor in (alice, bob, guest)}
     again = opened.call(alice, "examples", run=a_run(alice))
 
