@@ -115,6 +115,8 @@ def _remember(page: Page, blocks: gr.Blocks) -> None:
 def launch(settings: Settings, host: str = "127.0.0.1", port: int | None = None, block: bool = True) -> gr.Blocks:
     """Serve the page and return it; with `block`, until Ctrl-C."""
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+    # Gradio sums up its last 10,000 events after each one, with pandas, unless told to do so rarely
+    os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", "1000000")
     allow_host(host)
     blocks = build(settings)
     blocks.queue(default_concurrency_limit=None, max_size=1000)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import threading
 import time
 from collections import OrderedDict
@@ -27,6 +28,8 @@ STATES = ("queued", "launched", "process", "phase", "done", "failed", "stopped")
 SAID = ("phase", "columns", "notice", "warning", "tuned", "checkpoint", "checkpoint_pushed", "checkpoint_not_pushed",
         "stopped", "failed", "done")  # events that the page tells in words  # fmt: skip
 MOST_SAID = 60
+LOOKS = 5  # looks a second that all pages together may take: training comes first
+PRESENT = 30.0  # seconds after its last look that a page counts as open
 
 
 @dataclass
@@ -119,6 +122,7 @@ class Monitor:
         self._endings: dict[Path, tuple[int, Outcome]] = {}
         self._memory: dict[Path, tuple[float, float]] = {}
         self._results: dict[Path, tuple[int, dict[str, Any]]] = {}
+        self._looks: dict[str, float] = {}
         self._lock = threading.Lock()
 
     def view(self, folder: Path) -> View:
@@ -164,6 +168,15 @@ class Monitor:
                 return None
             known = self._memory[view.folder] = (now, found)
         return known[1]
+
+    def pause(self, who: str, wanted: float, now: float | None = None) -> float:
+        """Return the seconds until a page may look again: what it wants, longer the more pages look."""
+        now = time.monotonic() if now is None else now
+        with self._lock:
+            self._looks[who] = now
+            for gone in [one for one, at in self._looks.items() if now - at > PRESENT]:
+                del self._looks[gone]
+            return float(max(wanted, min(math.ceil(len(self._looks) / LOOKS), PRESENT / 2)))
 
 
 def plot(folder: Path, name: str) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -39,7 +40,6 @@ WAITS = {
 NAMES = {"created": "not started", "running": "running", "done": "done", "failed": "failed", "stopped": "stopped",
          "killed": "ended without a word", "queued": "waiting"}  # fmt: skip
 GAP = '<div style="height:12px"></div>'
-STOP = {"running": "Stop, keep a checkpoint", "queued": "Take it out of the queue"}
 STICK = """
 let stuck = true;
 element.addEventListener('scroll', (event) => {
@@ -60,25 +60,24 @@ def build(page: Page) -> Callable[[], None]:
             markup.lead("Train", "It runs in a process of its own: close the tab, it goes on; come back, it is here.")
         )
         with gr.Column(elem_classes="card-block"):
-            summary = html(elem_id="train-summary")
+            summary = html(about(None, None, None), elem_id="train-summary")
             said = html(elem_id="train-said")
             with gr.Row(elem_classes="foot"):
                 start = gr.Button("Start training", variant="primary", elem_id="start")
-        with gr.Column(elem_classes="card-block", visible=False, elem_id="live") as live:
-            head = html(elem_id="run-head")
-            with gr.Row():
-                stop = gr.Button("Stop, keep a checkpoint", elem_classes="narrow", elem_id="stop", visible=False)
-                resume = gr.Button("Resume", variant="primary", elem_classes="narrow", elem_id="resume", visible=False)
-                onward = gr.Button("See the result", variant="primary", elem_classes="narrow", visible=False)
-            figures = html(elem_id="figures")
-            curves = html(elem_id="curves")
-        with gr.Accordion("What happened", open=False, elem_classes="fold", visible=False) as told_fold:
+        # what is there to be seen follows from the run's state by styles alone (page.css): each output of a handler
+        # that is not sent still costs Gradio most of a millisecond, at every look of every visitor
+        with gr.Column(elem_classes="card-block", elem_id="live"):
+            head = html(elem_id="run-part")
+            with gr.Row(elem_id="run-buttons"):
+                stop = gr.Button("Stop, keep a checkpoint", elem_classes="narrow", elem_id="stop")
+                resume = gr.Button("Resume", variant="primary", elem_classes="narrow", elem_id="resume")
+                onward = gr.Button("See the result", variant="primary", elem_classes="narrow", elem_id="onward")
+            body = html(js_on_load=markup.CARDS)
+        with gr.Accordion("What happened", open=False, elem_classes=["fold", "of-run"]):
             told = html(elem_id="told")
-        with gr.Accordion("Log", open=False, elem_classes="fold", visible=False) as log_fold:
+        with gr.Accordion("Log", open=False, elem_classes=["fold", "of-run"]):
             log = html(elem_id="log", js_on_load=STICK)
-        cut_off = html(js_on_load=markup.CARDS, elem_id="cut-off")
-        nothing = html(markup.empty("No run yet", "Start one above; it will show here, live."), elem_id="no-run")
-    texts = html(elem_id="nav-holder")
+        html(markup.empty("No run yet", "Start one above; it will show here, live."), elem_id="no-run")
     seen = gr.State({})
     # [run, stamp of its result]: the later steps are drawn anew when it changes, not at the drop-down's own event,
     # which comes again and again while others write to the page
@@ -88,9 +87,9 @@ def build(page: Page) -> Callable[[], None]:
 
     def wire() -> None:
         widgets = page.widgets
-        shown = [page.run, live, head, stop, resume, onward, figures, curves, told_fold, told, log_fold, log, nothing,
-                 texts, summary, viewed, page.go["publishing"], cut_off, timer, seen]  # fmt: skip
-        told_inputs = [page.run, widgets["data.source"], widgets["model"], widgets["method.name"], viewed, seen]
+        chosen = [widgets["data.source"], widgets["model"], widgets["method.name"]]
+        shown = [page.run, head, body, told, log, page.go["publishing"], viewed, timer, seen]
+        told_inputs = [page.run, *chosen, viewed, seen]
 
         def tick(
             visitor: Visitor,
@@ -104,34 +103,29 @@ def build(page: Page) -> Callable[[], None]:
             screen = _Screen(before)
             entries = entries_of(page, visitor)
             run, state = next(((run, state) for run, state, _ in entries if run.name == name), (None, None))
-            moving = any(state in ("running", "queued") for _, state, _ in entries)
             view = page.monitor.view(run.folder) if run else None
             now = [run.name, _stamp(view) if state == "done" else None] if run and view else None
+            moving = any(state in ("running", "queued") for _, state, _ in entries) or publish_step.goes_on(view)
+            others = [r for r, s, _ in entries if s in ("killed", "created") and r.name != name]
             return [
                 screen.drop("run", choices_of(entries)),
-                screen.seen("live", view is not None),
-                screen("head", head_of(page, view, state) if view else ""),
-                screen.button("stop", state in ("running", "queued"), STOP.get(state or "", "")),
-                screen.seen("resume", state in ("stopped", "killed", "failed", "created")),
-                screen.seen("onward", state == "done"),
-                screen("figures", figures_of(page, view, state) if view else ""),
-                screen("curves", curves_of(view) if view else ""),
-                screen.seen("told_fold", view is not None),
-                screen("told", timeline(view) if view else ""),
-                screen.seen("log_fold", view is not None),
-                screen("log", log_of(view) if view else ""),
-                screen.seen("nothing", view is None),
-                screen("texts", navigation(source, model, method, view, state)),
-                screen("summary", about(source, model, method)),
-                gr.skip() if now == known else now,
-                screen("publishing", publish_step.progress_of(view) if view else ""),
                 screen(
-                    "cut_off", cut_off_of([r for r, s, _ in entries if s in ("killed", "created") and r.name != name])
+                    "head",
+                    navigation(source, model, method, view, state) + (head_of(page, view, state) if view else ""),
                 ),
-                screen.timer(FAST if moving or publish_step.goes_on(view) else SLOW),
+                screen("body", body_of(page, view, state, others) if view else ""),
+                screen("told", timeline(view) if view else ""),
+                screen("log", log_of(view) if view else ""),
+                screen("publishing", publish_step.progress_of(view) if view else ""),
+                gr.skip() if now == known else now,
+                screen.timer(page.monitor.pause(screen.who, FAST if moving else SLOW)),
                 screen.now,
             ]
 
+        def chose(visitor: Visitor, source: str, model: str, method: str) -> str:
+            return about(source, model, method)
+
+        page.on(gr.on, chose, chosen, [summary], triggers=[widget.change for widget in chosen])
         page.go["refresh"] = (tick, told_inputs, shown)
         page.on(timer.tick, tick, told_inputs, shown)
         page.on(page.run.input, tick, told_inputs, shown)
@@ -171,7 +165,7 @@ def build(page: Page) -> Callable[[], None]:
         )
         page.on(page.on(stop.click, end, [page.run]).then, lambda visitor: "", [], [said])
         page.on(page.on(resume.click, go_on, [page.run], [timer]).success, tick, told_inputs, shown)
-        picked = page.on(cut_off.click, take_up, [], [page.run, timer], picks=True)
+        picked = page.on(body.click, take_up, [], [page.run, timer], picks=True)
         page.on(picked.success, tick, told_inputs, shown)
         onward.click(None, js="() => hftransfer.go('result')")
 
@@ -183,6 +177,7 @@ class _Screen:
 
     def __init__(self, before: Mapping[str, Any]) -> None:
         self.before, self.now = before, dict(before)
+        self.who: str = self.now.setdefault("who", secrets.token_hex(8))
 
     def _same(self, name: str, value: Any) -> bool:
         self.now[name] = hash(value) if isinstance(value, str) else value
@@ -190,12 +185,6 @@ class _Screen:
 
     def __call__(self, name: str, html: str) -> Any:
         return gr.skip() if self._same(name, html) else html
-
-    def seen(self, name: str, visible: bool) -> Any:
-        return gr.skip() if self._same(name, visible) else gr.update(visible=visible)
-
-    def button(self, name: str, visible: bool, words: str) -> Any:
-        return gr.skip() if self._same(name, (visible, words)) else gr.update(visible=visible, value=words)
 
     def drop(self, name: str, choices: list[tuple[str, str]]) -> Any:
         same = self._same(name, str(choices))
@@ -268,28 +257,40 @@ def head_of(page: Page, view: View, state: str | None) -> str:
     """Return a run's name, its state in words, and its progress."""
     status = view.status()
     head = (
-        f'<div class="run-head"><h3>{markup.text(view.folder.name)}</h3>'
-        f'<span class="state {state}" role="status">{NAMES.get(state or "", "")}</span></div>'
+        f'<div class="run-head" data-state="{state}"><h3>{markup.text(view.folder.name)}</h3>'
+        f'<span class="state {state}">{NAMES.get(state or "", "")}</span></div>'
     )
     if state == "queued":
         place = page.queue.place(view.run)
         others = "It is next." if place == 1 else f"It is number {place} in the queue."
-        return head + GAP + markup.note(f"{others} It starts by itself when there is room.")
+        return _headed(head + GAP + markup.note(f"{others} It starts by itself when there is room."))
     if state == "running":
-        return head + progress(status)
+        return _headed(head + progress(status))
     if state in ("failed", "killed"):
         outcome = page.monitor.outcome(view)
         tone = "The log below has more. " if not outcome.user_error else ""
         step = view.last_checkpoint
         going = f"Resume goes on from step {step}." if step else "Resume starts it again."
-        return head + GAP + markup.note([outcome.message, tone + going], "bad")
+        return _headed(head + GAP + markup.note([outcome.message, tone + going], "bad"))
     if state == "stopped":
         step = view.last_checkpoint
         going = f"Resume goes on from step {step}." if step else "There is no checkpoint yet: Resume starts it again."
-        return head + GAP + markup.note(f"{status.message or 'Stopped'}. {going}", "warn")
+        return _headed(head + GAP + markup.note(f"{status.message or 'Stopped'}. {going}", "warn"))
     if state == "created":
-        return head + GAP + markup.note("It has not started. Resume starts it.", "warn")
-    return head
+        return _headed(head + GAP + markup.note("It has not started. Resume starts it.", "warn"))
+    return _headed(head)
+
+
+def _headed(inside: str) -> str:
+    return f'<div id="run-head">{inside}</div>'
+
+
+def body_of(page: Page, view: View, state: str | None, others: Sequence[Run]) -> str:
+    """Return the figures and curves of a run, and the other runs that wait for somebody to go on with them."""
+    figures, curves = figures_of(page, view, state), curves_of(view)
+    return (
+        f'<div id="figures">{figures}</div><div id="curves">{curves}</div><div id="cut-off">{cut_off_of(others)}</div>'
+    )
 
 
 def progress(status: Status) -> str:
