@@ -108,6 +108,14 @@ def test_a_look_at_ten_runs_of_ten_thousand_events_takes_under_50_ms(tmp_path: P
     assert min(took) < 0.05
 
 
+def test_pages_look_less_often_the_more_are_open() -> None:
+    reader = Monitor()
+    assert reader.pause("alice", 1.0, now=0.0) == 1.0
+    assert [reader.pause(f"visitor-{k}", 1.0, now=1.0) for k in range(20)][-1] == 5.0
+    assert max(reader.pause(f"visitor-{k}", 1.0, now=2.0) for k in range(500)) == monitor.PRESENT / 2
+    assert reader.pause("alice", 1.0, now=100.0) == 1.0  # the others have left
+
+
 def test_a_long_line_is_drawn_with_few_points_and_keeps_its_ends_and_peaks() -> None:
     points = [(float(k), 0.0) for k in range(10_000)]
     points[4321] = (4321.0, 9.0)
