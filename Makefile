@@ -1,5 +1,7 @@
 # make demo: train on real data and answer a new sentence, on a machine with Python 3.11+ and a package index
-# make test | lint | docs | bench | clean
+# make app: the same in the browser
+# make space: what a Space of Hugging Face holds, in build/space
+# make test | lint | docs | screenshots | bench | clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -9,13 +11,22 @@ INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c co
 WORKERS ?= 2
 SENTENCE ?= The new update is gorgeous and everything just works!
 
-.PHONY: demo test lint docs bench clean
+.PHONY: demo app space test lint docs screenshots bench clean
 
 demo: $(VENV)/.core
 	$(BIN)/hftransfer samples text
 	run=runs/demo-$$(date +%Y%m%d-%H%M%S) \
 	&& $(BIN)/hftransfer train configs/quickstart.yaml output=$$run \
 	&& $(BIN)/hftransfer predict $$run "$(SENTENCE)"
+
+app: $(VENV)/.ui
+	$(BIN)/hftransfer app
+
+space:  # build/space: what a Space holds; see docs/space.md
+	rm -rf build/space
+	mkdir -p build/space
+	cp -r hftransfer configs LICENSE spaces_app.py space/README.md space/requirements.txt build/space/
+	find build/space -name __pycache__ -type d -prune -exec rm -rf {} +
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
@@ -29,6 +40,10 @@ lint: $(VENV)/.dev
 docs: $(VENV)/.core
 	$(BIN)/python docs/generate.py
 
+screenshots: $(VENV)/.test
+	$(BIN)/hftransfer samples text
+	$(BIN)/python docs/screenshots.py
+
 bench: $(VENV)/.test
 	$(BIN)/hftransfer samples text image
 	$(BIN)/python -m benchmarks.run
@@ -40,6 +55,10 @@ clean:
 # one stamp an extra: an install is repeated only after its needs changed
 $(VENV)/.core: $(BIN)/python $(NEEDS)
 	$(INSTALL) -e .
+	touch $@
+
+$(VENV)/.ui: $(BIN)/python $(NEEDS)
+	$(INSTALL) -e ".[ui]"
 	touch $@
 
 $(VENV)/.test: $(BIN)/python $(NEEDS)

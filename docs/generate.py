@@ -17,6 +17,7 @@ from hftransfer.evaluation import METRICS, default_metrics, main_metric
 from hftransfer.evaluation.scoring import is_share_of_rows
 from hftransfer.methods.peft import ALIASES
 from hftransfer.tasks.base import LabelKind, Labels
+from hftransfer.ui import settings
 from hftransfer.upstream import peft_methods
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -397,6 +398,12 @@ def sample_table() -> str:
     return f"{table(header, rows)}\n\nGroups: {groups}."
 
 
+def limits() -> str:
+    """The environment variables of the app, with their defaults."""
+    rows = [(f"`{name}`", laptop, space, about) for name, laptop, space, about in settings.table()]
+    return table(("variable", "on a laptop", "on a Space", "what it limits"), rows)
+
+
 BLOCKS: dict[str, Callable[..., str]] = {
     "tasks": tasks,
     "task": task,
@@ -411,6 +418,7 @@ BLOCKS: dict[str, Callable[..., str]] = {
     "file": file,
     "accelerate": accelerate,
     "samples": sample_table,
+    "limits": limits,
 }
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ def task(name: str) -> Task:
 def methods() -> dict[str, str]:
     """Return the methods by name, our own first, then peft's and the usual names for some of its settings."""
     own = {name: module for name, module in modules_of("hftransfer.methods").items() if module != PEFT}
-    return own | dict.fromkeys([*upstream.peft_methods(), *_aliases()], PEFT)
+    return own | dict.fromkeys([*upstream.peft_methods(), *aliases()], PEFT)
 
 
 @cache
@@ -49,7 +49,7 @@ def adapting_methods() -> tuple[str, ...]:
     return tuple(
         name
         for name, module in methods().items()
-        if module != PEFT or upstream.peft_options(_aliases().get(name, {}).get("peft_type", name)).keys() >= ADAPTS
+        if module != PEFT or upstream.peft_options(aliases().get(name, {}).get("peft_type", name)).keys() >= ADAPTS
     )
 
 
@@ -194,7 +194,7 @@ def _method_problems(section: Mapping[str, Any]) -> Iterable[Problem]:
 
 
 def _peft_problems(name: str, section: Mapping[str, Any]) -> Iterable[Problem]:
-    kind = _aliases().get(name, {"peft_type": name})["peft_type"]
+    kind = aliases().get(name, {"peft_type": name})["peft_type"]
     known = upstream.peft_options(kind)
     if not known.keys() >= ADAPTS:
         yield Problem("method.name", f"{name} {UNMERGEABLE}")
@@ -211,6 +211,7 @@ def _text(value: Any) -> str | None:
     return str(value) if isinstance(value, str | int | float) and not isinstance(value, bool) else None
 
 
-def _aliases() -> dict[str, dict[str, Any]]:
+def aliases() -> dict[str, dict[str, Any]]:
+    """Return the usual names for some settings of peft's methods, each with what it stands for."""
     found: dict[str, dict[str, Any]] = importlib.import_module(PEFT).ALIASES
     return found

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from hftransfer import __version__
+from hftransfer import __version__, fence
 from hftransfer.errors import UserError
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ INTERRUPTED = 130
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return 0 done, 1 failed, 2 the user's to mend, 130 interrupted."""
+    fence.close()  # the app on a Space publishes through this command
     options = _parse(arguments)
     command: Callable[[argparse.Namespace], int] = options.command
     try:
@@ -124,6 +125,12 @@ def _parser() -> argparse.ArgumentParser:
     stop = commands.add_parser("stop", help="end a run; it saves a checkpoint first")
     stop.add_argument("run", metavar="RUN", help="a run's name or folder")
     stop.set_defaults(command=_stop)
+
+    app = commands.add_parser("app", help="open the app in the browser: from data to a published model")
+    app.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", help="where to listen (default: 127.0.0.1)")
+    app.add_argument("--port", type=int, metavar="N", help="port (default: the first free one from 7860)")
+    app.add_argument("--root", type=Path, metavar="FOLDER", help="where runs/ and uploads/ lie (default: here)")
+    app.set_defaults(command=_app)
 
     tasks = commands.add_parser("tasks", help="list the tasks and methods")
     _add_json(tasks, "print one JSON object a line")
@@ -395,6 +402,26 @@ def _answer(answer: dict[str, Any], top_k: int) -> str:
 
 def _short(text: str) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+# --- app ---
+
+
+def _app(options: argparse.Namespace) -> int:
+    import importlib.util
+
+    if importlib.util.find_spec("gradio") is None:
+        action = "Run: pip install 'gradio[oauth]>=6.31'"
+        raise UserError("the package gradio is needed for the app", "it is not installed", action)
+    print("starting the app; it takes some seconds", flush=True)
+    from hftransfer.ui import app
+    from hftransfer.ui.settings import Settings
+
+    settings = Settings.read()
+    if options.root is not None:
+        settings = dataclasses.replace(settings, root=options.root)
+    app.launch(settings, options.host, options.port)
+    return 0
 
 
 # --- runs, tasks, samples ---

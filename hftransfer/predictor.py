@@ -34,7 +34,7 @@ class Predictor:
         source = samples.resolve(str(where))
         folder = _fetched(source, revision)
         self.notes = artifact.read_notes(folder)
-        self.task: Task = catalog.task(self.notes["task"] if self.notes else _task_of(folder, source))
+        self.task: Task = catalog.task(self.notes["task"] if self.notes else task_of(folder, source))
         config = build({"task": self.task.name, "model": str(folder), "data": {"source": "-"}})
         self.processor = modeling.load_processor(config, self.task)
         with modeling.explained(config, self.task, str(folder)):
@@ -152,10 +152,11 @@ def _fetched(source: str, revision: str | None) -> Path:
         )
 
 
-def _task_of(folder: Path, source: str) -> str:
+def task_of(folder: str | Path, source: str, revision: str | None = None) -> str:
+    """Return the task that a model's architecture is made for; UserError for one without a head."""
     config = RunConfig.model_construct(task="", model=source)
     with modeling.explained(config, catalog.task("text-classification"), str(folder)):
-        settings = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        settings = transformers.AutoConfig.from_pretrained(folder, revision=revision, trust_remote_code=False)
     names = settings.architectures or []
     for name in catalog.tasks():
         suffix = catalog.task(name).auto_model.removeprefix("AutoModel")

@@ -130,7 +130,7 @@ class Run:
 
     def is_alive(self) -> bool:
         """Tell whether the process that works on this run (launcher or trainer) is still there."""
-        return any(_is_alive(note) for note in (self.launch(), self._process()))
+        return any(works(note) for note in (self.launch(), self._process()))
 
     def _process(self) -> dict[str, Any]:
         started = [e for e in self.events()[0] if e["type"] == "process"]
@@ -223,7 +223,7 @@ def note_process(pid: int | None = None) -> dict[str, Any]:
     return {"pid": process.pid, "started": process.create_time(), "host": socket.gethostname()}
 
 
-def _is_alive(note: dict[str, Any]) -> bool:
+def works(note: dict[str, Any]) -> bool:
     if "pid" not in note or note.get("host") != socket.gethostname():
         return False
     try:

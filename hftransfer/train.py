@@ -25,7 +25,7 @@ from pathlib import Path
 
 import psutil
 
-from hftransfer import catalog, runs
+from hftransfer import catalog, fence, runs
 from hftransfer.config import RunConfig
 from hftransfer.errors import UserError
 from hftransfer.events import PREFIX, EventWriter
@@ -42,6 +42,7 @@ FULL = (*map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)), "unexpecte
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run or check one configuration; return the exit code: 0 done, 1 failed, 2 the user's to mend, 130 stopped."""
+    fence.close()  # on a Space; first, because threads that are there already would stay outside
     options = parse(arguments)
     try:
         config = catalog.read_config(options.config, options.overrides)

@@ -119,12 +119,14 @@ def check(config: RunConfig, interruption: Interruption) -> dict[str, Any]:
         trainable, total = modeling.count_parameters(model)
         fitting.require_disk(place_of(config), trainable, total)
         seconds = one_step(setup, model, arguments)
+        usual = usual_step(setup, model, arguments)
         return {
             **summary(scene),
             "columns": [dataclasses.asdict(choice) for choice in scene.data.columns],
             "labels": {"kind": setup.labels.kind, "names": setup.labels.names, "counts": setup.labels.counts},
             "parameters": {"trainable": trainable, "total": total},
             "first_step_seconds": round(seconds, 3),
+            "step_seconds": round(usual, 4),
             "updates": fitting.total_steps(setup, vars(arguments)),
             "peak_memory_mb": peak_memory(),
         }
@@ -267,16 +269,30 @@ def place_of(config: RunConfig) -> Path:
     return next(folder for folder in (target, *target.parents) if folder.exists())
 
 
-def one_step(setup: Setup, model: Any, arguments: Any) -> float:
-    """Run one real batch forward and backward; return the seconds it took."""
+def usual_step(setup: Setup, model: Any, arguments: Any) -> float:
+    """Return the seconds of a step of rows of middle length, decoding included, when everything is warm."""
+    began = time.perf_counter()
+    batch_of(setup, arguments.train_batch_size, share=0.5)
+    loading = time.perf_counter() - began
+    step = min(one_step(setup, model, arguments, share=0.5) for _ in range(2))
+    workers = arguments.dataloader_num_workers
+    return max(step, loading / workers) if workers else step + loading
+
+
+def batch_of(setup: Setup, size: int, share: float = 0.0) -> list[Any]:
+    """Return prepared rows, the longest first, from `share` of the way on: what the longest need is enough for all."""
     train = setup.prepared["train"]
-    size = arguments.train_batch_size
     if setup.config.data.streaming:
-        items = list(train.dataset.take(size))
-    else:
-        # the longest rows: what fits in memory here fits everywhere
-        order = np.arange(len(train.rows)) if train.lengths is None else np.argsort(-train.lengths, kind="stable")
-        items = [train.dataset[int(i)] for i in order[:size]]
+        return list(train.dataset.take(size))
+    order = np.arange(len(train.rows)) if train.lengths is None else np.argsort(-train.lengths, kind="stable")
+    first = max(0, min(int(share * len(order)), len(order) - size))
+    return [train.dataset[int(i)] for i in order[first : first + size]]
+
+
+def one_step(setup: Setup, model: Any, arguments: Any, share: float = 0.0) -> float:
+    """Run one real batch (see `batch_of`) forward and backward; return the seconds it took."""
+    size = arguments.train_batch_size
+    items = batch_of(setup, size, share)
     batch = {k: v.to(arguments.device) for k, v in setup.task.collator(setup.processor)(items).items()}
     labels = batch.pop("labels")
     model.to(arguments.device).train()

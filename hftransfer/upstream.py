@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import re
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -17,11 +18,12 @@ from hftransfer.errors import UserError
 
 @dataclass(frozen=True)
 class Option:
-    """One option of a neighbour's class: its annotation and default as written there."""
+    """One option of a neighbour's class: its annotation, default and first sentences as written there."""
 
     name: str
     annotation: str
     default: str | None
+    about: str = ""
 
 
 @cache
@@ -76,14 +78,45 @@ def _peft_class(name: str, folder: Path) -> ast.ClassDef | None:
 
 
 def _fields(node: ast.ClassDef) -> dict[str, Option]:
-    found = {}
+    found, described = {}, _described(ast.get_docstring(node) or "")
     for item in node.body:
         if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name):
-            annotation = ast.unparse(item.annotation)
+            name, annotation = item.target.id, ast.unparse(item.annotation)
             if not annotation.startswith("ClassVar"):
-                default = _default(item.value)
-                found[item.target.id] = Option(item.target.id, annotation, default)
+                about = described.get(name) or _help(item.value)
+                found[name] = Option(name, annotation, _default(item.value), " ".join(about.split()))
     return found
+
+
+_ENTRY = re.compile(r"^ *(\w+) ?\((?=[`\[]).*\): *(.*)$")  # "learning_rate (`float`, *optional*, defaults to 5e-5):"
+
+
+def _described(docstring: str) -> dict[str, str]:
+    """Return what a class's docstring says about its options, by name."""
+    found: dict[str, str] = {}
+    name = None
+    for line in docstring.splitlines():
+        entry = _ENTRY.match(line)
+        if entry:
+            name = entry[1]
+            found[name] = entry[2]
+        elif name is not None and line.strip() and not line.lstrip().startswith(">"):
+            found[name] += f" {line.strip()}"
+        elif name is not None and line.lstrip().startswith(">"):
+            name = None  # a heading between two groups of options
+    return found
+
+
+def _help(value: ast.expr | None) -> str:
+    """Return the help in `dataclasses.field(metadata={"help": ...})`."""
+    if isinstance(value, ast.Call):
+        for keyword in value.keywords:
+            if keyword.arg == "metadata":
+                try:
+                    return str(ast.literal_eval(keyword.value).get("help", ""))
+                except ValueError:
+                    return ""  # put together at run time
+    return ""
 
 
 def _default(value: ast.expr | None) -> str | None:

@@ -6,7 +6,7 @@ import re
 import shutil
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -70,8 +70,13 @@ class Launcher(ABC):
         """Raise UserError for whatever would keep the run from starting here."""
 
     @abstractmethod
-    def start(self, run: Run, resume: bool = False, processes: int = 1) -> None:
-        """Start the run's trainer and return at once; the run goes on when the caller ends."""
+    def start(
+        self, run: Run, resume: bool = False, processes: int = 1, environment: Mapping[str, str] | None = None
+    ) -> None:
+        """Start the run's trainer and return at once; the run goes on when the caller ends.
+
+        `environment` replaces the caller's own; a token comes through it and through nothing else.
+        """
 
     @abstractmethod
     def stop(self, run: Run, grace: float = GRACE) -> Ending:

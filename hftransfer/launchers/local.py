@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import psutil
@@ -59,7 +59,9 @@ class LocalLauncher(Launcher):
         script = [str(self.script), "--config", str(run.config_path), *(["--resume"] if resume else [])]
         return [sys.executable, "-m", "accelerate.commands.launch", *flags, *script]
 
-    def start(self, run: Run, resume: bool = False, processes: int = 1) -> None:
+    def start(
+        self, run: Run, resume: bool = False, processes: int = 1, environment: Mapping[str, str] | None = None
+    ) -> None:
         """Start the trainer; the event `launched` is there before it is."""
         self.check(run, processes)
         command = self.command(run, processes, resume)
@@ -67,11 +69,11 @@ class LocalLauncher(Launcher):
         # until the child is there, this process stands for it: nobody shall read a run without a process as killed
         _note(run, command, processes, os.getpid())
         run.event("launched", command=command, processes=processes)
-        environment = {**os.environ, MARK: os.path.realpath(run.folder), PROCESSES: str(processes)}
+        given = os.environ if environment is None else environment
         with open(run.log_path, "ab") as log:
             child = subprocess.Popen(
                 command,
-                env=environment,
+                env={**given, MARK: os.path.realpath(run.folder), PROCESSES: str(processes)},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -125,6 +125,26 @@ def test_a_run_is_followed_to_its_end(launcher: LocalLauncher, tmp_path: Path) -
     assert launcher.log_tail(run) == ["console line"]
 
 
+def test_the_given_environment_is_the_trainers_whole_one(launcher: LocalLauncher, tmp_path: Path) -> None:
+    os.environ["HFTRANSFER_TEST_OWNER"] = "hf_owner"
+    try:
+        run = _run(tmp_path, "short")
+        given = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
+        path = str(Path(hftransfer.__file__).parents[1])
+        launcher.start(run, environment={**given, "PYTHONPATH": path, "HF_TOKEN": "hf_visitor"})
+        _wait(lambda: any(event["type"] == "process" for event in run.events()[0]))
+        trainers = [p for p in psutil.process_iter() if _belongs(p, tmp_path)]
+        seen = [process.environ() for process in trainers]
+    finally:
+        del os.environ["HFTRANSFER_TEST_OWNER"]
+    assert seen and all(found["HF_TOKEN"] == "hf_visitor" for found in seen)
+    assert not [found for found in seen if "HFTRANSFER_TEST_OWNER" in found]
+    list(launcher.follow(run))
+    assert launcher.outcome(run).state == "done"
+    written = b"".join(path.read_bytes() for path in run.folder.rglob("*") if path.is_file())
+    assert b"hf_visitor" not in written
+
+
 def test_two_processes_are_two(launcher: LocalLauncher, tmp_path: Path) -> None:
     run = _run(tmp_path, "short")
     launcher.start(run, processes=2)

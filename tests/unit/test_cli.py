@@ -130,6 +130,7 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
         "runs",
         "resume",
         "stop",
+        "app",
         "tasks",
         "samples",
     ]

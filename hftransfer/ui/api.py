@@ -1,0 +1,175 @@
+"""The endpoints for programs (gradio_client, MCP): start, status, stop, predict; same visitors, rules and limits.
+
+On a Space a program sends its own Hub token: `Client(space, token="hf_...")`, or the header `Authorization: Bearer`.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import importlib.util
+import os
+import re
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from hftransfer.errors import UserError
+from hftransfer.ui import rules, uploads, visitors
+from hftransfer.ui.queueing import Queue
+from hftransfer.ui.settings import Settings
+from hftransfer.ui.visitors import Visitor
+from hftransfer.ui.workers import Workers
+
+EVENTS = 500  # of one answer; the cursor leads on
+PICTURE = 14 * 2**20  # characters of a picture as a data: URL
+DATA_URL = re.compile(r"data:image/(png|jpeg|webp|gif|bmp);base64,")
+
+
+def add(settings: Settings, queue: Queue, workers: Workers) -> None:
+    """Declare the endpoints inside an open gr.Blocks; everything else there is api_visibility="private"."""
+    for endpoint in endpoints(settings, queue, workers):
+        gr.api(endpoint, api_name=endpoint.__name__, concurrency_limit=8, concurrency_id=f"api-{endpoint.__name__}")
+
+
+def mcp_wanted(settings: Settings) -> bool:
+    """Tell whether HFTRANSFER_MCP=1 asks for MCP and gradio's extra for it is installed: launch(mcp_server=...)."""
+    return os.environ.get("HFTRANSFER_MCP") == "1" and importlib.util.find_spec("mcp") is not None
+
+
+def endpoints(settings: Settings, queue: Queue, workers: Workers) -> list[Callable[..., Any]]:
+    """Return the functions; a program sees their names, types and descriptions."""
+
+    def start(config: str, request: gr.Request, processes: int = 1) -> dict[str, Any]:
+        """Start a training run and return at once.
+
+        Args:
+            config: the configuration as YAML or JSON, as in a file for `hftransfer train`
+            processes: how many processes train together
+
+        Returns:
+            run: the name to ask `status` with; place: how many runs are before it, plus one; nothing when it started
+        """
+        with _told():
+            run = queue.submit(_who(request, settings), rules.read(config), processes)
+            return {"run": run.name, "place": queue.place(run)}
+
+    def status(run: str, request: gr.Request, cursor: int = 0) -> dict[str, Any]:
+        """Tell how a run goes.
+
+        Args:
+            run: the name that `start` gave
+            cursor: 0, or the cursor of the last answer: only later events are returned
+
+        Returns:
+            state (created, running, done, failed, stopped, killed), phase, message, step, max_steps, place in the
+            queue, events since the cursor, the next cursor, and the test scores of a run that is done
+        """
+        with _told():
+            visitor = _who(request, settings)
+            found = visitors.find(visitor, run)
+            now, place = found.status(), queue.place(found)
+            events, after = found.events(max(0, cursor))
+            if len(events) > EVENTS:  # the cursor counts bytes: read again up to the last event that is returned
+                events, after = events[:EVENTS], _after(found, max(0, cursor), EVENTS)
+            answer = {
+                "run": found.name,
+                "state": now.state,
+                "phase": now.phase,
+                "message": visitors.redacted(now.message, visitor) if now.message else None,
+                "step": now.step,
+                "max_steps": now.max_steps,
+                "place": place,
+                "events": [event for event in events if event["type"] not in ("launched", "process")],
+                "cursor": after,
+            }
+            metrics = found.result().get("test", {}).get("metrics") if now.state == "done" else None
+            return {**answer, "metrics": metrics}
+
+    def stop(run: str, request: gr.Request) -> dict[str, Any]:
+        """Take a waiting run out of the queue, or ask a running one to save a checkpoint and end.
+
+        Args:
+            run: the name that `start` gave
+        """
+        with _told():
+            visitor = _who(request, settings)
+            queue.stop(visitor, run)
+            return {"run": visitors.find(visitor, run).name}
+
+    def predict(where: str, inputs: list[str], request: gr.Request, top_k: int = 5) -> list[dict[str, Any]]:
+        """Ask a trained model.
+
+        Args:
+            where: the name of a run, or a model of the Hub
+            inputs: texts, or pictures as data: URLs (data:image/png;base64,...)
+            top_k: how many labels to return for each input
+        """
+        with _told():
+            visitor = _who(request, settings)
+            if not isinstance(inputs, list) or not all(isinstance(value, str) for value in inputs):
+                raise UserError("a list of texts is needed", "this is none", "Give [text, ...].")
+            most = None if top_k < 1 else top_k
+            with _as_inputs(inputs) as values:
+                answers: list[dict[str, Any]] = workers.call(
+                    visitor, "predict", where=where, inputs=values, top_k=most
+                )
+            return answers
+
+    return [start, status, stop, predict]
+
+
+def _who(request: gr.Request, settings: Settings) -> Visitor:
+    return visitors.of(request, None, None, settings)
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Hand a UserError's words to the program."""
+    try:
+        yield
+    except UserError as error:
+        raise gr.Error(visitors.redacted(str(error)), print_exception=False) from error
+
+
+def _after(run: Any, cursor: int, count: int) -> int:
+    """Return the byte behind so many whole events."""
+    with open(run.events_path, "rb") as file:
+        file.seek(cursor)
+        seen = 0
+        while seen < count and (line := file.readline()).endswith(b"\n"):
+            cursor += len(line)
+            seen += line.strip().startswith(b"{")
+    return cursor
+
+
+@contextmanager
+def _as_inputs(inputs: list[str]) -> Iterator[list[Any]]:
+    """Write pictures to files where uploads arrive, for the time of the call."""
+    folder = uploads.received()
+    written: list[Path] = []
+    try:
+        values: list[Any] = []
+        for text in inputs:
+            head = DATA_URL.match(text[:64])
+            if head is None:
+                values.append(text)
+                continue
+            if len(text) > PICTURE:
+                raise UserError("a picture of at most 10 MB is needed", "this one is larger", "Make it smaller.")
+            try:
+                data = base64.b64decode(text[head.end() :], validate=True)
+            except (binascii.Error, ValueError) as error:
+                raise UserError("a data: URL is needed", "its base64 is damaged", "Encode it again.") from error
+            folder.mkdir(parents=True, exist_ok=True)
+            written.append(folder / f"api-{secrets.token_hex(8)}.{head[1]}")
+            written[-1].write_bytes(data)
+            values.append({"image": str(written[-1])})
+        yield values
+    finally:
+        for path in written:
+            path.unlink(missing_ok=True)

@@ -1,0 +1,142 @@
+"""The app: one page with six steps over run folders, worker processes and a queue. Run: hftransfer app"""
+
+from __future__ import annotations
+
+import os
+from typing import Any, cast
+
+import gradio as gr
+from starlette.middleware import Middleware
+
+from hftransfer.errors import UserError
+from hftransfer.launchers import launcher
+from hftransfer.ui import (
+    api,
+    data_step,
+    form,
+    markup,
+    model_step,
+    publish_step,
+    result_step,
+    theme,
+    train_step,
+    try_step,
+)
+from hftransfer.ui.gate import Gate
+from hftransfer.ui.monitor import Monitor
+from hftransfer.ui.page import Page, html
+from hftransfer.ui.queueing import Queue
+from hftransfer.ui.settings import Settings, remarks
+from hftransfer.ui.visitors import Visitor, allow_host, forget_owner
+from hftransfer.ui.workers import Workers
+
+STEPS = ("Data", "Model", "Train", "Result", "Try", "Publish")
+MASTHEAD = (
+    '<div class="masthead"><b>hf<i>transfer</i></b><span>From your data to a published model, with honest numbers.'
+    "</span></div>"
+)
+
+
+def build(settings: Settings) -> gr.Blocks:
+    """Return the page; the queue's thread and the workers start with it."""
+    forget_owner(settings)
+    queue, workers = Queue(settings, launcher("local")), Workers(settings)
+    page = Page(settings, queue, workers, Monitor())
+    with gr.Blocks(title="hftransfer", analytics_enabled=False, fill_width=True) as blocks:
+        with gr.Row(elem_id="top"):
+            html(MASTHEAD)
+            if settings.space:
+                gr.LoginButton("Sign in with Hugging Face", scale=0, size="sm", min_width=180)
+        for words in remarks(settings):
+            html(markup.note(words, "warn"))
+        html(_steps(), elem_id="steps")
+        page.run = gr.Dropdown(
+            [], value=None, label="Run", elem_id="run", visible=False,
+            allow_custom_value=True,  # a page may name a run that its session, new after a restart, never listed
+        )  # fmt: skip
+        for wire in [
+            step.build(page) for step in (data_step, model_step, train_step, result_step, try_step, publish_step)
+        ]:
+            wire()
+        _remember(page, blocks)
+        api.add(settings, queue, workers)
+    queue.start()
+    return cast(gr.Blocks, blocks)
+
+
+def _steps() -> str:
+    links = "".join(
+        f'<li><a href="#{name.lower()}"><b><span>{place}</span>{name}</b><small></small></a></li>'
+        for place, name in enumerate(STEPS, 1)
+    )
+    return f'<nav class="steps" aria-label="Steps"><ol>{links}</ol></nav>'
+
+
+def _remember(page: Page, blocks: gr.Blocks) -> None:
+    """Keep the form and the run in the browser, and the run in the address: a reload brings both back."""
+    draft = gr.BrowserState(None, storage_key="hftransfer-draft", secret="hftransfer-draft")
+
+    def restore(visitor: Visitor, kept: Any, asked: str) -> list[Any]:
+        entries = train_step.entries_of(page, visitor)
+        names = [run.name for run, _, _ in entries]
+        known = kept if isinstance(kept, dict) else {}
+        run = next((name for name in (asked, known.get("run"), *names) if name in names), None)
+        choice = gr.update(choices=train_step.choices_of(entries), value=run, visible=bool(names))
+        untouched = [choice, gr.skip(), *(gr.skip() for _ in page.inputs)]
+        try:
+            tree = form.checked(known["tree"])
+            return [choice, data_step.origin_of(visitor, tree), *page.filled(tree)]
+        except (UserError, KeyError, TypeError, ValueError, AttributeError):
+            return untouched  # a browser may hold anything
+
+    asked, step = gr.Textbox(visible=False), gr.Textbox(visible=False)
+    loaded = blocks.load(None, js="() => hftransfer.asked()", outputs=[asked, step])
+    shown = page.on(loaded.then, restore, [draft, asked], [page.run, page.go["origin"], *page.inputs])
+    tick, inputs, outputs = page.go["refresh"]
+    page.on(shown.then, tick, inputs, outputs)
+    look, seen = page.go["look"]
+
+    def look_if_there(visitor: Visitor, now: str, *values: Any) -> Any:
+        if now == "data" or not values[list(page.widgets).index("data.source")]:
+            return look(visitor, *values)
+        # a preview costs a process: it waits until somebody opens that step, and the page's script asks for it
+        return ['<div id="look-later"></div>', *(gr.skip() for _ in seen[1:])]
+
+    page.on(shown.success, look_if_there, [step, *page.inputs], seen)
+
+    def keep(visitor: Visitor, run: str | None, *values: Any) -> dict[str, Any]:
+        return {"tree": page.tree(values), "run": run}
+
+    page.on(gr.on, keep, [page.run, *page.inputs], [draft], trigger_mode="always_last",
+            triggers=[page.go["viewed"].change, *(w.change for w in page.inputs)])  # fmt: skip
+    page.go["viewed"].change(None, [page.run], None, js="(name) => { hftransfer.run(name); }")
+
+
+def launch(settings: Settings, host: str = "127.0.0.1", port: int | None = None, block: bool = True) -> gr.Blocks:
+    """Serve the page and return it; with `block`, until Ctrl-C."""
+    os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+    allow_host(host)
+    blocks = build(settings)
+    blocks.queue(default_concurrency_limit=None, max_size=1000)
+    _, url, _ = blocks.launch(
+        server_name=host,
+        server_port=port,
+        prevent_thread_lock=True,
+        quiet=True,
+        share=False,
+        theme=theme.theme(),
+        head=theme.head(),
+        favicon_path=str(theme.PLACE / "favicon.png"),
+        footer_links=[],
+        run_history=False,  # it would keep what was typed in the browser
+        max_file_size=f"{settings.upload_mb}mb" if settings.upload_mb else None,
+        allowed_paths=[],
+        app_kwargs={"middleware": [Middleware(Gate, settings=settings)]},
+        ssr_mode=False,
+        mcp_server=api.mcp_wanted(settings),
+        show_error=False,
+    )
+    if block:
+        print(f"the app is at {url}  (Ctrl-C ends it; runs go on)", flush=True)
+        blocks.block_thread()
+    return blocks

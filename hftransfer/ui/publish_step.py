@@ -1,0 +1,210 @@
+"""Step 6, Publish: the card as it will look, one button, progress, and the link that was verified from outside."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from hftransfer import card
+from hftransfer.errors import UserError
+from hftransfer.runs import Run
+from hftransfer.ui import markup, visitors
+from hftransfer.ui.monitor import View
+from hftransfer.ui.page import Page, html
+from hftransfer.ui.settings import Settings
+from hftransfer.ui.visitors import Visitor
+
+NOTHING = markup.empty("Nothing to publish yet", "A finished run can go to the Hub, with its card.", "train",
+                       "Go to training")  # fmt: skip
+LICENCES = ("apache-2.0", "mit", "bsd-3-clause", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0", "openrail", "other")
+SECONDS = 7200.0  # after which a push that says nothing is ended
+REPO = re.compile(r"[\w][\w.-]{0,95}(/[\w][\w.-]{0,95})?", re.ASCII)
+LOG = "publish.log"
+STAGES = {"checking": "Checking the token and the name", "uploading": "Uploading",
+          "verifying": "Loading it back from the Hub and comparing its answers"}  # fmt: skip
+
+
+def build(page: Page) -> Callable[[], None]:
+    """Lay out the step; the function it returns wires it, once every step is laid out."""
+    with gr.Column(elem_id="panel-publish", elem_classes="step"):
+        html(markup.lead("Publish", "The model and an honest card, on the Hub under your own name."))
+        nothing = html(NOTHING)
+        with gr.Column(visible=False) as there:
+            with gr.Column(elem_classes="card-block"):
+                with gr.Row():
+                    repo = gr.Textbox(label="Name", info="owner/name, or a name below your own account", scale=2,
+                                      min_width=200, elem_id="repo")  # fmt: skip
+                    licence = gr.Dropdown(
+                        [("the base model's", ""), *((one, one) for one in LICENCES)], value="", label="Licence",
+                        info="Of what you publish", allow_custom_value=True, min_width=160,
+                    )  # fmt: skip
+                with gr.Row():
+                    private = gr.Checkbox(label="Private: only you and your organisation see it", value=True,
+                                          elem_id="private")  # fmt: skip
+                    pull = gr.Checkbox(label="As a pull request to an existing repo", value=False)
+                state = html(elem_id="publishing")
+                with gr.Row(elem_classes="foot"):
+                    push = gr.Button("Publish", variant="primary", elem_id="publish")
+            with gr.Accordion("The card as it will look", open=True, elem_classes="fold"):
+                shown = gr.Markdown(elem_id="card", elem_classes="model-card")
+    page.go["publishing"] = state
+
+    def wire() -> None:
+        def offer(visitor: Visitor, name: str | None, typed: str, chosen: str) -> list[Any]:
+            run = visitors.find(visitor, name) if name else None
+            result = page.monitor.result(run.folder) if run else {}
+            if run is None or not result:
+                return [NOTHING, gr.update(visible=False), gr.skip(), gr.skip()]
+            suggested = typed or suggestion(visitor, result)
+            return ["", gr.update(visible=True), suggested, card_of(run, result, suggested, chosen)]
+
+        page.on(
+            gr.on, offer, [page.run, repo, licence], [nothing, there, repo, shown],
+            triggers=[page.go["viewed"].change, licence.change, repo.blur],
+        )  # fmt: skip
+
+        def publish(
+            visitor: Visitor, name: str | None, to: str, chosen: str, hidden: bool, as_pull: bool
+        ) -> list[Any]:
+            try:
+                visitors.require(visitor)
+                start(page.settings, visitor, visitors.find(visitor, str(name)), to, chosen, hidden, as_pull)
+            except UserError as error:
+                return [markup.note(str(error), "bad"), gr.skip()]
+            return [_bar("Starting", None), gr.Timer(1.0)]
+
+        page.on(push.click, publish, [page.run, repo, licence, private, pull], [state, page.go["timer"]])
+
+    return wire
+
+
+def suggestion(visitor: Visitor, result: Mapping[str, Any]) -> str:
+    """Return a name for the repo: the visitor's account, the model and the data."""
+    parts = (str(result["model"]), str(result["data"].get("source", "")))
+    words = [re.sub(r"[^\w.-]+", "-", part.removeprefix("sample:").rstrip("/").rsplit("/", 1)[-1]) for part in parts]
+    name = re.sub(r"\.(csv|tsv|jsonl?|parquet|zip)$", "", "-".join(word for word in words if word))[:90].strip("-.")
+    return name if visitor.local or visitor.anonymous else f"{visitor.name}/{name}"
+
+
+def card_of(run: Run, result: Mapping[str, Any], repo: str, licence: str) -> str:
+    """Return the card's text, without its metadata: those are a table on the Hub."""
+    text = card.render(result, run.config(), repo=repo or None, license=licence or None)
+    body = re.sub(r"\A---\n.*?\n---\n", "", text, flags=re.DOTALL)
+    return re.sub(r"(!\[[^\]]*\])\(([\w/-]+\.png)\)", lambda found: _inlined(found, run.artifact), body)
+
+
+def _inlined(found: re.Match[str], folder: Path) -> str:
+    """Return a picture of the card with its bytes in place of its name: nothing but the page is served."""
+    path = folder / found[2]
+    if path.is_symlink() or not path.is_file():
+        return ""
+    return f"{found[1]}(data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()})"
+
+
+def start(
+    settings: Settings, visitor: Visitor, run: Run, repo: str, licence: str, private: bool, pull: bool
+) -> subprocess.Popen[bytes]:
+    """Publish in a process of its own with the visitor's token; UserError for a name that can be none."""
+    name = (repo or "").strip()
+    if not REPO.fullmatch(name):
+        raise UserError(
+            "a name like owner/name is needed", f"found {name[:60]!r}", "Letters, digits, - _ . and one /."
+        )
+    if licence and not re.fullmatch(r"[\w.+-]{1,60}", licence, re.ASCII):
+        raise UserError("a licence as the Hub names it is needed", f"found {licence[:60]!r}", "apache-2.0, mit, ...")
+    if visitor.token is None:
+        raise UserError(
+            "a token that may write is needed", "there is none",
+            "Set HF_TOKEN before the app starts, or run: hf auth login",
+        )  # fmt: skip
+    last = run.events()[0][-1:]
+    if last and last[0]["type"] == "publishing" and _busy(run):
+        raise UserError("one push at a time", f"{run.name} is being published", "Wait for it.")
+    command = [sys.executable, "-m", "hftransfer.cli", "publish", str(run.folder), name, "--json"]
+    command += ["--private" if private else "--no-private", *(["--create-pr"] if pull else [])]
+    command += ["--license", licence] if licence else []
+    with open(run.folder / LOG, "wb") as log:
+        child = subprocess.Popen(
+            command, env=visitors.environment(visitor, settings), cwd=run.folder, stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL, stderr=log, start_new_session=True,
+        )  # fmt: skip
+    _PUSHING[run.folder] = child
+    threading.Thread(target=_watch, args=(run, child, name, visitor), daemon=True).start()
+    return child
+
+
+_PUSHING: dict[Path, subprocess.Popen[bytes]] = {}  # only to reap them; what happened is in the run's events
+
+
+def _busy(run: Run) -> bool:
+    child = _PUSHING.get(run.folder)
+    return child is not None and child.poll() is None
+
+
+def _watch(run: Run, child: subprocess.Popen[bytes], repo: str, visitor: Visitor) -> None:
+    """Wait for a push; when it ended without its own last word, say so in its place."""
+    try:
+        code = child.wait(SECONDS)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        code = child.wait()
+    _PUSHING.pop(run.folder, None)
+    said = [event["type"] for event in run.events()[0] if event["type"] in ("publishing", "published", "unpublished")]
+    if code and said[-1:] != ["unpublished"]:
+        with contextlib.suppress(OSError):
+            lines = (run.folder / LOG).read_text(encoding="utf-8", errors="replace").strip().splitlines()
+            message = lines[-1].removeprefix("hftransfer: ") if lines else "the process ended without a word"
+            run.event("unpublished", repo=repo, message=visitors.redacted(message, visitor), user_error=code == 2)
+    with contextlib.suppress(OSError):
+        (run.folder / LOG).unlink()
+
+
+def goes_on(view: View | None) -> bool:
+    """Tell whether a push of this run is under way."""
+    return bool(view and view.publishing and view.publishing[-1]["type"] == "publishing" and _busy(view.run))
+
+
+def progress_of(view: View) -> str:
+    """Return how far the last push is, or how it ended."""
+    if not view.publishing:
+        return ""
+    event = view.publishing[-1]
+    repo = str(event.get("repo", ""))
+    if event["type"] == "published":
+        url = str(event.get("url", ""))
+        safe = markup.text(url) if url.startswith(("http://", "https://")) else ""
+        proof = (
+            "It was loaded back from there and gives the same answers." if event.get("verified") else "Not verified."
+        )
+        link = (
+            f'<a href="{safe}" target="_blank" rel="noopener">{markup.text(repo)}</a>' if safe else markup.text(repo)
+        )
+        commit = f' <span class="quiet small">commit {markup.text(str(event.get("commit", ""))[:8])}</span>'
+        return f'<div class="note good" role="status"><p>Published: {link}{commit}</p><p>{proof}</p></div>'
+    if event["type"] == "unpublished":
+        return markup.note(["Not published; the model is still here. Publish again after:", str(event.get("message"))],
+                           "bad")  # fmt: skip
+    if not _busy(view.run):
+        return markup.note("The last push was cut off. Publish again: what was sent is not sent twice.", "warn")
+    done, total = event.get("done"), event.get("total")
+    share = done / total if isinstance(done, int | float) and isinstance(total, int | float) and total else None
+    return _bar(STAGES.get(str(event.get("stage")), "Publishing"), share)
+
+
+def _bar(words: str, share: float | None) -> str:
+    css, width = ("progress waiting", "") if share is None else ("progress", f' style="width:{100 * share:.0f}%"')
+    value = "" if share is None else f' aria-valuenow="{100 * share:.0f}" aria-valuemin="0" aria-valuemax="100"'
+    part = "" if share is None else f", {share:.0%}"
+    return (
+        f'<div class="{css}" role="progressbar" aria-label="publishing"{value}><i{width}></i></div>'
+        f'<div class="quiet small" role="status">{markup.text(words)}{part}</div>'
+    )

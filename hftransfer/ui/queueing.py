@@ -1,0 +1,357 @@
+"""The queue of runs: starts what may start, ends what takes too much; its state is in the runs' folders."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import os
+import shutil
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+import psutil
+
+from hftransfer.errors import UserError
+from hftransfer.launchers.base import GRACE, Launcher
+from hftransfer.runs import Run, default_name, listing
+from hftransfer.ui import rules, uploads, visitors
+from hftransfer.ui.settings import Settings
+from hftransfer.ui.visitors import Visitor
+
+POLL = 1.0  # seconds between two looks at the runs
+DISK_POLL = 15.0  # seconds between two looks at a visitor's disk
+TURNS = ("queued", "launched", "process", "done", "failed", "stopped")  # events that say where a run stands
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Ticket:
+    """A run in the queue or at work, and for whom: the token lives here, in memory, and nowhere else."""
+
+    run: Run
+    visitor: Visitor
+    processes: int = 1
+    resume: bool = False
+    started: float = 0.0  # seconds since the epoch
+    ending: bool = False
+    disk_due: float = field(default=0.0, repr=False)
+
+
+class Queue:
+    """Runs of all visitors, first come first served within the limits; one a process of the app."""
+
+    def __init__(self, settings: Settings, launcher: Launcher) -> None:
+        self.settings, self.launcher = settings, launcher
+        self._waiting: list[Ticket] = []
+        self._working: dict[Path, Ticket] = {}
+        self._changed = threading.Condition(threading.RLock())
+        self._thread: threading.Thread | None = None
+        self._closed = False
+        self._mine: IO[str] | None = None
+
+    def start(self) -> None:
+        """Start the thread that starts runs; what waited locally when the app ended waits again."""
+        self._adopt()
+        self._thread = threading.Thread(target=self._work, name="queue", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """End the thread; runs go on."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        if self._thread is not None:
+            self._thread.join()
+        if self._mine is not None:
+            self._mine.close()
+
+    def submit(self, visitor: Visitor, tree: Mapping[str, Any], processes: int = 1) -> Run:
+        """Check the configuration (rules.admit), make the run's folder and queue it; UserError over a limit."""
+        visitors.require(visitor)
+        self._require_processes(processes)
+        config = rules.admit(visitor, tree, self.settings)
+        self._require_room(visitor)
+        with self._changed:
+            self._require_place(visitor)
+            # `output` gives a name and no more: what lies elsewhere would be in no list
+            named = visitor.runs / Path(config.output).name if config.output else None
+            run = Run.create(config, named or _free(visitor.runs / default_name(config)))
+            self._append(Ticket(run, visitor, processes))
+        return run
+
+    def resume(self, visitor: Visitor, run: Run | str) -> Run:
+        """Queue a run that stopped, was killed, failed, or waited when the app ended."""
+        visitors.require(visitor)
+        own = self._own(visitor, run)
+        with self._changed:
+            state = own.status().state
+            if self.place(own) is not None or state == "running":
+                raise UserError("a run that has ended is needed", f"{own.name} goes on", "Stop it first.")
+            if state == "done":
+                raise UserError("a run that is not done is needed", f"{own.name} is done", "Start another.")
+            tree = own.config().to_dict()
+            rules.admit(visitor, tree | {"output": None}, self.settings)  # the rules may have changed since
+            self._require_room(visitor)
+            self._require_place(visitor)
+            started = any(event["type"] == "process" for event in own.events()[0])
+            processes = int(own.launch().get("processes") or _asked(own))
+            self._append(Ticket(own, visitor, processes, resume=started))
+        return own
+
+    def stop(self, visitor: Visitor, run: Run | str) -> None:
+        """Take a waiting run out, or ask a running one to save a checkpoint and end; returns at once."""
+        visitors.require(visitor)
+        own = self._own(visitor, run)
+        with self._changed:
+            for ticket in [ticket for ticket in self._waiting if ticket.run == own]:
+                self._waiting.remove(ticket)
+                own.event("stopped", message="taken out of the queue", step=own.status().step)
+                return
+            working = self._working.get(own.folder)
+            if working is not None:
+                working.ending = True
+        if self.launcher.is_alive(own):
+            self._end(own)
+
+    def remove(self, visitor: Visitor, run: Run | str) -> None:
+        """Delete a run that has ended, with its model."""
+        visitors.require(visitor)
+        own = self._own(visitor, run)
+        with self._changed:
+            if self.place(own) is not None or self.launcher.is_alive(own):
+                raise UserError("a run that has ended is needed", f"{own.name} goes on", "Stop it first.")
+            shutil.rmtree(own.folder)
+
+    def place(self, run: Run) -> int | None:
+        """Return the run's place among those that wait (1 is next), or None when it does not wait."""
+        with self._changed:
+            places = [place for place, ticket in enumerate(self._waiting, 1) if ticket.run.folder == run.folder]
+        return places[0] if places else None
+
+    def runs(self, visitor: Visitor) -> list[Run]:
+        """Return the visitor's runs, newest first."""
+        return visitors.runs(visitor)
+
+    def unfinished(self, visitor: Visitor) -> list[Run]:
+        """Return runs that a restart cut off: killed, or waiting without a place; one `resume` each goes on."""
+        with self._changed:
+            known = {ticket.run.folder for ticket in (*self._waiting, *self._working.values())}
+        left = [run for run in visitors.runs(visitor) if run.folder not in known]
+        return [run for run in left if run.status().state == "killed" or _waits(run)]
+
+    # --- limits ---
+
+    def _require_processes(self, processes: int) -> None:
+        most = self.settings.processes_per_run
+        if processes < 1 or (most and processes > most):
+            raise UserError(f"1 to {most or 'any number of'} processes are possible", f"found {processes}", "Set 1.")
+
+    def _require_place(self, visitor: Visitor) -> None:
+        settings, own = self.settings, [t for t in self._waiting if t.visitor.folder == visitor.folder]
+        if settings.queued_per_user and len(own) >= settings.queued_per_user:
+            raise UserError(
+                f"at most {settings.queued_per_user} of your runs may wait", f"{len(own)} do", "Wait, or stop one."
+            )
+        if settings.queued and len(self._waiting) >= settings.queued:
+            raise UserError(
+                f"at most {settings.queued} runs may wait here", "the queue is full",
+                "Try again later, or duplicate this Space.",
+            )  # fmt: skip
+
+    def _require_room(self, visitor: Visitor) -> None:
+        try:
+            uploads.require_room(visitor, self.settings)
+        except UserError:
+            with self._changed:
+                busy = any(ticket.visitor.folder == visitor.folder for ticket in self._working.values())
+            if visitor.local or busy or not visitor.cache.is_dir():
+                raise
+            shutil.rmtree(visitor.cache)  # what was downloaded is downloaded again
+            uploads.require_room(visitor, self.settings)
+
+    def _own(self, visitor: Visitor, run: Run | str) -> Run:
+        name = run if isinstance(run, str) else run.name
+        own = visitors.find(visitor, name)
+        if isinstance(run, Run) and os.path.realpath(run.folder) != os.path.realpath(own.folder):
+            raise UserError("one of your runs is needed", "this one is somebody else's", "Choose one of yours.")
+        return own
+
+    # --- the thread ---
+
+    def _append(self, ticket: Ticket) -> None:
+        self._waiting.append(ticket)
+        ticket.run.event("queued", place=len(self._waiting), processes=ticket.processes)
+        self._changed.notify_all()
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                if self._closed:
+                    return
+            try:
+                self._watch()
+                while (ticket := self._next()) is not None:
+                    self._launch(ticket)
+            except Exception:  # one broken run must not keep the others waiting for ever
+                log.exception("the queue goes on after an error")
+            with self._changed:
+                if not self._closed:
+                    self._changed.wait(POLL)
+
+    def _next(self) -> Ticket | None:
+        """Take the first run that may start out of those that wait."""
+        with self._changed:
+            if self._closed or len(self._working) >= (self.settings.runs_at_once or len(self._working) + 1):
+                return None
+            for ticket in self._waiting:
+                if ticket.run.folder in self._working or self.launcher.is_alive(ticket.run):
+                    continue  # resumed while its last processes are still ending
+                busy = sum(other.visitor.folder == ticket.visitor.folder for other in self._working.values())
+                if busy < (self.settings.runs_per_user or busy + 1):
+                    self._waiting.remove(ticket)
+                    ticket.started = time.time()
+                    self._working[ticket.run.folder] = ticket
+                    return ticket
+        return None
+
+    def _launch(self, ticket: Ticket) -> None:
+        run = ticket.run
+        try:
+            environment = visitors.environment(ticket.visitor, self.settings)
+            self.launcher.start(run, ticket.resume, ticket.processes, environment)
+        except (UserError, OSError) as error:
+            with self._changed:
+                self._working.pop(run.folder, None)
+            with contextlib.suppress(OSError):  # its folder may be gone
+                run.event("failed", message=str(error), user_error=isinstance(error, UserError))
+        if ticket.ending and self.launcher.is_alive(run):  # stopped while it was being started
+            self._end(run)
+
+    def _watch(self) -> None:
+        with self._changed:
+            working = list(self._working.values())
+        for ticket in working:
+            if not self.launcher.is_alive(ticket.run):
+                with self._changed:
+                    self._working.pop(ticket.run.folder, None)
+            elif not ticket.ending:
+                self._hold_to_limits(ticket)
+
+    def _hold_to_limits(self, ticket: Ticket) -> None:
+        settings, run = self.settings, ticket.run
+        if settings.run_seconds and time.time() - ticket.started > settings.run_seconds:
+            ticket.ending = True
+            limit = f"a run may take {settings.run_seconds:,} s here"
+            run.event("warning", message=f"{limit}: it is stopped with a checkpoint, and can be resumed")
+            self._end(run)
+        elif settings.run_memory_mb and (used := memory_mb(run)) > settings.run_memory_mb:
+            ticket.ending = True
+            limit = f"a run may use {settings.run_memory_mb:,} MB of memory here, and this one took {used:,.0f}"
+            self._fail(run, f"{limit}: set train.per_device_train_batch_size or data.max_length lower")
+        elif settings.disk_mb and time.monotonic() > ticket.disk_due:
+            ticket.disk_due = time.monotonic() + DISK_POLL
+            if (used := uploads.used_mb(ticket.visitor.folder)) > settings.disk_mb:
+                ticket.ending = True
+                limit = f"you may keep {settings.disk_mb:,} MB here, and keep {used:,.0f}"
+                self._fail(run, f"{limit}: delete uploads or runs, or set train.save_total_limit=1")
+
+    def _fail(self, run: Run, message: str) -> None:
+        run.event("failed", message=message, user_error=True)
+        self._end(run, grace=0)
+
+    def _end(self, run: Run, grace: float = GRACE) -> None:
+        threading.Thread(target=self.launcher.stop, args=(run, grace), name=f"stop {run.name}", daemon=True).start()
+
+    # --- after a restart ---
+
+    def _adopt(self) -> None:
+        """Count the runs that go on from before, and let local ones that waited wait again, in their order.
+
+        A Space's visitor must ask again: their token went with the app.
+        """
+        first = self._is_first()
+        waiting = []
+        for folder in self._folders():
+            local = not self.settings.space
+            owner = Visitor(visitors.LOCAL if local else folder.name, folder, local=local)
+            if local:
+                owner = visitors.of(None, None, None, self.settings)
+            for run in listing(owner.runs):
+                state = run.status().state
+                if state == "running":
+                    self._working[run.folder] = Ticket(run, owner, started=_launched(run))
+                elif local and first and _waits(run):
+                    resume = any(event["type"] == "process" for event in run.events()[0])
+                    waiting.append((_queued(run), Ticket(run, owner, _asked(run), resume)))
+        self._waiting += [ticket for _, ticket in sorted(waiting, key=lambda pair: pair[0])]
+
+    def _folders(self) -> Iterator[Path]:
+        root = self.settings.root.absolute()
+        if not self.settings.space:
+            yield root
+        elif (root / "users").is_dir():
+            yield from (folder for folder in (root / "users").iterdir() if folder.is_dir() and not folder.is_symlink())
+
+    def _is_first(self) -> bool:
+        """Tell whether no other app serves this root: two must not start the same run."""
+        folder = self.settings.root if self.settings.space else self.settings.root / "runs"
+        folder.mkdir(parents=True, exist_ok=True)
+        self._mine = open(folder / ".queue", "a")  # noqa: SIM115  # held as long as the app lives
+        try:
+            fcntl.flock(self._mine, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return False
+        return True
+
+
+def memory_mb(run: Run) -> float:
+    """Return the memory of a run's processes, pages that they share counted once."""
+    pid = run.launch().get("pid")
+    total = 0.0
+    try:
+        first = psutil.Process(pid)
+        for process in (first, *first.children(recursive=True)):
+            with contextlib.suppress(psutil.Error):
+                found = process.memory_full_info()
+                total += getattr(found, "pss", found.rss)
+    except psutil.Error:
+        return 0.0
+    return total / 2**20
+
+
+def _turns(run: Run) -> list[dict[str, Any]]:
+    return [event for event in run.events()[0] if event["type"] in TURNS]
+
+
+def _waits(run: Run) -> bool:
+    """Tell whether the last that was said of a run is that it waits."""
+    turns = _turns(run)
+    return bool(turns) and turns[-1]["type"] == "queued"
+
+
+def _queued(run: Run) -> float:
+    return float(_turns(run)[-1]["time"])
+
+
+def _launched(run: Run) -> float:
+    times = [event["time"] for event in _turns(run) if event["type"] == "launched"]
+    return float(times[-1]) if times else time.time()
+
+
+def _asked(run: Run) -> int:
+    asked = [event.get("processes", 1) for event in _turns(run) if event["type"] == "queued"]
+    return int(asked[-1]) if asked else 1
+
+
+def _free(folder: Path) -> Path:
+    number, found = 1, folder
+    while found.exists():
+        number += 1
+        found = folder.with_name(f"{folder.name}-{number}")
+    return found

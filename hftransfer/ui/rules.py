@@ -1,0 +1,276 @@
+"""What a visitor may name in a configuration: own files, samples and the Hub; on a Space, nothing that runs code."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from hftransfer import catalog, samples, upstream
+from hftransfer import config as configuration
+from hftransfer.config import RunConfig
+from hftransfer.errors import ConfigError, Problem, UserError, hint, unknown
+from hftransfer.ui import visitors
+from hftransfer.ui.settings import Settings
+from hftransfer.ui.visitors import Visitor
+
+MOST_CHARACTERS = 64_000  # of a pasted configuration; the largest in configs/ has 1,200
+MOST_NODES = 4_000
+MOST_DEPTH = 12
+MOST_WORD = 4_000  # characters of one value or name
+
+# a model's id on the Hub, and a data set's: `load_dataset("text")` would read every file of the app's folder
+MODEL_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?", re.ASCII)
+DATA_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
+REVISION = re.compile(r"\w[\w./-]{0,200}", re.ASCII)
+SPLIT = re.compile(r"\w[\w .+-]{0,200}")
+
+# metrics that run no code of the Hub (hftransfer.evaluation.metrics.METRICS, which is too heavy for the app's process)
+METRICS = (
+    "accuracy", "precision_macro", "recall_macro", "f1_macro", "precision_micro", "recall_micro", "f1_micro",
+    "precision_weighted", "recall_weighted", "f1_weighted", "precision_entity", "recall_entity", "f1_entity", "mcc",
+    "roc_auc", "average_precision", "log_loss", "brier", "calibration_error", "hamming_loss", "mae", "rmse", "r2",
+    "pearson", "spearman",
+)  # fmt: skip
+# kernels that are part of torch or transformers; other words are repositories of the Hub with native code
+ATTENTION = ("eager", "sdpa", "flash_attention_2", "flex_attention")
+
+# A number or a truth value of a neighbour's option can name no file, host or code, whatever the option is. A word may:
+# it passes where its annotation is a closed set, and in these, which name layers, labels or metrics.
+CLOSED = re.compile(r"Literal\[|\b(SchedulerType|OptimizerNames|IntervalStrategy|SaveStrategy)\b")
+WORDS = {"metric_for_best_model", "train_sampling_strategy", "report_to", "class_weights"}
+LAYERS = {
+    "name", "target_modules", "exclude_modules", "modules_to_save", "layers_pattern", "target_parameters",
+    "feedforward_modules", "freeze",
+}  # fmt: skip
+INITIAL = re.compile(r"gaussian|orthogonal|olora|pissa(_niter_\d{1,3})?")  # others read files or whole data sets
+MOST = {"resamples": 20_000, "batch": 4_096}
+
+
+def read(text: str) -> dict[str, Any]:
+    """Read pasted YAML or JSON into a tree; UserError when it is too large, deep or repeats itself by aliases."""
+    wanted = "a configuration as YAML or JSON is needed"
+    if len(text) > MOST_CHARACTERS:
+        raise UserError(wanted, f"this has {len(text):,} characters", f"{MOST_CHARACTERS:,} are the most.")
+    try:
+        _require_plain(text, wanted)
+        tree = configuration.read_yaml(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise UserError(wanted, " ".join(str(error).split())[:300], "Mend it.") from error
+    if not isinstance(tree, dict):
+        raise UserError(wanted, "this holds no names and values", "Start it with 'task: ...'.")
+    _require_small(tree, wanted)
+    return tree
+
+
+def _require_plain(text: str, wanted: str) -> None:
+    """Look at YAML before it is built: aliases make a few bytes a tree of any size, tags build other objects."""
+    depth = 0
+    for count, event in enumerate(yaml.parse(text, Loader=yaml.SafeLoader)):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
+            raise UserError(wanted, "it holds an alias (& or *)", "Write the value out.")
+        if tag := getattr(event, "tag", None):
+            raise UserError(wanted, f"it holds the tag {str(tag)[:60]!r}", "Write plain values.")
+        if depth > MOST_DEPTH or count > 3 * MOST_NODES:
+            raise UserError(wanted, "this is nested too deep, or too large", "Write less.")
+
+
+def _require_small(tree: Any, wanted: str = "a configuration of reasonable size is needed") -> None:
+    waiting, count = [(tree, 1)], 0
+    while waiting:
+        node, depth = waiting.pop()
+        count += 1
+        if isinstance(node, Mapping):
+            waiting += [(part, depth + 1) for pair in node.items() for part in pair]
+        elif isinstance(node, list | tuple):
+            waiting += [(part, depth + 1) for part in node]
+        elif isinstance(node, str) and len(node) > MOST_WORD:
+            raise UserError(wanted, f"a value has {len(node):,} characters", f"{MOST_WORD:,} are the most.")
+        elif isinstance(node, int) and abs(node) >= 2**63:
+            raise UserError(wanted, "a number has more than 19 digits", "Write a smaller one.")
+        if count > MOST_NODES or depth > MOST_DEPTH:
+            raise UserError(wanted, "this is nested too deep, or too large", "Write less.")
+
+
+def admit(visitor: Visitor, tree: Mapping[str, Any], settings: Settings) -> RunConfig:
+    """Build the configuration and refuse whatever this visitor may not use; ConfigError lists all problems at once.
+
+    On a Space the rows are capped, and local names come back as whole paths inside the visitor's folder.
+    """
+    if not isinstance(tree, Mapping):
+        raise UserError("a configuration is needed", f"found {type(tree).__name__}", "Start it with 'task: ...'.")
+    _require_small(tree)
+    config = catalog.build_config(tree)
+    if not settings.space:
+        return config
+    problems = list(_problems(visitor, config, settings))
+    if problems:
+        raise ConfigError(problems)
+    data: dict[str, Any] = {"source": _source(visitor, config.data.source)}
+    if settings.rows:
+        data["max_rows"] = min(config.data.max_rows or settings.rows, settings.rows)
+    update = {"data": config.data.model_copy(update=data), "model": place(visitor, config.model, settings)}
+    return config.model_copy(update=update)
+
+
+def admit_data(visitor: Visitor, tree: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
+    """Check the task and the data of a configuration whose rest may be missing yet; return them as a whole tree."""
+    if not isinstance(tree, Mapping):
+        raise UserError("a configuration is needed", f"found {type(tree).__name__}", "Start it with 'task: ...'.")
+    kept = {name: tree[name] for name in ("task", "data", "seed") if name in tree}
+    return admit(visitor, {**kept, "model": "none-yet"}, settings).to_dict()
+
+
+def place(visitor: Visitor, where: str, settings: Settings) -> str:
+    """Return a model's place (a run's name, own artifact folder, sample:NAME, Hub id) as the worker takes it."""
+    _require_small(where)
+    if not isinstance(where, str) or not where or "\0" in where:
+        raise UserError("a model is needed", f"found {str(where)[:80]!r}", "Give a Hub id or the name of a run.")
+    if where.startswith(samples.PREFIX):
+        return _sample(where, "model")
+    if "/" not in where and (visitor.runs / where / "config.yaml").is_file():
+        return str(_artifact(visitor, where))
+    if not settings.space:
+        return where
+    if Path(where).is_absolute() and visitor.owns(where) and Path(where).is_dir():
+        return os.path.realpath(where)
+    if MODEL_ID.fullmatch(where) and ".." not in where and not Path(where).exists():
+        return where
+    raise UserError(
+        "one of your runs, a sample or a Hub id (owner/name) is needed", f"found {where[:120]!r}",
+        "Files of others and of this machine are out of reach.",
+    )  # fmt: skip
+
+
+def _artifact(visitor: Visitor, name: str) -> Path:
+    run = visitors.find(visitor, name)
+    if not run.artifact.is_dir():
+        raise UserError(
+            "a run with a trained model is needed", f"{run.name} is {run.status().state} and has none", "Wait for it."
+        )
+    return Path(run.artifact)
+
+
+def _sample(text: str, kind: str) -> str:
+    choices = [sample.name for sample in samples.listing() if sample.kind == kind]
+    if text.removeprefix(samples.PREFIX) not in choices:
+        raise unknown(f"sample {kind}", text.removeprefix(samples.PREFIX)[:80], choices)
+    return text
+
+
+def _source(visitor: Visitor, source: str) -> str:
+    """Return a data source as the visitor may use it; UserError otherwise."""
+    if "\0" in source:
+        raise UserError("a data source is needed", f"found {source[:80]!r}", "Mend it.")
+    if source.startswith(samples.PREFIX):
+        return _sample(source, "data")
+    # a plain name is one of the visitor's own uploads
+    path = visitor.uploads / source if Path(source).name == source else Path(source)
+    if path.is_absolute() and visitor.owns(path) and path.exists():
+        return os.path.realpath(path)
+    if DATA_ID.fullmatch(source) and ".." not in source and not Path(source).exists():
+        return source
+    raise UserError(
+        "one of your uploads, a sample or a Hub id (owner/name) is needed", f"found {source[:120]!r}",
+        "Upload the file first; files of others and of this machine are out of reach.",
+    )  # fmt: skip
+
+
+# --- on a Space ---
+
+
+def _problems(visitor: Visitor, config: RunConfig, settings: Settings) -> Iterator[Problem]:
+    if config.allow_pickle:
+        yield Problem("allow_pickle", "not here: pickled weights can run code. Choose a model with safetensors.")
+    if config.output is not None:
+        yield Problem("output", "decided by the app. Leave it out.")
+    yield from _refused("data.source", lambda: _source(visitor, config.data.source))
+    yield from _refused("model", lambda: place(visitor, config.model, settings))
+    for name in ("train", "validation", "test"):
+        split = getattr(config.data, name)
+        if split is not None and (not SPLIT.fullmatch(split) or ".." in split):
+            yield Problem(f"data.{name}", f"the name of a split, or of a file beside the source; found {split!r}.")
+    for path, revision in (("revision", config.revision), ("data.revision", config.data.revision)):
+        if revision is not None and (not REVISION.fullmatch(revision) or ".." in revision):
+            yield Problem(path, f"a branch, tag or commit is needed; found {revision!r}.")
+    for number, metric in enumerate(config.evaluation.metrics):
+        if metric not in METRICS:
+            yield Problem(f"evaluation.metrics.{number}", f"{metric!r} runs code of the Hub. {hint(metric, METRICS)}")
+    if config.evaluation.resamples > MOST["resamples"]:
+        yield Problem("evaluation.resamples", f"at most {MOST['resamples']:,} here.")
+    cores = os.cpu_count() or 1
+    if config.speed.threads is not None and config.speed.threads > cores:
+        yield Problem("speed.threads", f"at most {cores} here.")
+    if config.speed.attention is not None and config.speed.attention not in ATTENTION:
+        yield Problem("speed.attention", f"one of {', '.join(ATTENTION)} is needed; found {config.speed.attention!r}.")
+    yield from _train(config, cores)
+    yield from _method(config)
+
+
+def _refused(path: str, check: Any) -> Iterator[Problem]:
+    try:
+        check()
+    except UserError as error:
+        yield Problem(path, str(error))
+
+
+NOT_HERE = "this Space takes numbers, true, false and closed sets of words here; found {}. Leave it out."
+
+
+def _train(config: RunConfig, cores: int) -> Iterable[Problem]:
+    known = upstream.training_options()
+    for name, value in config.train.options.items():
+        path = f"train.{name}"
+        words = list(_words(value))
+        if name == "report_to" and set(words) - {"none"}:
+            yield Problem(path, "none is the only choice here: others send to accounts of whoever owns the Space.")
+        elif name == "metric_for_best_model" and str(value).removeprefix("eval_") not in (*METRICS, "loss"):
+            yield Problem(path, f"found {value!r}. {hint(str(value), [*METRICS, 'loss'])}")
+        elif words and name not in WORDS and not (isinstance(value, str) and CLOSED.search(known[name].annotation)):
+            yield Problem(path, NOT_HERE.format(repr(words[0][:60])))
+        elif name == "dataloader_num_workers" and isinstance(value, int) and value > cores:
+            yield Problem(path, f"at most {cores} here.")
+        elif "batch_size" in name and isinstance(value, int) and value > MOST["batch"]:
+            yield Problem(path, f"at most {MOST['batch']:,} here.")
+
+
+def _method(config: RunConfig) -> Iterable[Problem]:
+    known = _method_annotations(config.method.name)
+    for name, value in config.method.options.items():
+        words = list(_words(value))
+        if not words or name in LAYERS:
+            continue
+        closed = isinstance(value, str) and CLOSED.search(known.get(name, ""))
+        if name.startswith("init_") and not (isinstance(value, str) and INITIAL.fullmatch(value)):
+            yield Problem(f"method.{name}", f"gaussian, orthogonal, olora, pissa, true or false; found {value!r}.")
+        elif not name.startswith("init_") and not closed:
+            yield Problem(f"method.{name}", NOT_HERE.format(repr(words[0][:60])))
+
+
+def _method_annotations(name: str) -> dict[str, str]:
+    from hftransfer.methods.peft import ALIASES
+
+    kind = str(ALIASES.get(name, {}).get("peft_type", name))
+    if kind not in upstream.peft_methods():
+        return {}
+    return {option.name: option.annotation for option in upstream.peft_options(kind).values()}
+
+
+def _words(value: Any) -> Iterator[str]:
+    """Return every word among an option's values; the names of a map count as what they name: layers or labels."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for part in value.values():
+            yield from _words(part)
+    elif isinstance(value, list | tuple):
+        for part in value:
+            yield from _words(part)

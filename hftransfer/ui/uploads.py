@@ -1,0 +1,188 @@
+"""Uploads: looked at in a process of their own with bounded memory and time, then moved under a safe name."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import shutil
+import stat
+import subprocess
+import sys
+import tempfile
+import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from hftransfer.errors import UserError
+from hftransfer.ui import visitors
+from hftransfer.ui.settings import Settings
+from hftransfer.ui.visitors import Visitor
+
+KINDS = (".csv", ".tsv", ".jsonl", ".json", ".parquet", ".zip")  # what a file input offers
+PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif")  # what a prediction takes besides
+SECONDS = 300.0  # for one inspection
+STEM = 80  # characters of a file's name
+BLOCK = 2**20
+NO_LIMIT = 2**62
+SPARE_MB = 300.0  # of the disk that nobody fills: events and results are still written
+
+
+def accept(visitor: Visitor, path: str | Path, settings: Settings, kinds: tuple[str, ...] = KINDS) -> Path:
+    """Check an uploaded file and move it into the visitor's uploads; return where it is, UserError when refused."""
+    visitors.require(visitor)
+    with held(visitor, path, settings, kinds) as found:
+        visitor.uploads.mkdir(parents=True, exist_ok=True)
+        target = _free(visitor.uploads / found.name)
+        shutil.move(found, target)
+    return target
+
+
+@contextmanager
+def held(visitor: Visitor, path: str | Path, settings: Settings, kinds: tuple[str, ...]) -> Iterator[Path]:
+    """Check an uploaded file and keep a copy, where the visitor's processes can read it, as long as the block lasts.
+
+    The app itself reads no byte of it: a process with little memory, a time limit and no way to other files does.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix not in kinds:
+        raise UserError(f"a file ending in {', '.join(kinds)} is needed", f"found {_shown(path.name)}", "Convert it.")
+    _require_received(path, settings)
+    visitor.temporary.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(dir=visitor.temporary, prefix="upload-"))
+    try:
+        found = folder / safe_name(path.name)
+        _take(path, found, visitor, settings)
+        _inspect(found, suffix, visitor, settings)
+        yield found
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def listing(visitor: Visitor) -> list[Path]:
+    """Return the visitor's uploads, newest first."""
+    if not visitor.uploads.is_dir():
+        return []
+    found = [p for p in visitor.uploads.iterdir() if p.is_file() and not p.is_symlink() and not p.name.startswith(".")]
+    return sorted(found, key=lambda p: p.stat().st_mtime, reverse=True)
+
+
+def remove(visitor: Visitor, path: str | Path) -> None:
+    """Delete one of the visitor's own uploads."""
+    visitors.require(visitor)
+    for own in listing(visitor):
+        if own.name == Path(path).name and own == visitor.uploads / Path(path).name:
+            own.unlink()
+            return
+    raise UserError("one of your uploads is needed", f"{_shown(Path(path).name)} is none", "Reload the page.")
+
+
+def used_mb(folder: Path) -> float:
+    """Return what a folder and everything below it take on the disk, links not followed."""
+    total, waiting = 0, [folder]
+    while waiting:
+        try:
+            with os.scandir(waiting.pop()) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append(Path(entry.path))
+                    else:
+                        total += entry.stat(follow_symlinks=False).st_size
+        except OSError:
+            continue  # deleted meanwhile
+    return total / 2**20
+
+
+def require_room(visitor: Visitor, settings: Settings, more_mb: float = 0.0) -> None:
+    """Raise UserError when the visitor's share of the disk is used up, or the disk itself."""
+    place = next(folder for folder in (visitor.folder, *visitor.folder.parents) if folder.exists())
+    if shutil.disk_usage(place).free / 2**20 < more_mb + SPARE_MB:
+        raise UserError("room on the disk is needed", "it is full", "Try again later, or delete what you do not need.")
+    if settings.disk_mb and (used := used_mb(visitor.folder)) + more_mb > settings.disk_mb:
+        raise UserError(
+            f"at most {settings.disk_mb:,} MB may be kept here",
+            f"you use {used:,.0f} MB and want {more_mb:,.0f} more", "Delete uploads or runs.",
+        )  # fmt: skip
+
+
+def received() -> Path:
+    """Return the folder that gradio keeps files in that arrived and were not taken yet."""
+    return Path(os.environ.get("GRADIO_TEMP_DIR") or Path(tempfile.gettempdir()) / "gradio")
+
+
+def safe_name(name: str) -> str:
+    """Return a file's name of letters, digits, `.`, `-` and `_` alone, not hidden, with its suffix in lower case."""
+    plain = unicodedata.normalize("NFKC", name)
+    stem, suffix = os.path.splitext(plain.replace("\\", "/").rpartition("/")[2])
+    stem = re.sub(r"[^\w.-]+", "_", re.sub(r"[\x00-\x1f\x7f]", "", stem)).strip("._-")
+    return (stem[:STEM] or f"upload-{secrets.token_hex(4)}") + suffix.lower()
+
+
+def _shown(name: str) -> str:
+    return repr("".join(character if character.isprintable() else "?" for character in name)[:STEM])
+
+
+def _require_received(path: Path, settings: Settings) -> None:
+    """Refuse what did not come in through an upload: on a Space, a path of this machine is nobody's to name."""
+    try:
+        mode = path.lstat().st_mode
+    except (OSError, ValueError) as error:
+        raise UserError(
+            "an uploaded file is needed", f"{_shown(path.name)} is not there", "Upload it again."
+        ) from error
+    inside = Path(os.path.realpath(path)).is_relative_to(os.path.realpath(received()))
+    if not stat.S_ISREG(mode) or (settings.space and not inside):
+        raise UserError("an uploaded file is needed", f"{_shown(path.name)} is none", "Upload the file itself.")
+
+
+def _take(path: Path, copy: Path, visitor: Visitor, settings: Settings) -> None:
+    size = path.stat().st_size / 2**20
+    if settings.upload_mb and size > settings.upload_mb:
+        raise UserError(
+            f"a file of at most {settings.upload_mb:,} MB is needed", f"it has {size:,.0f} MB",
+            "Keep fewer rows, or put it on the Hub and name it.",
+        )  # fmt: skip
+    require_room(visitor, settings, size)
+    with (
+        open(path, "rb", opener=lambda p, flags: os.open(p, flags | os.O_NOFOLLOW)) as source,
+        open(copy, "xb") as out,
+    ):
+        shutil.copyfileobj(source, out, BLOCK)
+
+
+def _inspect(copy: Path, suffix: str, visitor: Visitor, settings: Settings) -> dict[str, Any]:
+    limits = {
+        "unpacked": settings.unpacked_mb * 2**20 or NO_LIMIT,
+        "pixels": settings.picture_megapixels * 10**6 or NO_LIMIT,
+        "columns": settings.columns or NO_LIMIT,
+    }
+    asked = json.dumps({"path": str(copy), "suffix": suffix, "limits": limits})
+    environment = visitors.environment(visitor, settings) | {"ARROW_DEFAULT_MEMORY_POOL": "system"}
+    environment.pop("HF_TOKEN", None)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "hftransfer.ui.inspection", asked], env=environment, cwd=copy.parent,
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=SECONDS,
+        )  # fmt: skip
+        answer = json.loads(done.stdout.splitlines()[-1])
+    except (subprocess.TimeoutExpired, IndexError, ValueError) as error:
+        raise UserError(
+            "a file that can be read is needed", f"{copy.name} took too long, too much memory, or broke its reader",
+            "Is it damaged? Write it again.",
+        ) from error  # fmt: skip
+    if "refused" in answer:
+        raise UserError(*answer["refused"])
+    found: dict[str, Any] = answer["found"]
+    return found
+
+
+def _free(target: Path) -> Path:
+    number, found = 1, target
+    while found.exists() or found.is_symlink():
+        number += 1
+        found = target.with_name(f"{target.stem}-{number}{target.suffix}")
+    return found

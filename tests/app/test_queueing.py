@@ -1,0 +1,325 @@
+"""The queue: places, limits, stopping, resuming, and what is left after the app or a run ends."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hftransfer.errors import UserError
+from hftransfer.events import Event
+from hftransfer.launchers.base import GRACE, Ending, Launcher
+from hftransfer.runs import Run, note_process, write_text
+from hftransfer.ui import queueing, uploads, visitors
+from hftransfer.ui.queueing import Queue
+from hftransfer.ui.settings import Settings
+from hftransfer.ui.visitors import Visitor
+
+TREE = {"task": "text-classification", "model": "owner/model", "data": {"source": "owner/rows"}}
+
+
+class Pretended(Launcher):
+    """Starts nothing; a test says how each run goes on."""
+
+    name, about = "pretended", ""
+
+    def __init__(self) -> None:
+        self.alive: set[Path] = set()
+        self.started: list[tuple[str, bool, int, dict[str, str]]] = []
+        self.stopped: list[tuple[str, float]] = []
+        self.refuses: Exception | None = None
+
+    def check(self, run: Run, processes: int = 1) -> None:
+        pass
+
+    def start(
+        self, run: Run, resume: bool = False, processes: int = 1, environment: Mapping[str, str] | None = None
+    ) -> None:
+        if self.refuses:
+            raise self.refuses
+        self.alive.add(run.folder)
+        write_text(run.launch_path, json.dumps({"processes": processes} | note_process()))
+        run.event("launched", command=["train"], processes=processes)
+        run.event("process", pid=0)
+        self.started.append((run.name, resume, processes, dict(environment or {})))
+
+    def stop(self, run: Run, grace: float = GRACE) -> Ending:
+        self.stopped.append((run.name, grace))
+        if run.status().state in ("running", "killed"):
+            run.event("stopped", message="stopped", step=3)
+        self.gone(run)
+        return "stopped"
+
+    def is_alive(self, run: Run) -> bool:
+        return run.folder in self.alive
+
+    def events(self, run: Run, cursor: int = 0) -> tuple[list[Event], int]:
+        return run.events(cursor)
+
+    def log_tail(self, run: Run, lines: int = 20) -> list[str]:
+        return []
+
+    def finish(self, run: Run) -> None:
+        run.event("done", seconds=1.0)
+        self.gone(run)
+
+    def gone(self, run: Run) -> None:
+        run.launch_path.unlink()
+        self.alive.discard(run.folder)
+
+
+@pytest.fixture
+def place() -> Pretended:
+    return Pretended()
+
+
+@pytest.fixture
+def opened(place: Pretended, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Settings], Queue]]:
+    monkeypatch.setattr(queueing, "POLL", 0.02)
+    queues = []
+
+    def open_one(settings: Settings, start: bool = True) -> Queue:
+        queues.append(Queue(settings, place))
+        if start:
+            queues[-1].start()
+        return queues[-1]
+
+    yield open_one
+    for queue in queues:
+        queue.close()
+
+
+def until(happened: Callable[[], Any]) -> None:
+    end = time.monotonic() + 5
+    while not happened():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.01)
+
+
+def test_runs_start_in_order_one_at_a_time(
+    space: Settings, alice: Visitor, bob: Visitor, place: Pretended, opened: Any
+) -> None:
+    queue = opened(space)
+    first, second, third = (queue.submit(visitor, TREE) for visitor in (alice, bob, alice))
+    until(lambda: place.started)
+
+    assert [queue.place(run) for run in (first, second, third)] == [None, 1, 2]
+    assert first.status().state == "running"
+    place.finish(first)
+    until(lambda: len(place.started) == 2)
+    assert [queue.place(run) for run in (second, third)] == [None, 1]
+    assert {run.name for run in queue.runs(alice)} == {third.name, first.name}
+    assert third.name != first.name, "two runs of the same second share no folder"
+
+
+def test_one_visitor_does_not_take_every_place(
+    space: Settings, alice: Visitor, bob: Visitor, place: Pretended, opened: Any
+) -> None:
+    queue = opened(replace(space, runs_at_once=2))
+    queue.submit(alice, TREE)
+    waiting = queue.submit(alice, TREE)
+    other = queue.submit(bob, TREE)
+    until(lambda: len(place.started) == 2)
+
+    assert queue.place(waiting) == 1
+    assert queue.place(other) is None
+
+
+def test_the_limits_of_the_queue(space: Settings, alice: Visitor, bob: Visitor, guest: Visitor, opened: Any) -> None:
+    queue = opened(replace(space, queued_per_user=2, queued=3), start=False)
+    queue.submit(alice, TREE)
+    queue.submit(alice, TREE)
+    with pytest.raises(UserError, match="2 of your runs may wait"):
+        queue.submit(alice, TREE)
+    queue.submit(bob, TREE)
+    with pytest.raises(UserError, match="the queue is full"):
+        queue.submit(bob, TREE)
+    with pytest.raises(UserError, match="Sign in"):
+        queue.submit(guest, TREE)
+    with pytest.raises(UserError, match="1 to 1 processes"):
+        queue.submit(alice, TREE, processes=64)
+    assert len(queue.runs(alice)) == 2, "what is refused leaves no folder"
+
+
+def test_a_full_share_of_the_disk_frees_the_cache_first(space: Settings, alice: Visitor, opened: Any) -> None:
+    queue = opened(replace(space, disk_mb=1), start=False)
+    alice.cache.mkdir(parents=True)
+    (alice.cache / "model").write_bytes(bytes(2 * 2**20))
+    queue.submit(alice, TREE)
+    assert not alice.cache.exists()
+
+    (alice.folder / "uploads").mkdir()
+    (alice.uploads / "rows.csv").write_bytes(bytes(2 * 2**20))
+    with pytest.raises(UserError, match="Delete uploads or runs"):
+        queue.submit(alice, TREE)
+
+
+def test_the_token_goes_through_the_environment_and_nowhere_else(
+    space: Settings, alice: Visitor, place: Pretended, opened: Any
+) -> None:
+    run = opened(space).submit(alice, TREE)
+    until(lambda: place.started)
+
+    environment = place.started[0][3]
+    assert environment["HF_TOKEN"] == alice.token
+    assert not [name for name in environment if name in ("OAUTH_CLIENT_SECRET", "WANDB_API_KEY")]
+    written = b"".join(path.read_bytes() for path in run.folder.rglob("*") if path.is_file())
+    assert alice.token and alice.token.encode() not in written
+
+
+def test_a_waiting_run_is_taken_out_and_comes_back(
+    space: Settings, alice: Visitor, place: Pretended, opened: Any
+) -> None:
+    queue = opened(space)
+    first, second = queue.submit(alice, TREE), queue.submit(alice, TREE)
+    until(lambda: place.started)
+
+    queue.stop(alice, second)
+    assert queue.place(second) is None
+    assert second.status().state == "stopped"
+    queue.resume(alice, second.name)
+    assert queue.place(second) == 1
+    with pytest.raises(UserError, match="goes on"):
+        queue.resume(alice, second)
+    place.finish(first)
+    until(lambda: len(place.started) == 2)
+    assert place.started[1][:2] == (second.name, False), "it never started, so it starts from the beginning"
+
+
+def test_a_running_one_stops_with_its_checkpoint_and_resumes(
+    space: Settings, alice: Visitor, place: Pretended, opened: Any
+) -> None:
+    queue = opened(space)
+    run = queue.submit(alice, TREE)
+    until(lambda: place.started)
+
+    queue.stop(alice, run)
+    until(lambda: place.stopped == [(run.name, GRACE)])
+    until(lambda: run.status().state == "stopped")
+    queue.resume(alice, run)
+    until(lambda: len(place.started) == 2)
+    assert place.started[1][:2] == (run.name, True)
+
+
+def test_nobody_touches_anothers_run(
+    space: Settings, alice: Visitor, bob: Visitor, guest: Visitor, opened: Any
+) -> None:
+    queue = opened(space, start=False)
+    run = queue.submit(bob, TREE)
+
+    for theirs in (run, run.name, str(run.folder), f"../../{bob.folder.name}/runs/{run.name}"):
+        for act in (queue.stop, queue.resume, queue.remove):
+            for visitor in (alice, guest):
+                with pytest.raises(UserError):
+                    act(visitor, theirs)
+    assert queue.place(run) == 1
+    assert queue.runs(alice) == queue.unfinished(alice) == []
+
+
+def test_a_run_over_its_time_is_stopped_with_a_checkpoint(
+    space: Settings, alice: Visitor, place: Pretended, opened: Any
+) -> None:
+    queue = opened(replace(space, run_seconds=1))
+    run = queue.submit(alice, TREE)
+    until(lambda: place.stopped)
+
+    assert place.stopped == [(run.name, GRACE)]
+    said = [event["message"] for event in run.events()[0] if event["type"] == "warning"]
+    assert said == ["a run may take 1 s here: it is stopped with a checkpoint, and can be resumed"]
+    assert run.status().state == "stopped"
+
+
+@pytest.mark.parametrize("limit", ["run_memory_mb", "disk_mb"])
+def test_a_run_over_memory_or_disk_is_ended_in_words(
+    limit: str, space: Settings, alice: Visitor, place: Pretended, opened: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue = opened(replace(space, **{limit: 50}))
+    run = queue.submit(alice, TREE)
+    until(lambda: place.started)
+    monkeypatch.setattr(queueing, "memory_mb", lambda run: 60.0)
+    monkeypatch.setattr(uploads, "used_mb", lambda folder: 60.0)
+    monkeypatch.setattr(queueing, "DISK_POLL", 0.0)
+    until(lambda: place.stopped)
+
+    assert place.stopped == [(run.name, 0)]
+    assert run.status().state == "failed"
+    assert "50 MB" in str(run.status().message)
+
+
+def test_a_launcher_that_refuses_is_a_failed_run_and_the_next_one_starts(
+    space: Settings, alice: Visitor, place: Pretended, opened: Any
+) -> None:
+    queue = opened(space)
+    place.refuses = OSError("no more processes")
+    run = queue.submit(alice, TREE)
+    until(lambda: run.status().state == "failed")
+    place.refuses = None
+    queue.submit(alice, TREE)
+    until(lambda: place.started)
+    assert run.status().message == "no more processes"
+
+
+def test_a_folder_that_goes_away_does_not_end_the_queue(
+    space: Settings, alice: Visitor, place: Pretended, opened: Any
+) -> None:
+    queue = opened(replace(space, runs_at_once=1))
+    queue.submit(alice, TREE)
+    lost = queue.submit(alice, TREE)
+    until(lambda: place.started)
+    shutil.rmtree(lost.folder)
+    place.refuses = OSError("gone")
+    place.finish(queue.runs(alice)[0])
+    until(lambda: queue.place(lost) is None)
+    place.refuses = None
+    last = queue.submit(alice, TREE)
+    until(lambda: place.started[-1][0] == last.name)
+
+
+def test_after_a_restart_a_spaces_runs_are_offered_and_a_laptops_wait_again(
+    space: Settings, alice: Visitor, bob: Visitor, place: Pretended, opened: Any, tmp_path: Path
+) -> None:
+    laptop = Settings.read({"HFTRANSFER_ROOT": str(tmp_path / "laptop")})
+    local = visitors.of(None, None, None, laptop)
+    for settings, visitor in ((space, alice), (laptop, local)):
+        before = opened(settings)
+        running, waiting = before.submit(visitor, TREE), before.submit(visitor, TREE)
+        until(lambda running=running: place.is_alive(running))
+        before.close()
+        place.gone(running)
+
+        after = opened(settings, start=False)
+        after._adopt()
+        if settings.space:
+            assert after.place(waiting) is None
+            assert {run.name for run in after.unfinished(alice)} == {running.name, waiting.name}
+            assert after.unfinished(bob) == []
+            after.resume(alice, running)
+            assert [run.name for run in after.unfinished(alice)] == [waiting.name]
+        else:
+            assert after.place(waiting) == 1
+            assert [run.name for run in after.unfinished(local)] == [running.name]
+            second = opened(settings, start=False)
+            second._adopt()
+            assert second.place(waiting) is None, "two apps must not both start it"
+
+
+def test_a_finished_run_is_not_resumed_and_can_be_removed(
+    space: Settings, alice: Visitor, place: Pretended, opened: Any
+) -> None:
+    queue = opened(space)
+    run = queue.submit(alice, TREE)
+    until(lambda: place.started)
+    with pytest.raises(UserError, match="goes on"):
+        queue.remove(alice, run)
+    place.finish(run)
+    with pytest.raises(UserError, match="is done"):
+        queue.resume(alice, run)
+    queue.remove(alice, run)
+    assert not run.folder.exists()
+    assert alice.runs.is_dir()

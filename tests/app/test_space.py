@@ -1,0 +1,266 @@
+"""The folder of a Space: complete, installable by its pins, and serving a guest and a signed-in user."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.cookies import SimpleCookie
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any, ClassVar
+from urllib.parse import parse_qs, urlsplit
+
+import httpx
+import pytest
+import yaml
+from joserfc import jwt
+from joserfc.jwk import RSAKey
+
+from hftransfer.ui import gate, uploads
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_a_space_installs_every_dependency_at_its_tested_version() -> None:
+    pins = dict(re.findall(r"^([\w.-]+)==(\S+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE))
+    pins = {name.lower().replace("_", "-"): version for name, version in pins.items()}
+    wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    names = {re.match(r"[\w.-]+", line).group().lower().replace("_", "-") for line in wanted}  # type: ignore[union-attr]
+    found = dict(re.findall(r"^([\w.-]+)==(\S+)$", (ROOT / "space" / "requirements.txt").read_text(), re.MULTILINE))
+
+    assert {name.lower().replace("_", "-"): version for name, version in found.items()} == {n: pins[n] for n in names}
+
+
+def test_the_front_matter_is_what_the_hub_takes() -> None:
+    text = (ROOT / "space" / "README.md").read_text()
+    matter = yaml.safe_load(text.split("---")[1])
+
+    assert (matter["sdk"], matter["app_file"], matter["hf_oauth"]) == ("gradio", "spaces_app.py", True)
+    assert f"gradio=={matter['sdk_version']}\n" in (ROOT / "constraints.txt").read_text()
+    assert len(matter["short_description"]) <= 60
+    assert matter["hf_oauth_scopes"] == ["contribute-repos", "gated-repos"], "no scope that writes to other repos"
+    assert (ROOT / matter["app_file"]).is_file()
+
+
+# --- a Space in a process of its own, and somebody who signs in: no Hub, so a stand-in says who they are ---
+
+SUBS = {"alice": "64a1", "bob": "64b2"}
+
+
+class SignIn(BaseHTTPRequestHandler):
+    """An OpenID provider that believes the code it is given: `NAME.NONCE`."""
+
+    key: ClassVar[Any] = RSAKey.generate_key(2048, private=True, auto_kid=True)
+
+    def do_GET(self) -> None:
+        host = f"http://127.0.0.1:{self.server.server_address[1]}"
+        if self.path.endswith("/openid-configuration"):
+            self.answer({
+                "issuer": host, "authorization_endpoint": f"{host}/oauth/authorize",
+                "token_endpoint": f"{host}/oauth/token", "jwks_uri": f"{host}/jwks",
+                "id_token_signing_alg_values_supported": ["RS256"],
+                "response_types_supported": ["code"], "subject_types_supported": ["public"],
+            })  # fmt: skip
+        else:
+            self.answer({"keys": [self.key.as_dict(private=False)]})
+
+    def do_POST(self) -> None:
+        form = parse_qs(self.rfile.read(int(self.headers["content-length"])).decode())
+        name, _, nonce = form["code"][0].partition(".")
+        claims = {
+            "iss": f"http://127.0.0.1:{self.server.server_address[1]}", "aud": "client", "sub": SUBS[name],
+            "nonce": nonce, "iat": int(time.time()), "exp": int(time.time()) + 600, "name": name,
+            "preferred_username": name,
+            "profile": f"https://huggingface.co/{name}", "picture": "",
+        }  # fmt: skip
+        token = jwt.encode({"alg": "RS256", "kid": self.key.kid}, claims, self.key)
+        self.answer({
+            "access_token": f"hf_oauth_{name}_SecretToken", "token_type": "bearer", "expires_in": 600,
+            "scope": "openid profile", "id_token": token,
+        })  # fmt: skip
+
+    def answer(self, content: dict[str, Any]) -> None:
+        self.send_response(200)
+        self.send_header("content-type", "application/json")
+        self.end_headers()
+        self.wfile.write(json.dumps(content).encode())
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@dataclass
+class Browser:
+    """Somebody's browser: the cookies it holds, and what it asks."""
+
+    url: str
+    cookies: dict[str, str] = field(default_factory=dict)
+
+    def get(self, path: str) -> httpx.Response:
+        answer = httpx.get(self.url + path, headers=self.headers(), timeout=30)
+        for name, value in SimpleCookie(answer.headers.get("set-cookie", "")).items():  # Secure: httpx would drop them
+            self.cookies[name] = value.value
+        return answer
+
+    def headers(self) -> dict[str, str]:
+        return {"cookie": "; ".join(f"{name}={value}" for name, value in self.cookies.items())}
+
+    def sign_in(self, name: str) -> None:
+        asked = parse_qs(urlsplit(self.get("/login/huggingface").headers["location"]).query)
+        assert asked["scope"] == ["openid profile contribute-repos"]
+        back = self.get(f"/login/callback?code={name}.{asked['nonce'][0]}&state={asked['state'][0]}")
+        assert back.status_code < 400, back.text
+
+    def files(self) -> str:
+        """Return the part of the page that lists one's own uploads, as the page itself asks for it."""
+        config = self.get("/config").json()
+        (origin,) = [c["id"] for c in config["components"] if c["props"].get("label") == "Rows from"]
+        (index,) = [d["id"] for d in config["dependencies"] if [origin, "change"] in [list(t) for t in d["targets"]]]
+        session = f"s{time.monotonic_ns()}"
+        body = {"data": ["Upload"], "fn_index": index, "session_hash": session}
+        httpx.post(f"{self.url}/gradio_api/queue/join", json=body, headers=self.headers()).raise_for_status()
+        with httpx.stream(
+            "GET", f"{self.url}/gradio_api/queue/data?session_hash={session}", headers=self.headers(), timeout=30
+        ) as lines:
+            for line in lines.iter_lines():
+                if "process_completed" in line:
+                    return line
+        raise AssertionError("no answer")
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+    """Serve `make space`'s folder as the Hub would, with alice's and bob's files in its storage."""
+    folder = tmp_path_factory.mktemp("space")
+    subprocess.run(["make", "-s", "space"], cwd=ROOT, check=True)
+    shutil.copytree(ROOT / "build" / "space", folder / "app")
+    for name, number in SUBS.items():
+        uploads = folder / "data" / "users" / f"{name}~{number}" / "uploads"
+        uploads.mkdir(parents=True)
+        (uploads / f"{name}-secret.csv").write_text("text,label\nsecret,1\n")
+    provider = HTTPServer(("127.0.0.1", 0), SignIn)
+    Thread(target=provider.serve_forever, daemon=True).start()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = {
+        **{name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
+        "SYSTEM": "spaces", "SPACE_ID": "owner/space", "HF_TOKEN": "hf_" + "OwnerSecretToken" * 3,
+        "OAUTH_CLIENT_ID": "client", "OAUTH_CLIENT_SECRET": "oauth-secret",
+        "OAUTH_SCOPES": "openid profile contribute-repos",
+        "OPENID_PROVIDER_URL": f"http://127.0.0.1:{provider.server_port}", "HFTRANSFER_ROOT": str(folder / "data"),
+        "GRADIO_SERVER_PORT": str(port), "GRADIO_TEMP_DIR": str(folder / "received"),
+        "HFTRANSFER_UPLOAD_MB": "20", "HFTRANSFER_RECEIVED_MB": "40",
+    }  # fmt: skip
+    app = subprocess.Popen(
+        [sys.executable, "spaces_app.py"], cwd=folder / "app", env=environment, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    url, end = f"http://127.0.0.1:{port}", time.monotonic() + 60
+    try:
+        while True:
+            assert app.poll() is None and time.monotonic() < end, app.communicate(timeout=5)
+            with contextlib.suppress(httpx.TransportError):
+                if httpx.get(url, timeout=5).status_code == 200:
+                    break
+            time.sleep(0.2)
+        yield url, folder
+    finally:
+        app.kill()
+        said = app.communicate()[0]
+        provider.shutdown()
+    assert "SecretToken" not in said, said
+
+
+def test_two_users_and_a_guest_see_what_is_theirs(served: tuple[str, Path]) -> None:
+    url, _ = served
+    alice, bob, guest = Browser(url), Browser(url), Browser(url)
+    alice.sign_in("alice")
+    bob.sign_in("bob")
+
+    assert "alice-secret.csv" in alice.files() and "bob-secret" not in alice.files()
+    assert "bob-secret.csv" in bob.files() and "alice-secret" not in bob.files()
+    assert "Sign in" in guest.files() and "secret" not in guest.files()
+    forged = Browser(url, {"session": bob.cookies["session"][:-3] + "AAA"})
+    assert "secret" not in forged.files()
+    alice.get("/logout")
+    assert "secret" not in alice.files()
+
+
+def test_the_page_of_a_space_holds_no_secret_and_serves_no_file(served: tuple[str, Path]) -> None:
+    url, folder = served
+    alice = Browser(url)
+    alice.sign_in("alice")
+    for path in ("/", "/config", "/gradio_api/info", "/theme.css"):
+        text = alice.get(path).text
+        assert "SecretToken" not in text and "oauth-secret" not in text, path
+    theirs = folder / "data" / "users" / "bob~64b2" / "uploads" / "bob-secret.csv"
+    mine = folder / "data" / "users" / "alice~64a1" / "uploads" / "alice-secret.csv"
+    for path in (theirs, mine, folder / "app" / "spaces_app.py", "/etc/passwd", "/proc/self/environ"):
+        assert alice.get(f"/gradio_api/file={path}").status_code >= 400, path
+    chosen = {"/start", "/status", "/stop", "/predict"}
+    own = {"/_check_login_status"}  # of gradio's sign-in button: tells whoever asks whether they are signed in
+    assert set(alice.get("/gradio_api/info").json()["named_endpoints"]) == chosen | own
+
+
+def test_what_a_stranger_uploads_by_hand_is_not_handed_to_others(served: tuple[str, Path]) -> None:
+    """Gradio's own upload route takes files from anyone: they land among received files, and nowhere else."""
+    url, folder = served
+    names = [
+        "../../../data/users/bob~64b2/uploads/evil.csv",
+        "..%2f..%2fevil.csv",
+        "a/b.csv",
+        "x" * 300 + ".csv",
+        "a\nb.csv",
+    ]
+    for name in names:
+        httpx.post(f"{url}/gradio_api/upload", files={"files": (name, b"text,label\n")}, timeout=30)
+    found = set(folder.rglob("*evil*"))
+    assert found and all(path.is_relative_to(folder / "received") for path in found)
+
+
+def test_strangers_do_not_fill_the_disk_or_the_memory(served: tuple[str, Path]) -> None:
+    url, folder = served
+    alice = Browser(url)
+    alice.sign_in("alice")
+    large = {"files": ("large.csv", bytes(12 * 2**20))}
+
+    def upload(headers: dict[str, str], files: dict[str, Any]) -> int:
+        return httpx.post(f"{url}/gradio_api/upload", files=files, headers=headers, timeout=60).status_code
+
+    assert upload({}, {"files": ("small.csv", b"a,b\n")}) == 200
+    assert upload({}, large) == 413
+    assert upload({"authorization": "Bearer hf_anything"}, large) == 413
+    assert upload(alice.headers(), large) == 200
+    assert upload(alice.headers(), {"files": ("larger.csv", bytes(22 * 2**20))}) == 413
+    others = [{"files": (f"{i}.csv", bytes([i]) * 12 * 2**20)} for i in range(1, 4)]
+    assert [upload(alice.headers(), files) for files in others] == [200, 200, 507], "40 MB may be on their way"
+    assert httpx.post(f"{url}/gradio_api/queue/join", content=b" " * 40 * 2**20, timeout=60).status_code == 413
+
+    def unsaid() -> Iterator[bytes]:
+        yield from [b"x" * 2**20] * 40
+
+    with contextlib.suppress(httpx.TransportError):  # it hangs up, and whoever sends sees one end or the other
+        assert httpx.post(f"{url}/gradio_api/queue/join", content=unsaid(), timeout=60).status_code >= 400
+    assert httpx.get(url).status_code == 200
+    assert uploads.used_mb(folder / "received") < 60
+
+
+def test_received_files_that_nobody_took_are_deleted(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    for name in ("old", "new"):
+        (tmp_path / "a" / name).write_text("x")
+    os.utime(tmp_path / "a" / "old", (0, 0))
+    gate.sweep(tmp_path)
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["new"]

@@ -1,0 +1,408 @@
+"""Uploads that lie, grow, nest, point elsewhere or break their reader are refused in words; good ones come in."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import stat
+import subprocess
+import sys
+import zipfile
+import zlib
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from hftransfer.errors import UserError
+from hftransfer.ui import inspection, uploads
+from hftransfer.ui.inspection import Limits
+from hftransfer.ui.settings import Settings
+from hftransfer.ui.visitors import Visitor
+from tests import tiny
+
+LIMITS = Limits(unpacked=50 * 2**20, pixels=1_000_000, columns=500)
+Build = Callable[[Path], Any]
+
+
+def png(width: int = 8, height: int = 8) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (width, height), "red").save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def png_that_claims(width: int, height: int) -> bytes:
+    """Return a few bytes that would decode to any number of pixels."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return len(data).to_bytes(4, "big") + kind + data + zlib.crc32(kind + data).to_bytes(4, "big")
+
+    header = width.to_bytes(4, "big") + height.to_bytes(4, "big") + b"\x08\x02\x00\x00\x00"
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(b"\0" * 1000))
+        + chunk(b"IEND", b"")
+    )
+
+
+def archive(**entries: bytes) -> Build:
+    return packed([(name.replace("__", "/").replace("_dot_", "."), data) for name, data in entries.items()])
+
+
+def packed(entries: list[tuple[str | zipfile.ZipInfo, bytes]]) -> Build:
+    def build(path: Path) -> None:
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+            for name, data in entries:
+                file.writestr(name, data)
+
+    return build
+
+
+def text(content: str | bytes) -> Build:
+    return lambda path: path.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def parquet(**columns: Any) -> Build:
+    return lambda path: pq.write_table(pa.table(columns), path)
+
+
+def a_link() -> zipfile.ZipInfo:
+    entry = zipfile.ZipInfo("red/link.png")
+    entry.external_attr = (stat.S_IFLNK | 0o777) << 16
+    return entry
+
+
+def encrypted(path: Path) -> None:
+    packed([("red/a.png", png())])(path)
+    data = bytearray(path.read_bytes())
+    for mark, place in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        data[data.index(mark) + place] |= 1
+    path.write_bytes(data)
+
+
+def with_paths(path: Path) -> None:
+    kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    rows = pa.array([{"bytes": None, "path": "/data/users/bob/uploads/photo.png"}], kind)
+    pq.write_table(pa.table({"image": rows, "label": ["a"]}), path)
+
+
+def overlapping(path: Path) -> None:
+    """Let many entries share the bytes of one (Fifield 2019): each claims a packed size of its own."""
+    packed([("a.csv", b"text,label\n" + b"x,1\n" * 3_000_000)])(path)
+    data = path.read_bytes()
+    directory = data.index(b"PK\x01\x02")
+    end = data.index(b"PK\x05\x06")
+    record = data[directory:end]
+    many = 10
+    tail = bytearray(data[end:])
+    tail[8:12] = many.to_bytes(2, "little") * 2
+    tail[12:16] = (many * len(record)).to_bytes(4, "little")
+    path.write_bytes(data[:directory] + record * many + bytes(tail))
+
+
+def hidden(path: Path) -> None:
+    repeated(path, 200_000, 2_000)
+
+
+def repeated(path: Path, length: int, rows: int) -> None:
+    """Write one long text once, and that every row is that text."""
+    texts = pa.DictionaryArray.from_arrays(pa.array([0] * rows, pa.int32()), ["x" * length])
+    pq.write_table(pa.table({"text": texts, "label": ["a"] * rows}), path)
+
+
+def repeated_as_text(path: Path, length: int, rows: int) -> None:
+    """Write the same, without the note that says it is a dictionary."""
+    repeated(path, length, rows)
+    table = pq.ParquetFile(path)
+    schema = pa.schema([("text", pa.string()), ("label", pa.string())])
+    with pq.ParquetWriter(path.with_suffix(".plain"), schema) as writer:
+        for batch in table.iter_batches(batch_size=16):
+            writer.write_batch(batch.cast(schema))
+    path.with_suffix(".plain").rename(path)
+
+
+HOSTILE: dict[str, tuple[str, Build, str]] = {
+    "an empty file": ("a.csv", text(""), "empty"),
+    "a program named as a table": ("a.csv", text(b"\x7fELF" + bytes(100)), "something else"),
+    "a page named as a table": ("a.csv", text("<!DOCTYPE html><script>alert(1)</script>"), "something else"),
+    "a zip named as a table": ("a.csv", archive(a_dot_csv=b"text,label\n"), "something else"),
+    "zeros named as a table": ("a.csv", text(bytes(4096)), "something else"),
+    "a line of 11 MB": ("a.csv", text(b"text,label\n" + b"x" * (11 * 2**20)), "longer"),
+    "a million columns": ("a.csv", text(",".join(f"c{i}" for i in range(1_000_000)) + "\n1\n"), "columns"),
+    "a thousand columns after semicolons": ("a.csv", text(";".join("c" * 1000) + "\n"), "columns"),
+    "a tsv of a thousand columns": ("a.tsv", text("\t".join("c" * 1000) + "\n"), "columns"),
+    "JSON of 100,000 lists in lists": ("a.json", text("[" * 100_000 + "]" * 100_000), ""),
+    "a line of JSON nested 500 deep": ("a.jsonl", text('{"a":' * 500 + "1" + "}" * 500), ""),
+    "JSON with other fields in every row": (
+        "a.jsonl",
+        text("\n".join(json.dumps({f"c{i}": 1}) for i in range(2000))),
+        "columns",
+    ),
+    "JSON with a thousand fields inside one": (
+        "a.json",
+        text(json.dumps([{"a": {f"c{i}": 1 for i in range(1000)}}])),
+        "columns",
+    ),
+    "a line that is no JSON": ("a.jsonl", text('{"text": "a"}\n{"text": '), "JSON"),
+    "Parquet that is none": ("a.parquet", text(b"PAR1" + b"x" * 100 + b"PAR1"), "Parquet"),
+    "Parquet with a thousand columns": ("a.parquet", parquet(**{f"c{i}": [1] for i in range(1000)}), "columns"),
+    "Parquet that unpacks to 400 MB": ("a.parquet", hidden, "unpack"),
+    "Parquet that unpacks to 8 GB": ("a.parquet", lambda path: repeated(path, 2**23, 1024), "unpack"),
+    "Parquet that unpacks to 100 MB unsaid": ("a.parquet", lambda path: repeated_as_text(path, 2**16, 1600), "unpack"),
+    "Parquet with pictures elsewhere": ("a.parquet", with_paths, "paths"),
+    "a zip that is none": ("a.zip", text("PK no zip"), "zip"),
+    "a zip that leads outside": ("a.zip", packed([("../../evil.png", png())]), "outside"),
+    "a zip that leads to the root": ("a.zip", packed([("/etc/cron.d/evil.png", png())]), "outside"),
+    "a zip that leads outside on Windows": ("a.zip", packed([("..\\..\\evil.png", png())]), "outside"),
+    "a zip with a drive": ("a.zip", packed([("C:\\evil.png", png())]), "outside"),
+    "a zip with a link": ("a.zip", packed([(a_link(), b"/etc/passwd")]), "link"),
+    "an encrypted zip": ("a.zip", encrypted, "encrypted"),
+    "a zip that grows a thousandfold": ("a.zip", packed([("a.csv", b"a,b\n" + bytes(100 * 2**20))]), "proportion"),
+    "a zip whose files share their bytes": ("a.zip", overlapping, ""),
+    "a zip of nothing to read": ("a.zip", archive(a_dot_exe=b"MZ"), "other files"),
+    "a zip of zips": ("a.zip", archive(inner_dot_zip=b"PK\x03\x04"), "other files"),
+    "a zip with a control character in a name": ("a.zip", packed([("re\x1b[31md/a.png", png())]), "plain names"),
+    "a zip with a name that turns around": ("a.zip", packed([("red/gpj\u202e.png", png())]), "plain names"),
+    "a zip with a name of 300 letters": ("a.zip", packed([("x" * 300 + "/a.png", png())]), "plain names"),
+    "a zip with 40 folders in folders": ("a.zip", packed([("a/" * 40 + "a.png", png())]), "plain names"),
+    "a saved data set, which names files": (
+        "a.zip",
+        archive(state_dot_json=b'{"_data_files": [{"filename": "/etc/passwd"}]}', a_dot_png=png()),
+        "saved data set",
+    ),
+    "a zip with Arrow memory": ("a.zip", archive(data_dot_arrow=b"ARROW1"), "saved data set"),
+    "a zip with metadata of others' pictures": (
+        "a.zip",
+        archive(a_dot_png=png(), metadata_dot_csv=b"file_name,label\n../../bob/uploads/photo.png,a\n"),
+        "beside",
+    ),
+    "a zip with metadata of a path without suffix": (
+        "a.zip",
+        archive(a_dot_png=png(), metadata_dot_csv=b"label;file_name\na;/proc/self/environ\n"),
+        "beside",
+    ),
+    "a zip with metadata of a URL": (
+        "a.zip",
+        archive(a_dot_png=png(), metadata_dot_jsonl=b'{"file_name": "http://169.254.169.254/a.png"}\n'),
+        "beside",
+    ),
+    "a zip with a table of a million columns": ("a.zip", packed([("train.csv", b"c," * 1_000_000)]), "columns"),
+    "a zip with a picture of 4 gigapixels": (
+        "a.zip",
+        packed([("red/a.png", png_that_claims(65535, 65535))]),
+        "megapixels",
+    ),
+    "a zip with a program as a picture": (
+        "a.zip",
+        packed([("red/a.png", b"%!PS-Adobe\n(%pipe%id) (r) file")]),
+        "program",
+    ),
+    "a zip of broken pictures": ("a.zip", packed([("red/a.png", b"\x89PNG broken")]), "readable"),
+    "a picture of 4 gigapixels": ("a.png", text(png_that_claims(65535, 65535)), "megapixels"),
+    "a picture of more pixels than allowed": ("a.png", text(png(1100, 1000)), "megapixels"),
+    "a picture that is cut off": ("a.png", text(png(200, 200)[:150]), "picture"),
+    "PostScript named as a picture": ("a.png", text(b"%!PS-Adobe-3.0 EPSF-3.0\n"), "program"),
+    "SVG named as a picture": (
+        "a.png",
+        text('<svg xmlns="http://www.w3.org/2000/svg" onload="alert(1)"/>'),
+        "program",
+    ),
+    "a page named as a picture": ("a.jpg", text("<html><script>alert(1)</script>"), "program"),
+}
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_a_hostile_file_is_refused_in_words(case: str, tmp_path: Path) -> None:
+    name, build, words = HOSTILE[case]
+    path = tmp_path / name
+    build(path)
+
+    with pytest.raises(UserError) as refused:
+        inspection.inspect(path, path.suffix, LIMITS)
+
+    assert words in str(refused.value)
+    assert len(str(refused.value)) < 600
+
+
+GOOD: dict[str, tuple[str, Build]] = {
+    "csv": ("rows.csv", lambda path: tiny.text_csv(path, 30)),
+    "csv in UTF-16": ("rows.csv", text("text;label\nä,b;1\n".encode("utf-16"))),
+    "csv of tags and quotes": ("rows.csv", text('text,label\n"<script>alert(1)</script>\n, more",<b>good</b>\n')),
+    "jsonl": ("rows.jsonl", lambda path: tiny.token_jsonl(path, 30)),
+    "json": ("rows.json", text(json.dumps([{"text": "a", "label": "b"}] * 9))),
+    "jsonl named json": ("rows.json", text('{"text": "a"}\n{"text": "b"}\n')),
+    "parquet": ("rows.parquet", parquet(text=["a", "b"], label=["x", "y"])),
+    "zip of pictures": ("photos.zip", archive(red__1_dot_png=png(), blue__2_dot_png=png())),
+    "zip of tables": ("rows.zip", archive(train_dot_csv=b"text,label\na,b\n", test_dot_csv=b"text,label\na,b\n")),
+    "zip with metadata": ("photos.zip", archive(a_dot_png=png(), metadata_dot_csv=b"file_name,label\na.png,red\n")),
+    "zip from a Mac": ("photos.zip", packed([("red/a.png", png()), ("__MACOSX/._a.png", b"\0\1")])),
+    "png": ("a.png", text(png())),
+}
+
+
+@pytest.mark.parametrize("case", GOOD)
+def test_a_good_file_is_found_to_be_one(case: str, tmp_path: Path) -> None:
+    name, build = GOOD[case]
+    build(tmp_path / name)
+
+    assert inspection.inspect(tmp_path / name, (tmp_path / name).suffix, LIMITS)
+
+
+def test_a_link_or_a_device_is_no_upload(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").symlink_to("/etc/passwd")
+    os.mkfifo(tmp_path / "b.csv")
+
+    for name in ("a.csv", "b.csv"):
+        with pytest.raises(UserError, match="link or a device"):
+            inspection.inspect(tmp_path / name, ".csv", LIMITS)
+
+
+# --- coming in ---
+
+
+def bring(received: Path, name: str, build: Build | None = None) -> Path:
+    path = received / "0123abcd" / name
+    path.parent.mkdir(exist_ok=True)
+    (build or text("text,label\nfine,good\n"))(path)
+    return path
+
+
+def test_a_table_comes_into_the_visitors_own_folder(space: Settings, alice: Visitor, received: Path) -> None:
+    kept = uploads.accept(alice, bring(received, "Meine Daten (2).CSV"), space)
+
+    assert kept == alice.uploads / "Meine_Daten_2.csv"
+    assert kept.read_text() == "text,label\nfine,good\n"
+    assert uploads.listing(alice) == [kept]
+    assert not list(alice.temporary.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("../../etc/passwd.csv", "passwd.csv"),
+        ("..\\..\\evil.csv", "evil.csv"),
+        (".hidden.csv", "hidden.csv"),
+        ('<img src=x onerror="alert(1)">.csv', "img_src_x_onerror_alert_1.csv"),
+        ("a\x00b\x1b[31m\n.csv", "ab_31m.csv"),
+        ("a; rm -rf $(HOME) `id`.csv", "a_rm_-rf_HOME_id.csv"),
+        ("x" * 300 + ".csv", "x" * 80 + ".csv"),
+        ("データ.csv", "データ.csv"),
+        ("--config=evil.csv", "config_evil.csv"),
+    ],
+)
+def test_names_are_made_safe(given: str, kept: str) -> None:
+    assert uploads.safe_name(given) == kept
+
+
+def test_a_name_of_nothing_gets_one() -> None:
+    assert uploads.safe_name("???.csv").startswith("upload-")
+
+
+def test_a_second_file_of_a_name_does_not_replace_the_first(space: Settings, alice: Visitor, received: Path) -> None:
+    first = uploads.accept(alice, bring(received, "rows.csv"), space)
+    second = uploads.accept(alice, bring(received, "rows.csv", text("text,label\nother,bad\n")), space)
+
+    assert (first.name, second.name) == ("rows.csv", "rows-2.csv")
+    assert "fine" in first.read_text()
+
+
+def test_paths_of_the_machine_are_no_uploads(space: Settings, alice: Visitor, received: Path, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "secrets.csv"
+    elsewhere.write_text("text,label\nsecret,1\n")
+    link = received / "link.csv"
+    link.symlink_to(elsewhere)
+    given = [elsewhere, link, received / ".." / "secrets.csv", received, "/etc/passwd", "/dev/zero", "no\0name.csv"]
+
+    for path in given:
+        with pytest.raises(UserError):
+            uploads.accept(alice, path, space, kinds=(".csv", ""))
+    assert uploads.listing(alice) == []
+
+
+def test_what_is_too_large_or_too_much_is_refused(space: Settings, alice: Visitor, received: Path) -> None:
+    large = bring(received, "large.csv", text(b"text,label\n" + b"a,b\n" * 600_000))
+    with pytest.raises(UserError, match="at most 1 MB"):
+        uploads.accept(alice, large, replace(space, upload_mb=1))
+    with pytest.raises(UserError, match="may be kept"):
+        uploads.accept(alice, large, replace(space, disk_mb=1))
+    with pytest.raises(UserError, match="ending in"):
+        uploads.accept(alice, bring(received, "model.pkl"), space)
+
+
+def test_a_guest_uploads_nothing(space: Settings, guest: Visitor, received: Path) -> None:
+    with pytest.raises(UserError, match="Sign in"):
+        uploads.accept(guest, bring(received, "rows.csv"), space)
+    assert not guest.folder.exists()
+
+
+def test_nobody_removes_what_is_not_theirs(space: Settings, alice: Visitor, bob: Visitor, received: Path) -> None:
+    theirs = uploads.accept(bob, bring(received, "rows.csv"), space)
+
+    for path in (theirs, f"../../{bob.folder.name}/uploads/rows.csv", "..", "", "rows.csv"):
+        with pytest.raises(UserError):
+            uploads.remove(alice, path)
+    uploads.remove(bob, theirs)
+    assert uploads.listing(bob) == []
+
+
+def test_a_refusal_reaches_the_visitor_and_leaves_nothing(space: Settings, alice: Visitor, received: Path) -> None:
+    with pytest.raises(UserError, match="megapixels"):
+        uploads.accept(
+            alice, bring(received, "bomb.png", text(png_that_claims(65535, 65535))), space, uploads.PICTURES
+        )
+    assert uploads.listing(alice) == []
+    assert not list(alice.temporary.iterdir())
+
+
+@pytest.mark.parametrize("harm", ["raise SystemExit(9)", "import os; os.kill(os.getpid(), 9)", "print('not json')"])
+def test_a_reader_that_breaks_is_a_refusal(
+    harm: str, space: Settings, alice: Visitor, received: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = subprocess.run
+
+    def broken(command: list[str], **options: Any) -> Any:
+        return run([sys.executable, "-c", harm], **options)
+
+    monkeypatch.setattr(uploads.subprocess, "run", broken)
+    with pytest.raises(UserError, match="broke its reader"):
+        uploads.accept(alice, bring(received, "rows.csv"), space)
+
+
+def test_the_reader_is_ended_by_its_own_limit_of_memory(
+    space: Settings, alice: Visitor, received: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = bring(received, "rows.json", text(json.dumps([{"text": "x" * 50}] * 2_000_000)))
+    assert path.stat().st_size < space.upload_mb * 2**20
+    run = subprocess.run
+
+    def small(command: list[str], **options: Any) -> Any:
+        code = (
+            "import sys; from hftransfer.ui import inspection; inspection.MEMORY = 2**28; sys.exit(inspection.main())"
+        )
+        return run([sys.executable, "-c", code, command[-1]], **options)
+
+    monkeypatch.setattr(uploads.subprocess, "run", small)
+    with pytest.raises(UserError, match="too much memory"):
+        uploads.accept(alice, path, space)
+
+
+def test_the_reader_holds_no_token(
+    space: Settings, alice: Visitor, received: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[dict[str, str]] = []
+    run = subprocess.run
+
+    def watched(command: list[str], **options: Any) -> Any:
+        seen.append(options["env"])
+        return run(command, **options)
+
+    monkeypatch.setattr(uploads.subprocess, "run", watched)
+    uploads.accept(alice, bring(received, "rows.csv"), space)
+    assert not [value for value in seen[0].values() if "SecretToken" in value]
