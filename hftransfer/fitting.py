@@ -56,6 +56,8 @@ class Setup:
     checkpoint: Path | None = None  # to go on from
     resume: bool = False
     on_checkpoint: Callable[[Path], None] | None = None  # told of each whole checkpoint
+    rows: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # of each split, as they came, columns by role
+    fingerprints: Mapping[str, str] = dataclasses.field(default_factory=dict)  # of each split
 
     @property
     def labels(self) -> Labels:

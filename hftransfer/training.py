@@ -172,6 +172,8 @@ def set_scene(
         checkpoint=run.checkpoint() if resume else None,
         resume=resume,
         on_checkpoint=on_checkpoint,
+        rows=found.splits,
+        fingerprints=found.fingerprints,
     )  # fmt: skip
     return Scene(setup, method, found, loaded, sources, warnings)
 
