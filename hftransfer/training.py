@@ -90,6 +90,9 @@ def run(
                 train_mean=train_mean(scene),
                 train_rows=scene.data.sizes["train"],
             ),
+            "without_leaked_rows": evaluation.without_rows(
+                predictions["test"], scene.data.hygiene.leaked.get("test"), config.evaluation, config.seed
+            ),
             "calibration": calibration(scene, outcomes["test"], predictions["test"], temperature),
             "cost": cost(fitted, began),
             "speed": speed_notes(run, fitted),
@@ -337,6 +340,7 @@ def summary(scene: Scene) -> dict[str, Any]:
             "splits": dict(found.sizes),
             "split_fingerprints": dict(found.fingerprints),
             "leakage": found.leakage,
+            "hygiene": found.hygiene.to_dict(),
             "warnings": list(scene.warnings),
         },
         "artifact": "artifact",

@@ -13,7 +13,7 @@ from hftransfer.evaluation.metrics import (
 )
 from hftransfer.evaluation.plots import write_plots
 from hftransfer.evaluation.predictions import Predictions
-from hftransfer.evaluation.reporting import baseline, below_baseline, report
+from hftransfer.evaluation.reporting import baseline, below_baseline, report, without_rows
 from hftransfer.evaluation.scoring import measure, measure_point, per_class, prepare_metrics, replicates
 
 __all__ = [
@@ -39,5 +39,6 @@ __all__ = [
     "reliability",
     "replicates",
     "report",
+    "without_rows",
     "write_plots",
 ]
