@@ -25,6 +25,7 @@ PHASES = {
     "imports": "loading libraries",
     "data": "reading data",
     "model": "loading the model",
+    "labels": "looking for wrong labels",
     "tuning": "measuring settings",
     "training": "training",
     "evaluation": "evaluating",

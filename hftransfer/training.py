@@ -25,7 +25,7 @@ from accelerate.utils import broadcast_object_list
 from transformers import set_seed
 
 import hftransfer
-from hftransfer import artifact, card, catalog, data, evaluation, fitting, modeling, runs, speed
+from hftransfer import artifact, card, catalog, data, evaluation, fitting, label_issues, modeling, runs, speed
 from hftransfer.config import RunConfig
 from hftransfer.data import Data
 from hftransfer.errors import UserError
@@ -33,6 +33,7 @@ from hftransfer.fitting import Fitted, Setup
 from hftransfer.hub import origins
 from hftransfer.hub.origins import Origins
 from hftransfer.interruption import Interruption
+from hftransfer.label_issues import LabelIssues
 from hftransfer.methods.base import Method
 from hftransfer.runs import Run, write_text
 from hftransfer.tasks.base import Preparation, Prepared, Task
@@ -53,6 +54,7 @@ class Scene:
     loaded: modeling.Loaded
     sources: Origins
     warnings: tuple[str, ...]
+    label_issues: LabelIssues | None
 
 
 def run(
@@ -178,7 +180,14 @@ def set_scene(
         rows=found.splits,
         fingerprints=found.fingerprints,
     )  # fmt: skip
-    return Scene(setup, method, found, loaded, sources, warnings)
+    issues = None
+    if label_issues.possible(setup, loaded):
+        phase(run, "labels")
+        issues = label_issues.look(setup, loaded)
+        for warning in issues.warnings():
+            say(run, "warning", message=warning)
+        warnings = (*warnings, *issues.warnings())
+    return Scene(setup, method, found, loaded, sources, warnings, issues)
 
 
 def agreed(find: Callable[[], Any]) -> Any:
@@ -341,6 +350,7 @@ def summary(scene: Scene) -> dict[str, Any]:
             "split_fingerprints": dict(found.fingerprints),
             "leakage": found.leakage,
             "hygiene": found.hygiene.to_dict(),
+            "label_issues": None if scene.label_issues is None else scene.label_issues.to_dict(),
             "warnings": list(scene.warnings),
         },
         "artifact": "artifact",
