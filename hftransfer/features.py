@@ -34,7 +34,7 @@ from hftransfer.tasks.base import Labels, Prepared
 
 FORM = 1  # of the files; a change of what is pooled makes old ones unfindable
 HEAD = "head"  # the pooling that a model's own output layer is shown
-TOKENS = {"cpu": 4096, "cuda": 65536}  # of one batch
+TOKENS = {"cpu": 2048, "cuda": 65536}  # of one batch
 PICTURES = {"cpu": 32, "cuda": 256}
 CACHE_BYTES = 4 * 2**30  # the least recently used files beyond it are deleted
 
@@ -157,7 +157,7 @@ def _compute(setup: Setup, loaded: Loaded, split: str, half: bool) -> Features:
 
 
 def _batch(
-    model: nn.Module, prepared: Prepared, part: np.ndarray, collate: Any, half: bool, kept: dict[str, Any],
+    model: Any, prepared: Prepared, part: np.ndarray, collate: Any, half: bool, kept: dict[str, Any],
     labels: Labels, fresh: Sequence[str], found: dict[int, tuple[dict[str, np.ndarray], np.ndarray]],
 ) -> None:  # fmt: skip
     """Put the features of some items into `found`; in halves when the memory does not hold them at once."""
@@ -169,7 +169,7 @@ def _batch(
         targets = batch.pop("labels")
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=half):
             model(**batch)
-        pooled = _pooled(kept, batch, labels, fresh)
+        pooled = _pooled(kept, batch, labels, fresh, model.config.to_dict().get("pad_token_id"))
     except torch.OutOfMemoryError:
         if len(part) == 1:
             raise
@@ -187,7 +187,7 @@ def _batch(
 
 
 def _pooled(
-    kept: Mapping[str, Any], batch: Mapping[str, torch.Tensor], labels: Labels, fresh: Sequence[str]
+    kept: Mapping[str, Any], batch: Mapping[str, torch.Tensor], labels: Labels, fresh: Sequence[str], padding: Any
 ) -> dict[str, torch.Tensor]:
     outputs = kept["backbone"]
     hidden = outputs["last_hidden_state"].float()
@@ -206,9 +206,11 @@ def _pooled(
     own = outputs.get("pooler_output")
     if own is not None and not any("pooler" in name for name in fresh):
         pooled["pooler"] = own.flatten(1)
-    # decoders put their output layer on every token and take the last one's answer
     shown = kept[HEAD]
-    pooled[HEAD] = pooled["last"] if shown.dim() == 3 else shown
+    if shown.dim() == 3:  # decoders put their output layer on every token and take the answer of the last real one
+        real = (batch["input_ids"] != padding).int() * torch.arange(shown.shape[1], device=shown.device)
+        shown = shown[torch.arange(len(shown), device=shown.device), real.argmax(dim=1)]
+    pooled[HEAD] = shown
     return pooled
 
 

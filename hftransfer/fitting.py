@@ -77,6 +77,7 @@ class Fitted:
     best_step: int | None = None
     waiting_share: float = 0.0  # of the training time, spent waiting for data
     adapter: Path | None = None
+    plain: bool = True  # whether a checkpoint that `from_pretrained` loads answers alike
 
 
 def descend(
@@ -117,7 +118,7 @@ def descend(
         optimizer_cls_and_kwargs=optimizer,
     )
     trainer.remove_callback(PrinterCallback)
-    _phase(setup, "training")
+    phase(setup, "training")
     with setup.interruption.patience():
         trainer.train(resume_from_checkpoint=str(setup.checkpoint) if setup.checkpoint else None)
     state = trainer.state
@@ -246,7 +247,7 @@ def require_disk(folder: Path, trainable: int, total: int) -> None:
 def loss(setup: Setup) -> Callable[..., torch.Tensor]:
     """Return the loss of the run: by the kind of label, with the class weights and the smoothing asked for."""
     smoothing = float(setup.config.train.options.get("label_smoothing_factor", 0.0))
-    return objectives.loss_function(setup.labels, _class_weights(setup), smoothing)
+    return objectives.loss_function(setup.labels, class_weights(setup), smoothing)
 
 
 def validation_metrics(setup: Setup) -> Callable[[Any], dict[str, float]]:
@@ -430,7 +431,7 @@ def _choose(setup: Setup, model: Any) -> Choice:
     if known is not None:
         speed.apply(known, model)
         return known
-    _phase(setup, "tuning")
+    phase(setup, "tuning")
     train, collate = setup.prepared["train"], setup.task.collator(setup.processor)
     choice = speed.choose(setup.config, setup.task, model, train, collate, loss(setup), setup.threads)
     if PartialState().num_processes > 1:
@@ -441,7 +442,7 @@ def _choose(setup: Setup, model: Any) -> Choice:
     return choice
 
 
-def _phase(setup: Setup, name: str) -> None:
+def phase(setup: Setup, name: str) -> None:
     if is_main_process():
         setup.run.event("phase", name=name)
 
@@ -500,7 +501,7 @@ def _greater_is_better(setup: Setup, name: str) -> bool:
     return evaluation.greater_is_better(short)
 
 
-def _class_weights(setup: Setup) -> list[float] | None:
+def class_weights(setup: Setup) -> list[float] | None:
     asked, labels = setup.config.train.class_weights, setup.labels
     if asked is None:
         return None

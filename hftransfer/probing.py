@@ -18,7 +18,7 @@ from hftransfer.errors import UserError
 from hftransfer.tasks.base import LabelKind
 
 STRENGTHS = tuple(float(10.0**power) for power in np.arange(0.5, -5.1, -0.5))
-WIDEST = 2048  # features wider than this are not turned: the eigenvectors would take longer than they save
+WIDEST = 2048  # features with more rows and more columns are not turned: the axes would take longer than they save
 GIVE_UP = 2  # weaker penalties are not tried after so many in a row that validate worse
 
 
@@ -120,9 +120,9 @@ class _Space:
         self.values = (values - self.center) / self.spread
         self.axes: np.ndarray | None = None
         self.power = np.ones(values.shape[1])
-        if values.shape[1] <= WIDEST:
-            power, self.axes = np.linalg.eigh(self.values.T @ self.values / len(values))
-            self.power = np.maximum(power, 0.0)
+        rows, width = values.shape
+        if min(rows, width) <= WIDEST:
+            self.power, self.axes = _axes(self.values)
             self.values = self.values @ self.axes
 
     def zeros(self, outputs: int) -> np.ndarray:
@@ -132,6 +132,17 @@ class _Space:
         # the curvature of the loss along each axis, at probabilities of one half
         curvature = (1.0 if kind == "regression" else 0.25) * self.power + strength
         return _Scaled(self, 1 / np.sqrt(curvature))
+
+
+def _axes(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the mean square along each principal axis (m,), and the axes (d, m); the best head lies within them."""
+    rows, width = values.shape
+    if width <= rows:
+        power, axes = np.linalg.eigh(values.T @ values / rows)
+        return np.maximum(power, 0.0), axes
+    power, turned = np.linalg.eigh(values @ values.T / rows)
+    kept = power > 1e-12 * max(power[-1], 1e-30)
+    return power[kept], values.T @ turned[:, kept] / np.sqrt(rows * power[kept])
 
 
 @dataclass(frozen=True)

@@ -74,7 +74,7 @@ def run(
     fitted = scene.method.fit(setup, scene.loaded)
     phase(run, "evaluation")
     fitted = dataclasses.replace(fitted, model=fitted.model.float())  # what pipeline() computes with by default
-    outcomes = {split: fitting.predict(setup, fitted.model, setup.prepared[split]) for split in ("validation", "test")}
+    outcomes = {split: scene.method.predict(setup, fitted, split) for split in ("validation", "test")}
     result: dict[str, Any] = {}
     if fitting.is_main_process():
         temperature, predictions = answers(scene, outcomes)
@@ -160,8 +160,7 @@ def set_scene(
     say(run, "columns", choices=[dataclasses.asdict(choice) for choice in found.columns])
     phase(run, "model")
     processor = modeling.load_processor(config, task)
-    options = dict(method.loading(config.method))
-    loaded = modeling.load_model(config, task, found.labels, processor, config.speed.attention, **options)
+    loaded = method.load(config, task, found.labels, processor)
     evaluation.prepare_metrics(found.labels, config.evaluation.metrics)
     longest = modeling.longest_input(config, task, processor, loaded.model.config)
     preparation = Preparation(config.data, found.labels, config.seed, longest)
