@@ -75,6 +75,17 @@ def _parser() -> argparse.ArgumentParser:
     _add_json(check, "print events as JSON lines")
     check.set_defaults(command=_check)
 
+    rank = commands.add_parser("rank", help="find out which pretrained model to start from, without training")
+    _add_config(rank)
+    rank.add_argument("--models", required=True, metavar="A,B,...", help="model folders, Hub ids or samples")
+    _add_json(rank, "print events as JSON lines")
+    rank.set_defaults(command=_rank)
+
+    curve = commands.add_parser("curve", help="find out whether more labels would help, without training")
+    _add_config(curve)
+    _add_json(curve, "print events as JSON lines")
+    curve.set_defaults(command=_curve)
+
     predict = commands.add_parser("predict", help="ask a trained model")
     predict.add_argument("where", metavar="WHERE", help="a run's name, a folder or a Hub id")
     predict.add_argument("rest", metavar="INPUT", nargs="+", help="a text, an image, or a csv, jsonl or parquet file")
@@ -319,15 +330,28 @@ def _reproduce(options: argparse.Namespace) -> int:
     return 0 if found.agrees else 1
 
 
-# --- check ---
+# --- check, rank, curve ---
 
 
 def _check(options: argparse.Namespace) -> int:
+    return _ask_engine(options, "--check")
+
+
+def _rank(options: argparse.Namespace) -> int:
+    return _ask_engine(options, "--rank", options.models)
+
+
+def _curve(options: argparse.Namespace) -> int:
+    return _ask_engine(options, "--curve")
+
+
+def _ask_engine(options: argparse.Namespace, *question: str) -> int:
+    """Run the engine's script in a process of its own, and show what it finds out."""
     from hftransfer import catalog, follow
     from hftransfer.launchers.local import SCRIPT
 
     catalog.read_config(options.config, options.rest)  # what is known without the engine is said before it is loaded
-    command = [sys.executable, str(SCRIPT), "--config", options.config, *options.rest, "--check"]
+    command = [sys.executable, str(SCRIPT), "--config", options.config, *options.rest, *question]
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as child:
         try:
             follow.show(_events_of(child), follow.style_for(sys.stdout, options.json))

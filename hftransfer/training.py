@@ -11,7 +11,8 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,8 +26,21 @@ from accelerate.utils import broadcast_object_list
 from transformers import set_seed
 
 import hftransfer
-from hftransfer import artifact, card, catalog, data, evaluation, fitting, label_issues, modeling, runs, speed
-from hftransfer.config import RunConfig
+from hftransfer import (
+    artifact,
+    card,
+    catalog,
+    data,
+    evaluation,
+    fitting,
+    label_issues,
+    learning_curve,
+    modeling,
+    ranking,
+    runs,
+    speed,
+)
+from hftransfer.config import RunConfig, build
 from hftransfer.data import Data
 from hftransfer.errors import UserError
 from hftransfer.fitting import Fitted, Setup
@@ -133,6 +147,53 @@ def check(config: RunConfig, interruption: Interruption) -> dict[str, Any]:
             "updates": fitting.total_steps(setup, vars(arguments)),
             "peak_memory_mb": peak_memory(),
         }
+
+
+def rank(config: RunConfig, models: Sequence[str], interruption: Interruption) -> dict[str, Any]:
+    """Score pretrained models on features of the training rows, without training any, and put them in order.
+
+    A model that cannot be loaded is left out with its reason; UserError when none is left.
+    """
+    scored: list[ranking.Scored] = []
+    left_out: dict[str, str] = {}
+    for model in dict.fromkeys(models):
+        revision = config.revision if model == config.model else None
+        try:
+            with frozen(config, interruption, model=model, revision=revision) as scene:
+                scored.append(ranking.score(scene.setup, scene.loaded))
+                labels = scene.setup.labels
+        except UserError as error:
+            if len(left_out) + 1 == len(set(models)):
+                raise
+            left_out[model] = str(error)
+    ranked = ranking.order(scored, labels, config.evaluation.confidence)
+    return {
+        "models": ranked,
+        "left_out": left_out,
+        "verdict": ranking.verdict(ranked),
+        "seconds": round(sum(one["seconds"] for one in ranked), 2),
+    }
+
+
+def curve(config: RunConfig, interruption: Interruption) -> dict[str, Any]:
+    """Say what more labels would add, from the probe on growing parts of train."""
+    began = time.perf_counter()
+    with frozen(config, interruption) as scene:
+        found = learning_curve.measure(scene.setup, scene.loaded)
+    return {"model": config.model, **found.to_dict(), "seconds": round(time.perf_counter() - began, 2)}
+
+
+@contextmanager
+def frozen(config: RunConfig, interruption: Interruption, **changes: Any) -> Iterator[Scene]:
+    """Set the scene of a configuration with changes for a model that is not trained, in a folder that goes away."""
+    tree = config.to_dict() | changes | {"method": {"name": "full"}}
+    tree["data"]["label_issues"] = False
+    changed = build(tree)
+    with tempfile.TemporaryDirectory(prefix="hftransfer-frozen-") as folder:
+        run = dataclasses.replace(Run.create(changed, Path(folder) / "run"), mirror=sys.stdout)
+        scene = set_scene(changed, run, interruption, resume=False)
+        say(run, "phase", name="features", detail=changed.model)
+        yield scene
 
 
 def set_scene(
