@@ -285,6 +285,17 @@ def reproduction_text(repo: str, found: Comparison) -> str:
     )  # fmt: skip
 
 
+def comparison_text(found: Mapping[str, Any]) -> str:
+    """Return a comparison as aligned text: the table, the verdict, and what has to be known to read them."""
+    from hftransfer import comparison
+
+    rows = comparison.table(found)
+    baseline = found["baseline"]
+    trivial = [] if baseline is None else [f"{baseline['name']}: {number(baseline['value'])}"]
+    said = found["verdict"].replace("; ", ";\n").splitlines()
+    return "\n".join([*table(rows), *trivial, "", *said, "", *(f"note: {note}" for note in found["notes"])])
+
+
 def next_steps(run: Run, example: str) -> str:
     """Return what to do with a finished run."""
     place = shlex.quote(relative(run.folder))

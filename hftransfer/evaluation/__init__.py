@@ -11,10 +11,10 @@ from hftransfer.evaluation.metrics import (
     main_metric,
     main_metric_of,
 )
-from hftransfer.evaluation.plots import write_plots
+from hftransfer.evaluation.plots import write_comparison, write_plots
 from hftransfer.evaluation.predictions import Predictions
 from hftransfer.evaluation.reporting import baseline, below_baseline, report, without_rows
-from hftransfer.evaluation.scoring import measure, measure_point, per_class, prepare_metrics, replicates
+from hftransfer.evaluation.scoring import measure, measure_only, measure_point, per_class, prepare_metrics, replicates
 
 __all__ = [
     "METRICS",
@@ -32,6 +32,7 @@ __all__ = [
     "main_metric",
     "main_metric_of",
     "measure",
+    "measure_only",
     "measure_point",
     "pairwise",
     "per_class",
@@ -40,5 +41,6 @@ __all__ = [
     "replicates",
     "report",
     "without_rows",
+    "write_comparison",
     "write_plots",
 ]

@@ -129,6 +129,8 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
         "predict",
         "publish",
         "reproduce",
+        "compare",
+        "fuse",
         "runs",
         "resume",
         "stop",
