@@ -268,6 +268,11 @@ def sentence(about: About) -> str:
 
 def use(about: About) -> str:
     """Return how to ask the model."""
+    if about.result.get("artifact", "") is None:
+        return (
+            "This run has scores and predictions, and no model folder: a checkpoint that `from_pretrained` loads "
+            "cannot answer in this way. Run the method again on other rows to have them answered."
+        )
     example, place = about.task.example, quoted(about.place)
     roles = inputs(about)
     if len(roles) > 1:

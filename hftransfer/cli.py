@@ -512,16 +512,12 @@ def _predict(options: argparse.Namespace) -> int:
 
 def _model(where: str) -> str:
     """Return the artifact of a run, and any other folder or Hub id as it is."""
-    from hftransfer.runs import ROOT, find
+    from hftransfer.runs import ROOT, find, require_artifact
 
     if not any((folder / "config.yaml").is_file() for folder in (Path(where), ROOT / where)):
         return where
     run = find(where)
-    if not run.artifact.is_dir():
-        state = run.status().state
-        action = f"Wait for it: hftransfer runs; or go on with it: hftransfer resume {run.name}"
-        raise UserError("a run with a trained model is needed", f"{run.name} is {state} and has none", action)
-    return str(run.artifact)
+    return str(require_artifact(run))
 
 
 def _answer(answer: dict[str, Any], top_k: int) -> str:

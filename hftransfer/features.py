@@ -104,6 +104,14 @@ def output_layer(model: nn.Module, labels: Labels) -> str:
     return found[-1]
 
 
+def backbone_of(model: Any) -> nn.Module:
+    """Return the pretrained part: by its usual name, or the largest (a CLIP classifier's is its picture part)."""
+    children = dict(model.named_children())
+    if model.base_model_prefix in children:
+        return children[model.base_model_prefix]
+    return max(children.values(), key=lambda child: sum(p.numel() for p in child.parameters()))
+
+
 def without_augmentation(setup: Setup, split: str) -> Prepared:
     """Return a split's rows as a model takes them, the same at every epoch."""
     prepared = setup.prepared[split]
@@ -113,11 +121,11 @@ def without_augmentation(setup: Setup, split: str) -> Prepared:
 
 
 @contextmanager
-def kept_outputs(model: nn.Module, labels: Labels) -> Iterator[dict[str, Any]]:
+def kept_outputs(model: Any, labels: Labels) -> Iterator[dict[str, Any]]:
     """Collect, during each forward pass, what the backbone gives (`backbone`) and what the output layer is shown."""
     kept: dict[str, Any] = {}
     layer = model.get_submodule(output_layer(model, labels))
-    backbone = model.get_submodule(model.base_model_prefix)  # type: ignore[arg-type]
+    backbone = backbone_of(model)
     hooks = [
         layer.register_forward_pre_hook(lambda _, inputs: kept.update({HEAD: inputs[0]})),
         backbone.register_forward_hook(lambda _, inputs, outputs: kept.update(backbone=outputs)),

@@ -156,7 +156,7 @@ def predict(setup: Setup, model: Any, prepared: Prepared) -> tuple[Any, Any]:
         args=arguments,
         data_collator=setup.task.collator(setup.processor),
         processing_class=setup.processor,
-        compute_loss_func=objectives.loss_function(setup.labels),
+        compute_loss_func=_no_loss,  # a model that is asked as it is may have other outputs than there are labels
     )
     output = trainer.predict(dataset)
     back = np.empty_like(order)
@@ -475,6 +475,10 @@ def _sorted(prepared: Prepared) -> tuple[Any, np.ndarray]:
         return prepared.dataset, np.arange(len(prepared.rows))
     order = np.argsort(-prepared.lengths, kind="stable")
     return prepared.dataset.select(order.tolist()), order
+
+
+def _no_loss(outputs: Any, targets: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
+    return torch.zeros(())
 
 
 def _option(setup: Setup, name: str, default: int) -> int:

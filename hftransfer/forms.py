@@ -40,7 +40,8 @@ class Form:
     name: str
     shown: Callable[[Pooled], np.ndarray]
     build: Callable[[], Any]  # a model in this form, the given one or a copy
-    normed: bool = False  # whether what is shown has the same length for all rows
+    normed: bool = False  # whether what is shown, without the offset, has the same length and a mean of 0 in all rows
+    offset: np.ndarray | float = 0.0
 
 
 @dataclass(frozen=True)
@@ -132,11 +133,14 @@ def _family_forms(model: Any, family: Family, pooled: Pooled) -> list[Form]:
 
     def form(name: str, vectors: Callable[[Pooled], torch.Tensor], build: Callable[[], Any], normed: bool) -> Form:
         offset = _offset(vectors(pooled), family.activation)
+        if normed and family.activation != "tanh":  # no value behind a layer norm is larger than the vector is long
+            offset = torch.full_like(offset, len(offset) ** 0.5 + (BEYOND if family.activation == "gelu" else 0.0))
         return Form(
             name,
             lambda found: straight(vectors(found), offset),
             lambda: _straightened(build(), family, offset),
-            normed and family.activation == "tanh",
+            normed,
+            offset.numpy(),
         )
 
     found = [form("first", lambda found: torch.from_numpy(found["first"]), lambda: copy.deepcopy(model), False)]
@@ -153,7 +157,7 @@ def _family_forms(model: Any, family: Family, pooled: Pooled) -> list[Form]:
 
     for name, share in (("mean", AVERAGE), ("first_and_mean", 1.0)):
         vectors, build = partial(averaged, share=share), partial(_averaging, model, family, share)
-        found.append(form(name, vectors, build, share == AVERAGE))
+        found.append(form(name, vectors, build, True))
     return found
 
 

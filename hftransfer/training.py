@@ -116,8 +116,11 @@ def run(
         phase(run, "saving")
         plots = evaluation.write_plots(predictions["test"], run.folder / artifact.PLOTS)
         result["artifact_plots"] = [f"{artifact.PLOTS}/{path.name}" for path in plots if path.suffix == ".png"]
-        artifact.save(run, config, setup, scene.data, fitted, result, temperature)
-        card.write(run.artifact, result, config)
+        if fitted.plain:
+            artifact.save(run, config, setup, scene.data, fitted, result, temperature)
+        else:
+            result["artifact"] = None
+        card.write(run.artifact if fitted.plain else run.folder, result, config)
         result["cost"]["total_seconds"] = round(time.perf_counter() - began, 2)
         write_text(run.result_path, json.dumps(result, indent=1))
         shutil.rmtree(run.folder / "data", ignore_errors=True)  # unpacked archives and the like
