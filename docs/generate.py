@@ -217,6 +217,7 @@ KEYS = {
     "data.label_separator": "what stands between several labels in one string; makes the labels multi_label",
     "data.bad_rows": "drop rows that cannot be used with a warning, or refuse the data",
     "data.max_length": "tokens at which a text is cut: the model's limit, at most 512, unless given",
+    "data.label_issues": "list train rows that [may be labelled wrongly](data.md#rows-that-may-be-labelled-wrongly)",
     "data.augmentation": "random changes to training images; `false` turns them off, `true` means the defaults",
     "data.augmentation.crop": "smallest share of the area that a random crop keeps",
     "data.augmentation.flip": "mirror left and right, half of the time",

@@ -268,6 +268,11 @@ def sentence(about: About) -> str:
 
 def use(about: About) -> str:
     """Return how to ask the model."""
+    if about.result.get("artifact", "") is None:
+        return (
+            "This run has scores and predictions, and no model folder: a checkpoint that `from_pretrained` loads "
+            "cannot answer in this way. Run the method again on other rows to have them answered."
+        )
     example, place = about.task.example, quoted(about.place)
     roles = inputs(about)
     if len(roles) > 1:
@@ -533,6 +538,7 @@ def limits(about: About) -> list[str]:
     if leaks:
         named = [f"{count:,} with {name}" for name, count in leaks.items()]
         found.append(f"Test rows that are not new to the model: it shares {', '.join(named)}; the scores flatter it.")
+    found += without_leaks(about)
     if any(" were cut at " in warning for warning in about.warnings):
         found.append("What stood behind the cut of long rows (Data, above) was neither learned nor judged.")
     longest = config.data.max_length or about.result.get("max_length")
@@ -552,6 +558,19 @@ def limits(about: About) -> list[str]:
         found.append("Its licence is unknown.")
     found.append("Not tested: fairness between groups of people, safety, inputs made to mislead it.")
     return found
+
+
+def without_leaks(about: About) -> list[str]:
+    """Return the main score on the test rows that have no copy in train, where others have."""
+    clean = about.result.get("without_leaked_rows")
+    if not clean or about.main not in clean["metrics"] or about.main not in about.metrics:
+        return []
+    score, all_rows = clean["metrics"][about.main], about.metrics[about.main]
+    return [
+        f"Without the {clean['left_out']:,} test rows that stand in train, exactly or nearly, {code(about.main)} is "
+        f"{figure(score['value'])} ({figure(score['low'])} to {figure(score['high'])}, n = {clean['n']:,}); with them "
+        f"{figure(all_rows['value'])}."
+    ]
 
 
 def answers(about: About) -> list[str]:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from hftransfer.tasks.base import Task
 
 PEFT = "hftransfer.methods.peft"
+START = "init_head"  # the one option beside peft's own: what the head starts from
+STARTS = ("random", "probe")
 ADAPTS = {"target_modules", "modules_to_save"}  # a peft method without them changes no weights, or trains no new head
 
 
@@ -39,7 +41,8 @@ def task(name: str) -> Task:
 @cache
 def methods() -> dict[str, str]:
     """Return the methods by name, our own first, then peft's and the usual names for some of its settings."""
-    own = {name: module for name, module in modules_of("hftransfer.methods").items() if module != PEFT}
+    found = modules_of("hftransfer.methods", dash="_")
+    own = {name: module for name, module in found.items() if module != PEFT}
     return own | dict.fromkeys([*upstream.peft_methods(), *aliases()], PEFT)
 
 
@@ -61,11 +64,11 @@ def method(name: str) -> Method:
     return found
 
 
-def modules_of(package: str) -> dict[str, str]:
-    """Return the modules of a package that is a closed set, by name: the file's name with `-` for `_`."""
+def modules_of(package: str, dash: str = "-") -> dict[str, str]:
+    """Return the modules of a package that is a closed set, by name: the file's name, with `dash` for `_`."""
     folder = Path(__file__).parent.joinpath(*package.split(".")[1:])
     stems = sorted(path.stem for path in folder.glob("*.py") if path.stem not in ("__init__", "base"))
-    return {stem.replace("_", "-"): f"{package}.{stem}" for stem in stems}
+    return {stem.replace("_", dash): f"{package}.{stem}" for stem in stems}
 
 
 def read_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
@@ -202,6 +205,9 @@ def _peft_problems(name: str, section: Mapping[str, Any]) -> Iterable[Problem]:
         path = f"method.{option}"
         if option == "peft_type":
             yield Problem(path, "set by hftransfer; set method.name=... instead.")
+        elif option == START:
+            if section[option] not in STARTS:
+                yield Problem(path, f"wanted {' or '.join(STARTS)}; found {section[option]!r}.")
         elif option != "name" and option not in known:
             yield Problem(path, f"peft's {kind} has no such option. {hint(option, known)}".rstrip())
 

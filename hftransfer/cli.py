@@ -76,6 +76,17 @@ def _parser() -> argparse.ArgumentParser:
     _add_json(check, "print events as JSON lines")
     check.set_defaults(command=_check)
 
+    rank = commands.add_parser("rank", help="find out which pretrained model to start from, without training")
+    _add_config(rank)
+    rank.add_argument("--models", required=True, metavar="A,B,...", help="model folders, Hub ids or samples")
+    _add_json(rank, "print events as JSON lines")
+    rank.set_defaults(command=_rank)
+
+    curve = commands.add_parser("curve", help="find out whether more labels would help, without training")
+    _add_config(curve)
+    _add_json(curve, "print events as JSON lines")
+    curve.set_defaults(command=_curve)
+
     predict = commands.add_parser("predict", help="ask a trained model")
     predict.add_argument("where", metavar="WHERE", help="a run's name, a folder or a Hub id")
     predict.add_argument("rest", metavar="INPUT", nargs="+", help="a text, an image, or a csv, jsonl or parquet file")
@@ -111,6 +122,31 @@ def _parser() -> argparse.ArgumentParser:
     reproduce.add_argument("--revision", metavar="R", help="branch, tag or commit of the repo")
     _add_following(reproduce)
     reproduce.set_defaults(command=_reproduce)
+
+    compare = commands.add_parser(
+        "compare", help="say which way of adapting is worth its time: run several, or judge finished runs"
+    )
+    compare.add_argument(
+        "rest",
+        metavar="WHAT",
+        nargs="+",
+        help="a YAML or JSON file, on which methods are run one after the other, and a.b=c for all of them or "
+        "METHOD:a.b=c for one; or finished runs, model folders and Hub ids, a run first",
+    )
+    compare.add_argument(
+        "--methods", metavar="A,B,...", help="methods to run (default: zero_shot,probe,lora,full,fused)"
+    )
+    compare.add_argument("--metric", metavar="NAME", help="metric to judge by (default: the task's main one)")
+    compare.add_argument("--processes", type=int, metavar="N", help="processes to train with (default: 1)")
+    _add_json(compare, "print events and the comparison as JSON lines")
+    compare.set_defaults(command=_compare)
+
+    fuse = commands.add_parser("fuse", help="make one model of several runs, or of a run and its base")
+    fuse.add_argument("rest", metavar="RUN", nargs="+", help="runs by name or folder, and a.b=c to set values")
+    fuse.add_argument("--with", dest="partner", choices=["base"], help="fuse with the pretrained model (one run)")
+    fuse.add_argument("--how", metavar="HOW", help="see docs/ladder.md (default: interpolate, or greedy for several)")
+    _add_following(fuse)
+    fuse.set_defaults(command=_fuse)
 
     runs = commands.add_parser("runs", help="list the runs, newest first")
     _add_json(runs, "print one JSON object a line")
@@ -326,15 +362,120 @@ def _reproduce(options: argparse.Namespace) -> int:
     return 0 if found.agrees else 1
 
 
-# --- check ---
+# --- compare, fuse ---
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from hftransfer import follow, ladder
+
+    words = ladder.read_words(options.rest)
+    code = 0
+    if words.config is None:
+        found, folder = _compare_finished(words, options.metric)
+    else:
+        methods = options.methods.split(",") if options.methods else ladder.METHODS
+        planned = ladder.prepare(words, methods)
+        if not options.json:
+            print(f"ladder: {relative_to_here(planned.folder)}: {', '.join(planned.methods)}")
+        ladder.climb(planned, lambda run, resume: _rung(run, resume, options), lambda *why: _tell(why, options.json))
+        found, folder = ladder.compare(planned, options.metric), planned.folder
+        code = int(bool(planned.failed()))
+    if options.json:
+        print(json.dumps({"type": "comparison", "folder": str(folder), **found}))
+    else:
+        print("\n" + follow.comparison_text(found))
+        if folder is not None:
+            print(f"\nfolder: {relative_to_here(folder)} (comparison.md, .csv, .json, .png)")
+    return code
+
+
+def _compare_finished(words: Any, metric: str | None) -> tuple[dict[str, Any], Path | None]:
+    from hftransfer import comparison
+
+    found = comparison.contenders(words.names)
+    compared = comparison.judge(words.names[0], found, metric)
+    folder = comparison.output_of(words.overrides)
+    if folder is not None:
+        comparison.write(compared, folder)
+    return compared, folder
+
+
+def relative_to_here(path: Path) -> str:
+    """Return a path as seen from the working folder."""
+    from hftransfer.launchers.local import relative
+
+    return relative(path)
+
+
+def _tell(why: tuple[str, str], as_json: bool) -> None:
+    name, reason = why
+    print(
+        json.dumps({"type": "skipped", "name": name, "message": reason}) if as_json else f"{name}: skipped: {reason}"
+    )
+
+
+def _rung(run: Run, resume: bool, options: argparse.Namespace) -> Outcome:
+    from hftransfer import follow
+    from hftransfer.launchers import launcher
+
+    place = launcher(run.launch().get("launcher", "local"))
+    cursor = place.events(run)[1] if resume else 0
+    processes = run.launch().get("processes", 1) if options.processes is None else options.processes
+    place.start(run, resume=resume, processes=processes)
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        follow.show(place.follow(run, cursor), follow.style_for(sys.stdout, options.json))
+    except KeyboardInterrupt:
+        _stop_and_say(place, run)
+        raise
+    outcome = place.outcome(run)
+    if outcome.state not in ("done", "stopped") and not outcome.user_error:
+        _explain(outcome, run)
+    return outcome
+
+
+def _fuse(options: argparse.Namespace) -> int:
+    from hftransfer import fusion
+    from hftransfer.launchers import launcher
+    from hftransfer.runs import Run
+
+    names, overrides = fusion.read_words(options.rest)
+    config = fusion.configure(names, options.how, options.partner, overrides)
+    if config.method.options["how"] == "ensemble":
+        run = fusion.ensemble(config)
+        print(json.dumps({"run": run.name, "folder": str(run.folder)}) if options.json else _ensemble_text(run))
+        return 0
+    return _start(launcher(), Run.create(config), options, resume=False)
+
+
+def _ensemble_text(run: Run) -> str:
+    from hftransfer import follow, fusion
+
+    return f"{follow.result_text(run.result())}\n\nfolder: {relative_to_here(run.folder)}\nno model: {fusion.NO_MODEL}"
+
+
+# --- check, rank, curve ---
 
 
 def _check(options: argparse.Namespace) -> int:
+    return _ask_engine(options, "--check")
+
+
+def _rank(options: argparse.Namespace) -> int:
+    return _ask_engine(options, "--rank", options.models)
+
+
+def _curve(options: argparse.Namespace) -> int:
+    return _ask_engine(options, "--curve")
+
+
+def _ask_engine(options: argparse.Namespace, *question: str) -> int:
+    """Run the engine's script in a process of its own, and show what it finds out."""
     from hftransfer import catalog, follow
     from hftransfer.launchers.local import SCRIPT
 
     catalog.read_config(options.config, options.rest)  # what is known without the engine is said before it is loaded
-    command = [sys.executable, str(SCRIPT), "--config", options.config, *options.rest, "--check"]
+    command = [sys.executable, str(SCRIPT), "--config", options.config, *options.rest, *question]
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as child:
         try:
             follow.show(_events_of(child), follow.style_for(sys.stdout, options.json))
@@ -378,16 +519,12 @@ def _predict(options: argparse.Namespace) -> int:
 
 def _model(where: str) -> str:
     """Return the artifact of a run, and any other folder or Hub id as it is."""
-    from hftransfer.runs import ROOT, find
+    from hftransfer.runs import ROOT, find, require_artifact
 
     if not any((folder / "config.yaml").is_file() for folder in (Path(where), ROOT / where)):
         return where
     run = find(where)
-    if not run.artifact.is_dir():
-        state = run.status().state
-        action = f"Wait for it: hftransfer runs; or go on with it: hftransfer resume {run.name}"
-        raise UserError("a run with a trained model is needed", f"{run.name} is {state} and has none", action)
-    return str(run.artifact)
+    return str(require_artifact(run))
 
 
 def _answer(answer: dict[str, Any], top_k: int) -> str:

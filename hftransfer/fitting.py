@@ -56,6 +56,8 @@ class Setup:
     checkpoint: Path | None = None  # to go on from
     resume: bool = False
     on_checkpoint: Callable[[Path], None] | None = None  # told of each whole checkpoint
+    rows: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # of each split, as they came, columns by role
+    fingerprints: Mapping[str, str] = dataclasses.field(default_factory=dict)  # of each split
 
     @property
     def labels(self) -> Labels:
@@ -75,6 +77,7 @@ class Fitted:
     best_step: int | None = None
     waiting_share: float = 0.0  # of the training time, spent waiting for data
     adapter: Path | None = None
+    plain: bool = True  # whether a checkpoint that `from_pretrained` loads answers alike
 
 
 def descend(
@@ -115,7 +118,7 @@ def descend(
         optimizer_cls_and_kwargs=optimizer,
     )
     trainer.remove_callback(PrinterCallback)
-    _phase(setup, "training")
+    phase(setup, "training")
     with setup.interruption.patience():
         trainer.train(resume_from_checkpoint=str(setup.checkpoint) if setup.checkpoint else None)
     state = trainer.state
@@ -153,7 +156,7 @@ def predict(setup: Setup, model: Any, prepared: Prepared) -> tuple[Any, Any]:
         args=arguments,
         data_collator=setup.task.collator(setup.processor),
         processing_class=setup.processor,
-        compute_loss_func=objectives.loss_function(setup.labels),
+        compute_loss_func=_no_loss,  # a model that is asked as it is may have other outputs than there are labels
     )
     output = trainer.predict(dataset)
     back = np.empty_like(order)
@@ -244,7 +247,7 @@ def require_disk(folder: Path, trainable: int, total: int) -> None:
 def loss(setup: Setup) -> Callable[..., torch.Tensor]:
     """Return the loss of the run: by the kind of label, with the class weights and the smoothing asked for."""
     smoothing = float(setup.config.train.options.get("label_smoothing_factor", 0.0))
-    return objectives.loss_function(setup.labels, _class_weights(setup), smoothing)
+    return objectives.loss_function(setup.labels, class_weights(setup), smoothing)
 
 
 def validation_metrics(setup: Setup) -> Callable[[Any], dict[str, float]]:
@@ -428,7 +431,7 @@ def _choose(setup: Setup, model: Any) -> Choice:
     if known is not None:
         speed.apply(known, model)
         return known
-    _phase(setup, "tuning")
+    phase(setup, "tuning")
     train, collate = setup.prepared["train"], setup.task.collator(setup.processor)
     choice = speed.choose(setup.config, setup.task, model, train, collate, loss(setup), setup.threads)
     if PartialState().num_processes > 1:
@@ -439,7 +442,7 @@ def _choose(setup: Setup, model: Any) -> Choice:
     return choice
 
 
-def _phase(setup: Setup, name: str) -> None:
+def phase(setup: Setup, name: str) -> None:
     if is_main_process():
         setup.run.event("phase", name=name)
 
@@ -474,6 +477,10 @@ def _sorted(prepared: Prepared) -> tuple[Any, np.ndarray]:
     return prepared.dataset.select(order.tolist()), order
 
 
+def _no_loss(outputs: Any, targets: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
+    return torch.zeros(())
+
+
 def _option(setup: Setup, name: str, default: int) -> int:
     return int(setup.config.train.options.get(name, default))
 
@@ -498,7 +505,7 @@ def _greater_is_better(setup: Setup, name: str) -> bool:
     return evaluation.greater_is_better(short)
 
 
-def _class_weights(setup: Setup) -> list[float] | None:
+def class_weights(setup: Setup) -> list[float] | None:
     asked, labels = setup.config.train.class_weights, setup.labels
     if asked is None:
         return None

@@ -25,6 +25,8 @@ PHASES = {
     "imports": "loading libraries",
     "data": "reading data",
     "model": "loading the model",
+    "labels": "looking for wrong labels",
+    "features": "computing features, fitting probes",
     "tuning": "measuring settings",
     "training": "training",
     "evaluation": "evaluating",
@@ -74,7 +76,7 @@ class Screen:
             self.close_bar()
             self.due = 0.0
         for line in lines_of(event):
-            self._line(line if kind == "checked" else f"{at - self.began:7.1f} s  {line}")
+            self._line(line if kind in ("checked", "ranked", "curve") else f"{at - self.began:7.1f} s  {line}")
 
     def close_bar(self) -> None:
         """Let go of the line that the bar is on."""
@@ -127,6 +129,10 @@ def lines_of(event: Event) -> list[str]:
         return _columns(event["choices"])
     if kind == "checked":
         return _checked(event)
+    if kind == "ranked":
+        return _ranked(event)
+    if kind == "curve":
+        return _curve(event)
     if kind in ("notice", "warning"):
         return [("warning: " if kind == "warning" else "") + event["message"]]
     if kind == "evaluation":
@@ -191,6 +197,33 @@ def _checked(event: Event) -> list[str]:
     ]
 
 
+def _ranked(event: Event) -> list[str]:
+    metric, n = event["models"][0]["metric"], event["models"][0]["rows"]
+    rows = [("model", f"probe's {metric}", "interval", "behind", "interval", "kNN", "LogME", "parameters", "seconds")]
+    for place, one in enumerate(event["models"]):
+        behind = (number(one["behind"]["value"]), interval(one["behind"])) if place else ("", "")
+        figures = (number(one["knn"]), number(one["logme"]), f"{one['parameters']:,}", f"{one['seconds']:.1f}")
+        rows.append((one["model"], number(one["probe"]["value"]), interval(one["probe"]), *behind, *figures))
+    return [
+        *table(rows),
+        *(f"left out: {model}: {reason}" for model, reason in event["left_out"].items()),
+        f"{n:,} training rows, answered out of fold; {duration(event['seconds'])} in all",
+        event["verdict"],
+    ]
+
+
+def _curve(event: Event) -> list[str]:
+    rows = [("training rows", event["metric"], "interval")]
+    rows += [(f"{point['rows']:,}", number(point["value"]), interval(point)) for point in event["points"]]
+    law = event["law"]
+    return [
+        *table(rows),
+        f"error = {law['floor']:.3f} + {law['size']:.3g} x rows^-{law['exponent']:.2f}; "
+        f"{duration(event['seconds'])} in all",
+        event["verdict"],
+    ]
+
+
 def _access(hub: Mapping[str, Any]) -> list[str]:
     if not hub.get("repo"):
         return []
@@ -250,6 +283,17 @@ def reproduction_text(repo: str, found: Comparison) -> str:
             f"{repo}: {verdict}",
         ]
     )  # fmt: skip
+
+
+def comparison_text(found: Mapping[str, Any]) -> str:
+    """Return a comparison as aligned text: the table, the verdict, and what has to be known to read them."""
+    from hftransfer import comparison
+
+    rows = comparison.table(found)
+    baseline = found["baseline"]
+    trivial = [] if baseline is None else [f"{baseline['name']}: {number(baseline['value'])}"]
+    said = found["verdict"].replace("; ", ";\n").splitlines()
+    return "\n".join([*table(rows), *trivial, "", *said, "", *(f"note: {note}" for note in found["notes"])])
 
 
 def next_steps(run: Run, example: str) -> str:

@@ -75,8 +75,8 @@ def load_model(
         require_folder(source)
         _refuse_pickle(source, config.allow_pickle)
         settings = transformers.AutoConfig.from_pretrained(source, revision=config.revision, trust_remote_code=False)
-        known = _label_names(settings)
-        _set_labels(settings, labels)
+        known = label_names(settings)
+        set_labels(settings, labels)
         set_padding(settings, task, processor)
         if "quantization_config" in options:
             options["quantization_config"].llm_int8_skip_modules = _heads_of(task, settings)
@@ -95,6 +95,22 @@ def load_model(
     fresh = _fresh_modules(model, info)
     _require_backbone(config, task, model, info)
     return Loaded(model, source, _commit(source, config.revision), fresh, tuple(_notices(model, fresh, known, labels)))
+
+
+def load_own(config: RunConfig, task: Task, processor: Any) -> Any | None:
+    """Load a checkpoint with the head and the labels that it came with; None when it has no trained head."""
+    source = samples.resolve(config.model)
+    with explained(config, task, source):
+        model, info = getattr(transformers, task.auto_model).from_pretrained(
+            source,
+            revision=config.revision,
+            dtype=torch.float32,
+            use_safetensors=None if config.allow_pickle else True,
+            trust_remote_code=False,
+            output_loading_info=True,
+        )
+    set_padding(model.config, task, processor)
+    return None if info["missing_keys"] else model
 
 
 def set_padding(settings: Any, task: Task, processor: Any) -> None:
@@ -264,7 +280,8 @@ def _commit(source: str, revision: str | None) -> str | None:
     return Path(cached).parent.name if isinstance(cached, str) else None
 
 
-def _set_labels(settings: Any, labels: Labels) -> None:
+def set_labels(settings: Any, labels: Labels) -> None:
+    """Write the labels and their kind into a model's config."""
     if labels.kind == "regression":
         settings.num_labels = 1
     else:
@@ -278,7 +295,8 @@ def _set_labels(settings: Any, labels: Labels) -> None:
     }[labels.kind]
 
 
-def _label_names(settings: Any) -> list[str]:
+def label_names(settings: Any) -> list[str]:
+    """Return the labels of a model's config, in the order of its outputs."""
     return [str(settings.id2label[i]) for i in sorted(settings.id2label)] if settings.id2label else []
 
 

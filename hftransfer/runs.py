@@ -211,6 +211,22 @@ def find(name: str | Path, root: Path | None = None) -> Run:
     raise UserError("the name or folder of a run is needed", f"{str(name)!r} is neither", action)
 
 
+def require_artifact(run: Run) -> Path:
+    """Return the artifact of a run; UserError that says why there is none."""
+    folder: Path = run.artifact
+    if folder.is_dir():
+        return folder
+    result = run.result()
+    if result and result.get("artifact") is None:
+        raise UserError(
+            "a run with a model that from_pretrained loads is needed",
+            f"{run.name} ({result['method']}) has scores and predictions, and no model that can be loaded as one",
+            "Use a run of another method: hftransfer runs",
+        )
+    action = f"Wait for it: hftransfer runs; or go on with it: hftransfer resume {run.name}"
+    raise UserError("a run with a trained model is needed", f"{run.name} is {run.status().state} and has none", action)
+
+
 def listing(root: Path | None = None) -> list[Run]:
     """Return the runs below `root`, newest first."""
     folders = [p.parent for p in (root or ROOT).glob("*/config.yaml") if (p.parent / "events.jsonl").exists()]

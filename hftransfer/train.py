@@ -55,6 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with Interruption() as interruption:
             if options.check:
                 return check(config, interruption)
+            if options.rank or options.curve:
+                return advise(config, options.rank, interruption)
             return train(config, Path(options.config), options.resume, interruption)
     except UserError as error:
         say_last(f"hftransfer: {error}")
@@ -70,6 +72,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("overrides", nargs="*", metavar="a.b=c", help="values that replace the file's")
     parser.add_argument("--resume", action="store_true", help="go on from the run's last whole checkpoint")
     parser.add_argument("--check", action="store_true", help="find out what can be known before training")
+    parser.add_argument("--rank", metavar="A,B,...", help="score these models on frozen features; train nothing")
+    parser.add_argument("--curve", action="store_true", help="find out whether more labels would help; train nothing")
     return parser.parse_intermixed_args(arguments)
 
 
@@ -141,6 +145,22 @@ def check(config: RunConfig, interruption: Interruption) -> int:
     report = {**training.check(config, interruption), "hub": dataclasses.asdict(found)}
     if world_rank() == 0:
         print(PREFIX + json.dumps({"type": "checked", "time": round(time.time(), 3), **report}), flush=True)
+    return 0
+
+
+def advise(config: RunConfig, models: str | None, interruption: Interruption) -> int:
+    """Rank models, or without any measure the learning curve, and print what was found as an event."""
+    names = [name.strip() for name in (models or config.model).split(",") if name.strip()]
+    if not all(runs.is_local(name) for name in (*names, config.data.source)):
+        connection.go_offline_if_unreachable()
+    from hftransfer import training
+
+    if models:
+        report = {"type": "ranked", **training.rank(config, names, interruption)}
+    else:
+        report = {"type": "curve", **training.curve(config, interruption)}
+    if world_rank() == 0:
+        print(PREFIX + json.dumps({**report, "time": round(time.time(), 3)}), flush=True)
     return 0
 
 

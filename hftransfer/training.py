@@ -11,7 +11,8 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,14 +26,28 @@ from accelerate.utils import broadcast_object_list
 from transformers import set_seed
 
 import hftransfer
-from hftransfer import artifact, card, catalog, data, evaluation, fitting, modeling, runs, speed
-from hftransfer.config import RunConfig
+from hftransfer import (
+    artifact,
+    card,
+    catalog,
+    data,
+    evaluation,
+    fitting,
+    label_issues,
+    learning_curve,
+    modeling,
+    ranking,
+    runs,
+    speed,
+)
+from hftransfer.config import RunConfig, build
 from hftransfer.data import Data
 from hftransfer.errors import UserError
 from hftransfer.fitting import Fitted, Setup
 from hftransfer.hub import origins
 from hftransfer.hub.origins import Origins
 from hftransfer.interruption import Interruption
+from hftransfer.label_issues import LabelIssues
 from hftransfer.methods.base import Method
 from hftransfer.runs import Run, write_text
 from hftransfer.tasks.base import Preparation, Prepared, Task
@@ -53,6 +68,7 @@ class Scene:
     loaded: modeling.Loaded
     sources: Origins
     warnings: tuple[str, ...]
+    label_issues: LabelIssues | None
 
 
 def run(
@@ -72,7 +88,7 @@ def run(
     fitted = scene.method.fit(setup, scene.loaded)
     phase(run, "evaluation")
     fitted = dataclasses.replace(fitted, model=fitted.model.float())  # what pipeline() computes with by default
-    outcomes = {split: fitting.predict(setup, fitted.model, setup.prepared[split]) for split in ("validation", "test")}
+    outcomes = {split: scene.method.predict(setup, fitted, split) for split in ("validation", "test")}
     result: dict[str, Any] = {}
     if fitting.is_main_process():
         temperature, predictions = answers(scene, outcomes)
@@ -90,6 +106,9 @@ def run(
                 train_mean=train_mean(scene),
                 train_rows=scene.data.sizes["train"],
             ),
+            "without_leaked_rows": evaluation.without_rows(
+                predictions["test"], scene.data.hygiene.leaked.get("test"), config.evaluation, config.seed
+            ),
             "calibration": calibration(scene, outcomes["test"], predictions["test"], temperature),
             "cost": cost(fitted, began),
             "speed": speed_notes(run, fitted),
@@ -97,8 +116,11 @@ def run(
         phase(run, "saving")
         plots = evaluation.write_plots(predictions["test"], run.folder / artifact.PLOTS)
         result["artifact_plots"] = [f"{artifact.PLOTS}/{path.name}" for path in plots if path.suffix == ".png"]
-        artifact.save(run, config, setup, scene.data, fitted, result, temperature)
-        card.write(run.artifact, result, config)
+        if fitted.plain:
+            artifact.save(run, config, setup, scene.data, fitted, result, temperature)
+        else:
+            result["artifact"] = None
+        card.write(run.artifact if fitted.plain else run.folder, result, config)
         result["cost"]["total_seconds"] = round(time.perf_counter() - began, 2)
         write_text(run.result_path, json.dumps(result, indent=1))
         shutil.rmtree(run.folder / "data", ignore_errors=True)  # unpacked archives and the like
@@ -132,6 +154,53 @@ def check(config: RunConfig, interruption: Interruption) -> dict[str, Any]:
         }
 
 
+def rank(config: RunConfig, models: Sequence[str], interruption: Interruption) -> dict[str, Any]:
+    """Score pretrained models on features of the training rows, without training any, and put them in order.
+
+    A model that cannot be loaded is left out with its reason; UserError when none is left.
+    """
+    scored: list[ranking.Scored] = []
+    left_out: dict[str, str] = {}
+    for model in dict.fromkeys(models):
+        revision = config.revision if model == config.model else None
+        try:
+            with frozen(config, interruption, model=model, revision=revision) as scene:
+                scored.append(ranking.score(scene.setup, scene.loaded))
+                labels = scene.setup.labels
+        except UserError as error:
+            if len(left_out) + 1 == len(set(models)):
+                raise
+            left_out[model] = str(error)
+    ranked = ranking.order(scored, labels, config.evaluation.confidence)
+    return {
+        "models": ranked,
+        "left_out": left_out,
+        "verdict": ranking.verdict(ranked),
+        "seconds": round(sum(one["seconds"] for one in ranked), 2),
+    }
+
+
+def curve(config: RunConfig, interruption: Interruption) -> dict[str, Any]:
+    """Say what more labels would add, from the probe on growing parts of train."""
+    began = time.perf_counter()
+    with frozen(config, interruption) as scene:
+        found = learning_curve.measure(scene.setup, scene.loaded)
+    return {"model": config.model, **found.to_dict(), "seconds": round(time.perf_counter() - began, 2)}
+
+
+@contextmanager
+def frozen(config: RunConfig, interruption: Interruption, **changes: Any) -> Iterator[Scene]:
+    """Set the scene of a configuration with changes for a model that is not trained, in a folder that goes away."""
+    tree = config.to_dict() | changes | {"method": {"name": "full"}}
+    tree["data"]["label_issues"] = False
+    changed = build(tree)
+    with tempfile.TemporaryDirectory(prefix="hftransfer-frozen-") as folder:
+        run = dataclasses.replace(Run.create(changed, Path(folder) / "run"), mirror=sys.stdout)
+        scene = set_scene(changed, run, interruption, resume=False)
+        say(run, "phase", name="features", detail=changed.model)
+        yield scene
+
+
 def set_scene(
     config: RunConfig,
     run: Run,
@@ -157,8 +226,7 @@ def set_scene(
     say(run, "columns", choices=[dataclasses.asdict(choice) for choice in found.columns])
     phase(run, "model")
     processor = modeling.load_processor(config, task)
-    options = dict(method.loading(config.method))
-    loaded = modeling.load_model(config, task, found.labels, processor, config.speed.attention, **options)
+    loaded = method.load(config, task, found.labels, processor)
     evaluation.prepare_metrics(found.labels, config.evaluation.metrics)
     longest = modeling.longest_input(config, task, processor, loaded.model.config)
     preparation = Preparation(config.data, found.labels, config.seed, longest)
@@ -174,8 +242,17 @@ def set_scene(
         checkpoint=run.checkpoint() if resume else None,
         resume=resume,
         on_checkpoint=on_checkpoint,
+        rows=found.splits,
+        fingerprints=found.fingerprints,
     )  # fmt: skip
-    return Scene(setup, method, found, loaded, sources, warnings)
+    issues = None
+    if label_issues.possible(setup, loaded):
+        phase(run, "labels")
+        issues = label_issues.look(setup, loaded)
+        for warning in issues.warnings():
+            say(run, "warning", message=warning)
+        warnings = (*warnings, *issues.warnings())
+    return Scene(setup, method, found, loaded, sources, warnings, issues)
 
 
 def agreed(find: Callable[[], Any]) -> Any:
@@ -351,6 +428,8 @@ def summary(scene: Scene) -> dict[str, Any]:
             "splits": dict(found.sizes),
             "split_fingerprints": dict(found.fingerprints),
             "leakage": found.leakage,
+            "hygiene": found.hygiene.to_dict(),
+            "label_issues": None if scene.label_issues is None else scene.label_issues.to_dict(),
             "warnings": list(scene.warnings),
         },
         "artifact": "artifact",

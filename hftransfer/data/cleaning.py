@@ -29,6 +29,8 @@ from hftransfer.tasks.base import LabelKind, Role, Task
 IMAGE = Image()
 DECODE_BATCH = 256  # encoded images in memory at a time
 NAMED_ROWS = 3  # bad rows that a message names, for each reason
+THUMB = 12  # pixels a side of the small copies that near copies are found by
+NO_THUMB = np.zeros(3 * THUMB**2, np.uint8)
 # what PIL's decoders raise on damaged files; a list, so that a mistake of ours (AttributeError, NameError) still shows
 UNREADABLE = (
     OSError, ValueError, SyntaxError, EOFError, IndexError, KeyError, TypeError, OverflowError, NotImplementedError,
@@ -173,13 +175,17 @@ def _images(column: pa.ChunkedArray, folder: Path | None) -> pa.ChunkedArray:
     return pa.chunked_array([IMAGE.cast_storage(chunk) for chunk in column.chunks], IMAGE.pa_type)
 
 
-def bad_rows(table: pa.Table, reading: Reading) -> tuple[dict[int, str], dict[str, list[bytes]]]:
+def bad_rows(
+    table: pa.Table, reading: Reading
+) -> tuple[dict[int, str], dict[str, list[bytes]], dict[str, np.ndarray]]:
     """Return the place and the reason of each row of a canonical table that cannot be used.
 
-    Also the hash of every image's pixels, by role, since each is decoded here: empty where it cannot be.
+    Also, by role, the hash of every image's pixels and a small copy of it, uint8 (rows, pixels), since each is decoded
+    here: empty and black where it cannot be.
     """
     found: dict[int, str] = {}
     pixels: dict[str, list[bytes]] = {}
+    thumbs: dict[str, np.ndarray] = {}
     for role in reading.roles:
         column = table[role.name]
         if role.kind == "text" and role.required:
@@ -200,11 +206,12 @@ def bad_rows(table: pa.Table, reading: Reading) -> tuple[dict[int, str], dict[st
             _note(found, differ, "tags and words that differ in number")
         elif role.kind == "image":
             decoded = list(_decode(column))
-            pixels[role.name] = [digest for _, digest in decoded]
-            for place, (reason, _) in enumerate(decoded):
+            pixels[role.name] = [digest for _, digest, _ in decoded]
+            thumbs[role.name] = np.stack([thumb for _, _, thumb in decoded])
+            for place, (reason, _, _) in enumerate(decoded):
                 if reason:
                     found.setdefault(place, reason)
-    return dict(sorted(found.items())), pixels
+    return dict(sorted(found.items())), pixels, thumbs
 
 
 def _note(found: dict[int, str], mask: Any, reason: str) -> None:
@@ -220,22 +227,24 @@ def _holds_null(lists: pa.ChunkedArray) -> pa.Array:
     return pa.array(mask)
 
 
-def _decode(column: pa.ChunkedArray) -> Iterator[tuple[str | None, bytes]]:
-    """Decode every image once, as training will, and yield the reason if that fails, else the hash of its pixels."""
+def _decode(column: pa.ChunkedArray) -> Iterator[tuple[str | None, bytes, np.ndarray]]:
+    """Decode every image once, as training will; yield the reason if that fails, its pixels' hash, a small copy."""
     with warnings.catch_warnings(), ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         warnings.simplefilter("ignore")  # PIL warns about odd metadata in images that are fine
         for start in range(0, len(column), DECODE_BATCH):
             yield from pool.map(_decoded, column.slice(start, DECODE_BATCH).to_pylist())
 
 
-def _decoded(value: dict[str, Any] | None) -> tuple[str | None, bytes]:
+def _decoded(value: dict[str, Any] | None) -> tuple[str | None, bytes, np.ndarray]:
     if value is None or (value["bytes"] is None and value["path"] is None):
-        return "no image", b""
+        return "no image", b"", NO_THUMB
     try:
         image = IMAGE.decode_example({"bytes": image_bytes(value), "path": value["path"]}).convert("RGB")
     except UNREADABLE:
-        return "an unreadable image", b""
-    return None, hashlib.blake2b(image.tobytes(), digest_size=16, salt=b"%dx%d" % image.size).digest()
+        return "an unreadable image", b"", NO_THUMB
+    digest = hashlib.blake2b(image.tobytes(), digest_size=16, salt=b"%dx%d" % image.size).digest()
+    thumb = image.resize((THUMB, THUMB), PIL.Image.Resampling.BOX)
+    return None, digest, np.asarray(thumb, np.uint8).ravel()
 
 
 def image_bytes(value: dict[str, Any]) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +13,7 @@ from datasets import Dataset, DatasetInfo, Features
 from datasets.fingerprint import generate_random_fingerprint
 
 from hftransfer.config import DataConfig
-from hftransfer.data import leakage
+from hftransfer.data import hygiene, leakage
 from hftransfer.data.cleaning import BadRows, Reading, bad_rows, canonical, plan, previewable, require_columns
 from hftransfer.data.columns import PREVIEW_ROWS
 from hftransfer.data.fingerprint import fingerprint
@@ -52,9 +53,9 @@ def read(
             warnings.append(f"the labels of {use} are hidden, so it is not used as {use}")
         else:
             tables[use] = table
-    good, prints = {}, {}
+    good, prints, sketches = {}, {}, {}
     for use, table in tables.items():
-        good[use], prints[use], more = _good_rows(use, table, reading, config)
+        good[use], prints[use], sketches[use], more = _good_rows(use, table, reading, config)
         warnings += more
     names, labels = _encode(tables, good, reading, features)
 
@@ -77,10 +78,17 @@ def read(
         warnings += missing_names(use, names, answers[use])
     shown = {use: prints[origin[use]][places[use]] for use in SPLITS}
     row_ids = {use: rows["row_id"] for use, rows in splits.items()}
-    leaks, more = leakage.report(leakage.shared(shown), row_ids, reading.roles)
+    exact = leakage.shared(shown)
+    leaks, more = leakage.report(exact, row_ids, reading.roles)
+    warnings += more
+    say("looking for near copies")
+    sketched = {use: _taken(sketches[origin[use]], places[use]) for use in SPLITS}
+    cleanness, more = hygiene.inspect(sketched, shown, exact, row_ids, reading.roles)
     warnings += more
     if reading.kind != "regression":
-        warnings += leakage.contradictions(shown["train"], answers["train"], row_ids["train"], reading.roles)
+        torn, more = leakage.contradictions(shown["train"], answers["train"], row_ids["train"], reading.roles)
+        cleanness = replace(cleanness, contradicting=torn)
+        warnings += more
     return Data(
         splits=dict(splits),
         labels=counted(reading.kind, names, answers["train"]),
@@ -89,6 +97,7 @@ def read(
         warnings=tuple(warnings),
         sizes={use: len(rows) for use, rows in splits.items()},
         leakage=leaks,
+        hygiene=cleanness,
     )
 
 
@@ -115,20 +124,30 @@ def _table(use: str, rows: Dataset, numbers: np.ndarray, split: Split, reading: 
     return table if use == "train" or answers.null_count < len(answers) else None
 
 
+def _taken(sketches: Any, places: np.ndarray) -> Any:
+    return [sketches[place] for place in places] if isinstance(sketches, list) else sketches[places]
+
+
 def _good_rows(
     use: str, table: pa.Table, reading: Reading, config: DataConfig
-) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Return the places of the rows that can be used, the prints of all, and the warnings."""
+) -> tuple[np.ndarray, np.ndarray, Any, list[str]]:
+    """Return the places of the rows that can be used, the prints and sketches of all, and the warnings."""
     report = BadRows(use)
     found: dict[int, str] = {}
     prints = [np.empty(0, leakage.PRINT)]
+    sketches = []
     for start in range(0, table.num_rows, SLICE):
         part = table.slice(start, SLICE)
-        bad, pixels = bad_rows(part, reading)
+        bad, pixels, thumbs = bad_rows(part, reading)
         prints.append(leakage.prints(part, reading.roles, pixels))
+        sketches.append(hygiene.sketches(part, reading.roles, thumbs))
         report.add(part, bad, reading)
         found |= {start + place: reason for place, reason in bad.items()}
-    return np.delete(np.arange(table.num_rows), list(found)), np.concatenate(prints), report.warnings(config.bad_rows)
+    good = np.delete(np.arange(table.num_rows), list(found))
+    joined = (
+        [text for part in sketches for text in part] if isinstance(sketches[0], list) else np.concatenate(sketches)
+    )
+    return good, np.concatenate(prints), joined, report.warnings(config.bad_rows)
 
 
 def _encode(

@@ -78,13 +78,15 @@ def report(
             stand = "stands" if number == 1 else "stand"
             warnings.append(
                 f"leakage: {number} of {len(mask)} {use} rows ({number / len(mask):.1%}) also {stand} in {other} "
-                f"(same {_what(roles)}): {_named(mask, row_ids[use])}; {MEANING[use, other]}"
+                f"(same {what(roles)}): {named(mask, row_ids[use])}; {MEANING[use, other]}"
             )
     return counts, warnings
 
 
-def contradictions(found: np.ndarray, answers: pa.Array, row_ids: Sequence[str], roles: Sequence[Role]) -> list[str]:
-    """Return a warning when rows (of train) with the same input have different answers."""
+def contradictions(
+    found: np.ndarray, answers: pa.Array, row_ids: Sequence[str], roles: Sequence[Role]
+) -> tuple[int, list[str]]:
+    """Return how many rows (of train) have the same input as another and a different answer, and a warning."""
     _, group, counts = np.unique(found, return_inverse=True, return_counts=True)
     places = np.flatnonzero(counts[group] > 1)
     told: dict[int, set[Any]] = {}
@@ -93,19 +95,21 @@ def contradictions(found: np.ndarray, answers: pa.Array, row_ids: Sequence[str],
     torn = np.array([number for number, different in told.items() if len(different) > 1], np.int64)
     mask = np.isin(group, torn)
     if not len(torn):
-        return []
-    return [
-        f"train: {int(mask.sum())} rows have the same {_what(roles)} as another that is labelled otherwise: "
-        f"{_named(mask, row_ids)}"
+        return 0, []
+    return int(mask.sum()), [
+        f"train: {int(mask.sum())} rows have the same {what(roles)} as another that is labelled otherwise: "
+        f"{named(mask, row_ids)}"
     ]
 
 
-def _what(roles: Sequence[Role]) -> str:
+def what(roles: Sequence[Role]) -> str:
+    """Return in a word what a model is shown."""
     kinds = [role.kind for role in shown(roles)]
     return KINDS[kinds[0]][len(kinds) > 1] if len(set(kinds)) == 1 else "input"
 
 
-def _named(mask: np.ndarray, row_ids: Sequence[str]) -> str:
+def named(mask: np.ndarray, row_ids: Sequence[str]) -> str:
+    """Return the first rows of a mask by their ids."""
     places = np.flatnonzero(mask)
     more = ", ..." if len(places) > NAMED_ROWS else ""
     return ", ".join(row_ids[int(place)] for place in places[:NAMED_ROWS]) + more

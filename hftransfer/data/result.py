@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from hftransfer.data.columns import Choice
 from hftransfer.data.fingerprint import combined
+from hftransfer.data.hygiene import Hygiene
 from hftransfer.data.sources import Rows
 from hftransfer.tasks.base import Labels
 
@@ -27,6 +28,7 @@ class Data:
     sizes: dict[str, int]
     # how many rows of a split have an input that stands in another too: {"test": {"train": 12}}; None: not looked for
     leakage: dict[str, dict[str, int]] | None = None
+    hygiene: Hygiene = field(default_factory=Hygiene)
 
     @property
     def fingerprint(self) -> str:

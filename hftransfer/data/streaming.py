@@ -279,7 +279,7 @@ def _read(
                 used = draw.used(piece, numbers)
                 numbers, table = numbers[used], table.filter(pa.array(used))
                 rows = _canonical(piece, numbers, table, features, reading)
-                reasons, pixels = bad_rows(rows, reading)
+                reasons, pixels, _ = bad_rows(rows, reading)
                 prints = leakage.prints(rows, reading.roles, pixels)
                 found.report.add(rows, reasons, reading)
                 found.labelled = found.labelled or rows[reading.label].null_count < rows.num_rows

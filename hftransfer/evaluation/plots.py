@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,8 @@ BLUE, AMBER, ROSE = "#2f6f9f", "#d9a441", "#c8636b"
 DPI = 150
 LONGEST = 22  # characters of a label that are shown
 MOST_COUNTS = 15  # classes up to which every cell holds its count
+TICKS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 18000, 36000, 86400, 259200)
+CLOSE = 0.1  # share of the axis below which two points stand too close for their names
 MOST_NAMES = 60  # classes up to which every row and column is named
 
 
@@ -36,6 +39,16 @@ def write_plots(predictions: Predictions, folder: str | Path) -> list[Path]:
         return _save(folder, "predicted_vs_true", *_predicted_vs_true(predictions))
     matrix = _label_bars(predictions) if predictions.labels.kind == "multi_label" else _confusion_matrix(predictions)
     return [*_save(folder, "confusion_matrix", *matrix), *_save(folder, "reliability", *_reliability(predictions))]
+
+
+def write_comparison(comparison: Mapping[str, Any], folder: str | Path, name: str = "comparison") -> Path:
+    """Draw the score of each model with its interval against the seconds it took, on a logarithmic axis, as a PNG.
+
+    `comparison` is what comparison.compare returns, which is also the data behind the picture. Models whose seconds
+    are not known are lines across.
+    """
+    figure = _comparison(comparison)
+    return _save_image(Path(folder) / f"{name}.png", figure)
 
 
 def confusion_counts(predictions: Predictions) -> np.ndarray:
@@ -182,6 +195,107 @@ def _predicted_vs_true(predictions: Predictions) -> tuple[Figure, dict[str, Any]
     }
 
 
+def _comparison(comparison: Mapping[str, Any]) -> Figure:
+    models, metric = comparison["models"], comparison["metric"]
+    timed = sorted((one for one in models if one["seconds"]), key=lambda one: one["seconds"])
+    figure = _figure(7.2, 4.3)
+    axes = figure.add_subplot()
+    for one in timed:
+        color = BLUE if one["not_worse"] else "#9aa5b1"
+        low, high = max(one["value"] - one["low"], 0), max(one["high"] - one["value"], 0)
+        axes.errorbar(
+            *([one["seconds"]], [one["value"]], [[low], [high]]),
+            fmt="o",
+            color=color,
+            markersize=9 if one["recommended"] else 7,
+            elinewidth=2,
+            capsize=4,
+            capthick=1.4,
+            zorder=3,
+        )
+        if one["recommended"]:
+            axes.plot(
+                *(one["seconds"], one["value"]), "o", markersize=17, markerfacecolor="none", markeredgecolor=AMBER,
+                markeredgewidth=2, zorder=4,
+            )  # fmt: skip
+    for one in models:
+        if not one["seconds"]:
+            axes.axhline(one["value"], color="#9aa5b1", linewidth=1.2, linestyle=(0, (1, 2)))
+            axes.annotate(
+                _short(one["name"]), (1, one["value"]), xycoords=("axes fraction", "data"), xytext=(-4, 4),
+                textcoords="offset points", ha="right", fontsize=10, color=QUIET, parse_math=False,
+            )  # fmt: skip
+    if timed:
+        axes.set_xscale("log")
+        axes.set_xlim(timed[0]["seconds"] / 1.9, timed[-1]["seconds"] * 2.6)
+        ends = axes.get_xlim()
+        axes.set_xticks([t for t in TICKS if ends[0] <= t <= ends[1]] or [timed[0]["seconds"]])
+        axes.xaxis.set_major_formatter(_seconds)
+        axes.minorticks_off()
+        _name(axes, timed, np.log(ends[1] / ends[0]))
+    baseline = comparison["baseline"]
+    if baseline is not None and _near(baseline["value"], models):
+        axes.axhline(baseline["value"], color=QUIET, linewidth=1, linestyle=(0, (4, 4)))
+        axes.annotate(
+            baseline["name"], (0, baseline["value"]), xycoords=("axes fraction", "data"), xytext=(4, 4),
+            textcoords="offset points", fontsize=9, color=QUIET,
+        )  # fmt: skip
+    _quiet(axes, "both")
+    axes.tick_params(labelsize=10)
+    axes.set_xlabel("time to make it", color=QUIET, fontsize=10)
+    better = "" if comparison["greater_is_better"] else " (lower is better)"
+    axes.set_ylabel(f"{metric}{better}", color=QUIET, fontsize=10)
+    level = f"{comparison['confidence'] * 100:g} %"
+    title = f"{metric} on {comparison['n']:,} test {comparison['unit']}, {level} intervals"
+    axes.set_title(title, fontsize=11, color=INK, loc="left", pad=10)
+    handles = [
+        axes.plot([], [], "o", color=BLUE, label="not shown to be worse than the best")[0],
+        axes.plot([], [], "o", color="#9aa5b1", label="worse than the best")[0],
+        axes.plot([], [], "o", markersize=12, markerfacecolor="none", markeredgecolor=AMBER, markeredgewidth=2,
+                  label="cheapest of the blue ones")[0],
+    ]  # fmt: skip
+    shown = [handles[0], *([handles[1]] if any(not one["not_worse"] for one in timed) else []), handles[2]]
+    figure.legend(handles=shown, loc="outside lower center", ncols=3, frameon=False, labelcolor=INK, fontsize=9)
+    return figure
+
+
+def _near(trivial: float, models: Sequence[Mapping[str, Any]]) -> bool:
+    """Tell whether a baseline can be shown without squeezing the models into a corner."""
+    low, high = min(one["low"] for one in models), max(one["high"] for one in models)
+    return low - 1.5 * (high - low) <= trivial <= high + 1.5 * (high - low)
+
+
+def _name(axes: Axes, timed: Sequence[Mapping[str, Any]], width: float) -> None:
+    """Write each model's name beside its point.
+
+    Of those that stand close, the first is named to the left, the last to the right, the others above one another.
+    """
+    logs = [np.log(one["seconds"]) for one in timed]
+    starts = [i for i in range(len(timed)) if i == 0 or logs[i] - logs[i - 1] > CLOSE * width]
+    for first, behind in zip(starts, [*starts[1:], len(timed)], strict=True):
+        above = 0
+        for i in range(first, behind):
+            one, style = timed[i], "bold" if timed[i]["recommended"] else "normal"
+            place: dict[str, Any] = {"xytext": (13, 0), "ha": "left", "va": "center"}
+            at = (one["seconds"], one["value"])
+            if i < behind - 1 and i == first:
+                place |= {"xytext": (-13, 0), "ha": "right"}
+            elif i < behind - 1:
+                above += 1
+                at = (one["seconds"], max(other["high"] for other in timed[first:behind]))
+                place |= {"xytext": (0, 15 * above - 9), "ha": "center", "va": "bottom"}
+            axes.annotate(
+                _short(one["name"]), at, textcoords="offset points", fontsize=11, color=INK, fontweight=style,
+                parse_math=False, **place,
+            )  # fmt: skip
+
+
+def _seconds(value: float, place: float) -> str:
+    if value < 60:
+        return f"{value:.3g} s"
+    return f"{value / 60:.3g} min" if value < 3600 else f"{value / 3600:.3g} h"
+
+
 def _headline(predictions: Predictions, rows: str) -> str:
     return f"accuracy {measure_point(predictions, ['accuracy'])['accuracy']:.3f}, {rows}"
 
@@ -215,13 +329,18 @@ def _short(name: str) -> str:
 
 
 def _save(folder: Path, name: str, figure: Figure, data: dict[str, Any]) -> list[Path]:
+    image, table = folder / f"{name}.png", folder / f"{name}.json"
+    _save_image(image, figure)
+    table.write_text(json.dumps(data, indent=1), encoding="utf-8")
+    return [image, table]
+
+
+def _save_image(path: Path, figure: Figure) -> Path:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from PIL import Image
 
-    image, table = folder / f"{name}.png", folder / f"{name}.json"
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     pixels = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
-    pixels.quantize(128, dither=Image.Dither.NONE).save(image, optimize=True, dpi=(DPI, DPI))  # a third of the bytes
-    table.write_text(json.dumps(data, indent=1), encoding="utf-8")
-    return [image, table]
+    pixels.quantize(128, dither=Image.Dither.NONE).save(path, optimize=True, dpi=(DPI, DPI))  # a third of the bytes
+    return path

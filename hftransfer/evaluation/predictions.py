@@ -47,6 +47,15 @@ class Predictions:
     def __len__(self) -> int:
         return len(self.row_ids)
 
+    def select(self, mask: np.ndarray) -> Predictions:
+        """Return the rows that a mask (rows,) marks."""
+        places = np.flatnonzero(mask)
+
+        def of(rows: Rows) -> Rows:
+            return [rows[place] for place in places] if self.labels.kind == "tags" else rows[places]
+
+        return Predictions(self.labels, [self.row_ids[i] for i in places], of(self.truth), of(self.scores))
+
     def predicted(self) -> Rows:
         """Return the answers, shaped as `truth`: the most probable label, the labels at .5 or more, or the value."""
         match self.labels.kind:

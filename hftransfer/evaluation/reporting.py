@@ -57,6 +57,17 @@ def report(
     }
 
 
+def without_rows(
+    predictions: Predictions, left_out: np.ndarray | None, config: EvaluationConfig, seed: int
+) -> dict[str, Any] | None:
+    """Return {n, left_out, metrics} of the rows that `left_out` (rows,) leaves; None if it marks none, or all."""
+    if left_out is None or not left_out.any() or left_out.all():
+        return None
+    kept = predictions.select(~left_out)
+    metrics = measure(kept, config.metrics, config.confidence, config.resamples, seed)
+    return {"n": len(kept), "left_out": int(left_out.sum()), "confidence": config.confidence, "metrics": metrics}
+
+
 def baseline(
     labels: Labels,
     predictions: Predictions,

@@ -38,7 +38,13 @@ def measure(
     Rows (sentences for tags) are resampled; a plain share of right rows has Wilson's interval. A metric that is
     undefined on these rows is left out. UserError for a name that is unknown or does not fit.
     """
-    names = metric_names(predictions.labels, metrics)
+    return measure_only(predictions, metric_names(predictions.labels, metrics), confidence, resamples, seed)
+
+
+def measure_only(
+    predictions: Predictions, names: Sequence[str], confidence: float = 0.95, resamples: int = 2000, seed: int = 0
+) -> dict[str, Score]:
+    """Return the same for these metrics and no others."""
     outcomes, n = Outcomes(predictions), len(predictions)
     values = _point(outcomes, [name for name in names if name in METRICS])
     drawn = _compute(outcomes, values, bootstrap_weights(n, resamples, seed))

@@ -22,7 +22,7 @@ from hftransfer.errors import UserError
 from hftransfer.hub import access, verification
 from hftransfer.hub.connection import endpoint, go_offline_if_unreachable
 from hftransfer.hub.retrying import in_words, insist, may_pass
-from hftransfer.runs import Run, find, write_text
+from hftransfer.runs import Run, find, require_artifact, write_text
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitInfo, CommitOperationAdd, HfApi
@@ -122,6 +122,8 @@ def contents(run: Run, repo: str, license: str | None = None) -> dict[str, Conte
 
     Raises UserError when the run has no artifact, or a file holds a token or a path of this machine.
     """
+    if run.result().get("artifact", "") is None:
+        require_artifact(run)
     if not (run.artifact / artifact.NOTES).is_file() or not run.result():
         raise UserError(
             "a finished run is needed to publish", f"{run.name} is {run.status().state} and has no model",

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
-    from hftransfer.config import MethodConfig, Section
+    from hftransfer.config import MethodConfig, RunConfig, Section
     from hftransfer.fitting import Fitted, Setup
     from hftransfer.modeling import Loaded
+    from hftransfer.tasks.base import Labels, Task
 
 
 class Method(ABC):
@@ -23,6 +24,13 @@ class Method(ABC):
         """Return what `from_pretrained` needs besides the usual."""
         return {}
 
+    def load(self, config: RunConfig, task: Task, labels: Labels, processor: Any) -> Loaded:
+        """Load the model that this method begins with."""
+        from hftransfer import modeling
+
+        attention = config.speed.attention
+        return modeling.load_model(config, task, labels, processor, attention, **self.loading(config.method))
+
     @abstractmethod
     def apply(self, loaded: Loaded, config: MethodConfig) -> Any:
         """Return the model as it trains: parts frozen, or adapters put in."""
@@ -30,3 +38,9 @@ class Method(ABC):
     @abstractmethod
     def fit(self, setup: Setup, loaded: Loaded) -> Fitted:
         """Adapt the loaded model and return a plain one."""
+
+    def predict(self, setup: Setup, fitted: Fitted, split: str) -> tuple[Any, Any]:
+        """Return (truth, logits) of a split's rows in their order, as `fitting.predict` does."""
+        from hftransfer import fitting
+
+        return fitting.predict(setup, fitted.model, setup.prepared[split])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -27,6 +27,7 @@ class Options(Section):
     ] = ()  # shell patterns of module or parameter names: "*.embeddings*", "bert.encoder.layer.[0-3]"
     layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0  # learning rate of a layer as a share of the one above it
     unfreeze_after: Annotated[float, Field(ge=0, lt=1)] = 0.0  # share of the steps in which only the head trains
+    init_head: Literal["random", "probe"] = "random"  # what the head starts from
 
 
 class Full(Method):
@@ -48,8 +49,11 @@ class Full(Method):
     def fit(self, setup: Setup, loaded: Loaded) -> Fitted:
         """Train with Trainer, with a learning rate for each layer if asked."""
         from hftransfer import fitting
+        from hftransfer.methods import probe
 
         options = Options.model_validate(setup.config.method.model_dump())
+        if options.init_head == "probe":
+            probe.start_head(setup, loaded)
         model = self.apply(loaded, setup.config.method)
         groups = layer_groups(model, options.layer_decay) if options.layer_decay < 1 else None
         callbacks = []

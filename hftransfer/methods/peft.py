@@ -27,6 +27,7 @@ ALIASES: dict[str, dict[str, Any]] = {
     "olora": {"peft_type": "lora", "init_lora_weights": "olora"},
     "qlora": {"peft_type": "lora"},  # and the base in 4 bits, see `loading`
 }
+INIT_HEAD = "init_head"  # ours, not peft's: what the head starts from, random or a probe
 CHANGES_BASE = ("pissa", "olora")  # initialisations that take their part out of the base weights
 
 
@@ -78,8 +79,11 @@ class Peft(Method):
     def fit(self, setup: Setup, loaded: Loaded) -> Fitted:
         """Train the adapters with Trainer, keep them beside, and merge them."""
         from hftransfer import fitting
+        from hftransfer.methods import probe
 
         config = setup.config.method
+        if config.options.get(INIT_HEAD) == "probe":
+            probe.start_head(setup, loaded)
         model = self.apply(loaded, config)
         initial = _save_initial(model, setup) if _changes_base(model) else None
         fitted = fitting.descend(setup, model, self.learning_rate)
@@ -108,6 +112,7 @@ def peft_config(config: MethodConfig, fresh: tuple[str, ...], model: nn.Module) 
 
     alias = ALIASES.get(config.name, {})
     options = {**{k: v for k, v in alias.items() if k != "peft_type"}, **config.options}
+    options.pop(INIT_HEAD, None)
     kind = PEFT_TYPE_TO_CONFIG_MAPPING[PeftType(str(alias.get("peft_type", config.name)).upper())]
     fields = {field.name for field in dataclasses.fields(kind)}
     if not {"target_modules", "modules_to_save"} <= fields:

@@ -83,6 +83,9 @@ class Task(ABC):
     processor_options: ClassVar[Mapping[str, Any]] = {}
     example: ClassVar[str]  # an input, as Python writes it
     streams: ClassVar[bool] = False  # whether `stream` is there
+    # how a model without a head for these labels may answer, and the sentences that a label's name is put into
+    direct: ClassVar[tuple[Literal["entailment", "similarity", "image_text"], ...]] = ()
+    templates: ClassVar[tuple[str, ...]] = ()
     input_widget: ClassVar[Literal["text", "image"]]
     output_widget: ClassVar[Literal["label", "highlighted_text"]]
 
@@ -104,6 +107,10 @@ class Task(ABC):
 
     def ask_pipeline(self, pipeline: Any, row: dict[str, Any], max_length: int | None) -> dict[str, float] | None:
         """Ask transformers' own pipeline, as a stranger would: a score by label, or None if it takes no such rows."""
+        return None
+
+    def with_hypothesis(self, rows: Any, hypothesis: str) -> Any | None:
+        """Return rows that ask whether the input entails a sentence; None where they have no place for it."""
         return None
 
     def cannot_stream(self) -> Exception:

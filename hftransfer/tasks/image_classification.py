@@ -33,6 +33,8 @@ class ImageClassification(Task):
     auto_processor = "AutoImageProcessor"
     processor_options: ClassVar = {"backend": "pil"}
     example = '"photo.jpg"'
+    direct = ("image_text",)
+    templates = ("a photo of a {}.",)
     input_widget = "image"
     output_widget = "label"
 

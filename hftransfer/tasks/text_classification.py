@@ -29,6 +29,8 @@ class TextClassification(Task):
     auto_processor = "AutoTokenizer"
     example = '"a text"'
     streams = True
+    direct = ("entailment", "similarity")
+    templates = ("This example is {}.",)
     input_widget = "text"
     output_widget = "label"
 
@@ -66,6 +68,12 @@ class TextClassification(Task):
 
         pad = DataCollatorWithPadding(processor)
         return lambda items: dict(pad([{k: v for k, v in item.items() if k != "length"} for item in items]))
+
+    def with_hypothesis(self, rows: Any, hypothesis: str) -> Any | None:
+        """Make the sentence the second text of each pair; rows that are pairs already have no place for it."""
+        if "text_pair" in rows.column_names:
+            return None
+        return rows.add_column("text_pair", [hypothesis] * len(rows))
 
     def ask_pipeline(self, pipeline: Any, row: dict[str, Any], max_length: int | None) -> dict[str, float] | None:
         """Give it text and pair, cut where training cut them."""

@@ -21,6 +21,7 @@ from hftransfer.evaluation import (
     prepare_metrics,
     reliability,
     report,
+    without_rows,
     write_plots,
 )
 from hftransfer.evaluation.modules import MODULES, SingleLabelMetrics
@@ -259,3 +260,23 @@ def test_plots_are_small_files_with_their_data(name, tmp_path):
             predictions.truth, predictions.predicted(), labels=range(len(predictions.labels.names))
         )
         assert matrix["counts"] == expected.tolist() and matrix["labels"] == list(predictions.labels.names)
+
+
+def test_the_score_without_leaked_rows() -> None:
+    labels = Labels("single_label", ("no", "yes"), (5, 5))
+    truth = np.array([0, 1, 0, 1, 0, 1])
+    scores = np.eye(2)[[0, 1, 0, 0, 1, 0]]  # right on the three leaked rows alone
+    found = Predictions(labels, list("abcdef"), truth, scores)
+    leaked = np.array([True, True, True, False, False, False])
+    block = without_rows(found, leaked, EvaluationConfig(resamples=100), 0)
+    assert block is not None and (block["n"], block["left_out"]) == (3, 3)
+    assert block["metrics"]["accuracy"]["value"] == 0 and found.select(~leaked).row_ids == ["d", "e", "f"]
+    for mask in (None, np.zeros(6, bool), np.ones(6, bool)):
+        assert without_rows(found, mask, EvaluationConfig(resamples=100), 0) is None
+
+
+def test_sentences_are_left_out_whole() -> None:
+    labels = Labels("tags", ("O", "B-x"), (5, 5))
+    words = [np.array([0, 1]), np.array([1]), np.array([0, 0, 1])]
+    found = Predictions(labels, list("abc"), words, [np.eye(2)[row] for row in words])
+    assert [len(row) for row in found.select(np.array([True, False, True])).truth] == [2, 3]

@@ -176,4 +176,6 @@ def test_result_has_its_parts(train, tmp_path):
     assert 0 <= accuracy["low"] <= accuracy["value"] <= accuracy["high"] <= 1
     assert result["baseline"]["name"] == "majority class"
     assert {"train_seconds", "examples_per_second", "peak_memory_mb"} <= result["cost"].keys()
-    assert [e["name"] for e in logs(run, "phase")] == ["data", "model", "tuning", "training", "evaluation", "saving"]
+    assert [e["name"] for e in logs(run, "phase")] == [
+        *("data", "model", "labels", "tuning", "training", "evaluation", "saving")
+    ]

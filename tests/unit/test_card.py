@@ -478,3 +478,18 @@ def test_the_card_is_light_and_the_same_each_time() -> None:
     text, loaded = yaml.safe_load(texts[0])
     assert texts[0] == texts[1] and loaded == []
     assert text == card.render(real(), run_config(), repo="me/mine")
+
+
+def test_the_score_without_leaked_rows_stands_beside_the_score() -> None:
+    clean = {
+        "n": 1020,
+        "left_out": 12,
+        "confidence": 0.95,
+        "metrics": {"accuracy": {"value": 0.7, "low": 0.6, "high": 0.8}},
+    }
+    text = card.render(a_result(without_leaked_rows=clean), run_config())
+    assert (
+        "- Without the 12 test rows that stand in train, exactly or nearly, `accuracy` is 0.700 (0.600 to 0.800, n = "
+        "1,020); with them" in text
+    )
+    assert "exactly or nearly" not in card.render(a_result(without_leaked_rows=None), run_config())

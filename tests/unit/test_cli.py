@@ -124,9 +124,13 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert listed == [
         "train",
         "check",
+        "rank",
+        "curve",
         "predict",
         "publish",
         "reproduce",
+        "compare",
+        "fuse",
         "runs",
         "resume",
         "stop",

@@ -1,0 +1,305 @@
+"""What a frozen model makes of each row, computed once and kept on disk: probe, rank, curve and hygiene share it.
+
+A file of the user's cache holds one split's features. Its name is a hash of the weights, the split's fingerprint, the
+task, the processor and its limit, the settings of the model, and the precision: what could change a number changes
+the name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.numpy
+import torch
+from accelerate import PartialState
+from accelerate.utils import gather_object
+from safetensors import SafetensorError
+from torch import nn
+
+from hftransfer import modeling, objectives, samples, speed
+from hftransfer.errors import UserError
+from hftransfer.fitting import Setup
+from hftransfer.modeling import Loaded
+from hftransfer.tasks.base import Labels, Prepared
+
+FORM = 1  # of the files; a change of what is pooled makes old ones unfindable
+HEAD = "head"  # the pooling that a model's own output layer is shown
+TOKENS = {"cpu": 2048, "cuda": 65536}  # of one batch
+PICTURES = {"cpu": 32, "cuda": 256}
+CACHE_BYTES = 4 * 2**30  # the least recently used files beyond it are deleted
+
+
+@dataclass(frozen=True)
+class Features:
+    """What a frozen model makes of the rows of one split.
+
+    `pooled` has float32 arrays (n, d) by pooling; `targets` is (n,) labels or numbers, or (n, k) of 0 and 1; `rows`
+    (n,) tells from which row of the split each comes: rows in order, one a row, but for tags one a word. `seconds` is
+    what computing them took, whenever that was; `cached` tells whether this call read them from disk.
+    """
+
+    pooled: Mapping[str, np.ndarray]
+    targets: np.ndarray
+    rows: np.ndarray
+    seconds: float
+    cached: bool
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+def extract(setup: Setup, loaded: Loaded, split: str, exact: bool | None = None) -> Features:
+    """Return the features of a split of `setup` (without augmentation), from disk where they were computed before.
+
+    `loaded.model` is a model of the task with a head for these labels, as `modeling.load_model` returns it; a tuned
+    one goes in by `dataclasses.replace(loaded, model=tuned)`. It is left as it was but for its device.
+
+    Poolings of texts: `first` and `last` token, `mean` over the tokens, `pooler` where the architecture has one whose
+    weights are not new; of pictures: `mean` over patches or places, `pooler`; of all: `head`, what the model's own
+    output layer is shown (of tags: each word's first piece; that is their only one).
+
+    `exact` computes in float32, as `pipeline()` does; otherwise in bfloat16 where the processor has it. By default
+    train is not exact, the other splits are. Every process must call; every process gets all rows.
+    """
+    exact = split != "train" if exact is None else exact
+    if setup.config.data.streaming:
+        raise UserError(
+            "features are computed from rows on disk", "data.streaming is true", "Set data.streaming=false."
+        )
+    half = not exact and speed.native_bf16()
+    path = samples.cache_folder() / "features" / f"{_key(setup, loaded, split, half)}.safetensors"
+    found = _read(path)
+    if not all(gather_object([found is not None])):  # a machine of its own may lack the file
+        found = _compute(setup, loaded, split, half)
+        if PartialState().is_local_main_process:
+            _write(path, found)
+    assert found is not None
+    return found
+
+
+def output_layer(model: nn.Module, labels: Labels) -> str:
+    """Return the name of the linear layer that gives the logits; UserError where there is none."""
+    heads = modeling.head_modules(model)
+    found = [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and module.out_features == labels.outputs and name.split(".")[0] in heads
+    ]
+    if not found:
+        raise UserError(
+            "a model whose answers come from one linear layer is needed",
+            f"{type(model).__name__} has none with {labels.outputs} outputs",
+            "Use method.name=full or lora with this model.",
+        )
+    return found[-1]
+
+
+def backbone_of(model: Any) -> nn.Module:
+    """Return the pretrained part: by its usual name, or the largest (a CLIP classifier's is its picture part)."""
+    children = dict(model.named_children())
+    if model.base_model_prefix in children:
+        return children[model.base_model_prefix]
+    return max(children.values(), key=lambda child: sum(p.numel() for p in child.parameters()))
+
+
+def without_augmentation(setup: Setup, split: str) -> Prepared:
+    """Return a split's rows as a model takes them, the same at every epoch."""
+    prepared = setup.prepared[split]
+    if prepared.on_epoch is None:  # nothing about it changes with the epoch
+        return prepared
+    return setup.task.prepare(setup.rows[split], setup.processor, setup.preparation, training=False)
+
+
+@contextmanager
+def kept_outputs(model: Any, labels: Labels) -> Iterator[dict[str, Any]]:
+    """Collect, during each forward pass, what the backbone gives (`backbone`) and what the output layer is shown."""
+    kept: dict[str, Any] = {}
+    layer = model.get_submodule(output_layer(model, labels))
+    backbone = backbone_of(model)
+    hooks = [
+        layer.register_forward_pre_hook(lambda _, inputs: kept.update({HEAD: inputs[0]})),
+        backbone.register_forward_hook(lambda _, inputs, outputs: kept.update(backbone=outputs)),
+    ]
+    try:
+        yield kept
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _compute(setup: Setup, loaded: Loaded, split: str, half: bool) -> Features:
+    """Run the model over this process's share of the rows, and gather."""
+    began = time.perf_counter()
+    state = PartialState()
+    model, device = loaded.model, state.device
+    prepared = without_augmentation(setup, split)
+    mine = [part[state.process_index :: state.num_processes] for part in _batches(prepared, device.type)]
+    collate = setup.task.collator(setup.processor)
+    found: dict[int, tuple[dict[str, np.ndarray], np.ndarray]] = {}
+    training = model.training
+    model.to(device).eval()
+    with kept_outputs(model, setup.labels) as kept, torch.inference_mode():
+        for part in mine:
+            _batch(model, prepared, part, collate, half, kept, setup.labels, loaded.fresh, found)
+    model.train(training)
+    if state.num_processes > 1:
+        for share in gather_object([found]):
+            found |= share
+    items = [found[i] for i in range(len(prepared.rows))]
+    words = [len(targets) for _, targets in items]
+    pooled = {name: np.concatenate([parts[name] for parts, _ in items]) for name in sorted(items[0][0])}
+    targets = np.concatenate([targets for _, targets in items])
+    if setup.labels.kind != "regression" and targets.ndim == 1:
+        targets = targets.astype(np.int64)
+    return Features(pooled, targets, np.repeat(prepared.rows, words), time.perf_counter() - began, cached=False)
+
+
+def _batch(
+    model: Any, prepared: Prepared, part: np.ndarray, collate: Any, half: bool, kept: dict[str, Any],
+    labels: Labels, fresh: Sequence[str], found: dict[int, tuple[dict[str, np.ndarray], np.ndarray]],
+) -> None:  # fmt: skip
+    """Put the features of some items into `found`; in halves when the memory does not hold them at once."""
+    if not len(part):
+        return
+    device = next(model.parameters()).device
+    try:
+        batch = {k: v.to(device) for k, v in collate([prepared.dataset[int(i)] for i in part]).items()}
+        targets = batch.pop("labels")
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=half):
+            model(**batch)
+        pooled = _pooled(kept, batch, labels, fresh, model.config.to_dict().get("pad_token_id"))
+    except torch.OutOfMemoryError:
+        if len(part) == 1:
+            raise
+        for piece in np.array_split(part, 2):
+            _batch(model, prepared, piece, collate, half, kept, labels, fresh, found)
+        return
+    arrays = {name: value.float().cpu().numpy() for name, value in pooled.items()}
+    truth = targets.cpu().numpy()
+    for at, item in enumerate(part):
+        if labels.kind == "tags":
+            words = truth[at] != objectives.IGNORED
+            found[int(item)] = {HEAD: arrays[HEAD][at][words]}, truth[at][words]
+        else:
+            found[int(item)] = {name: value[at : at + 1] for name, value in arrays.items()}, truth[at : at + 1]
+
+
+def _pooled(
+    kept: Mapping[str, Any], batch: Mapping[str, torch.Tensor], labels: Labels, fresh: Sequence[str], padding: Any
+) -> dict[str, torch.Tensor]:
+    outputs = kept["backbone"]
+    hidden = outputs["last_hidden_state"].float()
+    if labels.kind == "tags":
+        return {HEAD: kept[HEAD]}
+    pooled: dict[str, torch.Tensor] = {}
+    if hidden.dim() == 4:  # a feature map (rows, channels, height, width)
+        pooled["mean"] = hidden.mean(dim=(2, 3))
+    else:
+        mask = batch.get("attention_mask")
+        mask = torch.ones(hidden.shape[:2], device=hidden.device) if mask is None else mask
+        pooled["mean"] = (hidden * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
+        pooled["first"] = hidden[:, 0]
+        places = torch.arange(hidden.shape[1], device=hidden.device) * mask
+        pooled["last"] = hidden[torch.arange(len(hidden), device=hidden.device), places.argmax(dim=1)]
+    own = outputs.get("pooler_output")
+    if own is not None and not any("pooler" in name for name in fresh):
+        pooled["pooler"] = own.flatten(1)
+    shown = kept[HEAD]
+    if shown.dim() == 3:  # decoders put their output layer on every token and take the answer of the last real one
+        real = (batch["input_ids"] != padding).int() * torch.arange(shown.shape[1], device=shown.device)
+        shown = shown[torch.arange(len(shown), device=shown.device), real.argmax(dim=1)]
+    pooled[HEAD] = shown
+    return pooled
+
+
+def _batches(prepared: Prepared, device: str) -> list[np.ndarray]:
+    """Return items for each pass, texts from the longest down with so many tokens that the memory is used well."""
+    count = len(prepared.rows)
+    if prepared.lengths is None:
+        size = PICTURES.get(device, PICTURES["cpu"])
+        return [np.arange(i, min(i + size, count)) for i in range(0, count, size)]
+    budget = TOKENS.get(device, TOKENS["cpu"])
+    order = np.argsort(-prepared.lengths, kind="stable")
+    parts, start = [], 0
+    while start < count:
+        size = max(1, budget // max(1, int(prepared.lengths[order[start]])))
+        parts.append(order[start : start + size])
+        start += size
+    return parts
+
+
+# --- on disk ---
+
+
+def _key(setup: Setup, loaded: Loaded, split: str, half: bool) -> str:
+    model = loaded.model
+    settings = {k: v for k, v in model.config.to_dict().items() if not k.startswith(("_", "id2label", "label2id"))}
+    parts = [
+        FORM, setup.task.name, setup.fingerprints[split], setup.preparation.max_length, half, sorted(loaded.fresh),
+        weights_hash(model, without=output_layer(model, setup.labels)), _processor_hash(setup.processor),
+        {k: v for k, v in settings.items() if k not in ("name_or_path", "transformers_version", "problem_type")},
+        PartialState().device.type,
+    ]  # fmt: skip
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:40]
+
+
+def weights_hash(model: nn.Module, without: str) -> str:
+    """Return a hash over every weight and buffer but those of one module."""
+    found = hashlib.blake2b(digest_size=20)
+    for name, value in sorted(model.state_dict().items()):
+        if not name.startswith(f"{without}."):
+            found.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
+            found.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return found.hexdigest()
+
+
+def _processor_hash(processor: Any) -> str:
+    """Return a hash over the files that a tokenizer or image processor is saved as."""
+    found = hashlib.sha256()
+    with tempfile.TemporaryDirectory(prefix="hftransfer-processor-") as folder:
+        processor.save_pretrained(folder)
+        for path in sorted(Path(folder).iterdir()):
+            found.update(path.name.encode() + path.read_bytes())
+    return found.hexdigest()
+
+
+def _read(path: Path) -> Features | None:
+    try:
+        arrays = safetensors.numpy.load_file(path)
+        os.utime(path)  # used just now
+    except (FileNotFoundError, SafetensorError):  # none, or one that was cut off
+        return None
+    seconds = float(arrays.pop("seconds")[0])
+    targets, rows = arrays.pop("targets"), arrays.pop("rows")
+    pooled = {name.removeprefix("pooled."): arrays[name] for name in sorted(arrays)}
+    return Features(pooled, targets, rows, seconds, cached=True)
+
+
+def _write(path: Path, features: Features) -> None:
+    """Write the file in one go, and delete what was not used for longest where the cache is full."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    arrays = {f"pooled.{name}": np.ascontiguousarray(value) for name, value in features.pooled.items()}
+    arrays |= {"targets": features.targets, "rows": features.rows, "seconds": np.array([features.seconds])}
+    fresh = path.with_name(f".{path.stem}-{os.getpid()}")
+    try:
+        safetensors.numpy.save_file(arrays, fresh)
+        fresh.rename(path)
+    except OSError:  # a full or read-only disk costs time later, not the run
+        fresh.unlink(missing_ok=True)
+        return
+    kept = sorted(path.parent.glob("*.safetensors"), key=lambda p: -p.stat().st_mtime)
+    total = 0
+    for file in kept:
+        total += file.stat().st_size
+        if total > CACHE_BYTES and file != path:
+            file.unlink(missing_ok=True)

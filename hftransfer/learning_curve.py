@@ -1,0 +1,197 @@
+"""Would more labels help? The probe on growing parts of train, and a power law through its errors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from hftransfer import evaluation, features, out_of_fold, probing
+from hftransfer.errors import UserError
+from hftransfer.features import Features
+from hftransfer.fitting import Setup
+from hftransfer.modeling import Loaded
+from hftransfer.tasks.base import Labels
+
+SHARES = (0.05, 0.1, 0.2, 0.4, 0.7, 1.0)
+REPEATS = 3  # orders in which rows are added, each with folds of its own
+FEWEST, POINTS = 10, 4  # rows of the smallest part; parts that a curve needs
+MOST_ROWS = 20_000
+RESAMPLES = 500
+EXPONENTS = np.linspace(0.05, 1.0, 39)
+AROUND = (0.1**0.5, 1.0, 10**0.5)  # times the penalty that is right for all rows, per row
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Scores of the probe by rows, the power law `floor + size * rows ** -exponent` of its error, and its promise."""
+
+    metric: str
+    points: tuple[dict[str, float], ...]  # rows, value, low, high
+    floor: float
+    size: float
+    exponent: float
+    rows: int  # of train
+    now: float  # the score that the power law gives at `rows`
+    doubled: dict[str, float]  # what twice as many add to it: value, low, high; above 0 is better
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, the verdict among them."""
+        law = {"floor": self.floor, "size": self.size, "exponent": self.exponent}
+        return {
+            "metric": self.metric, "points": list(self.points), "law": law, "rows": self.rows, "now": self.now,
+            "doubled": self.doubled, "verdict": self.verdict(),
+        }  # fmt: skip
+
+    def verdict(self) -> str:
+        """Return the promise in words."""
+        shares = self.metric in SHARE_METRICS
+        scale, unit = (100, " points of") if shares else (1, " of")
+        value, low, high = (self.doubled[name] * scale for name in ("value", "low", "high"))
+        figure = "{:.1f}" if shares else "{:.3g}"
+        span = f"{figure.format(low)} to {figure.format(high)}"
+        verb = "add" if evaluation.greater_is_better(self.metric) else "take away"
+        said = (
+            f"doubling your labels ({self.rows:,} to {2 * self.rows:,} rows) would {verb} about "
+            f"{figure.format(value)}{unit} {self.metric} ({span})"
+        )
+        return said + ("; that it helps is not shown" if low <= 0 else "")
+
+
+SHARE_METRICS = ("accuracy", "f1_micro", "f1_macro", "f1_entity")
+
+
+def measure(setup: Setup, loaded: Loaded) -> Curve:
+    """Fit probes to parts of train and score each on rows of train that it was not fitted on.
+
+    In each of REPEATS x FOLDS rounds one fold is kept for scoring, and the parts, each holding the smaller ones, are
+    taken from the others. Validation rows choose the penalty, test rows are not looked at. The interval is that of a
+    bootstrap over scored rows and repeats. UserError where train is too small.
+    """
+    labels, seed = setup.labels, setup.config.seed
+    some = out_of_fold.with_some_rows(setup, MOST_ROWS)
+    train = features.extract(some, loaded, "train")
+    held_out = features.extract(some, loaded, "validation", exact=False)
+    rows = int(train.rows.max()) + 1
+    inside = rows * (out_of_fold.FOLDS - 1) / out_of_fold.FOLDS
+    shares = [share for share in SHARES if share * inside >= FEWEST]
+    if len(shares) < POINTS:
+        needed = round(FEWEST / SHARES[-POINTS] * out_of_fold.FOLDS / (out_of_fold.FOLDS - 1))
+        raise UserError(
+            f"a learning curve needs at least {needed} rows in train", f"there are {rows}", "Label more first."
+        )
+    whole = probing.fit(
+        train.pooled, train.targets, labels.kind, labels.outputs, validation=(held_out.pooled, held_out.targets)
+    )
+    train, held_out = (_only(part, whole.pooling) for part in (train, held_out))
+    metric = evaluation.main_metric(labels)
+    points = np.empty((REPEATS, len(shares)))
+    draws = np.empty((REPEATS, len(shares), RESAMPLES))
+    for repeat in range(REPEATS):
+        logits = _round(train, held_out, labels, shares, whole.strength, seed + repeat)
+        for place, found in enumerate(logits):
+            answers = out_of_fold.predictions(train, labels, found)
+            points[repeat, place] = evaluation.measure_point(answers, [metric])[metric]
+            draws[repeat, place] = evaluation.replicates(answers, [metric], RESAMPLES, seed)[metric]
+    sizes = np.array([share * inside for share in shares])
+    total = len(setup.rows["train"])
+    return extrapolate(sizes, points, draws, metric, total, setup.config.evaluation.confidence, seed)
+
+
+def extrapolate(
+    sizes: np.ndarray, points: np.ndarray, draws: np.ndarray, metric: str, rows: int, confidence: float, seed: int
+) -> Curve:
+    """Return the curve through scores at `sizes` (s,): from points (repeats, s) and draws (repeats, s, resamples).
+
+    Draws of one number are of the same resample of the scored rows at every size; each also resamples the repeats.
+    """
+    better = evaluation.greater_is_better(metric)
+    errors = (lambda scores: 1 - scores) if better else (lambda scores: scores)
+    floor, size, exponent = (float(part[0]) for part in power_law(sizes, errors(points.mean(axis=0))[None]))
+    rng = np.random.default_rng(seed)
+    repeats = rng.integers(len(points), size=(draws.shape[2], len(points)))
+    resampled = np.stack([draws[chosen, :, b].mean(axis=0) for b, chosen in enumerate(repeats)])
+    resampled = resampled[np.isfinite(resampled).all(axis=1)]
+    _, sized, curved = power_law(sizes, errors(resampled))
+    gains = sized * rows**-curved * (1 - 2.0**-curved)
+    gain = size * rows**-exponent * (1 - 2.0**-exponent)
+    tails = [(1 - confidence) / 2, (1 + confidence) / 2]
+    low, high = (float(end) for end in np.quantile(gains, tails))
+    ends = np.quantile(resampled, tails, axis=0)
+    return Curve(
+        metric=metric,
+        points=tuple(
+            {"rows": round(float(n)), "value": float(value), "low": float(first), "high": float(last)}
+            for n, value, first, last in zip(sizes, points.mean(axis=0), *ends, strict=True)
+        ),
+        floor=floor,
+        size=size,
+        exponent=exponent,
+        rows=rows,
+        now=float(errors(np.float64(floor + size * rows**-exponent))),
+        doubled={"value": gain, "low": min(low, gain), "high": max(high, gain)},
+    )
+
+
+def power_law(sizes: np.ndarray, errors: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return floor, size and exponent (b,) of the least squares fit of each row of errors (b, s); none is below zero.
+
+    The form is that of Hestness et al. 2017. Exponents are taken from EXPONENTS; the rest is solved in closed form.
+    """
+    best = np.full(len(errors), np.inf)
+    floor, size, exponent = (np.zeros(len(errors)) for _ in range(3))
+    for candidate in EXPONENTS:
+        falls = sizes**-candidate
+        centred = falls - falls.mean()
+        sized = np.maximum((errors * centred).sum(axis=1) / (centred**2).sum(), 0)
+        floored = errors.mean(axis=1) - sized * falls.mean()
+        below = floored < 0
+        sized[below] = np.maximum((errors[below] * falls).sum(axis=1) / (falls**2).sum(), 0)
+        floored = np.maximum(floored, 0)
+        loss = ((errors - floored[:, None] - sized[:, None] * falls) ** 2).sum(axis=1)
+        lower = loss < best
+        for kept, new in ((best, loss), (floor, floored), (size, sized), (exponent, np.full_like(loss, candidate))):
+            kept[lower] = new[lower]
+    return floor, size, exponent
+
+
+def _round(
+    train: Features, held_out: Features, labels: Labels, shares: list[float], strength: float, seed: int
+) -> list[np.ndarray]:
+    """Return the logits (n, k) of every entry of train at each share, by probes that did not see its fold."""
+    folds = out_of_fold.assign(train, labels, seed)
+    places = _places(train, labels, folds, seed)
+    (values,), (aside,) = train.pooled.values(), held_out.pooled.values()
+    found = [np.empty((len(train), labels.outputs)) for _ in shares]
+    for fold in range(out_of_fold.FOLDS):
+        scored = folds == fold
+        for logits, share in zip(found, shares, strict=True):
+            part = ~scored & (places < share)
+            scale = strength * len(train) / part.sum()
+            head = probing.fit(
+                values[part], train.targets[part], labels.kind, labels.outputs,
+                validation=(aside, held_out.targets), strengths=[scale * factor for factor in AROUND],
+            )  # fmt: skip
+            logits[scored] = head.logits(values[scored])
+    return found
+
+
+def _places(train: Features, labels: Labels, folds: np.ndarray, seed: int) -> np.ndarray:
+    """Return a number in [0, 1) for each entry: those below a share are that share of each fold, and of each class."""
+    rng = np.random.default_rng([seed, 1])
+    if labels.kind != "single_label":
+        rows = int(train.rows.max()) + 1
+        return np.asarray((rng.permutation(rows) / rows)[train.rows])
+    found = np.empty(len(train))
+    for fold in range(out_of_fold.FOLDS):
+        for label in np.unique(train.targets):
+            members = np.flatnonzero((folds == fold) & (train.targets == label))
+            found[members] = (rng.permutation(len(members)) + rng.random()) / max(len(members), 1)
+    return found
+
+
+def _only(part: Features, pooling: str) -> Features:
+    pooled: Mapping[str, np.ndarray] = {pooling: part.pooled[pooling]}
+    return Features(pooled, part.targets, part.rows, part.seconds, part.cached)

@@ -1,0 +1,196 @@
+"""probe: a linear head on frozen features, solved to convergence; no weight of the backbone changes."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field
+
+from hftransfer.config import MethodConfig, Section
+from hftransfer.errors import UserError, unknown
+from hftransfer.methods.base import Method
+
+if TYPE_CHECKING:
+    from hftransfer.features import Features
+    from hftransfer.fitting import Fitted, Setup
+    from hftransfer.forms import Form
+    from hftransfer.modeling import Loaded
+    from hftransfer.probing import Head
+
+CHECKED_ROWS = 64
+AGREE = 1e-4  # between the probabilities of the probe and of the checkpoint made of it
+
+
+class Options(Section):
+    """The options of `probe`."""
+
+    name: str = "probe"
+    poolings: tuple[str, ...] = ()  # those to choose among; none: all that the architecture can be given
+    strengths: tuple[Annotated[float, Field(gt=0)], ...] = ()  # of the penalty; none: 1e-5 to 3, twice a decade
+
+
+class Probe(Method):
+    """Features computed once, a head for each pooling and strength, the best on validation, as a plain checkpoint."""
+
+    about = "train a linear head on frozen features, in seconds"
+    OPTIONS = Options
+    learning_rate = 1e-3  # of the one step that `check` takes
+
+    def apply(self, loaded: Loaded, config: MethodConfig) -> Any:
+        """Freeze all but the head."""
+        from hftransfer import modeling
+
+        heads = modeling.head_modules(loaded.model)
+        for name, parameter in loaded.model.named_parameters():
+            parameter.requires_grad_(name.split(".")[0] in heads)
+        return loaded.model
+
+    def fit(self, setup: Setup, loaded: Loaded) -> Fitted:
+        """Compute features, choose and solve the head, and build the checkpoint that answers as it does."""
+        from hftransfer import fitting, forms, modeling, probing
+
+        options = Options.model_validate(setup.config.method.model_dump())
+        train, validation = features_of(setup, loaded)
+        began = time.perf_counter()
+        fitting.phase(setup, "training")
+        offered = forms.forms(loaded.model, setup.labels, train.pooled, loaded.fresh)
+        chosen = chosen_forms(offered, options.poolings)
+        strengths = options.strengths or probing.STRENGTHS
+        model = None
+        while model is None:
+            head = solve(setup, loaded, chosen, train, validation, strengths)
+            form = next(form for form in chosen if form.name == head.pooling)
+            model = built(setup, form, head)
+            difference = disagreement(setup, model, form, head, validation)
+            if difference > AGREE and form.name != forms.HEAD:  # it computes otherwise than its family, or rounds
+                say(setup, f"{form.name}: the checkpoint would differ from the probe by {difference:.1g}; left out")
+                chosen = [other for other in chosen if other is not form] or [forms.own_form(loaded.model)]
+                model = None
+        tell(setup, train, head)
+        seconds = train.seconds + validation.seconds + time.perf_counter() - began
+        return fitting.Fitted(
+            model=model,
+            train_seconds=seconds,
+            examples_per_second=len(train) / seconds,
+            trainable_parameters=head.weight.size + head.bias.size,
+            total_parameters=modeling.count_parameters(model)[1],
+            steps=0,
+        )
+
+
+def start_head(setup: Setup, loaded: Loaded) -> None:
+    """Put a probe's head into a model that is going to be tuned (LP-FT: Kumar et al. 2022).
+
+    The probe sees what the model's own output layer is shown: no other weight and no setting changes.
+    """
+    from hftransfer import forms, probing
+
+    if setup.checkpoint is not None:
+        return  # the weights come from there
+    train, validation = features_of(setup, loaded)
+    own = forms.own_form(loaded.model)
+    head = solve(setup, loaded, [own], train, validation, probing.STRENGTHS)
+    built(setup, own, head)
+    tell(setup, train, head)
+
+
+def features_of(setup: Setup, loaded: Loaded) -> tuple[Features, Features]:
+    """Return the features of train and validation."""
+    from hftransfer import features, fitting
+
+    fitting.phase(setup, "features")
+    train, validation = (features.extract(setup, loaded, split) for split in ("train", "validation"))
+    if fitting.is_main_process():
+        seconds = round(train.seconds + validation.seconds, 2)
+        rows = len(train) + len(validation)
+        setup.run.event("features", rows=rows, seconds=seconds, cached=train.cached and validation.cached)
+    return train, validation
+
+
+def chosen_forms(offered: list[Form], names: tuple[str, ...]) -> list[Form]:
+    """Return the forms that the options name, or all; UserError for one that this architecture cannot be given."""
+    known = [form.name for form in offered]
+    for name in names:
+        if name not in known:
+            raise unknown("pooling in method.poolings for this model", name, known)
+    return [form for form in offered if form.name in names or not names]
+
+
+def solve(
+    setup: Setup, loaded: Loaded, chosen: list[Form], train: Features, validation: Features, strengths: Any
+) -> Head:
+    """Fit a head for each form and return the best, the same on every process."""
+    from accelerate.utils import broadcast_object_list
+
+    from hftransfer import features, fitting, probing
+
+    if not len(train) or not len(validation):
+        raise UserError("rows to fit and to choose by are needed", "a split is empty", "Set data.validation_size.")
+    layer = loaded.model.get_submodule(features.output_layer(loaded.model, setup.labels))
+    head = probing.fit(
+        {form.name: form.shown(train.pooled) for form in chosen},
+        train.targets,
+        setup.labels.kind,
+        setup.labels.outputs,
+        validation=({form.name: form.shown(validation.pooled) for form in chosen}, validation.targets),
+        strengths=strengths,
+        class_weights=fitting.class_weights(setup),
+        intercept=layer.bias is not None,
+    )
+    found: Head = broadcast_object_list([head])[0]
+    return found
+
+
+def built(setup: Setup, form: Form, head: Head) -> Any:
+    """Return the model in a form with the head in it."""
+    from hftransfer import forms
+
+    model = form.build()
+    forms.set_output(model, setup.labels, head.weight, head.bias)
+    return model
+
+
+def disagreement(setup: Setup, model: Any, form: Form, head: Head, validation: Features) -> float:
+    """Return the largest difference between the probabilities of the probe and of the checkpoint on some rows."""
+    import numpy as np
+    import torch
+
+    from hftransfer import objectives
+
+    if setup.labels.kind == "tags":
+        return 0.0  # what the output layer is shown was read off it
+    prepared = setup.prepared["validation"]
+    rows = np.arange(min(CHECKED_ROWS, len(prepared.rows)))
+    batch = setup.task.collator(setup.processor)([prepared.dataset[int(i)] for i in rows])
+    batch.pop("labels")
+    device = next(model.parameters()).device
+    with torch.inference_mode():
+        shown = model.eval()(**{name: value.to(device) for name, value in batch.items()})["logits"].float().cpu()
+    expected = head.logits(form.shown({name: value[rows] for name, value in validation.pooled.items()}))
+    kind = setup.labels.kind
+    differences = objectives.probabilities(kind, shown.numpy()) - objectives.probabilities(kind, expected)
+    return float(np.abs(differences).max())
+
+
+def tell(setup: Setup, train: Features, head: Head) -> None:
+    """Write what was chosen, with the best validation loss of each pooling."""
+    from hftransfer import fitting
+
+    if fitting.is_main_process():
+        losses = {
+            pooling: round(min(loss for (name, _), loss in head.tried.items() if name == pooling), 6)
+            for pooling in dict.fromkeys(name for name, _ in head.tried)
+        }
+        setup.run.event("probe", pooling=head.pooling, strength=head.strength, losses=losses, rows=len(train))
+
+
+def say(setup: Setup, message: str) -> None:
+    """Write a notice from the main process."""
+    from hftransfer import fitting
+
+    if fitting.is_main_process():
+        setup.run.event("notice", message=message)
+
+
+METHOD = Probe()

@@ -1,0 +1,244 @@
+"""Linear heads solved to convergence on frozen features: logistic for labels, ridge for numbers.
+
+The features are standardised and turned into their principal axes, scaled so that the loss is nearly round there:
+L-BFGS then needs tens of steps. All of it is folded into the weights at the end. Everything is float64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import scipy.optimize
+
+from hftransfer import objectives
+from hftransfer.errors import UserError
+from hftransfer.tasks.base import LabelKind
+
+STRENGTHS = tuple(float(10.0**power) for power in np.arange(0.5, -5.1, -0.5))
+WIDEST = 2048  # features with more rows and more columns are not turned: the axes would take longer than they save
+GIVE_UP = 2  # weaker penalties are not tried after so many in a row that validate worse
+
+
+@dataclass(frozen=True)
+class Head:
+    """A linear head: logits = features @ weight.T + bias.
+
+    `weight` (k, d), `bias` (k,); k is 1 for regression. `strength` is the penalty: half of it times the squared
+    weights of standardised features is added to the mean loss. `loss` is the validation loss (mean negative log
+    likelihood in nats a decision, or mean squared error), nan without validation; `tried` has it for every
+    (pooling, strength) that was looked at.
+    """
+
+    weight: np.ndarray
+    bias: np.ndarray
+    strength: float
+    pooling: str
+    loss: float
+    tried: Mapping[tuple[str, float], float]
+
+    def logits(self, features: np.ndarray) -> np.ndarray:
+        """Return logits (n, k) of features (n, d) of the head's pooling."""
+        return np.asarray(features, np.float64) @ self.weight.T + self.bias
+
+
+def fit(
+    features: Mapping[str, np.ndarray] | np.ndarray,
+    targets: np.ndarray,
+    kind: LabelKind,
+    outputs: int,
+    validation: tuple[Mapping[str, np.ndarray] | np.ndarray, np.ndarray] | None = None,
+    strengths: Sequence[float] = STRENGTHS,
+    class_weights: Sequence[float] | None = None,
+    intercept: bool = True,
+) -> Head:
+    """Fit a head for each pooling and strength, and return the one with the lowest loss on `validation`.
+
+    `features` are arrays (n, d), by pooling or one alone (its name is then ""); `targets` (n,) labels or numbers or
+    (n, k) of 0 and 1; `outputs` is k, 1 for regression. Without `validation` exactly one pooling and one strength
+    must be given. `class_weights` (k,) multiply the loss of a label's rows (several labels: of its positives). With
+    `intercept=False` the bias is 0, and the features are scaled but not centred. UserError for features that are not
+    finite. A strong penalty wins over a weaker one that validates no better.
+    """
+    pooled = features if isinstance(features, Mapping) else {"": features}
+    held_out = None
+    if validation is not None:
+        held_out = validation[0] if isinstance(validation[0], Mapping) else {"": validation[0]}
+    elif len(pooled) != 1 or len(strengths) != 1:
+        raise ValueError("choosing among poolings or strengths needs validation rows")
+    objective = _objective(kind, targets, outputs, class_weights)
+    tried: dict[tuple[str, float], float] = {}
+    best: Head | None = None
+    for name, values in pooled.items():
+        space = _Space(values, intercept)
+        start, worse, lowest = space.zeros(outputs), 0, np.inf
+        for strength in sorted(strengths, reverse=True):
+            turned = space.scaled(strength, kind)
+            start = _solve(turned, objective, kind, targets, strength, start)
+            weight, bias = turned.unfolded(start)
+            loss = float("nan")
+            if validation is not None and held_out is not None:
+                loss = validation_loss(np.asarray(held_out[name], np.float64) @ weight.T + bias, validation[1], kind)
+            tried[name, strength] = loss
+            if best is None or loss < best.loss:
+                best = Head(weight, bias, strength, name, loss, tried)
+            worse = worse + 1 if loss >= lowest else 0
+            lowest = min(lowest, loss)
+            if worse == GIVE_UP:
+                break
+            start = turned.plain(start)
+    assert best is not None
+    return best
+
+
+def validation_loss(logits: np.ndarray, targets: np.ndarray, kind: LabelKind) -> float:
+    """Return the mean negative log likelihood (nats a decision), or the mean squared error of a regression."""
+    if kind == "regression":
+        return float(np.mean((logits[:, 0] - targets) ** 2))
+    if kind == "multi_label":
+        return float(np.mean(np.logaddexp(0, logits) - logits * targets))
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    return float(np.mean(np.log(np.exp(shifted).sum(axis=1)) - shifted[np.arange(len(targets)), targets]))
+
+
+class _Space:
+    """Features standardised, and turned into their principal axes where these are cheap."""
+
+    def __init__(self, values: np.ndarray, intercept: bool) -> None:
+        values = np.asarray(values, np.float64)
+        if not np.isfinite(values).all():
+            raise UserError(
+                "finite features are needed", "the model's outputs hold NaN or infinite values", "Use another model."
+            )
+        self.intercept = intercept
+        self.center = values.mean(axis=0) if intercept else np.zeros(values.shape[1])
+        spread = np.sqrt(np.mean((values - self.center) ** 2, axis=0))
+        # a feature that hardly varies says nothing, and its rounding would be blown up
+        self.spread = np.where(spread > 1e-6 * max(spread.max(), 1e-30), spread, np.inf)
+        self.values = (values - self.center) / self.spread
+        self.axes: np.ndarray | None = None
+        self.power = np.ones(values.shape[1])
+        rows, width = values.shape
+        if min(rows, width) <= WIDEST:
+            self.power, self.axes = _axes(self.values)
+            self.values = self.values @ self.axes
+
+    def zeros(self, outputs: int) -> np.ndarray:
+        return np.zeros((self.values.shape[1] + 1, outputs))
+
+    def scaled(self, strength: float, kind: LabelKind) -> _Scaled:
+        # the curvature of the loss along each axis, at probabilities of one half
+        curvature = (1.0 if kind == "regression" else 0.25) * self.power + strength
+        return _Scaled(self, 1 / np.sqrt(curvature))
+
+
+def _axes(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the mean square along each principal axis (m,), and the axes (d, m); the best head lies within them."""
+    rows, width = values.shape
+    if width <= rows:
+        power, axes = np.linalg.eigh(values.T @ values / rows)
+        return np.maximum(power, 0.0), axes
+    power, turned = np.linalg.eigh(values @ values.T / rows)
+    kept = power > 1e-12 * max(power[-1], 1e-30)
+    return power[kept], values.T @ turned[:, kept] / np.sqrt(rows * power[kept])
+
+
+@dataclass(frozen=True)
+class _Scaled:
+    """A space in which the loss is nearly round; unknowns (d + 1, k), the last row is the bias."""
+
+    space: _Space
+    scale: np.ndarray
+
+    def logits(self, unknowns: np.ndarray) -> np.ndarray:
+        return self.space.values @ (self.scale[:, None] * unknowns[:-1]) + self.space.intercept * unknowns[-1]
+
+    def gradient(self, errors: np.ndarray) -> np.ndarray:
+        inner = self.scale[:, None] * (self.space.values.T @ errors)
+        return np.vstack([inner, self.space.intercept * errors.sum(axis=0)])
+
+    def plain(self, unknowns: np.ndarray) -> np.ndarray:
+        """Return the unknowns without the scale: another strength has another."""
+        return np.vstack([self.scale[:, None] * unknowns[:-1], unknowns[-1:]])
+
+    def from_plain(self, unknowns: np.ndarray) -> np.ndarray:
+        return np.vstack([unknowns[:-1] / self.scale[:, None], unknowns[-1:]])
+
+    def unfolded(self, unknowns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return weight (k, d) and bias (k,) for features as they came."""
+        weight = self.scale[:, None] * unknowns[:-1]
+        if self.space.axes is not None:
+            weight = self.space.axes @ weight
+        weight = weight / self.space.spread[:, None]
+        bias = self.space.intercept * unknowns[-1] - self.space.center @ weight
+        return weight.T.copy(), bias
+
+
+Objective = Callable[[np.ndarray], tuple[float, np.ndarray]]  # logits -> mean loss, its gradient by the logits
+
+
+def _objective(kind: LabelKind, targets: np.ndarray, outputs: int, class_weights: Any) -> Objective:
+    weights = None if class_weights is None else np.asarray(class_weights, np.float64)
+    if kind == "multi_label":
+        aims = np.asarray(targets, np.float64)
+        positive = 1.0 if weights is None else weights
+        parts = np.where(aims > 0, positive, 1.0) / aims.size
+
+        def several(logits: np.ndarray) -> tuple[float, np.ndarray]:
+            loss = float((parts * (np.logaddexp(0, logits) - logits * aims)).sum())
+            return loss, parts * (objectives.probabilities("multi_label", logits) - aims)
+
+        return several
+    if kind == "regression":
+        return lambda logits: (0.0, logits)  # solved in one step
+    rows = np.arange(len(targets))
+    share = (np.ones(len(targets)) if weights is None else weights[targets]) / len(targets)
+
+    def one(logits: np.ndarray) -> tuple[float, np.ndarray]:
+        shifted = logits - logits.max(axis=1, keepdims=True)
+        powers = np.exp(shifted)
+        sums = powers.sum(axis=1, keepdims=True)
+        loss = float(share @ (np.log(sums[:, 0]) - shifted[rows, targets]))
+        errors = powers / sums
+        errors[rows, targets] -= 1
+        return loss, errors * share[:, None]
+
+    return one
+
+
+def _solve(
+    turned: _Scaled, objective: Objective, kind: LabelKind, targets: np.ndarray, strength: float, start: np.ndarray
+) -> np.ndarray:
+    """Return the unknowns at the optimum, from where the last strength's ended."""
+    if kind == "regression":
+        return _ridge(turned, np.asarray(targets, np.float64).reshape(-1, 1), strength)
+    shape = start.shape
+    penalty = strength * turned.scale[:, None] ** 2
+
+    def both(flat: np.ndarray) -> tuple[float, np.ndarray]:
+        unknowns = flat.reshape(shape)
+        loss, errors = objective(turned.logits(unknowns))
+        gradient = turned.gradient(errors)
+        gradient[:-1] += penalty * unknowns[:-1]
+        return loss + 0.5 * float((penalty * unknowns[:-1] ** 2).sum()), gradient.ravel()
+
+    found = scipy.optimize.minimize(
+        both, turned.from_plain(start).ravel(), jac=True, method="L-BFGS-B",
+        options={"maxiter": 1000, "maxfun": 2000, "gtol": 1e-6, "ftol": 1e-10, "maxcor": 20},
+    )  # fmt: skip
+    return np.asarray(found.x).reshape(shape)
+
+
+def _ridge(turned: _Scaled, targets: np.ndarray, strength: float) -> np.ndarray:
+    """Return the least squares solution with half the penalty of `strength` a squared weight, half a squared error."""
+    values, intercept = turned.space.values, turned.space.intercept
+    middle = targets.mean(axis=0) if intercept else np.zeros(1)  # the features have a mean of zero
+    moment = values.T @ (targets - middle) / len(targets)
+    if turned.space.axes is not None:
+        weight = moment / (turned.space.power + strength)[:, None]
+    else:
+        gram = values.T @ values / len(targets)
+        weight = np.linalg.solve(gram + strength * np.eye(len(gram)), moment)
+    return turned.from_plain(np.vstack([weight, middle[None]]))

@@ -1,0 +1,156 @@
+"""Near copies are found within and across splits, and rows that merely resemble one another are not."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from hftransfer import catalog
+from hftransfer.config import DataConfig
+from hftransfer.data import Data, hygiene, load
+from tests import tiny
+
+WORDS = [f"word{i}" for i in range(400)]
+
+
+def text(rng: np.random.Generator, length: int = 16) -> list[str]:
+    return [str(word) for word in rng.choice(WORDS, length, replace=False)]
+
+
+def read(folder: Path, **splits: list[dict[str, Any]]) -> Data:
+    folder.mkdir()
+    for use, rows in splits.items():
+        (folder / f"{use}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return load(DataConfig(source=str(folder)), catalog.task("text-classification"), 3)
+
+
+def rows_of(count: int, seed: int) -> list[dict[str, Any]]:
+    rng = np.random.default_rng(seed)
+    return [{"text": " ".join(text(rng)), "label": ["no", "yes"][i % 2]} for i in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "alike"),
+    [
+        ("A fine film, and a long one!", "a fine film - and a long one", True),
+        ("the cast was very good and the story too", "the cast was very good and the story too :)", True),
+        ("we saw it in the old house on a corner last night", "we saw it in the old house on a corner tonight", True),
+        ("the cast was very good", "the story was very dull", False),
+        ("sentence 1", "sentence 12", False),
+        ("很好的电影我们都喜欢看", "很好的电影我们都喜欢看!", True),
+        ("很好的电影我们都喜欢看", "很坏的故事他们都讨厌听", False),
+        (":-)", ":-(", False),
+    ],
+)  # fmt: skip
+def test_what_counts_as_nearly_the_same_text(one: str, other: str, alike: bool) -> None:
+    found = hygiene.near_texts([one, "something else entirely", other], np.array([0, 0, 1]))
+    assert found.tolist() == ([[0, 2]] if alike else [])
+
+
+def test_signatures_find_what_comparing_all_pairs_finds() -> None:
+    """Copies with one to three of 16 words changed, among rows that share none."""
+    rng = np.random.default_rng(0)
+    texts = [text(rng) for _ in range(300)]
+    for original in texts[:60]:
+        copy = list(original)
+        for place in rng.choice(16, rng.integers(1, 4), replace=False):
+            copy[place] = str(rng.choice(WORDS))
+        texts.append(copy)
+    joined = [" ".join(words) for words in texts]
+    shingles, starts = hygiene._shingles(joined)
+    wanted = {
+        (i, j)
+        for i in range(len(joined))
+        for j in range(i + 1, len(joined))
+        if hygiene._jaccard(shingles, starts, i, j) >= hygiene.ALIKE
+    }
+    found = set(map(tuple, hygiene.near_texts(joined, np.repeat([0, 1], [300, 60])).tolist()))
+    assert 15 < len(wanted) < 60 and found <= wanted and len(wanted - found) <= 1
+
+
+def test_boilerplate_does_not_hide_a_copy_in_another_split() -> None:
+    """A bucket of 500 alike rows of train, and one row of test that belongs to it."""
+    texts = [f"your order has been sent and will come to you within the next days thank you {i}" for i in range(500)]
+    found = hygiene.near({"train": texts, "validation": ["nothing alike"], "test": [texts[0] + "0", "another"]})
+    assert found is not None and found["test", "train"].tolist() == [True, False]
+    assert found["train", "train"].all() and not found["validation", "train"].any()
+
+
+def test_near_copies_are_said_by_split_and_exact_ones_not_twice(tmp_path: Path) -> None:
+    train = rows_of(40, 1)
+    changed = [{**row, "text": row["text"] + " indeed"} for row in train[:3]]
+    data = read(
+        tmp_path / "rows",
+        train=[*train, train[5]],
+        validation=rows_of(8, 2),
+        test=[*rows_of(8, 3), *changed, train[9]],
+    )
+    assert data.leakage == {"test": {"train": 1}}
+    assert data.hygiene.to_dict() == {"repeated": {"train": 2}, "near": {"test": {"train": 3}}, "contradicting": 0}
+    assert data.hygiene.leaked["test"].tolist() == [False] * 8 + [True] * 4
+    assert not data.hygiene.leaked["validation"].any()
+    assert [warning for warning in data.warnings if "near copy" in warning] == [
+        "leakage: 3 of 12 test rows (25.0%) have a near copy in train (nearly the same text): test.jsonl:8, "
+        "test.jsonl:9, test.jsonl:10; scores on them measure memory"
+    ]
+
+
+def test_contradicting_rows_are_counted(tmp_path: Path) -> None:
+    train = rows_of(20, 1)
+    data = read(
+        tmp_path / "rows", train=[*train, {**train[0], "label": "yes"}], validation=rows_of(4, 2), test=rows_of(4, 3)
+    )
+    assert data.hygiene.contradicting == 2
+
+
+def test_too_many_rows_are_not_called_clean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hygiene, "MOST_TEXTS", 20)
+    data = read(tmp_path / "rows", train=rows_of(20, 1), validation=rows_of(4, 2), test=rows_of(4, 3))
+    assert data.hygiene.near is None and any("were not looked for" in warning for warning in data.warnings)
+
+
+def scene(seed: int) -> Image.Image:
+    """A picture with large shapes, as photographs have."""
+    coarse = np.random.default_rng(seed).integers(0, 255, (5, 5, 3), dtype=np.uint8)
+    return Image.fromarray(coarse).resize((96, 96), Image.Resampling.BICUBIC)
+
+
+def test_a_compressed_a_smaller_and_a_brighter_picture_are_near_copies(tmp_path: Path) -> None:
+    for number in range(24):
+        path = tmp_path / "pictures/train" / "ab"[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        scene(number).save(path)
+    for use, start in (("validation", 30), ("test", 40)):
+        for number, name in enumerate("ab"):
+            (tmp_path / "pictures" / use / name).mkdir(parents=True)
+            scene(start + number).save(tmp_path / "pictures" / use / name / "other.png")
+    test = tmp_path / "pictures/test/a"
+    compressed = io.BytesIO()
+    scene(0).save(compressed, "JPEG", quality=40)
+    (test / "compressed.jpg").write_bytes(compressed.getvalue())
+    scene(1).resize((48, 48)).save(test / "smaller.png")
+    scene(2).point(lambda value: min(255, value + 4)).save(test / "brighter.png")
+    scene(3).save(test / "same.png")
+    scene(4).transpose(Image.Transpose.ROTATE_90).save(test / "turned.png")
+    data = load(DataConfig(source=str(tmp_path / "pictures")), catalog.task("image-classification"), 3)
+    assert data.leakage == {"test": {"train": 1}} and data.hygiene.near == {"test": {"train": 3}}
+    assert int(data.hygiene.leaked["test"].sum()) == 4
+
+
+def test_noise_and_blank_pictures_are_no_copies(tmp_path: Path) -> None:
+    blank = np.full((4, 432), 255, np.uint8)
+    noise = np.random.default_rng(0).integers(0, 255, (40, 432), dtype=np.uint8)
+    assert hygiene.near_pictures(np.concatenate([blank, noise])).shape == (0, 2)
+    assert hygiene.near_pictures(np.concatenate([noise, noise[:1]])).tolist() == [[0, 40]]
+
+
+def test_a_stream_says_nothing_of_near_copies(tmp_path: Path) -> None:
+    source = tiny.text_csv(tmp_path / "rows.csv", 120)
+    data = load(DataConfig(source=str(source), streaming=True), catalog.task("text-classification"), 3, tmp_path / "w")
+    assert data.hygiene.near is None

@@ -1,0 +1,142 @@
+"""Which model to start from: the evidence is that of the textbook, and the order is the one to expect."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.optimize
+import scipy.stats
+
+from hftransfer import cli, out_of_fold, ranking, train
+from hftransfer.events import PREFIX
+from hftransfer.tasks.base import Labels
+from tests import tiny
+from tests.engine.conftest import QUICK
+
+
+@pytest.mark.parametrize("shape", [(40, 6), (12, 30)])
+def test_logme_is_the_largest_marginal_likelihood(shape: tuple[int, int]) -> None:
+    """Against the density of the answers under the model, maximised by a general optimiser."""
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=shape)
+    answers = values[:, :2] @ [0.7, -0.4] + 0.3 * rng.normal(size=shape[0])
+
+    def negative(logs: np.ndarray) -> float:
+        prior, noise = np.exp(logs)
+        covariance = np.eye(shape[0]) / noise + values @ values.T / prior
+        return -float(scipy.stats.multivariate_normal.logpdf(answers, cov=covariance)) / shape[0]
+
+    wanted = -min(scipy.optimize.minimize(negative, start, method="Nelder-Mead").fun for start in ([0, 0], [1, 2]))
+    assert ranking.logme(values, answers[:, None]) == pytest.approx(wanted, abs=1e-4)
+
+
+def test_logme_prefers_features_that_tell_the_classes() -> None:
+    rng = np.random.default_rng(0)
+    classes = rng.integers(0, 3, 200)
+    telling = np.eye(3)[classes] + 0.3 * rng.normal(size=(200, 3))
+    scores = [ranking.logme(telling + spread * rng.normal(size=(200, 3)), np.eye(3)[classes]) for spread in (0, 1, 5)]
+    assert scores == sorted(scores, reverse=True)
+
+
+def test_neighbours_are_of_other_folds() -> None:
+    """Every entry has a twin in its own fold with its label, and its likes elsewhere have the other."""
+    values = np.repeat(np.eye(2), 40, axis=0) + 1e-3 * np.random.default_rng(0).normal(size=(80, 2))
+    folds = np.arange(80) % out_of_fold.FOLDS
+    targets = np.where(folds == 0, 1, 0)
+    found = out_of_fold.neighbours(values, targets, Labels("single_label", ("a", "b")), folds)
+    assert (found[folds == 0] == [1, 0]).all()
+
+
+def scored(name: str, probe: float, draws: np.ndarray, parameters: int = 10) -> ranking.Scored:
+    return ranking.Scored(name, parameters, 100, "mean", probe, 0.5, -0.3, 1.0, draws)
+
+
+def test_the_order_says_who_is_told_apart() -> None:
+    rng = np.random.default_rng(0)
+    common = 0.02 * rng.normal(size=1000)  # of the rows, which all models share
+    rows = ranking.order(
+        [
+            scored("far", 0.6, 0.6 + common, 5),
+            scored("best", 0.8, 0.8 + common),
+            scored("near", 0.79, 0.79 + common + 0.01 * rng.normal(size=1000), 7),
+        ],
+        Labels("single_label", ("a", "b")),
+    )
+    assert [row["model"] for row in rows] == ["best", "near", "far"]
+    assert [row["told_apart"] for row in rows] == [False, False, True]
+    assert rows[2]["behind"]["low"] == pytest.approx(0.2) == rows[2]["behind"]["high"]  # paired: the rows cancel out
+    assert ranking.verdict(rows) == (
+        "start from best; near is not distinguishable from it on 100 rows, and near is the smallest of them"
+    )
+
+
+def test_lower_is_better_for_errors() -> None:
+    draws = np.zeros(10)
+    rows = ranking.order([scored("a", 2.0, draws + 2), scored("b", 1.0, draws + 1)], Labels("regression"))
+    assert [row["model"] for row in rows] == ["b", "a"] and rows[1]["behind"]["value"] == 1.0
+    assert rows[1]["told_apart"] and ranking.verdict(rows) == "start from b"
+
+
+def config_of(path: Path, task: str, model: Path, source: Path, **data: Any) -> Path:
+    path.write_text(json.dumps({**QUICK, "task": task, "model": str(model), "data": {"source": str(source), **data}}))
+    return path
+
+
+def last_event(text: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(text.splitlines()[-1].removeprefix(PREFIX))
+    return found
+
+
+def test_models_are_ranked_and_a_broken_one_is_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = tiny.text_csv(tmp_path / "rows.csv", 160)
+    models = [tiny.text_model(tmp_path / name, name) for name in ("bert", "distilbert")]
+    path = config_of(tmp_path / "c.yaml", "text-classification", models[0], source)
+    names = [*map(str, models), str(tmp_path / "none")]
+    assert train.main(["--config", str(path), "--rank", ",".join(names)]) == 0
+    found = last_event(capsys.readouterr().out)
+    assert found["type"] == "ranked" and {row["model"] for row in found["models"]} == set(names[:2])
+    assert list(found["left_out"]) == names[2:] and found["verdict"].startswith(
+        f"start from {found['models'][0]['model']}"
+    )
+    first = found["models"][0]
+    assert first["metric"] == "accuracy" and first["rows"] == 112
+    assert first["probe"]["low"] <= first["probe"]["value"] <= first["probe"]["high"]
+    assert train.main(["--config", str(path), "--rank", str(tmp_path / "none")]) == 2
+
+
+def test_tags_numbers_and_pictures_are_ranked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bert = tiny.text_model(tmp_path / "bert")
+    numbers = tmp_path / "numbers.jsonl"
+    rows = [{"text": text, "label": len(text.split()) + 0.5} for text, _ in tiny.sentences(120)]
+    numbers.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    cases = [
+        ("token-classification", bert, tiny.token_jsonl(tmp_path / "tags.jsonl"), {}, "f1_entity"),
+        ("text-classification", bert, numbers, {"problem_type": "regression"}, "rmse"),
+        (
+            "image-classification",
+            tiny.image_model(tmp_path / "vit"),
+            tiny.image_folder(tmp_path / "p"),
+            {},
+            "accuracy",
+        ),
+    ]
+    for task, model, source, data, metric in cases:
+        path = config_of(tmp_path / "c.yaml", task, model, source, **data)
+        assert train.main(["--config", str(path), "--rank", str(model)]) == 0
+        row = last_event(capsys.readouterr().out)["models"][0]
+        assert row["metric"] == metric and np.isfinite([row["probe"]["value"], row["knn"], row["logme"]]).all()
+        if metric == "accuracy":
+            assert row["probe"]["value"] > 0.9 and row["knn"] > 0.9
+
+
+@pytest.mark.slow
+def test_the_command_prints_a_table(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    source, model = tiny.text_csv(tmp_path / "rows.csv"), tiny.text_model(tmp_path / "bert")
+    path = config_of(tmp_path / "c.yaml", "text-classification", model, source)
+    assert cli.main(["rank", str(path), "--models", str(model)]) == 0
+    said = capfd.readouterr().out
+    assert "probe's accuracy" in said and said.rstrip().endswith(f"start from {model}")

@@ -1,0 +1,187 @@
+"""Direct use: each way in which a pretrained model answers, and what is said of one that cannot."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from scipy.special import softmax
+
+from hftransfer import catalog, direct, runs
+from hftransfer.errors import ConfigError, UserError
+from hftransfer.evaluation import Predictions
+from hftransfer.hub import publishing
+from hftransfer.runs import Run
+from hftransfer.tasks.base import Labels
+from tests import tiny
+
+
+def text_tree(folder: Path, model: Path, **method: Any) -> dict[str, Any]:
+    return {
+        "task": "text-classification",
+        "model": str(model),
+        "data": {"source": str(tiny.text_csv(folder / "rows.csv", 60))},
+        "method": {"name": "zero_shot", **method},
+    }
+
+
+def classifier(folder: Path, names: list[str], architecture: str = "bert") -> Path:
+    """Save a model with a head for some labels."""
+    config = tiny.TEXT[architecture]()
+    config.id2label, config.label2id = dict(enumerate(names)), {name: i for i, name in enumerate(names)}
+    torch.manual_seed(0)
+    transformers.AutoModelForSequenceClassification.from_config(config).save_pretrained(folder)
+    tiny.tokenizer().save_pretrained(folder)
+    return folder
+
+
+def test_names_match_without_case_and_punctuation_and_nothing_else() -> None:
+    labels = Labels("single_label", ("very good", "bad"))
+    assert direct.matching(["BAD", "meh", "Very-Good"], labels) == [2, 0]
+    assert direct.matching(["awful", "very_good"], labels) is None
+    assert direct.matching(["Bad", "bad", "very good"], labels) is None
+    assert direct.matching(["LABEL_0"], Labels("regression")) == [0]
+
+
+def test_an_own_head_with_these_labels_is_asked_and_kept(train: Callable[..., Any], tmp_path: Path) -> None:
+    source = classifier(tmp_path / "model", ["Positive", "NEUTRAL", "Negative"])
+    run, result = train(text_tree(tmp_path, source))
+    assert result["artifact"] == "artifact" and result["cost"]["trainable_parameters"] == 0
+    assert result["method"] == "zero_shot"
+    text = "the film was good"
+    before = transformers.pipeline("text-classification", str(source), device="cpu")(text, top_k=None)
+    after = transformers.pipeline("text-classification", str(run.artifact), device="cpu")(text, top_k=None)
+    logits = {a["label"].lower(): np.log(a["score"]) for a in before if a["label"] != "NEUTRAL"}
+    expected = softmax([logits["negative"], logits["positive"]])
+    assert {a["label"]: a["score"] for a in after} == pytest.approx(
+        {"negative": expected[0], "positive": expected[1]}, abs=1e-6
+    )
+
+
+def test_an_entailment_model_is_asked_as_the_zero_shot_pipeline_asks_it(
+    train: Callable[..., Any], tmp_path: Path
+) -> None:
+    source = classifier(tmp_path / "model", ["CONTRADICTION", "neutral", "entailment"])
+    run, result = train(text_tree(tmp_path, source, templates=["it was a {} story"]))
+    assert result["artifact"] is None and not run.artifact.exists()
+    assert (run.folder / "README.md").is_file()
+    labels = Labels("single_label", ("negative", "positive"))
+    found = Predictions.read_parquet(run.predictions / "test.parquet", labels)
+    examples = [line.split(",") for line in (tmp_path / "rows.csv").read_text().splitlines()[1:]]
+    pipeline = transformers.pipeline("zero-shot-classification", str(source), device="cpu")
+    for row_id, scores in list(zip(found.row_ids, found.scores, strict=True))[:4]:
+        text = examples[int(row_id.rpartition(":")[2]) if ":" in row_id else int(row_id)][0]
+        answer = pipeline(text, list(labels.names), hypothesis_template="it was a {} story")
+        assert dict(zip(labels.names, scores, strict=True)) == pytest.approx(
+            dict(zip(answer["labels"], answer["scores"], strict=True)), abs=1e-5
+        )
+    for ask in (lambda: runs.require_artifact(Run(run.folder)), lambda: publishing.contents(run, "user/model")):
+        with pytest.raises(UserError, match="no model that can be loaded as one"):
+            ask()
+    assert "no model folder" in (run.folder / "README.md").read_text()
+
+
+@pytest.mark.parametrize(("architecture", "plain"), [("bert", True), ("distilbert", True), ("mpnet", False)])
+def test_similarity_is_the_cosine_to_the_names(
+    architecture: str, plain: bool, train: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = transformers.MPNetConfig(**{**tiny.SMALL, "pad_token_id": 0})
+    monkeypatch.setitem(tiny.TEXT, "mpnet", lambda: config)
+    source = tiny.text_model(tmp_path / "model", architecture)
+    tree = text_tree(tmp_path, source, templates=["a {} film"])
+    rows = "text,label\n" + "\n".join(
+        f"{text},{'good' if label == 'positive' else 'awful'}" for text, label in tiny.sentences(60)
+    )
+    (tmp_path / "rows.csv").write_text(rows)  # labels that the tiny vocabulary has
+    run, result = train(tree)
+    assert (result["artifact"] is not None) is plain
+    assert result["cost"]["trainable_parameters"] == 0
+    backbone = transformers.AutoModel.from_pretrained(source)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(source)
+
+    def embedding(text: str) -> np.ndarray:
+        with torch.inference_mode():
+            vector = backbone(**tokenizer(text, return_tensors="pt"))["last_hidden_state"][0].mean(dim=0).numpy()
+        vector = vector - vector.mean() if plain else vector  # a layer norm takes the mean of the features off
+        return vector / np.linalg.norm(vector)
+
+    names = np.stack([embedding("a awful film"), embedding("a good film")])
+    found = Predictions.read_parquet(run.predictions / "test.parquet", Labels("single_label", ("awful", "good")))
+    texts = [line.split(",")[0] for line in rows.splitlines()[1:]]
+    for row_id, scores in zip(found.row_ids, found.scores, strict=True):
+        text = texts[int(row_id.rpartition(":")[2]) if ":" in row_id else int(row_id)]
+        np.testing.assert_allclose(
+            scores, softmax(direct.SCALE * names @ embedding(text)), atol=3e-3
+        )  # the first token's share
+
+
+def dual_encoder(folder: Path, kind: str) -> Path:
+    """Save a CLIP or SigLIP with random weights, its tokenizer and image processor."""
+    text = {**tiny.SMALL, "pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3}
+    vision = {**tiny.SMALL, **tiny.PICTURE}
+    extra = {"projection_dim": 16} if kind == "CLIP" else {}
+    torch.manual_seed(0)
+    config = getattr(transformers, f"{kind}Config")(text_config=text, vision_config=vision, **extra)
+    getattr(transformers, f"{kind}Model")(config).save_pretrained(folder)
+    tiny.tokenizer().save_pretrained(folder)
+    size = {"height": 32, "width": 32}
+    getattr(transformers, f"{kind}ImageProcessorPil")(size=size, crop_size=size, do_center_crop=False).save_pretrained(
+        folder
+    )
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["CLIP", "Siglip"])
+def test_an_image_text_model_is_asked_with_prompts(kind: str, train: Callable[..., Any], tmp_path: Path) -> None:
+    source = dual_encoder(tmp_path / "model", kind)
+    pictures = tiny.image_folder(tmp_path / "pictures", 40)
+    (pictures / "red").rename(pictures / "bright")
+    (pictures / "blue").rename(pictures / "dull")
+    tree = {
+        "task": "image-classification",
+        "model": str(source),
+        "data": {"source": str(pictures)},
+        "method": {"name": "zero_shot", "templates": ["a {} film", "the {} story"]},
+    }
+    run, result = train(tree)
+    assert result["artifact"] is None and result["test"]["n"] == 8
+    assert (run.folder / "README.md").is_file()
+    _, probed = train({**tree, "method": {"name": "probe"}}, name="probe")
+    assert probed["test"]["metrics"]["accuracy"]["value"] == 1.0
+
+
+def test_the_logits_of_prompts_are_the_models_own(tmp_path: Path) -> None:
+    source = dual_encoder(tmp_path / "model", "CLIP")
+    model = transformers.CLIPModel.from_pretrained(source).eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(source)
+    texts, pixels = ["a good film", "a bad film"], torch.rand(3, 3, 32, 32)
+    batch = tokenizer(texts, return_tensors="pt")
+    inputs = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
+    with torch.inference_mode():
+        expected = model(pixel_values=pixels, **inputs).logits_per_image
+        vectors = model.get_text_features(**inputs)["pooler_output"]
+        got = direct.ImageText(model, vectors)(pixels)["logits"]
+    torch.testing.assert_close(got, expected)
+
+
+def test_a_bare_backbone_of_pictures_cannot_answer_and_says_what_can(
+    train: Callable[..., Any], tmp_path: Path
+) -> None:
+    tree = {
+        "task": "image-classification",
+        "model": str(tiny.image_model(tmp_path / "model")),
+        "data": {"source": str(tiny.image_folder(tmp_path / "pictures", 24))},
+        "method": {"name": "zero_shot"},
+    }
+    with pytest.raises(UserError, match=r"CLIP, SigLIP.*method\.name=probe"):
+        train(tree)
+
+
+def test_a_template_needs_a_place_for_the_label(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"method\.templates.*one \{\}"):
+        catalog.build_config(text_tree(tmp_path, tmp_path, templates=["a film"]))
