@@ -165,7 +165,8 @@ def test_a_killed_trainer_and_a_restarted_app_lose_nothing(
     app: App, materials: Path, window: Callable[..., Any]
 ) -> None:
     page = window(app.url).page()
-    fill_from_text(page, QUICK.format(model=materials / "model", source=materials / "rows.csv", steps=20_000, every=60))
+    model, rows = materials / "model", materials / "rows.csv"
+    fill_from_text(page, QUICK.format(model=model, source=rows, steps=20_000, every=60))
     run = start(page, app)
     page.wait_for_selector("#curves svg")
 
