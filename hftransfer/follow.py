@@ -292,8 +292,9 @@ def comparison_text(found: Mapping[str, Any]) -> str:
     rows = comparison.table(found)
     baseline = found["baseline"]
     trivial = [] if baseline is None else [f"{baseline['name']}: {number(baseline['value'])}"]
-    said = found["verdict"].replace("; ", ";\n").splitlines()
-    return "\n".join([*table(rows), *trivial, "", *said, "", *(f"note: {note}" for note in found["notes"])])
+    said = [line for sentence in found["sentences"] for line in sentence.replace("; ", ";\n").splitlines()]
+    notes = [f"note: {note}" for note in (*found["notes"], *comparison.left_out(found))]
+    return "\n".join([*table(rows), *trivial, "", *said, "", *notes])
 
 
 def next_steps(run: Run, example: str) -> str:
