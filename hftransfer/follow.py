@@ -133,6 +133,12 @@ def lines_of(event: Event) -> list[str]:
         return _ranked(event)
     if kind == "curve":
         return _curve(event)
+    if kind == "features":
+        origin = f"from disk (computed in {duration(event['seconds'])})" if event["cached"] else "computed"
+        return [f"features of {event['rows']:,} rows {origin}"]
+    if kind == "probe":
+        losses = ", ".join(f"{pooling} {loss:.4f}" for pooling, loss in event["losses"].items())
+        return [f"pooling {event['pooling']}, penalty {event['strength']:.2g}; validation loss: {losses}"]
     if kind in ("notice", "warning"):
         return [("warning: " if kind == "warning" else "") + event["message"]]
     if kind == "evaluation":
