@@ -340,7 +340,34 @@ def quality(about: About) -> str:
     parts += by_class(test["classes"])
     parts += [picture(name) for name in about.plots if "reliability" not in name]
     parts += calibration(about)
+    parts += compared(about)
     return "\n\n".join(parts)
+
+
+def compared(about: About) -> list[str]:
+    """Return how the model stands beside those of the other methods, where they were run on the same rows."""
+    found = about.result.get("comparison")
+    if not found:
+        return []
+    rows = [
+        (
+            "**recommended**" if one["recommended"] else "as good" if one["not_worse"] else "",
+            code(one["name"]) + (" (this model)" if one["name"] == found["name"] else ""),
+            figure(one["value"]),
+            f"{figure(one['low'])} to {figure(one['high'])}",
+            "" if one["seconds"] is None else f"{one['seconds']:,.1f}",
+        )
+        for one in found["models"]
+    ]
+    header = ("", "method", code(found["metric"]), "interval", "seconds")
+    shown = [f"![Score of each method against the seconds it took]({found['picture']})"]
+    return [
+        "### Beside other ways of adapting the same model",
+        " ".join(map(prose, found["sentences"])),
+        *(shown if re.fullmatch(r"[\w/-]+\.png", found["picture"], re.A) else []),
+        table(header, rows),
+        bullets([*map(prose, found["notes"]), *(f"Not possible: {code(one['name'])}." for one in found["skipped"])]),
+    ]
 
 
 def by_class(classes: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -377,7 +377,10 @@ def _compare(options: argparse.Namespace) -> int:
         planned = ladder.prepare(words, methods)
         if not options.json:
             print(f"ladder: {relative_to_here(planned.folder)}: {', '.join(planned.methods)}")
-        ladder.climb(planned, lambda run, resume: _rung(run, resume, options), lambda *why: _tell(why, options.json))
+        seen: set[str] = set()
+        ladder.climb(
+            planned, lambda run, resume: _rung(run, resume, options, seen), lambda *why: _tell(why, options.json)
+        )
         found, folder = ladder.compare(planned, options.metric), planned.folder
         code = int(bool(planned.failed()))
     if options.json:
@@ -414,8 +417,8 @@ def _tell(why: tuple[str, str], as_json: bool) -> None:
     )
 
 
-def _rung(run: Run, resume: bool, options: argparse.Namespace) -> Outcome:
-    from hftransfer import follow
+def _rung(run: Run, resume: bool, options: argparse.Namespace, seen: set[str]) -> Outcome:
+    from hftransfer import follow, ladder
     from hftransfer.launchers import launcher
 
     place = launcher(run.launch().get("launcher", "local"))
@@ -424,11 +427,16 @@ def _rung(run: Run, resume: bool, options: argparse.Namespace) -> Outcome:
     place.start(run, resume=resume, processes=processes)
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        follow.show(place.follow(run, cursor), follow.style_for(sys.stdout, options.json))
+        events = place.follow(run, cursor)
+        follow.show(
+            events if options.json else ladder.unseen(events, seen), follow.style_for(sys.stdout, options.json)
+        )
     except KeyboardInterrupt:
         _stop_and_say(place, run)
         raise
     outcome = place.outcome(run)
+    if outcome.state == "done" and not options.json:
+        print(f"{run.name}: {_score(run.result())}\n")
     if outcome.state not in ("done", "stopped") and not outcome.user_error:
         _explain(outcome, run)
     return outcome

@@ -156,7 +156,6 @@ def contenders(names: Sequence[str]) -> list[Contender]:
         )
     short = _short_names(runs)
     found = [of_run(runs[name], short[name]) if name in runs else of_model(name, runs[names[0]]) for name in names]
-    require_same_rows(found)
     return found
 
 
@@ -230,7 +229,8 @@ def compare(
     """Return every model's score with its interval, every pair's difference, and the verdict, as plain values.
 
     A pair differs when its Holm-corrected p-value is below 1 - confidence. `recommended` is the model that took the
-    fewest seconds of those that are not worse than the best. Raises UserError for a metric that does not fit.
+    fewest seconds of those that are not worse than the best. Raises UserError for a metric that does not fit, and for
+    models that answered different rows.
     """
     if len(found) < 2:
         reasons = "; ".join(f"{one.name}: {one.reason}" for one in skipped)
@@ -238,6 +238,7 @@ def compare(
             "two models are needed to compare", f"there is {len(found)}{f' ({reasons})' if reasons else ''}",
             "Name more runs, or other --methods.",
         )  # fmt: skip
+    require_same_rows(found)
     labels = found[0].predictions.labels
     metric = metric or evaluation.main_metric(labels)
     evaluation.check_names([metric], labels)
@@ -298,7 +299,8 @@ def compare(
         "baseline": _baseline(baseline, metric),
         "skipped": [dataclasses.asdict(one) for one in skipped],
     }
-    comparison["verdict"] = verdict(comparison)
+    comparison["sentences"] = sentences(comparison)
+    comparison["verdict"] = " ".join(comparison["sentences"])
     comparison["notes"] = notes(comparison)
     return comparison
 
@@ -319,8 +321,8 @@ def _baseline(found: Mapping[str, Any] | None, metric: str) -> dict[str, Any] | 
 # --- in words ---
 
 
-def verdict(comparison: Mapping[str, Any]) -> str:
-    """Return what came out, in sentences: the recommended model against each other one, and what the rows can tell."""
+def sentences(comparison: Mapping[str, Any]) -> list[str]:
+    """Return what came out: the recommended model against each other one, what the rows can tell, what to take."""
     models = comparison["models"]
     chosen = next(one for one in models if one["recommended"])
     others = [one for one in models if one is not chosen]
@@ -342,7 +344,7 @@ def verdict(comparison: Mapping[str, Any]) -> str:
         below = [one["name"] for one in models if not _above(comparison, one["value"], baseline["value"])]
         if below:
             said.append(f"Not above the {baseline['name']} ({baseline['value']:.3f}): {', '.join(below)}.")
-    return " ".join(said)
+    return said
 
 
 def notes(comparison: Mapping[str, Any]) -> list[str]:
@@ -359,8 +361,12 @@ def notes(comparison: Mapping[str, Any]) -> list[str]:
     if any(one["seconds"] is None for one in models):
         unknown_times = ", ".join(one["name"] for one in models if one["seconds"] is None)
         said.append(f"What it took to make {unknown_times} is not known.")
-    said += [f"{one['name']} is not among them: {one['reason']}" for one in comparison["skipped"]]
     return said
+
+
+def left_out(comparison: Mapping[str, Any]) -> list[str]:
+    """Return which methods have no model to compare, and why."""
+    return [f"{one['name']} is not among them: {one['reason']}" for one in comparison["skipped"]]
 
 
 def _against(comparison: Mapping[str, Any], chosen: Mapping[str, Any], other: Mapping[str, Any]) -> str:
@@ -463,16 +469,15 @@ def to_markdown(comparison: Mapping[str, Any]) -> str:
 
     header, *lines = table(comparison)
     shown = [(mark and f"**{mark}**", code(name), *rest) for mark, name, *rest in lines]
-    return "\n\n".join(
-        [prose_of(comparison), drawn(header, shown), bullets(prose(note) for note in comparison["notes"])]
-    ) + "\n"  # fmt: skip
+    remarks = bullets(map(prose, (*comparison["notes"], *left_out(comparison))))
+    return "\n\n".join([prose_of(comparison), drawn(header, shown), remarks]) + "\n"
 
 
 def prose_of(comparison: Mapping[str, Any]) -> str:
     """Return the verdict as Markdown in which no name is a link, HTML or a formula."""
     from hftransfer.card import prose
 
-    return " ".join(prose(f"{part}.") for part in comparison["verdict"].rstrip(".").split(". "))
+    return " ".join(map(prose, comparison["sentences"]))
 
 
 def to_csv(comparison: Mapping[str, Any]) -> str:

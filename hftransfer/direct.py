@@ -32,7 +32,10 @@ class Way:
 
 
 def find(setup: Setup, loaded: Loaded, templates: Sequence[str]) -> Way | None:
-    """Return the first way that works: own head, then those that the task names in their order; None without one."""
+    """Return the first way that works: own head, then those that the task names in their order; None without one.
+
+    A label's name is put into each of the templates, the task's own for the way where there are none.
+    """
     own = modeling.load_own(setup.config, setup.task, setup.processor)
     if own is not None:
         places = matching(modeling.label_names(own.config), setup.labels)
@@ -40,7 +43,7 @@ def find(setup: Setup, loaded: Loaded, templates: Sequence[str]) -> Way | None:
             return Way(with_labels(own, places, setup.labels), True, "the model's own head, which has these labels")
     asked = {"entailment": _entailment, "similarity": _similarity, "image_text": _image_text}
     for name in setup.task.direct:
-        way = asked[name](setup, loaded, own, templates)
+        way = asked[name](setup, loaded, own, templates or setup.task.templates[name])
         if way is not None:
             return way
     return None

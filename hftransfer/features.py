@@ -143,7 +143,7 @@ def _compute(setup: Setup, loaded: Loaded, split: str, half: bool) -> Features:
     state = PartialState()
     model, device = loaded.model, state.device
     prepared = without_augmentation(setup, split)
-    mine = [part[state.process_index :: state.num_processes] for part in _batches(prepared, device.type)]
+    mine = [part[state.process_index :: state.num_processes] for part in batches(prepared, device.type)]
     collate = setup.task.collator(setup.processor)
     found: dict[int, tuple[dict[str, np.ndarray], np.ndarray]] = {}
     training = model.training
@@ -222,8 +222,8 @@ def _pooled(
     return pooled
 
 
-def _batches(prepared: Prepared, device: str) -> list[np.ndarray]:
-    """Return items for each pass, texts from the longest down with so many tokens that the memory is used well."""
+def batches(prepared: Prepared, device: str) -> list[np.ndarray]:
+    """Return the items of each pass, texts from the longest down with so many tokens that the memory is used well."""
     count = len(prepared.rows)
     if prepared.lengths is None:
         size = PICTURES.get(device, PICTURES["cpu"])

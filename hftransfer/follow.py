@@ -133,6 +133,12 @@ def lines_of(event: Event) -> list[str]:
         return _ranked(event)
     if kind == "curve":
         return _curve(event)
+    if kind == "features":
+        origin = f"from disk (computed in {duration(event['seconds'])})" if event["cached"] else "computed"
+        return [f"features of {event['rows']:,} rows {origin}"]
+    if kind == "probe":
+        losses = ", ".join(f"{pooling} {loss:.4f}" for pooling, loss in event["losses"].items())
+        return [f"pooling {event['pooling']}, penalty {event['strength']:.2g}; validation loss: {losses}"]
     if kind in ("notice", "warning"):
         return [("warning: " if kind == "warning" else "") + event["message"]]
     if kind == "evaluation":
@@ -292,8 +298,9 @@ def comparison_text(found: Mapping[str, Any]) -> str:
     rows = comparison.table(found)
     baseline = found["baseline"]
     trivial = [] if baseline is None else [f"{baseline['name']}: {number(baseline['value'])}"]
-    said = found["verdict"].replace("; ", ";\n").splitlines()
-    return "\n".join([*table(rows), *trivial, "", *said, "", *(f"note: {note}" for note in found["notes"])])
+    said = [line for sentence in found["sentences"] for line in sentence.replace("; ", ";\n").splitlines()]
+    notes = [f"note: {note}" for note in (*found["notes"], *comparison.left_out(found))]
+    return "\n".join([*table(rows), *trivial, "", *said, "", *notes])
 
 
 def next_steps(run: Run, example: str) -> str:

@@ -6,7 +6,7 @@ import json
 import re
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from hftransfer.errors import UserError, unknown
 from hftransfer.runs import ROOT, Run, default_name, read_json, write_text
 
 if TYPE_CHECKING:
+    from hftransfer.events import Event
     from hftransfer.launchers.base import Outcome
 
 METHODS = ("zero_shot", "probe", "lora", "full", "fused")
@@ -177,7 +178,6 @@ def compare(ladder: Ladder, metric: str | None = None) -> dict[str, Any]:
         else:
             skipped.append(comparison.Skipped(name, reason))
     done = [name for name in ladder.methods if ladder.reason(name) is None]
-    comparison.require_same_rows(found)
     settings = ladder.run(done[0]).config() if done else None
     options = (
         {} if settings is None else {
@@ -192,6 +192,17 @@ def compare(ladder: Ladder, metric: str | None = None) -> dict[str, Any]:
     return compared
 
 
+def unseen(events: Iterable[Event], seen: set[str]) -> Iterator[Event]:
+    """Yield events without the remarks on the data that an earlier run of the ladder made: all have the same rows."""
+    for event in events:
+        if event["type"] in ("warning", "notice", "columns"):
+            said = json.dumps({name: value for name, value in event.items() if name != "time"}, sort_keys=True)
+            if said in seen:
+                continue
+            seen.add(said)
+        yield event
+
+
 def _record(ladder: Ladder, name: str, compared: Mapping[str, Any]) -> None:
     """Put the comparison into a run's result and, with the chart, into its card."""
     from hftransfer import card, comparison
@@ -202,8 +213,7 @@ def _record(ladder: Ladder, name: str, compared: Mapping[str, Any]) -> None:
         if folder.is_dir():
             (folder / PLOTS).mkdir(exist_ok=True)
             shutil.copyfile(ladder.folder / f"{comparison.CHART}.png", folder / picture)
-    kept = {key: compared[key] for key in ("metric", "n", "confidence", "models", "verdict", "notes", "skipped")}
-    result = run.result() | {"comparison": kept | {"name": name, "picture": picture}}
+    result = run.result() | {"comparison": {**compared, "name": name, "picture": picture}}
     write_text(run.result_path, json.dumps(result, indent=1))
     if run.artifact.is_dir():
         card.write(run.artifact, result, run.config())

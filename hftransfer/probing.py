@@ -1,7 +1,8 @@
 """Linear heads solved to convergence on frozen features: logistic for labels, ridge for numbers.
 
 The features are standardised and turned into their principal axes, scaled so that the loss is nearly round there:
-L-BFGS then needs tens of steps. All of it is folded into the weights at the end. Everything is float64.
+L-BFGS then needs tens of steps. All of it is folded into the weights at the end. The search for pooling and strength
+is float32 and stops early; what is returned is solved in float64 to convergence.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from hftransfer.tasks.base import LabelKind
 
 STRENGTHS = tuple(float(10.0**power) for power in np.arange(0.5, -5.1, -0.5))
 WIDEST = 2048  # features with more rows and more columns are not turned: the axes would take longer than they save
+CONVERGED = {"gtol": 1e-6, "ftol": 1e-10}  # of L-BFGS
+SEARCH = {"gtol": 1e-4, "ftol": 1e-6}
 GIVE_UP = 2  # weaker penalties are not tried after so many in a row that validate worse
 
 
@@ -70,27 +73,32 @@ def fit(
         raise ValueError("choosing among poolings or strengths needs validation rows")
     objective = _objective(kind, targets, outputs, class_weights)
     tried: dict[tuple[str, float], float] = {}
-    best: Head | None = None
+    best: tuple[float, _Scaled, str, float, np.ndarray] | None = None
+
+    def loss_of(name: str, weight: np.ndarray, bias: np.ndarray) -> float:
+        if validation is None or held_out is None:
+            return float("nan")
+        return validation_loss(np.asarray(held_out[name], np.float64) @ weight.T + bias, validation[1], kind)
+
     for name, values in pooled.items():
         space = _Space(values, intercept)
         start, worse, lowest = space.zeros(outputs), 0, np.inf
         for strength in sorted(strengths, reverse=True):
             turned = space.scaled(strength, kind)
-            start = _solve(turned, objective, kind, targets, strength, start)
-            weight, bias = turned.unfolded(start)
-            loss = float("nan")
-            if validation is not None and held_out is not None:
-                loss = validation_loss(np.asarray(held_out[name], np.float64) @ weight.T + bias, validation[1], kind)
-            tried[name, strength] = loss
-            if best is None or loss < best.loss:
-                best = Head(weight, bias, strength, name, loss, tried)
+            start = _solve(turned, objective, kind, targets, strength, start, SEARCH)
+            loss = tried[name, strength] = loss_of(name, *turned.unfolded(start))
+            start = turned.plain(start)
+            if best is None or loss < best[0]:
+                best = loss, turned, name, strength, start
             worse = worse + 1 if loss >= lowest else 0
             lowest = min(lowest, loss)
             if worse == GIVE_UP:
                 break
-            start = turned.plain(start)
     assert best is not None
-    return best
+    _, turned, name, strength, start = best
+    weight, bias = turned.unfolded(_solve(turned, objective, kind, targets, strength, start, CONVERGED))
+    tried[name, strength] = loss_of(name, weight, bias)
+    return Head(weight, bias, strength, name, tried[name, strength], tried)
 
 
 def validation_loss(logits: np.ndarray, targets: np.ndarray, kind: LabelKind) -> float:
@@ -124,6 +132,7 @@ class _Space:
         if min(rows, width) <= WIDEST:
             self.power, self.axes = _axes(self.values)
             self.values = self.values @ self.axes
+        self.rough = self.values.astype(np.float32)
 
     def zeros(self, outputs: int) -> np.ndarray:
         return np.zeros((self.values.shape[1] + 1, outputs))
@@ -152,11 +161,12 @@ class _Scaled:
     space: _Space
     scale: np.ndarray
 
-    def logits(self, unknowns: np.ndarray) -> np.ndarray:
-        return self.space.values @ (self.scale[:, None] * unknowns[:-1]) + self.space.intercept * unknowns[-1]
+    def logits(self, unknowns: np.ndarray, values: np.ndarray) -> np.ndarray:
+        weight = (self.scale[:, None] * unknowns[:-1]).astype(values.dtype)
+        return (values @ weight).astype(np.float64) + self.space.intercept * unknowns[-1]
 
-    def gradient(self, errors: np.ndarray) -> np.ndarray:
-        inner = self.scale[:, None] * (self.space.values.T @ errors)
+    def gradient(self, errors: np.ndarray, values: np.ndarray) -> np.ndarray:
+        inner = self.scale[:, None] * (values.T @ errors.astype(values.dtype)).astype(np.float64)
         return np.vstack([inner, self.space.intercept * errors.sum(axis=0)])
 
     def plain(self, unknowns: np.ndarray) -> np.ndarray:
@@ -209,24 +219,31 @@ def _objective(kind: LabelKind, targets: np.ndarray, outputs: int, class_weights
 
 
 def _solve(
-    turned: _Scaled, objective: Objective, kind: LabelKind, targets: np.ndarray, strength: float, start: np.ndarray
+    turned: _Scaled,
+    objective: Objective,
+    kind: LabelKind,
+    targets: np.ndarray,
+    strength: float,
+    start: np.ndarray,
+    until: Mapping[str, float],
 ) -> np.ndarray:
     """Return the unknowns at the optimum, from where the last strength's ended."""
     if kind == "regression":
         return _ridge(turned, np.asarray(targets, np.float64).reshape(-1, 1), strength)
     shape = start.shape
     penalty = strength * turned.scale[:, None] ** 2
+    values = turned.space.values if until is CONVERGED else turned.space.rough
 
     def both(flat: np.ndarray) -> tuple[float, np.ndarray]:
         unknowns = flat.reshape(shape)
-        loss, errors = objective(turned.logits(unknowns))
-        gradient = turned.gradient(errors)
+        loss, errors = objective(turned.logits(unknowns, values))
+        gradient = turned.gradient(errors, values)
         gradient[:-1] += penalty * unknowns[:-1]
         return loss + 0.5 * float((penalty * unknowns[:-1] ** 2).sum()), gradient.ravel()
 
     found = scipy.optimize.minimize(
         both, turned.from_plain(start).ravel(), jac=True, method="L-BFGS-B",
-        options={"maxiter": 1000, "maxfun": 2000, "gtol": 1e-6, "ftol": 1e-10, "maxcor": 20},
+        options={"maxiter": 1000, "maxfun": 2000, "maxcor": 20, **until},
     )  # fmt: skip
     return np.asarray(found.x).reshape(shape)
 

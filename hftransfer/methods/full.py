@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import fnmatch
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -27,6 +28,7 @@ class Options(Section):
     ] = ()  # shell patterns of module or parameter names: "*.embeddings*", "bert.encoder.layer.[0-3]"
     layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0  # learning rate of a layer as a share of the one above it
     unfreeze_after: Annotated[float, Field(ge=0, lt=1)] = 0.0  # share of the steps in which only the head trains
+    cache_frozen: bool = True  # run frozen lower layers once, where that changes nothing but their dropout
     init_head: Literal["random", "probe"] = "random"  # what the head starts from
 
 
@@ -48,7 +50,7 @@ class Full(Method):
 
     def fit(self, setup: Setup, loaded: Loaded) -> Fitted:
         """Train with Trainer, with a learning rate for each layer if asked."""
-        from hftransfer import fitting
+        from hftransfer import fitting, prefix
         from hftransfer.methods import probe
 
         options = Options.model_validate(setup.config.method.model_dump())
@@ -60,7 +62,11 @@ class Full(Method):
         if options.unfreeze_after:
             held = _backbone_parameters(model)
             callbacks.append(fitting.unfreezing(held, options.unfreeze_after))
-        return fitting.descend(setup, model, self.learning_rate, groups=groups, callbacks=callbacks)
+        if not (options.freeze and options.cache_frozen) or options.unfreeze_after:
+            return fitting.descend(setup, model, self.learning_rate, groups=groups, callbacks=callbacks)
+        with prefix.computed_once(setup, model) as (shortened, seconds):
+            fitted = fitting.descend(shortened, model, self.learning_rate, groups=groups)
+        return dataclasses.replace(fitted, train_seconds=fitted.train_seconds + seconds)
 
 
 def freeze(model: nn.Module, pattern: str) -> int:

@@ -26,7 +26,7 @@ class Options(Section):
     """The options of `zero_shot`."""
 
     name: str = "zero_shot"
-    templates: tuple[Annotated[str, AfterValidator(_template)], ...] = ()  # none: the task's own
+    templates: tuple[Annotated[str, AfterValidator(_template)], ...] = ()  # none: the task's own for each way
 
 
 class ZeroShot(Method):
@@ -46,7 +46,7 @@ class ZeroShot(Method):
 
         began = time.perf_counter()
         options = Options.model_validate(setup.config.method.model_dump())
-        way = direct.find(setup, loaded, options.templates or setup.task.templates)
+        way = direct.find(setup, loaded, options.templates)
         if way is None:
             raise UserError(
                 "method.name=zero_shot needs a model that can answer as it is: "

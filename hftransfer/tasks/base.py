@@ -83,9 +83,9 @@ class Task(ABC):
     processor_options: ClassVar[Mapping[str, Any]] = {}
     example: ClassVar[str]  # an input, as Python writes it
     streams: ClassVar[bool] = False  # whether `stream` is there
-    # how a model without a head for these labels may answer, and the sentences that a label's name is put into
+    # how a model without a head for these labels may answer, and, by way, the sentences a label's name is put into
     direct: ClassVar[tuple[Literal["entailment", "similarity", "image_text"], ...]] = ()
-    templates: ClassVar[tuple[str, ...]] = ()
+    templates: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     input_widget: ClassVar[Literal["text", "image"]]
     output_widget: ClassVar[Literal["label", "highlighted_text"]]
 

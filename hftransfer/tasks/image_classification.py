@@ -34,7 +34,7 @@ class ImageClassification(Task):
     processor_options: ClassVar = {"backend": "pil"}
     example = '"photo.jpg"'
     direct = ("image_text",)
-    templates = ("a photo of a {}.",)
+    templates: ClassVar = {"image_text": ("a photo of a {}.",)}
     input_widget = "image"
     output_widget = "label"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -30,7 +30,7 @@ class TextClassification(Task):
     example = '"a text"'
     streams = True
     direct = ("entailment", "similarity")
-    templates = ("This example is {}.",)
+    templates: ClassVar = {"entailment": ("This example is {}.",), "similarity": ("{}", "It was {}.")}
     input_widget = "text"
     output_widget = "label"
 

@@ -217,7 +217,7 @@ def test_other_rows_are_refused(
     shutil.copytree(runs[name].folder, tmp_path / "other")
     change(Run(tmp_path / "other"))
     with pytest.raises(UserError, match=said):
-        comparison.contenders([str(runs["good"].folder), str(tmp_path / "other")])
+        comparison.compare(comparison.contenders([str(runs["good"].folder), str(tmp_path / "other")]))
 
 
 def test_data_that_changed_is_refused(runs: dict[str, Run], tmp_path: Path) -> None:

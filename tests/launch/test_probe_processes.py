@@ -1,0 +1,36 @@
+"""A probe with two processes: each computes its part of the features, and the outcome is that of one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from safetensors.numpy import load_file
+
+from hftransfer import train
+from hftransfer.runs import Run
+from tests.launch.conftest import call, of
+
+pytestmark = pytest.mark.slow
+
+
+def test_two_processes_probe_as_one_does(
+    configuration: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = configuration(method={"name": "probe"})
+    monkeypatch.setenv("HFTRANSFER_CACHE", str(tmp_path / "two-cache"))  # features are computed, not found
+    done = call("train", path, "--processes", "2", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    two = Run(tmp_path / "run")
+    assert of(two, "process")[0]["world_size"] == 2
+    assert [event["cached"] for event in of(two, "features")] == [False]
+    monkeypatch.setenv("HFTRANSFER_CACHE", str(tmp_path / "one-cache"))
+    assert train.main(["--config", str(path), f"output={tmp_path / 'one'}"]) == 0
+    one = Run(tmp_path / "one")
+    assert of(one, "probe")[-1]["losses"] == pytest.approx(of(two, "probe")[-1]["losses"], abs=1e-4)
+    ours, theirs = (load_file(run.artifact / "model.safetensors") for run in (one, two))
+    for name, value in theirs.items():
+        assert ours[name] == pytest.approx(value, abs=1e-2 if name.startswith("classifier") else 0), name
+    metrics = [run.result()["test"]["metrics"]["accuracy"] for run in (one, two)]
+    assert metrics[0] == metrics[1]
