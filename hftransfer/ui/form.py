@@ -241,7 +241,7 @@ def _literals(annotation: str) -> tuple[str, ...]:
 
 # --- methods as cards, and as code ---
 
-COMMON = ("full", "lora", "dora", "ia3")  # shown as cards, in this order, where the catalog has them
+COMMON = ("probe", "lora", "full", "zero_shot")  # shown as cards, in this order, where the catalog has them
 WORDS = {
     "full": "Train all weights. The best scores where there are thousands of rows; the most memory.",
     "lora": "Train small added parts, then merge them. Less memory, and close to full training.",
@@ -256,7 +256,7 @@ def method_names() -> list[str]:
     """Return the methods that can be chosen, those for most people first."""
     names = [*(name for name in catalog.methods() if catalog.methods()[name] != catalog.PEFT)]
     names += [name for name in catalog.adapting_methods() if name not in names]
-    first = [name for name in ("probe", *COMMON) if name in names]
+    first = [name for name in COMMON if name in names]
     return [*first, *sorted(name for name in names if name not in first)]
 
 

@@ -43,6 +43,7 @@ def build(page: Page) -> Callable[[], None]:
             html(markup.title("Side by side", "scores, curves, and only what differs in the settings"))
             others = gr.Dropdown([], value=[], multiselect=True, label="Compare with", max_choices=MOST_COMPARED - 1,
                                  elem_id="compare")  # fmt: skip
+            judged = html(elem_id="verdict")
             side = html(elem_id="side")
         with gr.Accordion("All runs", open=False, elem_classes="fold"):
             history = html(elem_id="history")
@@ -90,6 +91,18 @@ def build(page: Page) -> Callable[[], None]:
                 return ""
             return comparison(page, [visitors.find(visitor, n).folder for n in names[:MOST_COMPARED]])
 
+        def judging(visitor: Visitor, name: str | None, chosen: Sequence[str]) -> str:
+            return looking("Comparing row by row …") if name and chosen else ""
+
+        def judge(visitor: Visitor, name: str | None, chosen: Sequence[str]) -> str:
+            if not name or not chosen:
+                return ""
+            try:
+                found = page.workers.call(visitor, "verdict", run=name, others=list(chosen)[: MOST_COMPARED - 1])
+            except UserError as error:
+                return markup.note(str(error), "warn")
+            return verdict_of(found)
+
         def remove(visitor: Visitor, name: str | None) -> Any:
             if not name:
                 return gr.skip()
@@ -101,7 +114,9 @@ def build(page: Page) -> Callable[[], None]:
         tick, told, shown = page.go["refresh"]
         sure = "(name) => confirm(`Delete ${name} with its model?`) ? name : null"
         page.on(page.on(delete.click, remove, [page.run], [page.run], js=sure).success, tick, told, shown)
-        page.on(others.change, compare, [page.run, others], [side])
+        compared = page.on(others.change, compare, [page.run, others], [side])
+        waiting = page.on(compared.success, judging, [page.run, others], [judged])
+        page.on(waiting.success, judge, [page.run, others], [judged])
 
     return wire
 
@@ -218,6 +233,14 @@ def history_of(page: Page, visitor: Visitor) -> str:
         measured = f"{markup.text(name)} {markup.score(score)}" if score else ""
         rows.append([markup.text(run.name), markup.text(train_step.NAMES[state]), measured, took])
     return markup.table(["run", "state", "score", "took"], rows) if rows else markup.note("There is no run yet.")
+
+
+def verdict_of(found: Mapping[str, Any]) -> str:
+    """Return which run is worth its time, in words and as a table: paired on the same test rows."""
+    header, *rows = found["table"]
+    cells = [[markup.text(cell) for cell in row] for row in rows]
+    words = f"<p><b>{markup.text(found['verdict'])}</b></p>"
+    return words + markup.table(header, cells) + "".join(f"<p>{markup.text(one)}</p>" for one in found["notes"])
 
 
 def comparison(page: Page, folders: Sequence[Path]) -> str:

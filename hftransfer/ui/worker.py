@@ -369,6 +369,14 @@ def errors(run: str, n: int = 12) -> list[dict[str, Any]]:
     ]
 
 
+def verdict(run: str, others: Sequence[str]) -> dict[str, Any]:
+    """Return what finished runs on the same test rows say of one another: verdict, notes, and the table's cells."""
+    from hftransfer import comparison
+
+    found = comparison.judge(run, comparison.contenders([run, *others]))
+    return {"verdict": found["verdict"], "notes": found["notes"], "table": comparison.table(found)}
+
+
 def answers_of(run: Run) -> list[dict[str, Any]]:
     """Return the stored predictions on the test rows."""
     import pyarrow.parquet as pq
@@ -514,6 +522,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "predict": predict,
     "examples": examples,
     "errors": errors,
+    "verdict": verdict,
     "explain": explain,
 }
 

@@ -28,7 +28,7 @@ from hftransfer.ui import rules, uploads, visitors
 from hftransfer.ui.settings import Settings
 from hftransfer.ui.visitors import Visitor
 
-FUNCTIONS = ("preview", "model", "estimate", "predict", "examples", "errors", "explain")
+FUNCTIONS = ("preview", "model", "estimate", "predict", "examples", "errors", "verdict", "explain")
 COUNTED = ("predict", "explain")  # against predictions_per_minute
 IN_LINE = {"one visitor": 4, "guests": 8, "all": 24}  # questions that wait; gradio has 40 threads
 INPUTS = 2_000  # of one call
@@ -69,6 +69,7 @@ class Workers:
                                            {"image": path of an upload} or {"table": path of an upload}
         examples(run, n)                   [{row_id, input: {role: {kind, value}}}] of the test rows
         errors(run, n)                     [{row_id, label, prediction, score, input: {...}}], worst first
+        verdict(run, others)               {verdict, notes: [..], table: [[cell]]} of finished runs on the same rows
         explain(where, input)              {kind: "tokens", parts: [{text, weight}], label} or {kind: "pixels", image,
                                            weights: [[..]], label}, weight > 0 where it spoke for the answer
         """
@@ -123,8 +124,10 @@ class Workers:
                 revision = arguments.get("revision")
                 if revision is not None and (not rules.REVISION.fullmatch(str(revision)) or ".." in str(revision)):
                     raise UserError("a branch, tag or commit is needed", f"found {str(revision)[:80]!r}", "Mend it.")
-            elif function in ("examples", "errors"):
+            elif function in ("examples", "errors", "verdict"):
                 allowed["run"] = str(visitors.find(visitor, arguments["run"]).folder)
+                if function == "verdict":
+                    allowed["others"] = [str(visitors.find(visitor, name).folder) for name in arguments["others"]]
             else:
                 allowed["where"] = rules.place(visitor, arguments["where"], settings)
                 if function == "explain":

@@ -106,6 +106,9 @@ def test_predictions_examples_errors_and_reasons(answering: Workers, finished: F
     assert all(row["label"] != row["prediction"] and row["input"]["text"]["value"] for row in wrong)
     assert wrong == sorted(wrong, key=lambda row: -row["score"])
 
+    judged = answering.call(visitor, "verdict", run=name, others=[name])
+    assert judged["verdict"] and len(judged["table"]) == 3 and judged["table"][0][1] == "model"
+
     reasons = answering.call(visitor, "explain", where=name, input="a good film")
     assert [part["text"] for part in reasons["parts"]] == ["a", " good", " film"]
     assert reasons["label"] in ("negative", "positive")
@@ -172,6 +175,7 @@ def test_names_of_others_and_of_the_machine_are_refused(finished: Finished, tmp_
         ("examples", {"run": run.name}),
         ("errors", {"run": str(run.folder)}),
         ("errors", {"run": f"../../{theirs.folder.name}/runs/{run.name}"}),
+        ("verdict", {"run": run.name, "others": [str(run.folder)]}),
         ("model", {"model": model, "revision": None, "task": None}),
         ("model", {"model": "owner/model", "revision": "../../main", "task": None}),
         ("predict", {"where": "x" * 300, "inputs": ["x"]}),
