@@ -79,7 +79,7 @@ def _require_plain(text: str, wanted: str) -> None:
             raise UserError(wanted, "it holds an alias (& or *)", "Write the value out.")
         if tag := getattr(event, "tag", None):
             raise UserError(wanted, f"it holds the tag {str(tag)[:60]!r}", "Write plain values.")
-        if depth > MOST_DEPTH or count > 3 * MOST_NODES:
+        if depth > MOST_DEPTH or count > 2 * MOST_NODES:
             raise UserError(wanted, "this is nested too deep, or too large", "Write less.")
 
 
