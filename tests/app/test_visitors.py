@@ -276,6 +276,7 @@ def hostile(bob: Visitor) -> dict[str, dict[str, Any]]:
         "an initialisation that reads": peft | {"method.init_lora_weights": "corda"},
         "a config of mappings": peft | {"method.auto_mapping": {"parent_library": "os"}},
         "an offload folder": peft | {"method.runtime_config": {"offload_folder": str(bob.folder)}},
+        "another's run to fuse": {"method.name": "fuse", "method.runs": [str(bob.runs / "secret")]},
         "a task that is a module": {"task": "os"},
         "a method that is a module": {"method.name": "../peft"},
     }  # fmt: skip
@@ -337,6 +338,14 @@ def test_what_people_set_is_admitted_and_capped(space: Settings, alice: Visitor)
     config = rules.admit(alice, tree, space)
     assert config.data.source == str(alice.uploads / "rows.csv")
     assert config.data.max_rows == space.rows
+
+
+@pytest.mark.parametrize(
+    "method",
+    [{"name": "full", "init_head": "probe"}, {"name": "zero_shot", "templates": ["This is {}."]}, {"name": "probe"}],
+)
+def test_our_own_methods_words_are_admitted(method: dict[str, Any], space: Settings, alice: Visitor) -> None:
+    assert rules.admit(alice, {**TREE, "method": method}, space).method.name == method["name"]
 
 
 def test_a_laptop_is_not_held_to_a_spaces_rules(tmp_path: Path) -> None:
