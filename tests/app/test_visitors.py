@@ -276,6 +276,7 @@ def hostile(bob: Visitor) -> dict[str, dict[str, Any]]:
         "an initialisation that reads": peft | {"method.init_lora_weights": "corda"},
         "a config of mappings": peft | {"method.auto_mapping": {"parent_library": "os"}},
         "an offload folder": peft | {"method.runtime_config": {"offload_folder": str(bob.folder)}},
+        "another's run to fuse": {"method.name": "fuse", "method.runs": [str(bob.runs / "secret")]},
         "a task that is a module": {"task": "os"},
         "a method that is a module": {"method.name": "../peft"},
     }  # fmt: skip
@@ -339,6 +340,14 @@ def test_what_people_set_is_admitted_and_capped(space: Settings, alice: Visitor)
     assert config.data.max_rows == space.rows
 
 
+@pytest.mark.parametrize(
+    "method",
+    [{"name": "full", "init_head": "probe"}, {"name": "zero_shot", "templates": ["This is {}."]}, {"name": "probe"}],
+)
+def test_our_own_methods_words_are_admitted(method: dict[str, Any], space: Settings, alice: Visitor) -> None:
+    assert rules.admit(alice, {**TREE, "method": method}, space).method.name == method["name"]
+
+
 def test_a_laptop_is_not_held_to_a_spaces_rules(tmp_path: Path) -> None:
     settings = Settings.read({"HFTRANSFER_ROOT": str(tmp_path)})
     local = visitors.of(None, None, None, settings)
@@ -393,10 +402,10 @@ PASTED = {
 
 @pytest.mark.parametrize("case", PASTED)
 def test_hostile_yaml_is_refused_at_once(case: str) -> None:
-    began = time.perf_counter()
+    began = time.process_time()  # other work on the machine does not count
     with pytest.raises(UserError) as refused:
         rules.read(PASTED[case])
-    assert time.perf_counter() - began < 2
+    assert time.process_time() - began < 3
     assert len(str(refused.value)) < 600
 
 
