@@ -19,6 +19,7 @@ class Method(ABC):
     about: ClassVar[str]
     OPTIONS: ClassVar[type[Section] | None] = None  # None: the options are a neighbour's
     learning_rate: ClassVar[float]
+    takes_unlabelled: ClassVar[bool] = False  # whether data.unlabelled can teach it
 
     def loading(self, config: MethodConfig) -> Mapping[str, Any]:
         """Return what `from_pretrained` needs besides the usual."""
