@@ -36,6 +36,10 @@ class Method(ABC):
     def apply(self, loaded: Loaded, config: MethodConfig) -> Any:
         """Return the model as it trains: parts frozen, or adapters put in."""
 
+    def require(self, setup: Setup, loaded: Loaded) -> None:
+        """Raise UserError for what `fit` would refuse after a look at data and model; `check` asks."""
+        return
+
     @abstractmethod
     def fit(self, setup: Setup, loaded: Loaded) -> Fitted:
         """Adapt the loaded model and return a plain one."""
