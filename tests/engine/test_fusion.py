@@ -177,7 +177,7 @@ def _no_artifact(run: Run) -> None:
         (_other_width, "other differs: intermediate_size is 96 in its config, 64 in that of one"),
         (_other_labels, "other differs: its labels are negative, joyful, not negative, positive"),
         (_other_rows, "the data of other has the fingerprint 0000000000000000"),
-        (_no_artifact, "finished runs with a model are needed"),
+        (_no_artifact, "a run with a trained model is needed; other is done and has none"),
     ],
 )
 def test_what_does_not_fit_is_named(
