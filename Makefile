@@ -1,6 +1,8 @@
-# make demo: train on real data and answer a new sentence, on a machine with Python 3.11+ and a package index
+# make demo: train on real data, answer a new sentence, and say which way of adapting was worth its time; needs Python
+#            3.11+ and a package index
 # make app: the same in the browser
 # make space: what a Space of Hugging Face holds, in build/space
+# make picture: README's first picture, from the same comparison
 # make test | lint | docs | screenshots | bench | clean
 
 PYTHON ?= python3
@@ -9,15 +11,23 @@ BIN := $(VENV)/bin
 NEEDS := pyproject.toml constraints.txt
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 WORKERS ?= 2
+RUNGS := lora:train.learning_rate=2e-3
 SENTENCE ?= The new update is gorgeous and everything just works!
 
-.PHONY: demo app space test lint docs screenshots bench clean
+.PHONY: demo picture app space test lint docs screenshots bench clean
 
 demo: $(VENV)/.core
 	$(BIN)/hftransfer samples text
-	run=runs/demo-$$(date +%Y%m%d-%H%M%S) \
-	&& $(BIN)/hftransfer train configs/quickstart.yaml output=$$run \
-	&& $(BIN)/hftransfer predict $$run "$(SENTENCE)"
+	ladder=runs/demo-$$(date +%Y%m%d-%H%M%S) \
+	&& $(BIN)/hftransfer train configs/quickstart.yaml output=$$ladder/full \
+	&& $(BIN)/hftransfer predict $$ladder/full "$(SENTENCE)" \
+	&& $(BIN)/hftransfer compare configs/quickstart.yaml $(RUNGS) output=$$ladder
+
+picture: $(VENV)/.core
+	$(BIN)/hftransfer samples text
+	rm -rf runs/picture
+	$(BIN)/hftransfer compare configs/quickstart.yaml $(RUNGS) output=runs/picture
+	cp runs/picture/comparison.png docs/ladder.png
 
 app: $(VENV)/.ui
 	$(BIN)/hftransfer app

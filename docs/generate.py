@@ -217,6 +217,7 @@ KEYS = {
     "data.label_separator": "what stands between several labels in one string; makes the labels multi_label",
     "data.bad_rows": "drop rows that cannot be used with a warning, or refuse the data",
     "data.max_length": "tokens at which a text is cut: the model's limit, at most 512, unless given",
+    "data.unlabelled": "rows without labels, a table or a folder of pictures, for [self-training](ladder.md#few_shot)",
     "data.label_issues": "list train rows that [may be labelled wrongly](data.md#rows-that-may-be-labelled-wrongly)",
     "data.augmentation": "random changes to training images; `false` turns them off, `true` means the defaults",
     "data.augmentation.crop": "smallest share of the area that a random crop keeps",

@@ -108,7 +108,7 @@ def public_config(config: RunConfig) -> RunConfig:
     tree = config.to_dict()
     tree.pop("output")
     tree["model"] = public_name(config.model)
-    for name in ("source", "train", "validation", "test"):
+    for name in ("source", "train", "validation", "test", "unlabelled"):
         if tree["data"][name] is not None:
             tree["data"][name] = public_name(tree["data"][name])
     return build(_without_paths(tree))

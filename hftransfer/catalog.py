@@ -103,6 +103,18 @@ def _name_problems(tree: Mapping[str, Any]) -> Iterable[Problem]:
     section = tree.get("method")
     if isinstance(section, Mapping):
         yield from _method_problems(section)
+    rows = tree.get("data")
+    if isinstance(rows, Mapping) and rows.get("unlabelled"):
+        yield from _unlabelled_problems(section if isinstance(section, Mapping) else {})
+
+
+def _unlabelled_problems(section: Mapping[str, Any]) -> Iterable[Problem]:
+    name = _text(section.get("name", "full"))
+    if name in methods() and not method(name).takes_unlabelled:
+        able = [own for own, module in methods().items() if module != PEFT and method(own).takes_unlabelled]
+        yield Problem(
+            "data.unlabelled", f"{name} learns from labelled rows alone. Set method.name={' or '.join(able)}."
+        )
 
 
 # --- train.* ---

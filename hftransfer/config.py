@@ -97,6 +97,7 @@ class DataConfig(Section):
     label_separator: Annotated[str, Field(min_length=1)] | None = None
     bad_rows: Literal["drop", "refuse"] = "drop"
     max_length: Count | None = None
+    unlabelled: str | None = None  # a table file or a folder of pictures without labels
     label_issues: bool = True  # look for rows of train that are likely labelled wrongly
     augmentation: Annotated[
         Augmentation | None, BeforeValidator(lambda v: {True: {}, False: None}.get(v, v) if isinstance(v, bool) else v)

@@ -160,6 +160,8 @@ def lines_of(event: Event) -> list[str]:
         ]
     if kind == "checkpoint_not_pushed":
         return [f"warning: {event['name']} could not be pushed: {event['message']}"]
+    if kind == "fused":
+        return [f"chosen on validation rows: {_chosen(event['chosen'])} ({event['metric']} {event['value']:.4f})"]
     if kind == "done":
         return [f"done in {duration(event['seconds'])}"]
     if kind == "stopped":
@@ -289,6 +291,12 @@ def reproduction_text(repo: str, found: Comparison) -> str:
             f"{repo}: {verdict}",
         ]
     )  # fmt: skip
+
+
+def _chosen(made_of: Mapping[str, Any]) -> str:
+    return ", ".join(
+        f"{name} {', '.join(value) if isinstance(value, list) else f'{value:g}'}" for name, value in made_of.items()
+    )
 
 
 def comparison_text(found: Mapping[str, Any]) -> str:

@@ -215,8 +215,7 @@ def _record(ladder: Ladder, name: str, compared: Mapping[str, Any]) -> None:
             shutil.copyfile(ladder.folder / f"{comparison.CHART}.png", folder / picture)
     result = run.result() | {"comparison": {**compared, "name": name, "picture": picture}}
     write_text(run.result_path, json.dumps(result, indent=1))
-    if run.artifact.is_dir():
-        card.write(run.artifact, result, run.config())
+    card.write(run.artifact if run.artifact.is_dir() else run.folder, result, run.config())
 
 
 def _tree(ladder: Ladder, name: str) -> dict[str, Any]:
@@ -276,7 +275,8 @@ def _begun(note: Mapping[str, Any]) -> Path | None:
 def _take(ladder: Ladder, note: Mapping[str, Any]) -> None:
     path = ladder.folder / NOTE
     held = read_json(path)
-    if not held and ladder.folder.exists() and any(ladder.folder.iterdir()):
+    there = {found.name for found in ladder.folder.iterdir()} if ladder.folder.is_dir() else set()
+    if not held and there - {name for name in ladder.methods if ladder.began(name)}:
         raise UserError(
             "an empty or new folder is needed", f"{ladder.folder} holds something else", "Set output=another/folder."
         )
@@ -286,8 +286,24 @@ def _take(ladder: Ladder, note: Mapping[str, Any]) -> None:
             f"{ladder.folder} holds one of another configuration",
             "Set output=another/folder.",
         )
+    for name in ladder.methods:
+        if name != FUSED and ladder.began(name):
+            _require_own(ladder, name)
     ladder.folder.mkdir(parents=True, exist_ok=True)
     write_text(path, json.dumps({"schema": SCHEMA, "time": time.time(), "skipped": {}, **held, **note}, indent=1))
+
+
+def _require_own(ladder: Ladder, name: str) -> None:
+    """Raise UserError when a run that is there already is not the one that this ladder would make."""
+    run = ladder.run(name)
+    wanted = catalog.build_config({**_tree(ladder, name), "output": str(run.folder)}).to_dict()
+    found = run.config().to_dict() | {"output": wanted["output"], "hub": wanted["hub"]}
+    differing = [key for key in wanted if wanted[key] != found[key]]
+    if differing:
+        raise UserError(
+            f"the run of {name} in {ladder.folder} must be of this configuration", f"{', '.join(differing)} differ",
+            "Set output=another/folder.",
+        )  # fmt: skip
 
 
 def _skip(ladder: Ladder, name: str, reason: str) -> None:

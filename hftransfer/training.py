@@ -137,6 +137,7 @@ def check(config: RunConfig, interruption: Interruption) -> dict[str, Any]:
         setup = scene.setup
         untimed = speed.default_choice(config, setup.task, setup.threads)
         arguments = fitting.training_arguments(setup, untimed, scene.method.learning_rate)
+        scene.method.require(setup, scene.loaded)
         model = scene.method.apply(scene.loaded, config.method)
         trainable, total = modeling.count_parameters(model)
         fitting.require_disk(place_of(config), trainable, total)
@@ -377,7 +378,9 @@ def one_step(setup: Setup, model: Any, arguments: Any, share: float = 0.0) -> fl
     try:
         with torch.autocast(arguments.device.type, dtype=torch.bfloat16, enabled=arguments.bf16):
             outputs = model(**batch)
-        fitting.loss(setup)(outputs, labels).backward()
+        found = fitting.loss(setup)(outputs, labels)
+        if found.requires_grad:  # a model that is asked as it is has nothing that trains
+            found.backward()
     except AttributeError as error:
         raise adapted_convolution(setup.config, model, error) from error
     except (torch.OutOfMemoryError, MemoryError) as error:

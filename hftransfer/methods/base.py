@@ -19,6 +19,7 @@ class Method(ABC):
     about: ClassVar[str]
     OPTIONS: ClassVar[type[Section] | None] = None  # None: the options are a neighbour's
     learning_rate: ClassVar[float]
+    takes_unlabelled: ClassVar[bool] = False  # whether data.unlabelled can teach it
 
     def loading(self, config: MethodConfig) -> Mapping[str, Any]:
         """Return what `from_pretrained` needs besides the usual."""
@@ -34,6 +35,10 @@ class Method(ABC):
     @abstractmethod
     def apply(self, loaded: Loaded, config: MethodConfig) -> Any:
         """Return the model as it trains: parts frozen, or adapters put in."""
+
+    def require(self, setup: Setup, loaded: Loaded) -> None:
+        """Raise UserError for what `fit` would refuse after a look at data and model; `check` asks."""
+        return
 
     @abstractmethod
     def fit(self, setup: Setup, loaded: Loaded) -> Fitted:

@@ -14,7 +14,7 @@ from pydantic import Field
 from hftransfer.config import DataConfig, FrozenMap, MethodConfig, Section
 from hftransfer.errors import UserError
 from hftransfer.methods.base import Method
-from hftransfer.runs import Run, read_json, write_text
+from hftransfer.runs import Run, read_json, require_artifact, write_text
 
 if TYPE_CHECKING:
     import torch
@@ -161,8 +161,7 @@ def require_fit(runs: Sequence[Run], setup: Setup) -> None:
     rows = [event["fingerprint"] for event in setup.run.events()[0] if event["type"] == "data"][-1]
     for run in runs:
         result = run.result()
-        if not result or not run.artifact.is_dir():
-            raise UserError("finished runs with a model are needed", f"{run.folder} has none", "See: hftransfer runs")
+        require_artifact(run)
         if result["task"] != setup.config.task:
             raise _unfit(run, f"its task is {result['task']}, not {setup.config.task}")
         if result["data"]["fingerprint"] != rows:

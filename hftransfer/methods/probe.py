@@ -36,6 +36,7 @@ class Probe(Method):
     about = "train a linear head on frozen features, in seconds"
     OPTIONS = Options
     learning_rate = 1e-3  # of the one step that `check` takes
+    takes_unlabelled = True
 
     def apply(self, loaded: Loaded, config: MethodConfig) -> Any:
         """Freeze all but the head."""
@@ -48,35 +49,53 @@ class Probe(Method):
 
     def fit(self, setup: Setup, loaded: Loaded) -> Fitted:
         """Compute features, choose and solve the head, and build the checkpoint that answers as it does."""
-        from hftransfer import fitting, forms, modeling, probing
+        from hftransfer import self_training
 
         options = Options.model_validate(setup.config.method.model_dump())
+        unlabelled = self_training.read(setup)
         train, validation = features_of(setup, loaded)
-        began = time.perf_counter()
-        fitting.phase(setup, "training")
-        offered = forms.forms(loaded.model, setup.labels, train.pooled, loaded.fresh)
-        chosen = chosen_forms(offered, options.poolings)
-        strengths = options.strengths or probing.STRENGTHS
-        model = None
-        while model is None:
-            head = solve(setup, loaded, chosen, train, validation, strengths)
-            form = next(form for form in chosen if form.name == head.pooling)
-            model = built(setup, form, head)
-            difference = disagreement(setup, model, form, head, validation)
-            if difference > AGREE and form.name != forms.HEAD:  # it computes otherwise than its family, or rounds
-                say(setup, f"{form.name}: the checkpoint would differ from the probe by {difference:.1g}; left out")
-                chosen = [other for other in chosen if other is not form] or [forms.own_form(loaded.model)]
-                model = None
-        tell(setup, train, head)
-        seconds = train.seconds + validation.seconds + time.perf_counter() - began
-        return fitting.Fitted(
-            model=model,
-            train_seconds=seconds,
-            examples_per_second=len(train) / seconds,
-            trainable_parameters=head.weight.size + head.bias.size,
-            total_parameters=modeling.count_parameters(model)[1],
-            steps=0,
-        )
+        return conclude(setup, loaded, train, validation, options.poolings, options.strengths, unlabelled)
+
+
+def conclude(
+    setup: Setup,
+    loaded: Loaded,
+    train: Features,
+    validation: Features,
+    poolings: tuple[str, ...],
+    strengths: tuple[float, ...],
+    unlabelled: Setup | None,
+) -> Fitted:
+    """Choose and solve the head on features, with unlabelled rows if they help, and build the plain checkpoint."""
+    from hftransfer import fitting, forms, modeling, probing, self_training
+
+    began = time.perf_counter()
+    fitting.phase(setup, "training")
+    offered = forms.forms(loaded.model, setup.labels, train.pooled, loaded.fresh)
+    chosen = chosen_forms(offered, poolings)
+    strengths = strengths or probing.STRENGTHS
+    model = None
+    while model is None:
+        head = solve(setup, loaded, chosen, train, validation, strengths)
+        form = next(form for form in chosen if form.name == head.pooling)
+        if unlabelled is not None:
+            head = self_training.improve(unlabelled, loaded, form, head, train, validation, strengths)
+        model = built(setup, form, head)
+        difference = disagreement(setup, model, form, head, validation)
+        if difference > AGREE and form.name != forms.HEAD:  # it computes otherwise than its family, or rounds
+            say(setup, f"{form.name}: the checkpoint would differ from the probe by {difference:.1g}; left out")
+            chosen = [other for other in chosen if other is not form] or [forms.own_form(loaded.model)]
+            model = None
+    tell(setup, train, head)
+    seconds = train.seconds + validation.seconds + time.perf_counter() - began
+    return fitting.Fitted(
+        model=model,
+        train_seconds=seconds,
+        examples_per_second=len(train) / seconds,
+        trainable_parameters=head.weight.size + head.bias.size,
+        total_parameters=modeling.count_parameters(model)[1],
+        steps=0,
+    )
 
 
 def start_head(setup: Setup, loaded: Loaded) -> None:

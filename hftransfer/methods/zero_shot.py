@@ -12,6 +12,7 @@ from hftransfer.errors import UserError
 from hftransfer.methods.base import Method
 
 if TYPE_CHECKING:
+    from hftransfer.direct import Way
     from hftransfer.fitting import Fitted, Setup
     from hftransfer.modeling import Loaded
 
@@ -34,29 +35,23 @@ class ZeroShot(Method):
 
     about = "train nothing: ask the pretrained model as it is"
     OPTIONS = Options
-    learning_rate = 1e-5  # of the one step that `check` takes; no run takes any
+    learning_rate = 0.0
 
     def apply(self, loaded: Loaded, config: MethodConfig) -> Any:
-        """Leave the model as it is."""
+        """Leave the model as it is: nothing trains."""
+        loaded.model.requires_grad_(False)
         return loaded.model
+
+    def require(self, setup: Setup, loaded: Loaded) -> None:
+        """Find a way to answer, or raise UserError."""
+        way_of(setup, loaded)
 
     def fit(self, setup: Setup, loaded: Loaded) -> Fitted:
         """Find the way in which the model can answer; UserError when there is none."""
-        from hftransfer import direct, fitting, modeling
+        from hftransfer import fitting, modeling
 
         began = time.perf_counter()
-        options = Options.model_validate(setup.config.method.model_dump())
-        way = direct.find(setup, loaded, options.templates)
-        if way is None:
-            raise UserError(
-                "method.name=zero_shot needs a model that can answer as it is: "
-                + " or ".join(
-                    ["one whose own labels are those of the data", *(NEEDS[way] for way in setup.task.direct)]
-                ),
-                f"{setup.config.model} is {type(loaded.model.base_model).__name__}, without a head for "
-                + (", ".join(setup.labels.names[:5]) or "numbers"),
-                "Use method.name=probe, which needs seconds, or another model.",
-            )
+        way = way_of(setup, loaded)
         if fitting.is_main_process():
             setup.run.event("notice", message=f"zero_shot: {way.about}")
         return fitting.Fitted(
@@ -83,6 +78,23 @@ NEEDS = {
     "similarity": "a text encoder, for similarity",
     "image_text": "an image-text model (CLIP, SigLIP)",
 }
+
+
+def way_of(setup: Setup, loaded: Loaded) -> Way:
+    """Return the way in which the model can answer; UserError that names what could."""
+    from hftransfer import direct
+
+    options = Options.model_validate(setup.config.method.model_dump())
+    way = direct.find(setup, loaded, options.templates)
+    if way is None:
+        raise UserError(
+            "method.name=zero_shot needs a model that can answer as it is: "
+            + " or ".join(["one whose own labels are those of the data", *(NEEDS[way] for way in setup.task.direct)]),
+            f"{setup.config.model} is {type(loaded.model.base_model).__name__}, without a head for "
+            + (", ".join(setup.labels.names[:5]) or "numbers"),
+            "Use method.name=probe, which needs seconds, or another model.",
+        )
+    return way
 
 
 METHOD = ZeroShot()

@@ -12,7 +12,7 @@ import gradio as gr
 
 from hftransfer import catalog, samples
 from hftransfer.errors import UserError
-from hftransfer.ui import form, markup, rules, search
+from hftransfer.ui import form, markup, rules, search, visitors
 from hftransfer.ui.data_step import fetch, looking
 from hftransfer.ui.markup import Card
 from hftransfer.ui.page import Page, html
@@ -133,6 +133,7 @@ def build(page: Page) -> Callable[[], None]:
             if picked.startswith(samples.PREFIX):
                 one = samples.SAMPLES[picked.removeprefix(samples.PREFIX)]
                 if not one.present:
+                    visitors.require(visitor)  # it costs a download and disk
                     fetch(one.name)
             return [picked, ""]
 

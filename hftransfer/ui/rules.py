@@ -116,6 +116,8 @@ def admit(visitor: Visitor, tree: Mapping[str, Any], settings: Settings) -> RunC
     if problems:
         raise ConfigError(problems)
     data: dict[str, Any] = {"source": _source(visitor, config.data.source)}
+    if config.data.unlabelled is not None:
+        data["unlabelled"] = _source(visitor, config.data.unlabelled)
     if settings.rows:
         data["max_rows"] = min(config.data.max_rows or settings.rows, settings.rows)
     update = {"data": config.data.model_copy(update=data), "model": place(visitor, config.model, settings)}
@@ -199,6 +201,8 @@ def _problems(visitor: Visitor, config: RunConfig, settings: Settings) -> Iterat
         split = getattr(config.data, name)
         if split is not None and (not SPLIT.fullmatch(split) or ".." in split):
             yield Problem(f"data.{name}", f"the name of a split, or of a file beside the source; found {split!r}.")
+    if config.data.unlabelled is not None:
+        yield from _refused("data.unlabelled", lambda: _source(visitor, str(config.data.unlabelled)))
     for path, revision in (("revision", config.revision), ("data.revision", config.data.revision)):
         if revision is not None and (not REVISION.fullmatch(revision) or ".." in revision):
             yield Problem(path, f"a branch, tag or commit is needed; found {revision!r}.")

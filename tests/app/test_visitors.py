@@ -238,6 +238,8 @@ def hostile(bob: Visitor) -> dict[str, dict[str, Any]]:
         "a sample that is none": {"data.source": "sample:../../etc"},
         "a model as data": {"data.source": "sample:all-minilm-l6-v2"},
         "another's test rows": {"data.test": theirs},
+        "another's unlabelled rows": {"data.unlabelled": theirs},
+        "unlabelled rows of the machine": {"data.unlabelled": "/etc/passwd"},
         "test rows beside the source": {"data.test": "../../bob/rows.csv"},
         "a revision that leads up": {"data.revision": "../../main"},
         "a model's revision that leads up": {"revision": "refs/../../x"},

@@ -14,7 +14,7 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification
 
-from hftransfer import catalog, cli, comparison, fusion
+from hftransfer import catalog, cli, comparison, follow, fusion
 from hftransfer.errors import UserError
 from hftransfer.evaluation import Predictions, measure_point
 from hftransfer.methods import fuse
@@ -76,6 +76,7 @@ def test_between_base_and_tuned(tmp_path: Path, runs: dict[str, Run]) -> None:
     assert Predictor(run.artifact)("the film was good")["label"] in ("positive", "negative")
     events = [event for event in run.events()[0] if event["type"] == "fused"]
     assert events[0]["chosen"] == {"alpha": share}
+    assert follow.lines_of(events[0])[0].startswith(f"chosen on validation rows: alpha {share:g} (accuracy ")
 
 
 def tiny_base(run: Run) -> dict[str, torch.Tensor]:
@@ -177,7 +178,7 @@ def _no_artifact(run: Run) -> None:
         (_other_width, "other differs: intermediate_size is 96 in its config, 64 in that of one"),
         (_other_labels, "other differs: its labels are negative, joyful, not negative, positive"),
         (_other_rows, "the data of other has the fingerprint 0000000000000000"),
-        (_no_artifact, "finished runs with a model are needed"),
+        (_no_artifact, "a run with a trained model is needed; other is done and has none"),
     ],
 )
 def test_what_does_not_fit_is_named(

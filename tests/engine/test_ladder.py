@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from hftransfer import card, cli, comparison, ladder
+from hftransfer import card, catalog, cli, comparison, ladder
 from hftransfer.errors import ConfigError, UserError
 from hftransfer.interruption import Interruption
 from hftransfer.launchers.base import Outcome
@@ -156,6 +156,15 @@ def test_a_folder_of_another_configuration_is_refused(config: str) -> None:
     assert ladder.prepare(ladder.read_words([config, "output=runs/a"]), ["full", "lora"]).methods == ("full", "lora")
     with pytest.raises(UserError, match="the configuration that the ladder began with"):
         ladder.prepare(ladder.read_words([config, "output=runs/a", "seed=9"]), ["full"])
+
+
+def test_a_run_that_is_there_is_taken_when_it_is_the_same(config: str) -> None:
+    here(Run.create(catalog.read_config(config, ["seed=3", "output=runs/a/full"])))
+    planned, _, worked = climb([config, "seed=3", "output=runs/a"], ["full", "lora"])
+    assert worked == [("lora", False)] and planned.missing() == []
+    here(Run.create(catalog.read_config(config, ["seed=3", "output=runs/b/full"])))
+    with pytest.raises(UserError, match=r"run of full in .* must be of this configuration; seed differ"):
+        ladder.prepare(ladder.read_words([config, "seed=4", "output=runs/b"]), ["full", "lora"])
 
 
 def test_words() -> None:

@@ -12,10 +12,11 @@ import torch
 import transformers
 from scipy.special import softmax
 
-from hftransfer import catalog, direct, runs
+from hftransfer import catalog, direct, runs, training
 from hftransfer.errors import ConfigError, UserError
 from hftransfer.evaluation import Predictions
 from hftransfer.hub import publishing
+from hftransfer.interruption import Interruption
 from hftransfer.runs import Run
 from hftransfer.tasks.base import Labels
 from tests import tiny
@@ -180,6 +181,15 @@ def test_a_bare_backbone_of_pictures_cannot_answer_and_says_what_can(
     }
     with pytest.raises(UserError, match=r"CLIP, SigLIP.*method\.name=probe"):
         train(tree)
+    with pytest.raises(UserError, match=r"CLIP, SigLIP"), Interruption() as interruption:
+        training.check(catalog.build_config({**tree, "train": {"use_cpu": True}}), interruption)
+
+
+def test_checking_trains_nothing(tmp_path: Path) -> None:
+    tree = text_tree(tmp_path, tiny.text_model(tmp_path / "model")) | {"train": {"use_cpu": True}}
+    with Interruption() as interruption:
+        found = training.check(catalog.build_config(tree), interruption)
+    assert found["parameters"]["trainable"] == 0 < found["parameters"]["total"]
 
 
 def test_a_template_needs_a_place_for_the_label(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ def test_a_task_is_named_as_its_file(name: str) -> None:
 
 def test_methods_are_ours_and_pefts_and_their_usual_names() -> None:
     names = catalog.methods()
-    assert next(iter(names)) == "full"
+    assert next(iter(names)) == "few_shot"
     assert {"lora", "ia3", "dora", "rslora", "pissa", "qlora"} <= set(names)
     assert set(upstream.peft_methods()) <= set(names)
     assert not {"peft", "base"} & set(names)

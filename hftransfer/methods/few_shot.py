@@ -1,0 +1,257 @@
+"""few_shot: 8 to 64 labelled rows a class: texts by contrastive tuning and a head, pictures by a head on views."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+from pydantic import Field
+
+from hftransfer.config import MethodConfig, Section
+from hftransfer.errors import UserError
+from hftransfer.methods.base import Method
+
+if TYPE_CHECKING:
+    import torch
+
+    from hftransfer.features import Features
+    from hftransfer.fitting import Fitted, Setup
+    from hftransfer.modeling import Loaded
+
+BATCH = 32
+EPOCHS = 10  # times that each row is seen, unless train.num_train_epochs or train.max_steps says otherwise
+STRENGTH = 0.03  # of the head's penalty: a few validation rows would choose it by chance
+
+
+class Options(Section):
+    """The options of `few_shot`."""
+
+    name: str = "few_shot"
+    strengths: tuple[Annotated[float, Field(gt=0)], ...] = (STRENGTH,)  # several are chosen among on validation rows
+    views: Annotated[int, Field(ge=1)] = 8  # of each training picture, augmented
+
+
+class FewShot(Method):
+    """Tune the encoder so that texts of one class lie together, then solve a head; of pictures, a head on views."""
+
+    about = (
+        "learn from 8 to 64 labelled rows a class: contrastive tuning and a head; of pictures, a head on many views"
+    )
+    OPTIONS = Options
+    learning_rate = 1e-4  # SetFit's 2e-5 is for some twenty times as many steps of fewer pairs
+    takes_unlabelled = True
+
+    def apply(self, loaded: Loaded, config: MethodConfig) -> Any:
+        """Everything trains."""
+        return loaded.model
+
+    def fit(self, setup: Setup, loaded: Loaded) -> Fitted:
+        """Return the plain checkpoint of a probe on the tuned encoder, or on augmented views of the pictures."""
+        from hftransfer import fitting, modeling, self_training
+        from hftransfer.methods.probe import conclude, features_of
+
+        options = Options.model_validate(setup.config.method.model_dump())
+        unlabelled = self_training.read(setup)
+        began, steps = time.perf_counter(), 0
+        poolings: tuple[str, ...] = ()
+        train, validation = features_of(setup, loaded)
+        if setup.prepared["train"].on_epoch is None:
+            require_classes(setup)
+            poolings = (pooling_of(setup, loaded, train),)
+            steps = pull_together(setup, loaded, poolings[0], self.learning_rate)
+            train, validation = features_of(setup, loaded)
+        else:
+            train = with_views(setup, loaded, train, options.views)
+        fitted = conclude(setup, loaded, train, validation, poolings, options.strengths, unlabelled)
+        seconds = time.perf_counter() - began
+        trainable = modeling.count_parameters(loaded.model)[1] if steps else fitted.trainable_parameters
+        rows = steps * batch_size(setup) if steps else len(train)
+        fitting.wait_for_everyone()
+        return dataclasses.replace(
+            fitted,
+            train_seconds=seconds,
+            examples_per_second=rows / seconds,
+            trainable_parameters=trainable,
+            steps=steps,
+        )
+
+
+def require_classes(setup: Setup) -> None:
+    """Raise UserError where there are no pairs of one class: several labels, numbers, tags, single rows."""
+    labels = setup.labels
+    if labels.kind != "single_label":
+        raise UserError(
+            "method.name=few_shot needs texts with one label each", f"these are {labels.kind}", "Use probe or lora."
+        )
+    if min(labels.counts) < 2:
+        rare = labels.names[int(np.argmin(labels.counts))]
+        raise UserError(
+            "method.name=few_shot needs two training rows of each class", f"{rare!r} has fewer", "Label some more."
+        )
+
+
+def pooling_of(setup: Setup, loaded: Loaded, train: Features) -> str:
+    """Return what is pulled together: the mean over the tokens, or what the head is shown where that cannot be."""
+    from hftransfer import forms
+
+    names = [form.name for form in forms.forms(loaded.model, setup.labels, train.pooled, loaded.fresh)]
+    return "mean" if "mean" in names else names[0]
+
+
+def pull_together(setup: Setup, loaded: Loaded, pooling: str, learning_rate: float) -> int:
+    """Tune the model in place so that pooled texts of one class have a cosine of 1 and others of 0; return the steps.
+
+    As SetFit does (Tunstall et al. 2022), but with all pairs of a batch instead of drawn ones: one pass over 32 texts
+    compares 496 pairs. Both kinds of pairs weigh the same. Batches depend on the seed alone.
+    """
+    import torch
+    from accelerate import PartialState
+    from torch import nn
+
+    from hftransfer import features, fitting, speed
+
+    options, state, model = setup.config.train.options, PartialState(), loaded.model
+    fitting.phase(setup, "training")
+    dataset, collate = setup.prepared["train"].dataset, setup.task.collator(setup.processor)
+    given = np.asarray(setup.rows["train"]["label"])
+    size = batch_size(setup)
+    epochs = float(options.get("num_train_epochs", EPOCHS))
+    steps = int(options.get("max_steps", 0)) or max(1, math.ceil(epochs * len(given) / size))
+    rate = float(options.get("learning_rate", learning_rate))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=float(options.get("weight_decay", 0.01)))
+    warm = max(1, steps // 10)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: min((step + 1) / warm, (steps - step) / max(1, steps - warm + 1))
+    )
+    half = speed.default_choice(setup.config, setup.task, setup.threads).bf16
+    torch.manual_seed(setup.config.seed)
+    began, loss = time.perf_counter(), torch.zeros(())
+    model.to(state.device).train()
+    with features.kept_outputs(model, setup.labels) as kept:
+        for step, rows in zip(range(steps), batches(given, size, setup.config.seed), strict=False):
+            batch = {k: v.to(state.device) for k, v in collate([dataset[int(i)] for i in rows]).items()}
+            classes = batch.pop("labels")
+            with torch.autocast(state.device.type, dtype=torch.bfloat16, enabled=half):
+                model(**batch)
+            loss = contrast(pooled(kept, batch, pooling), classes)
+            loss.backward()
+            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+            schedule.step()
+            now = float(schedule.get_last_lr()[0])
+            tell(setup, step + 1, steps, began, (step + 1) * len(rows), loss.item(), now)
+    model.eval()
+    if state.num_processes > 1:  # all did the same: rank 0's roundings are everybody's
+        for value in (*model.parameters(), *model.buffers()):
+            torch.distributed.broadcast(value.data, 0)
+    return steps
+
+
+def contrast(vectors: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
+    """Return the mean squared distance of the cosines (m, m) from 1 within a class and from 0 across, half of each."""
+    import torch
+    from torch.nn import functional
+
+    unit = functional.normalize(vectors.float(), dim=1)
+    cosines = unit @ unit.T
+    alike = classes[:, None] == classes[None, :]
+    pairs = ~torch.eye(len(classes), dtype=torch.bool, device=classes.device)
+    within, across = (1 - cosines)[alike & pairs], cosines[~alike]
+    return 0.5 * torch.stack([(part**2).mean() for part in (within, across) if part.numel()]).sum()
+
+
+def pooled(kept: dict[str, Any], batch: dict[str, Any], pooling: str) -> torch.Tensor:
+    """Return a vector a text of a forward pass, with gradients: the mean over tokens, or what the head is shown."""
+    import torch
+
+    from hftransfer import features
+
+    hidden, mask = kept["backbone"]["last_hidden_state"].float(), batch["attention_mask"]
+    if pooling == "mean":
+        found: torch.Tensor = (hidden * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
+        return found
+    shown: torch.Tensor = kept[features.HEAD].float()
+    if shown.dim() == 2:
+        return shown
+    last = (torch.arange(shown.shape[1], device=shown.device) * mask).argmax(dim=1)  # decoders answer there
+    return shown[torch.arange(len(shown), device=shown.device), last]
+
+
+def batches(given: np.ndarray, size: int, seed: int) -> Iterator[np.ndarray]:
+    """Yield rows without end: as many of each class as fit, two at least, so that every batch has pairs of both kinds.
+
+    Each class is dealt out to its end before its rows come again; with more classes than pairs fit, they take turns.
+    """
+    rng = np.random.default_rng([seed, 2])
+    members = [np.flatnonzero(given == label) for label in np.unique(given)]
+    several = min(len(members), max(1, size // 2))
+    each = max(2, size // several)
+    decks: list[list[int]] = [[] for _ in members]
+    turns: list[int] = []
+    while True:
+        drawn = [turns.pop() for _ in range(min(several, len(turns)))]
+        if len(drawn) < several:  # the next round begins, with those that are not in this batch already
+            order = [int(label) for label in rng.permutation(len(members))]
+            turns = [label for label in order if label in drawn] + [label for label in order if label not in drawn]
+            drawn += [turns.pop() for _ in range(several - len(drawn))]
+        chosen = []
+        for label in drawn:
+            count = min(each, len(members[label]))
+            if len(decks[label]) < count:  # what is left comes first, and once more at the end of the next round
+                order = [int(row) for row in rng.permutation(members[label])]
+                left = decks[label]
+                decks[label] = [row for row in order if row in left] + [row for row in order if row not in left] + left
+            chosen += [decks[label].pop() for _ in range(count)]
+        yield np.array(chosen)
+
+
+def with_views(setup: Setup, loaded: Loaded, plain: Features, views: int) -> Features:
+    """Return the features of the training pictures and of augmented views of them, together."""
+    from hftransfer import features
+
+    parts = [plain]
+    for view in range(views if setup.preparation.config.augmentation is not None else 0):
+        prepared = setup.task.prepare(setup.rows["train"], setup.processor, setup.preparation, training=True)
+        if prepared.on_epoch is not None:
+            prepared.on_epoch(view)
+        name = f"{setup.fingerprints['train']}:{view}:{setup.config.seed}:{setup.preparation.config.augmentation}"
+        seen = dataclasses.replace(
+            setup,
+            prepared={**setup.prepared, "train": dataclasses.replace(prepared, on_epoch=None)},
+            fingerprints={**setup.fingerprints, "train": name},
+        )
+        parts.append(features.extract(seen, loaded, "train"))
+    return dataclasses.replace(
+        plain,
+        pooled={name: np.concatenate([part.pooled[name] for part in parts]) for name in plain.pooled},
+        targets=np.concatenate([part.targets for part in parts]),
+        rows=np.concatenate([part.rows for part in parts]),
+        seconds=sum(part.seconds for part in parts),
+    )
+
+
+def batch_size(setup: Setup) -> int:
+    """Return the texts of one step."""
+    return int(setup.config.train.options.get("per_device_train_batch_size", BATCH))
+
+
+def tell(setup: Setup, step: int, steps: int, began: float, rows: int, loss: float, rate: float) -> None:
+    """Write the events of a step, as a fit by Trainer does."""
+    from hftransfer import fitting
+
+    if fitting.is_main_process() and (step == steps or step % max(1, steps // 20) == 0):
+        spent = time.perf_counter() - began
+        left = spent / step * (steps - step)
+        setup.run.event("step", step=step, max_steps=steps, epoch=0.0, seconds=round(spent, 3))
+        setup.run.event(
+            "log", step=step, max_steps=steps, epoch=0.0, loss=loss, learning_rate=rate,
+            examples_per_second=round(rows / spent, 2), eta_seconds=round(left, 1),
+        )  # fmt: skip
+
+
+METHOD = FewShot()

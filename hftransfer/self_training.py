@@ -1,0 +1,116 @@
+"""One round of self-training: unlabelled rows that a head is sure of teach it again, if validation rows gain by it."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+
+from hftransfer import evaluation, features, fitting, objectives, probing
+from hftransfer.data.columns import IMAGE_SUFFIXES
+from hftransfer.data.inputs import read_inputs
+from hftransfer.errors import UserError
+from hftransfer.evaluation.differences import pairwise
+from hftransfer.features import Features
+from hftransfer.fitting import Setup
+from hftransfer.forms import Form
+from hftransfer.modeling import Loaded
+from hftransfer.probing import Head
+
+SURE = 0.9  # the probability from which an answer is taken for a label
+SPLIT = "unlabelled"
+
+
+def read(setup: Setup) -> Setup | None:
+    """Return a setup with the rows of `data.unlabelled` as a split of its own; None where none are named."""
+    config = setup.config.data
+    if config.unlabelled is None:
+        return None
+    if setup.labels.kind != "single_label":
+        raise UserError(
+            "data.unlabelled needs a task with one label a row", f"these are {setup.labels.kind}", "Leave it out."
+        )
+    path = Path(config.unlabelled).expanduser()
+    if not path.exists():
+        raise UserError(
+            "data.unlabelled names a table file or a folder of pictures", f"there is no {path}", "Check the path."
+        )
+    inputs = {role.name for role in setup.task.roles if role.kind not in ("label", "tags")}
+    known = {role: column for role, column in config.columns.items() if role in inputs}
+    if path.is_dir():
+        found = [
+            setup.task.row(str(file)) for file in sorted(path.rglob("*")) if file.suffix.lower() in IMAGE_SUFFIXES
+        ]
+    else:
+        found = read_inputs(path, setup.task, known)
+    if not found:
+        raise UserError("data.unlabelled needs rows", f"{path} holds none", "Check the path.")
+    columns = setup.rows["train"].features
+    answer = next(role.name for role in setup.task.roles if role.kind == "label")
+    values: dict[str, list[Any]] = {name: [row.get(name) for row in found] for name in columns}
+    values |= {"row_id": [f"{path.name}:{i}" for i in range(len(found))], answer: [0] * len(found)}  # nobody reads it
+    rows = datasets.Dataset.from_dict(values, features=columns)
+    prepared = setup.task.prepare(rows, setup.processor, setup.preparation, training=False)
+    if prepared.on_epoch is not None:
+        prepared = dataclasses.replace(prepared, on_epoch=None)
+    return dataclasses.replace(
+        setup,
+        rows={**setup.rows, SPLIT: rows},
+        prepared={**setup.prepared, SPLIT: prepared},
+        fingerprints={**setup.fingerprints, SPLIT: _hash(path)},
+    )
+
+
+def improve(
+    setup: Setup, loaded: Loaded, form: Form, head: Head, train: Features, validation: Features, strengths: Any
+) -> Head:
+    """Return a head that was also fitted to unlabelled rows, or the given one where validation does not gain by it.
+
+    `setup` is what `read` returned. A gain counts when the paired interval of the main metric's difference lies above
+    zero.
+    """
+    labels = setup.labels
+    found = features.extract(setup, loaded, SPLIT, exact=True)
+    shown, aside = form.shown(found.pooled), form.shown(validation.pooled)
+    probabilities = objectives.probabilities(labels.kind, head.logits(shown))
+    sure = probabilities.max(axis=1) >= SURE
+    if not sure.any():
+        _say(setup, f"self-training: no answer to {len(found)} unlabelled rows is sure ({SURE:.0%}): left as it was")
+        return head
+    taught = probing.fit(
+        {form.name: np.concatenate([form.shown(train.pooled), shown[sure]])},
+        np.concatenate([train.targets, probabilities.argmax(axis=1)[sure]]),
+        labels.kind,
+        labels.outputs,
+        validation=({form.name: aside}, validation.targets),
+        strengths=strengths,
+        class_weights=fitting.class_weights(setup),
+    )
+    metric = evaluation.main_metric(labels)
+    answers = [fitting.predictions(labels, validation.targets, one.logits(aside)) for one in (taught, head)]
+    gain = pairwise(answers, metric, setup.config.evaluation.confidence, seed=setup.config.seed)[0, 1]
+    kept = gain.low > 0
+    _say(
+        setup,
+        f"self-training: {int(sure.sum())} of {len(found)} unlabelled rows were answered with at least {SURE:.0%} and "
+        f"taught again; {metric} on validation changes by {gain.value:+.3f} ({gain.low:+.3f} to {gain.high:+.3f}): "
+        + ("kept" if kept else "that it helps is not shown, left as it was"),
+    )
+    return taught if kept else head
+
+
+def _hash(path: Path) -> str:
+    """Return a hash over the content of a file, or of the pictures in a folder."""
+    found = hashlib.sha256()
+    for file in [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file()):
+        found.update(file.name.encode() + file.read_bytes())
+    return found.hexdigest()
+
+
+def _say(setup: Setup, message: str) -> None:
+    if fitting.is_main_process():
+        setup.run.event("notice", message=message)
