@@ -335,7 +335,7 @@ def test_runs_are_listed_newest_first(capsys: pytest.CaptureFixture[str]) -> Non
 def test_tasks_tell_roles_and_methods(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["tasks"]) == 0
     out = capsys.readouterr().out
-    assert "text_pair (optional): " in out and "methods: full, " in out
+    assert "text_pair (optional): " in out and "methods: few_shot, full, fuse, probe, zero_shot, " in out
     assert cli.main(["tasks", "--json"]) == 0
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert {"lora", "full"} <= set(rows[0]["methods"])
