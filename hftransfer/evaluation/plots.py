@@ -286,7 +286,7 @@ def _name(axes: Axes, timed: Sequence[Mapping[str, Any]], width: float) -> None:
                 place |= {"xytext": (0, 15 * above - 9), "ha": "center", "va": "bottom"}
             axes.annotate(
                 _short(one["name"]), at, textcoords="offset points", fontsize=11, color=INK, fontweight=style,
-                parse_math=False, **place,
+                parse_math=False, bbox={"facecolor": "white", "edgecolor": "none", "pad": 1}, **place,
             )  # fmt: skip
 
 
