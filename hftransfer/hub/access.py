@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -81,23 +82,14 @@ def require(config: RunConfig) -> Access:
 def identify(api: HfApi) -> Identity:
     """Return whose token is set; UserError when there is none, or the Hub does not know it."""
     from huggingface_hub import get_token
-    from huggingface_hub.errors import HfHubHTTPError
 
     if get_token() is None:
         raise UserError(
             "a token that may write is needed to publish", "none is set",
             f"Make one at {endpoint()}/settings/tokens and set HF_TOKEN, or run: hf auth login",
         )  # fmt: skip
-    try:
+    with explained():
         found = insist(api.whoami)
-    except HfHubHTTPError as error:
-        if error.response.status_code == 401:
-            raise _bad_token() from error
-        raise unavailable(error) from error
-    except Exception as error:
-        if may_pass(error):
-            raise unavailable(error) from error
-        raise
     token: dict[str, Any] = (found.get("auth") or {}).get("accessToken") or {}
     fine: dict[str, Any] = token.get("fineGrained") or {}
     return Identity(
@@ -146,30 +138,23 @@ def require_writable(api: HfApi, identity: Identity, repo: str, create_pr: bool 
 
 def require_readable(api: HfApi, name: str, kind: str) -> None:
     """Raise UserError when this token may not read a model or a dataset, even if the cache holds it from another."""
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
-    try:
-        insist(lambda: api.auth_check(name, repo_type=kind))
-    except GatedRepoError as error:
-        who = "nobody is logged in" if error.response.status_code == 401 else "this token has no access yet"
-        raise UserError(
-            f"{name} is gated: its owner must let you in", who,
-            f"Ask for access at {page(name, kind)} and set HF_TOKEN.",
-        ) from error  # fmt: skip
-    except RepositoryNotFoundError as error:
-        raise UserError(
-            f"a {kind} of the Hub is needed", f"there is no {name} for this token ({page(name, kind)})",
-            f"Check the spelling; for a private one set HF_TOKEN to a token that may read it "
-            f"({endpoint()}/settings/tokens).",
-        ) from error  # fmt: skip
-    except HfHubHTTPError as error:
-        if error.response.status_code == 401:
-            raise _bad_token() from error
-        raise unavailable(error) from error
-    except Exception as error:
-        if may_pass(error):
-            raise unavailable(error) from error
-        raise
+    with explained():
+        try:
+            insist(lambda: api.auth_check(name, repo_type=kind))
+        except GatedRepoError as error:
+            who = "nobody is logged in" if error.response.status_code == 401 else "this token has no access yet"
+            raise UserError(
+                f"{name} is gated: its owner must let you in", who,
+                f"Ask for access at {page(name, kind)} and set HF_TOKEN.",
+            ) from error  # fmt: skip
+        except RepositoryNotFoundError as error:
+            raise UserError(
+                f"a {kind} of the Hub is needed", f"there is no {name} for this token ({page(name, kind)})",
+                f"Check the spelling; for a private one set HF_TOKEN to a token that may read it "
+                f"({endpoint()}/settings/tokens).",
+            ) from error  # fmt: skip
 
 
 def _reads(config: RunConfig) -> Iterator[tuple[str, str, str]]:
@@ -182,20 +167,19 @@ def _reads(config: RunConfig) -> Iterator[tuple[str, str, str]]:
 def _exists(api: HfApi, identity: Identity, full: str, create_pr: bool) -> bool:
     from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 
-    try:
-        insist(lambda: api.auth_check(full, write=not create_pr))
-    except RepositoryNotFoundError:
-        return False
-    except HfHubHTTPError as error:
-        if error.response.status_code == 403:
+    with explained():
+        try:
+            insist(lambda: api.auth_check(full, write=not create_pr))
+        except RepositoryNotFoundError:
+            return False
+        except HfHubHTTPError as error:
+            if error.response.status_code != 403:
+                raise
             _require_namespace(identity, full)
             raise UserError(
                 f"a token that may write to {full} is needed", f"this one of {identity.name} may not",
                 f"Give it {PERMISSION} there at {endpoint()}/settings/tokens, or choose another name.",
             ) from error  # fmt: skip
-        if error.response.status_code == 401:
-            raise _bad_token() from error
-        raise unavailable(error) from error
     return True
 
 
@@ -219,6 +203,21 @@ def _require_namespace(identity: Identity, full: str) -> None:
             f"this fine-grained token of {identity.name} lacks {PERMISSION} for {namespace}",
             f"Add it at {endpoint()}/settings/tokens.",
         )
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Turn what the Hub may answer to any question, a bad token or no service, into a UserError."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        yield
+    except HfHubHTTPError as error:
+        raise (_bad_token() if error.response.status_code == 401 else unavailable(error)) from error
+    except Exception as error:
+        if may_pass(error):
+            raise unavailable(error) from error
+        raise
 
 
 def _bad_token() -> UserError:

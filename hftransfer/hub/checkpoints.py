@@ -17,7 +17,7 @@ from hftransfer.artifact import name_base, public_config, require_schema
 from hftransfer.config import RunConfig, build, dump_yaml, override, read_yaml, without_defaults
 from hftransfer.errors import UserError
 from hftransfer.hub import access, origins
-from hftransfer.hub.connection import endpoint, go_offline_if_unreachable, page
+from hftransfer.hub.connection import page, require_online
 from hftransfer.hub.retrying import in_words, insist
 from hftransfer.runs import MANIFEST, Run, is_whole, read_json, seal, write_text
 
@@ -162,11 +162,7 @@ def fetch(repo: str, overrides: list[str] | None = None, folder: Path | None = N
     `overrides` name what this machine has elsewhere (data.source=...). Raises UserError when there are none, when this
     token may not read them, or when the data or the model were files of the other machine and are not named.
     """
-    if go_offline_if_unreachable():
-        raise UserError(
-            f"the Hub is needed to resume {repo}", f"{endpoint()} cannot be reached, or HF_HUB_OFFLINE is set",
-            "Go online, or resume a run of this machine: hftransfer runs",
-        )  # fmt: skip
+    require_online(f"resuming {repo}", ", or resume a run of this machine: hftransfer runs")
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import RevisionNotFoundError
 

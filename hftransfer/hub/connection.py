@@ -7,6 +7,8 @@ import os
 import threading
 from urllib.parse import unquote, urlsplit
 
+from hftransfer.errors import UserError
+
 ENDPOINT = "https://huggingface.co"
 
 
@@ -46,6 +48,13 @@ def go_offline_if_unreachable(timeout: float = 3.0) -> bool:
         os.environ["HF_HUB_OFFLINE"] = "1"
     os.environ["HF_DATASETS_OFFLINE"] = "1"
     return True
+
+
+def require_online(what: str, otherwise: str) -> None:
+    """Raise UserError, before any client tries for long, when the Hub that `what` needs is out of reach."""
+    if go_offline_if_unreachable():
+        found = f"{endpoint()} cannot be reached, or HF_HUB_OFFLINE is set"
+        raise UserError(f"{what} needs the Hub", found, f"Go online{otherwise}")
 
 
 def _connects(timeout: float) -> bool:

@@ -14,8 +14,10 @@ import yaml
 from hftransfer import samples
 from hftransfer.artifact import public_name
 from hftransfer.config import RunConfig, read_yaml
-from hftransfer.hub.connection import is_offline
-from hftransfer.hub.retrying import insist, may_pass, unavailable
+from hftransfer.errors import UserError
+from hftransfer.hub import access
+from hftransfer.hub.connection import is_offline, page
+from hftransfer.hub.retrying import insist
 from hftransfer.runs import Run, is_hub_id, read_json, write_text
 
 if TYPE_CHECKING:
@@ -103,31 +105,22 @@ def _origin(name: str, kind: Literal["model", "dataset"], revision: str | None) 
 
 def _info(name: str, kind: str, revision: str | None) -> ModelInfo | DatasetInfo:
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
-
-    from hftransfer.errors import UserError
-    from hftransfer.hub.access import require_readable
-    from hftransfer.hub.connection import page
+    from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
     api = HfApi()
-    try:
-        if kind == "model":
-            return insist(lambda: api.model_info(name, revision=revision))
-        return insist(lambda: api.dataset_info(name, revision=revision))
-    except RevisionNotFoundError as error:
-        raise UserError(
-            f"a branch, tag or commit of {name} is needed", f"it has no {revision!r}",
-            f"See {page(name, kind)}/tree/main and set {'revision' if kind == 'model' else 'data.revision'}=...",
-        ) from error  # fmt: skip
-    except RepositoryNotFoundError:
-        require_readable(HfApi(), name, kind)  # says which page to click
-        raise
-    except HfHubHTTPError as error:
-        raise unavailable(error) from error
-    except Exception as error:
-        if may_pass(error):
-            raise unavailable(error) from error
-        raise
+    with access.explained():
+        try:
+            if kind == "model":
+                return insist(lambda: api.model_info(name, revision=revision))
+            return insist(lambda: api.dataset_info(name, revision=revision))
+        except RevisionNotFoundError as error:
+            raise UserError(
+                f"a branch, tag or commit of {name} is needed", f"it has no {revision!r}",
+                f"See {page(name, kind)}/tree/main and set {'revision' if kind == 'model' else 'data.revision'}=...",
+            ) from error  # fmt: skip
+        except RepositoryNotFoundError:
+            access.require_readable(api, name, kind)  # says which page to click
+            raise
 
 
 def _cached_commit(name: str, revision: str | None) -> str | None:

@@ -20,7 +20,7 @@ from hftransfer import artifact, card
 from hftransfer.config import build
 from hftransfer.errors import UserError
 from hftransfer.hub import access, verification
-from hftransfer.hub.connection import endpoint, go_offline_if_unreachable
+from hftransfer.hub.connection import endpoint, require_online
 from hftransfer.hub.retrying import in_words, insist, may_pass
 from hftransfer.runs import Run, find, require_artifact, write_text
 
@@ -166,11 +166,7 @@ def refuse_secrets(run: Run, files: Mapping[str, Content]) -> None:
 
 
 def _publish(run: Run, repo: str, private: bool | None, create_pr: bool, license: str | None, say: Say) -> Published:
-    if go_offline_if_unreachable():
-        raise UserError(
-            "publishing needs the Hub", f"{endpoint()} cannot be reached, or HF_HUB_OFFLINE is set",
-            f"Go online and try again: hftransfer publish {run.name} {repo}",
-        )  # fmt: skip
+    require_online("publishing", f" and try again: hftransfer publish {run.name} {repo}")
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError
 

@@ -12,7 +12,7 @@ from hftransfer import artifact
 from hftransfer.errors import UserError
 from hftransfer.hub import access, origins
 from hftransfer.hub.checkpoints import configured
-from hftransfer.hub.connection import endpoint, go_offline_if_unreachable, page
+from hftransfer.hub.connection import page, require_online
 from hftransfer.hub.retrying import insist
 from hftransfer.runs import Run, write_text
 
@@ -56,11 +56,7 @@ def prepare(repo: str, revision: str | None = None, overrides: Sequence[str] = (
     records, and publishes nothing. Raises UserError when hftransfer did not make the model, or when it was trained on
     files that only its author has and `overrides` do not name them.
     """
-    if go_offline_if_unreachable():
-        raise UserError(
-            f"the Hub is needed to reproduce {repo}", f"{endpoint()} cannot be reached, or HF_HUB_OFFLINE is set",
-            "Go online and try again.",
-        )  # fmt: skip
+    require_online(f"reproducing {repo}", " and try again.")
     from huggingface_hub import HfApi, snapshot_download
 
     access.require_readable(HfApi(), repo, "model")
