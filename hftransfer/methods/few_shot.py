@@ -49,18 +49,23 @@ class FewShot(Method):
         """Everything trains."""
         return loaded.model
 
+    def require(self, setup: Setup, loaded: Loaded) -> None:
+        """Refuse texts of which there are no pairs of one class."""
+        if setup.prepared["train"].on_epoch is None:
+            require_classes(setup)
+
     def fit(self, setup: Setup, loaded: Loaded) -> Fitted:
         """Return the plain checkpoint of a probe on the tuned encoder, or on augmented views of the pictures."""
         from hftransfer import fitting, modeling, self_training
         from hftransfer.methods.probe import conclude, features_of
 
         options = Options.model_validate(setup.config.method.model_dump())
+        self.require(setup, loaded)
         unlabelled = self_training.read(setup)
         began, steps = time.perf_counter(), 0
         poolings: tuple[str, ...] = ()
         train, validation = features_of(setup, loaded)
         if setup.prepared["train"].on_epoch is None:
-            require_classes(setup)
             poolings = (pooling_of(setup, loaded, train),)
             steps = pull_together(setup, loaded, poolings[0], self.learning_rate)
             train, validation = features_of(setup, loaded)
