@@ -133,7 +133,10 @@ def test_fresh_process_agrees(trained, tmp_path):
             assert [scores[n] for n in names] == pytest.approx(list(row.scores), abs=1e-5), name
 
 
-@pytest.mark.parametrize("name", [name for name in catalog.adapting_methods() if name not in ("full", *UNMERGED)])
+OF_PEFT = [name for name in catalog.adapting_methods() if catalog.methods()[name] == catalog.PEFT]
+
+
+@pytest.mark.parametrize("name", [name for name in OF_PEFT if name not in UNMERGED])
 def test_every_peft_method_merges_into_what_it_trained(tmp_path, name):
     """The adapted, the merged and the reloaded model answer alike, its new head included."""
     method = {"name": name, **METHODS.get(name, {}), **FITTING.get(name, {})}
