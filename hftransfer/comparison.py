@@ -355,7 +355,7 @@ def notes(comparison: Mapping[str, Any]) -> list[str]:
     if pairs > 1:
         said.append(f"Whether two models differ is judged with p-values corrected for all {pairs} pairs (Holm 1979).")
     said.append("Each model was trained once: what another seed would change is not in the intervals.")
-    machines = {one["hardware"] for one in models if one["hardware"]}
+    machines = {one["hardware"].partition(", ")[0] for one in models if one["hardware"]}  # not how many threads
     if len(machines) > 1:
         said.append(f"The seconds are from different machines: {'; '.join(sorted(machines))}.")
     if any(one["seconds"] is None for one in models):
