@@ -330,10 +330,12 @@ def sentences(comparison: Mapping[str, Any]) -> list[str]:
     rest = [one for one in others if one not in cheaper]
     clauses = [_against(comparison, chosen, one) for one in (*cheaper, *rest)]
     said = [f"{'; '.join(clauses)}."]
-    said.append(
-        f"These {comparison['n']:,} test {comparison['unit']} can resolve differences above "
-        f"{amount(comparison['resolvable'], comparison['metric'])}."
-    )
+    tested = f"{comparison['n']:,} test {comparison['unit']}"
+    if comparison["resolvable"] > 0:
+        can = amount(comparison["resolvable"], comparison["metric"])
+        said.append(f"These {tested} can resolve differences above {can}.")
+    else:  # no row was answered differently, so nothing tells how much such differences scatter
+        said.append(f"Their answers are the same on all {tested}.")
     best = models[0]
     if chosen is not best:
         said.append(f"Cheapest that is not shown to be worse than the best ({best['name']}): {chosen['name']}.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import shutil
 from collections.abc import Callable
@@ -103,6 +104,13 @@ def test_unknown_seconds_and_other_machines_are_said() -> None:
     found = judged(contender("mine", 0.8, 50.0), contender("user/model", 0.8, None))
     assert [one["name"] for one in found["models"] if one["recommended"]] == ["mine"]
     assert any(note == "What it took to make user/model is not known." for note in found["notes"])
+
+
+def test_equal_answers_resolve_nothing() -> None:
+    one = contender("one", 0.8, 4.0)
+    found = judged(one, dataclasses.replace(one, name="again", seconds=2.0))
+    assert "Their answers are the same on all 600 test rows." in found["verdict"]
+    assert "can resolve" not in found["verdict"]
 
 
 def test_two_models_are_needed() -> None:
