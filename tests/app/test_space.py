@@ -19,7 +19,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
 from typing import Any, ClassVar
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, quote, urlsplit
 
 import httpx
 import pytest
@@ -30,6 +30,7 @@ from joserfc.jwk import RSAKey
 from hftransfer.ui import gate, uploads
 
 ROOT = Path(__file__).parents[2]
+CHROMIUM = "/usr/bin/chromium"
 
 
 def test_a_space_installs_every_dependency_at_its_tested_version() -> None:
@@ -62,10 +63,18 @@ class SignIn(BaseHTTPRequestHandler):
     """An OpenID provider that believes the code it is given: `NAME.NONCE`."""
 
     key: ClassVar[Any] = RSAKey.generate_key(2048, private=True, auto_kid=True)
+    who: ClassVar[str] = "alice"  # sits before the browser that comes to sign in
 
     def do_GET(self) -> None:
         host = f"http://127.0.0.1:{self.server.server_address[1]}"
-        if self.path.endswith("/openid-configuration"):
+        if self.path.startswith("/oauth/authorize"):
+            asked = parse_qs(urlsplit(self.path).query)
+            self.send_response(302)
+            back = f"code={self.who}.{asked['nonce'][0]}&state={quote(asked['state'][0])}"
+            place = asked["redirect_uri"][0]
+            self.send_header("location", f"{place}{'&' if '?' in place else '?'}{back}")
+            self.end_headers()
+        elif self.path.endswith("/openid-configuration"):
             self.answer({
                 "issuer": host, "authorization_endpoint": f"{host}/oauth/authorize",
                 "token_endpoint": f"{host}/oauth/token", "jwks_uri": f"{host}/jwks",
@@ -196,6 +205,31 @@ def test_two_users_and_a_guest_see_what_is_theirs(served: tuple[str, Path]) -> N
     assert "secret" not in forged.files()
     alice.get("/logout")
     assert "secret" not in alice.files()
+
+
+@pytest.mark.skipif(not Path(CHROMIUM).exists(), reason=f"{CHROMIUM} is missing: apt-get install chromium")
+def test_two_users_sign_in_in_their_browsers(served: tuple[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    from playwright.sync_api import expect, sync_playwright
+
+    url = served[0].replace("127.0.0.1", "localhost")  # where Chromium takes Secure cookies without TLS
+    with sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        pages = {}
+        for name in ("guest", *SUBS):
+            monkeypatch.setattr(SignIn, "who", name)
+            pages[name] = page = browser.new_context().new_page()
+            page.goto(url)
+            if name != "guest":
+                page.get_by_role("button", name="Sign in with Hugging Face").click()
+                expect(page.get_by_role("button", name=f"Logout ({name})")).to_be_visible(timeout=30_000)
+            page.get_by_role("radio", name="Upload").click()
+        for name, page in pages.items():
+            own = "Sign in" if name == "guest" else f"{name}-secret.csv"
+            expect(page.get_by_text(own).first).to_be_visible(timeout=30_000)
+            for other in {*SUBS} - {name}:
+                assert f"{other}-secret" not in page.content()
+            assert "SecretToken" not in page.content()
+        browser.close()
 
 
 def test_the_page_of_a_space_holds_no_secret_and_serves_no_file(served: tuple[str, Path]) -> None:
