@@ -58,7 +58,7 @@ class Features:
         return len(self.rows)
 
 
-def extract(setup: Setup, loaded: Loaded, split: str, exact: bool | None = None) -> Features:
+def extract(setup: Setup, loaded: Loaded, split: str, exact: bool = False) -> Features:
     """Return the features of a split of `setup` (without augmentation), from disk where they were computed before.
 
     `loaded.model` is a model of the task with a head for these labels, as `modeling.load_model` returns it; a tuned
@@ -68,10 +68,9 @@ def extract(setup: Setup, loaded: Loaded, split: str, exact: bool | None = None)
     weights are not new; of pictures: `mean` over patches or places, `pooler`; of all: `head`, what the model's own
     output layer is shown (of tags: each word's first piece; that is their only one).
 
-    `exact` computes in float32, as `pipeline()` does; otherwise in bfloat16 where the processor has it. By default
-    train is not exact, the other splits are. Every process must call; every process gets all rows.
+    `exact` computes in float32, as `pipeline()` does; otherwise in bfloat16 where the processor has it. Every process
+    must call; every process gets all rows.
     """
-    exact = split != "train" if exact is None else exact
     if setup.config.data.streaming:
         raise UserError(
             "features are computed from rows on disk", "data.streaming is true", "Set data.streaming=false."
@@ -85,6 +84,13 @@ def extract(setup: Setup, loaded: Loaded, split: str, exact: bool | None = None)
             _write(path, found)
     assert found is not None
     return found
+
+
+def of_first_rows(setup: Setup, loaded: Loaded, split: str, count: int) -> Mapping[str, np.ndarray]:
+    """Return what `extract(...).pooled` would begin with, in float32 and on this process alone; at most `count` rows."""
+    prepared = without_augmentation(setup, split)
+    found = _passed(setup, loaded, prepared, [np.arange(min(count, len(prepared.rows)))], half=False)
+    return _pooled_of([found[i] for i in range(len(found))])
 
 
 def output_layer(model: nn.Module, labels: Labels) -> str:
@@ -141,32 +147,44 @@ def _compute(setup: Setup, loaded: Loaded, split: str, half: bool) -> Features:
     """Run the model over this process's share of the rows, and gather."""
     began = time.perf_counter()
     state = PartialState()
-    model, device = loaded.model, state.device
     prepared = without_augmentation(setup, split)
-    mine = [part[state.process_index :: state.num_processes] for part in batches(prepared, device.type)]
-    collate = setup.task.collator(setup.processor)
-    found: dict[int, tuple[dict[str, np.ndarray], np.ndarray]] = {}
-    training = model.training
-    model.to(device).eval()
-    with kept_outputs(model, setup.labels) as kept, torch.inference_mode():
-        for part in mine:
-            _batch(model, prepared, part, collate, half, kept, setup.labels, loaded.fresh, found)
-    model.train(training)
+    mine = [part[state.process_index :: state.num_processes] for part in batches(prepared, state.device.type)]
+    found = _passed(setup, loaded, prepared, mine, half)
     if state.num_processes > 1:
         for share in gather_object([found]):
             found |= share
     items = [found[i] for i in range(len(prepared.rows))]
     words = [len(targets) for _, targets in items]
-    pooled = {name: np.concatenate([parts[name] for parts, _ in items]) for name in sorted(items[0][0])}
+    pooled = _pooled_of(items)
     targets = np.concatenate([targets for _, targets in items])
     if setup.labels.kind != "regression" and targets.ndim == 1:
         targets = targets.astype(np.int64)
     return Features(pooled, targets, np.repeat(prepared.rows, words), time.perf_counter() - began, cached=False)
 
 
+Items = dict[int, tuple[dict[str, np.ndarray], np.ndarray]]  # by number: its features by pooling, its targets
+
+
+def _passed(setup: Setup, loaded: Loaded, prepared: Prepared, parts: Sequence[np.ndarray], half: bool) -> Items:
+    """Return what the model makes of the items in `parts`, one batch each."""
+    found: Items = {}
+    model, training = loaded.model, loaded.model.training
+    collate = setup.task.collator(setup.processor)
+    model.to(PartialState().device).eval()
+    with kept_outputs(model, setup.labels) as kept, speed.inference_layout(model), torch.inference_mode():
+        for part in parts:
+            _batch(model, prepared, part, collate, half, kept, setup.labels, loaded.fresh, found)
+    model.train(training)
+    return found
+
+
+def _pooled_of(items: Sequence[tuple[dict[str, np.ndarray], np.ndarray]]) -> dict[str, np.ndarray]:
+    return {name: np.concatenate([parts[name] for parts, _ in items]) for name in sorted(items[0][0])}
+
+
 def _batch(
     model: Any, prepared: Prepared, part: np.ndarray, collate: Any, half: bool, kept: dict[str, Any],
-    labels: Labels, fresh: Sequence[str], found: dict[int, tuple[dict[str, np.ndarray], np.ndarray]],
+    labels: Labels, fresh: Sequence[str], found: Items,
 ) -> None:  # fmt: skip
     """Put the features of some items into `found`; in halves when the memory does not hold them at once."""
     if not len(part):

@@ -158,7 +158,8 @@ def predict(setup: Setup, model: Any, prepared: Prepared) -> tuple[Any, Any]:
         processing_class=setup.processor,
         compute_loss_func=_no_loss,  # a model that is asked as it is may have other outputs than there are labels
     )
-    output = trainer.predict(dataset)
+    with speed.inference_layout(model):
+        output = trainer.predict(dataset)
     back = np.empty_like(order)
     back[order] = np.arange(len(order))
     logits, truth = np.asarray(_first(output.predictions))[back], np.asarray(output.label_ids)[back]

@@ -73,7 +73,7 @@ def measure(setup: Setup, loaded: Loaded) -> Curve:
     labels, seed = setup.labels, setup.config.seed
     some = out_of_fold.with_some_rows(setup, MOST_ROWS)
     train = features.extract(some, loaded, "train")
-    held_out = features.extract(some, loaded, "validation", exact=False)
+    held_out = features.extract(some, loaded, "validation")
     rows = int(train.rows.max()) + 1
     inside = rows * (out_of_fold.FOLDS - 1) / out_of_fold.FOLDS
     shares = [share for share in SHARES if share * inside >= FEWEST]

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import scipy.optimize
+import threadpoolctl
 
 from hftransfer import objectives
 from hftransfer.errors import UserError
@@ -241,11 +243,23 @@ def _solve(
         gradient[:-1] += penalty * unknowns[:-1]
         return loss + 0.5 * float((penalty * unknowns[:-1] ** 2).sum()), gradient.ravel()
 
-    found = scipy.optimize.minimize(
-        both, turned.from_plain(start).ravel(), jac=True, method="L-BFGS-B",
-        options={"maxiter": 1000, "maxfun": 2000, "maxcor": 20, **until},
-    )  # fmt: skip
+    with one_thread_of_scipy():
+        found = scipy.optimize.minimize(
+            both, turned.from_plain(start).ravel(), jac=True, method="L-BFGS-B",
+            options={"maxiter": 1000, "maxfun": 2000, "maxcor": 20, **until},
+        )  # fmt: skip
     return np.asarray(found.x).reshape(shape)
+
+
+def one_thread_of_scipy() -> Any:
+    """Return a context in which scipy's own BLAS has one thread.
+
+    The wheels of numpy and scipy each bring a BLAS: L-BFGS's short vectors wake the threads of one while those of the
+    other, which multiplies the features, still spin; a fit then takes five times as long.
+    """
+    pools = threadpoolctl.ThreadpoolController()
+    own = [pool.filepath for pool in pools.lib_controllers if Path(pool.filepath).parent.name.startswith("scipy")]
+    return pools.select(filepath=own).limit(limits=1)
 
 
 def _ridge(turned: _Scaled, targets: np.ndarray, strength: float) -> np.ndarray:

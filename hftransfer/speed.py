@@ -15,6 +15,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -24,6 +25,7 @@ import numpy as np
 import psutil
 import torch
 import transformers
+from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from hftransfer import samples
@@ -195,6 +197,25 @@ def loader_workers(config: RunConfig, task: Task) -> int:
         return int(asked)
     # texts are prepared beforehand; pictures are decoded on the way, beside the step
     return 0 if task.auto_processor == "AutoTokenizer" else min(4, max(1, (psutil.cpu_count() or 1) // 2))
+
+
+@contextmanager
+def inference_layout(model: nn.Module) -> Iterator[None]:
+    """Keep the channels of a pixel together while a convolutional network only answers: twice as fast on CPU."""
+    layers = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
+    # a transformer's one convolution cuts the picture into patches
+    changed = len(layers) > 1 and not any(_channels_last(layer.weight) for layer in layers)
+    if changed:
+        model.to(memory_format=torch.channels_last)
+    try:
+        yield
+    finally:
+        if changed:
+            model.to(memory_format=torch.contiguous_format)
+
+
+def _channels_last(weight: torch.Tensor) -> bool:
+    return weight.is_contiguous(memory_format=torch.channels_last) and not weight.is_contiguous()
 
 
 def apply(choice: Choice, model: Any) -> None:

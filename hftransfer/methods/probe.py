@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from hftransfer.modeling import Loaded
     from hftransfer.probing import Head
 
-CHECKED_ROWS = 64
+CHECKED_ROWS = 16
 AGREE = 1e-4  # between the probabilities of the probe and of the checkpoint made of it
 
 
@@ -81,7 +81,7 @@ def conclude(
         if unlabelled is not None:
             head = self_training.improve(unlabelled, loaded, form, head, train, validation, strengths)
         model = built(setup, form, head)
-        difference = disagreement(setup, model, form, head, validation)
+        difference = disagreement(setup, loaded, model, form, head)
         if difference > AGREE and form.name != forms.HEAD:  # it computes otherwise than its family, or rounds
             say(setup, f"{form.name}: the checkpoint would differ from the probe by {difference:.1g}; left out")
             chosen = [other for other in chosen if other is not form] or [forms.own_form(loaded.model)]
@@ -170,23 +170,24 @@ def built(setup: Setup, form: Form, head: Head) -> Any:
     return model
 
 
-def disagreement(setup: Setup, model: Any, form: Form, head: Head, validation: Features) -> float:
+def disagreement(setup: Setup, loaded: Loaded, model: Any, form: Form, head: Head) -> float:
     """Return the largest difference between the probabilities of the probe and of the checkpoint on some rows."""
     import numpy as np
     import torch
 
-    from hftransfer import objectives
+    from hftransfer import features, objectives
 
     if setup.labels.kind == "tags":
         return 0.0  # what the output layer is shown was read off it
+    pooled = features.of_first_rows(setup, loaded, "validation", CHECKED_ROWS)
     prepared = setup.prepared["validation"]
-    rows = np.arange(min(CHECKED_ROWS, len(prepared.rows)))
-    batch = setup.task.collator(setup.processor)([prepared.dataset[int(i)] for i in rows])
+    rows = range(min(CHECKED_ROWS, len(prepared.rows)))
+    batch = setup.task.collator(setup.processor)([prepared.dataset[i] for i in rows])
     batch.pop("labels")
     device = next(model.parameters()).device
     with torch.inference_mode():
         shown = model.eval()(**{name: value.to(device) for name, value in batch.items()})["logits"].float().cpu()
-    expected = head.logits(form.shown({name: value[rows] for name, value in validation.pooled.items()}))
+    expected = head.logits(form.shown(pooled))
     kind = setup.labels.kind
     differences = objectives.probabilities(kind, shown.numpy()) - objectives.probabilities(kind, expected)
     return float(np.abs(differences).max())

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import threadpoolctl
 import transformers
 from scipy.special import expit, softmax
 from sklearn.linear_model import LogisticRegression, Ridge
@@ -182,3 +183,14 @@ def test_tuning_can_start_from_the_probe(method: str, train: Callable[..., Any],
 def test_streamed_rows_have_no_features(train: Callable[..., Any], tmp_path: Path) -> None:
     with pytest.raises(UserError, match="rows on disk"):
         train(text_tree(tmp_path), "data.streaming=true", "train.max_steps=2")
+
+
+def test_scipys_own_threads_rest_while_a_head_is_solved() -> None:
+    def threads() -> list[int]:
+        pools = threadpoolctl.threadpool_info()
+        return [pool["num_threads"] for pool in pools if "scipy.libs" in pool["filepath"]]
+
+    before = threads()
+    with probing.one_thread_of_scipy():
+        assert set(threads()) <= {1}
+    assert threads() == before

@@ -6,6 +6,7 @@ import dataclasses
 
 import pytest
 import torch
+import transformers
 
 from hftransfer import catalog, config, data, modeling, objectives, speed
 from hftransfer.runs import Run
@@ -85,3 +86,27 @@ def test_a_resume_takes_the_choice_from_the_run(tmp_path):
     choice = speed.Choice("eager", False, 16, 2, 0, 1, False, "timed", {"eager": 1.0})
     run.event("tuned", **dataclasses.asdict(choice))
     assert speed.recorded(run) == dataclasses.replace(choice, origin="run")
+
+
+def test_a_convolutional_network_answers_the_same_in_the_layout_that_is_fast(tmp_path):
+    folder = tiny.image_model(tmp_path / "mobilenet", "mobilenet-v2")
+    model = transformers.AutoModelForImageClassification.from_pretrained(folder).eval()
+    pictures = torch.rand(2, 3, 32, 32)
+    strides = {name: value.stride() for name, value in model.state_dict().items()}
+    with torch.inference_mode():
+        expected = model(pictures).logits
+        with speed.inference_layout(model):
+            convolution = next(m for m in model.modules() if isinstance(m, torch.nn.Conv2d))
+            assert convolution.weight.stride()[1] == 1  # channels lie beside each other
+            torch.testing.assert_close(model(pictures).logits, expected)
+    assert {name: value.stride() for name, value in model.state_dict().items()} == strides
+
+
+def test_the_layout_that_timing_chose_stays(tmp_path):
+    folder = tiny.image_model(tmp_path / "mobilenet", "mobilenet-v2")
+    model = transformers.AutoModelForImageClassification.from_pretrained(folder)
+    model.to(memory_format=torch.channels_last)
+    convolution = next(m for m in model.modules() if isinstance(m, torch.nn.Conv2d))
+    with speed.inference_layout(model):
+        pass
+    assert convolution.weight.stride()[1] == 1
