@@ -87,7 +87,7 @@ def extract(setup: Setup, loaded: Loaded, split: str, exact: bool = False) -> Fe
 
 
 def of_first_rows(setup: Setup, loaded: Loaded, split: str, count: int) -> Mapping[str, np.ndarray]:
-    """Return what `extract(...).pooled` would begin with, in float32 and on this process alone; at most `count` rows."""
+    """Return what `extract(...).pooled` would begin with, in float32, on this process alone; at most `count`."""
     prepared = without_augmentation(setup, split)
     found = _passed(setup, loaded, prepared, [np.arange(min(count, len(prepared.rows)))], half=False)
     return _pooled_of([found[i] for i in range(len(found))])

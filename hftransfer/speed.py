@@ -200,7 +200,7 @@ def loader_workers(config: RunConfig, task: Task) -> int:
 
 
 @contextmanager
-def inference_layout(model: nn.Module) -> Iterator[None]:
+def inference_layout(model: Any) -> Iterator[None]:
     """Keep the channels of a pixel together while a convolutional network only answers: twice as fast on CPU."""
     layers = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
     # a transformer's one convolution cuts the picture into patches
