@@ -17,7 +17,7 @@ import transformers
 from hftransfer import catalog, likely_copies
 from hftransfer.fitting import Setup
 from hftransfer.likely_copies import FILE, pairs_of
-from hftransfer.tasks.base import Labels, Prepared
+from hftransfer.tasks.base import Prepared
 from tests import tiny
 
 
@@ -181,7 +181,8 @@ def test_where_nothing_can_be_said() -> None:
         settings = {"likely_copies": True, "streaming": False} | data
         prepared = {"train": SimpleNamespace(rows=np.arange(rows - 10)), "test": SimpleNamespace(rows=np.arange(10))}
         config = SimpleNamespace(data=SimpleNamespace(**settings))
-        return SimpleNamespace(labels=Labels(kind, ("a", "b")), config=config, prepared=prepared)  # type: ignore[arg-type]
+        labels: Any = SimpleNamespace(kind=kind, outputs=2)
+        return SimpleNamespace(labels=labels, config=config, prepared=prepared)
 
     config = transformers.BertConfig(**tiny.SMALL, num_labels=2)
     model: Any = SimpleNamespace(model=transformers.BertForSequenceClassification(config))
