@@ -31,6 +31,7 @@ from hftransfer.runs import Run
 
 MODEL = "sample:all-minilm-l6-v2"
 SHOTS = (8, 16, 64)
+UNLOOKED = ("data.label_issues=false", "data.likely_copies=false")  # looks at the rows are not what is measured
 FROZEN = '["*.embeddings", "*.layer.[0-3]"]'  # four of six layers
 
 

@@ -598,8 +598,8 @@ def without_leaks(about: About) -> list[str]:
     score, all_rows = clean["metrics"][about.main], about.metrics[about.main]
     return [
         f"Without the {clean['left_out']:,} test rows that have a copy in train, the same, near or likely, "
-        f"{code(about.main)} is {figure(score['value'])} ({figure(score['low'])} to {figure(score['high'])}, n = {clean['n']:,}); with them "
-        f"{figure(all_rows['value'])}."
+        f"{code(about.main)} is {figure(score['value'])} ({figure(score['low'])} to {figure(score['high'])}, "
+        f"n = {clean['n']:,}); with them {figure(all_rows['value'])}."
     ]
 
 

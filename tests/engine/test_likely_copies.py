@@ -153,7 +153,7 @@ def a_setup(monkeypatch: pytest.MonkeyPatch, values: dict[str, np.ndarray], fold
     """Return a setup whose rows have these features, for `look`."""
     rows = {
         use: datasets.Dataset.from_dict(
-            {"row_id": [f"{use}:{n}" for n in range(len(found))], "text": ["words"] * len(found), "at": range(len(found))}
+            {"row_id": [f"{use}:{n}" for n in range(len(found))], "text": ["a"] * len(found), "at": range(len(found))}
         )
         for use, found in values.items()
     }  # fmt: skip

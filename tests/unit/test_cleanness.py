@@ -30,7 +30,8 @@ def test_none_is_said_only_where_it_was_looked_for() -> None:
     assert cleanness.facts({"splits": DATA["splits"]}) == []  # a result of an older version
     streamed = {
         "splits": DATA["splits"], "leakage": {}, "hygiene": {"repeated": {}, "near": None, "contradicting": 0},
-        "likely_copies": None, "label_issues": None, "not_looked_for": {"likely_copies": "this", "label_issues": "that"},
+        "likely_copies": None, "label_issues": None,
+        "not_looked_for": {"likely_copies": "this", "label_issues": "that"},
     }  # fmt: skip
     assert cleanness.facts(streamed) == [
         ("copies of rows", "none found"),
