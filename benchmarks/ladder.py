@@ -31,6 +31,7 @@ from hftransfer.runs import Run
 
 MODEL = "sample:all-minilm-l6-v2"
 SHOTS = (8, 16, 64)
+UNLOOKED = ("data.label_issues=false", "data.likely_copies=false")  # looks at the rows are not what is measured
 FROZEN = '["*.embeddings", "*.layer.[0-3]"]'  # four of six layers
 
 
@@ -73,7 +74,7 @@ def probe(folder: Path, sizes: Sizes) -> str:
     cap.append(f"data.max_length={300 + time.time_ns() % 200}")
     for number, (name, settings) in enumerate(ways.items()):
         began = time.perf_counter()
-        run = train(folder / str(number), QUICKSTART, *cap, "data.label_issues=false", *settings)
+        run = train(folder / str(number), QUICKSTART, *cap, *UNLOOKED, *settings)
         spent[name], found[name] = time.perf_counter() - began, run.result()
     theirs, seconds = scikit_learn(cap)
     again = refit(cap)
@@ -126,7 +127,7 @@ def embedded(model: Any, tokenizer: Any, texts: Sequence[str]) -> np.ndarray:
 
 def refit(cap: Sequence[str]) -> float:
     """Return the seconds of choosing pooling and penalty anew, features on disk."""
-    settings = catalog.read_config(QUICKSTART, [*cap, "data.label_issues=false"])
+    settings = catalog.read_config(QUICKSTART, [*cap, *UNLOOKED])
     with (
         contextlib.redirect_stdout(sys.stderr),  # where the events go
         Interruption() as interruption,
@@ -206,7 +207,7 @@ def tuning(folder: Path, sizes: Sizes) -> str:
     table: Table = [("", "test accuracy", "validation accuracy after each epoch", "training, s", "in all, s")]
     found = {}
     for number, (name, settings) in enumerate(ways.items()):
-        run = train(folder / str(number), QUICKSTART, *cap, "data.label_issues=false", *settings)
+        run = train(folder / str(number), QUICKSTART, *cap, *UNLOOKED, *settings)
         result = found[name] = run.result()
         epochs = [e["metrics"]["accuracy"] for e in run.events()[0] if e["type"] == "evaluation"]
         cost = result["cost"]
@@ -223,7 +224,7 @@ def tuning(folder: Path, sizes: Sizes) -> str:
 def rank(folder: Path, sizes: Sizes) -> str:
     """Compare the order that frozen features give with that of fine-tuned models, and the time of both."""
     models = variants(folder / "models")
-    settings = [f"data.max_rows={sizes.tuned_rows}", "data.label_issues=false"]
+    settings = [f"data.max_rows={sizes.tuned_rows}", *UNLOOKED]
     with Interruption() as interruption, contextlib.redirect_stdout(sys.stderr):  # where the events go
         began = time.perf_counter()
         ranked = training.rank(catalog.read_config(QUICKSTART, settings), [*map(str, models)], interruption)
@@ -284,7 +285,7 @@ def variants(folder: Path) -> list[Path]:
 
 def here(folder: Path, *overrides: str) -> dict[str, Any]:
     """Run the quickstart with overrides in this process; return its result."""
-    settings = catalog.read_config(QUICKSTART, ["data.label_issues=false", *overrides])
+    settings = catalog.read_config(QUICKSTART, [*UNLOOKED, *overrides])
     with Interruption() as interruption:
         return training.run(settings, Run.create(settings, folder), interruption)
 

@@ -219,6 +219,7 @@ KEYS = {
     "data.max_length": "tokens at which a text is cut: the model's limit, at most 512, unless given",
     "data.unlabelled": "rows without labels, a table or a folder of pictures, for [self-training](ladder.md#few_shot)",
     "data.label_issues": "list train rows that [may be labelled wrongly](data.md#rows-that-may-be-labelled-wrongly)",
+    "data.likely_copies": "list rows that are [likely copies](data.md#likely-copies) by their features",
     "data.augmentation": "random changes to training images; `false` turns them off, `true` means the defaults",
     "data.augmentation.crop": "smallest share of the area that a random crop keeps",
     "data.augmentation.flip": "mirror left and right, half of the time",

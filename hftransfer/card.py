@@ -17,7 +17,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from hftransfer import artifact, catalog
+from hftransfer import artifact, catalog, cleanness
 from hftransfer.config import RunConfig, dump_yaml, read_yaml
 from hftransfer.runs import write_text
 
@@ -439,6 +439,9 @@ def data(about: About) -> str:
     parts = [bullets(facts), table(("split", "rows", "fingerprint"), splits)]
     for title, said in grouped(about).items():
         parts.append(f"{title}:\n\n{bullets(map(prose, said))}" if said else f"{title}: none found.")
+    looked = [f"{name}: {told}" for name, told in cleanness.facts(found)]
+    if looked:
+        parts.append(f"Copies and labels:\n\n{bullets(map(prose, looked))}")
     return "\n\n".join(parts)
 
 
@@ -594,9 +597,9 @@ def without_leaks(about: About) -> list[str]:
         return []
     score, all_rows = clean["metrics"][about.main], about.metrics[about.main]
     return [
-        f"Without the {clean['left_out']:,} test rows that stand in train, exactly or nearly, {code(about.main)} is "
-        f"{figure(score['value'])} ({figure(score['low'])} to {figure(score['high'])}, n = {clean['n']:,}); with them "
-        f"{figure(all_rows['value'])}."
+        f"Without the {clean['left_out']:,} test rows that have a copy in train, the same, near or likely, "
+        f"{code(about.main)} is {figure(score['value'])} ({figure(score['low'])} to {figure(score['high'])}, "
+        f"n = {clean['n']:,}); with them {figure(all_rows['value'])}."
     ]
 
 

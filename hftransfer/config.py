@@ -99,6 +99,7 @@ class DataConfig(Section):
     max_length: Count | None = None
     unlabelled: str | None = None  # a table file or a folder of pictures without labels
     label_issues: bool = True  # look for rows of train that are likely labelled wrongly
+    likely_copies: bool = True  # look for rows whose features are nearly the same
     augmentation: Annotated[
         Augmentation | None, BeforeValidator(lambda v: {True: {}, False: None}.get(v, v) if isinstance(v, bool) else v)
     ] = Augmentation()  # `false` turns it off

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from tqdm import tqdm
 
+from hftransfer import cleanness
 from hftransfer.events import Event
 from hftransfer.launchers.local import relative, shown
 from hftransfer.runs import Run
@@ -199,6 +200,7 @@ def _checked(event: Event) -> list[str]:
         f"training: {parameters['trainable']:,} of {parameters['total']:,} parameters, {event['updates']:,} updates",
         f"one batch forward and backward: {event['first_step_seconds']:.2f} s, "
         f"peak memory {event['peak_memory_mb']:,.0f} MB",
+        *(f"{name}: {told}" for name, told in cleanness.facts(data)),
         *(f"warning: {warning}" for warning in data["warnings"]),
         *_access(event.get("hub") or {}),
         "nothing stands in the way of training",
@@ -269,6 +271,7 @@ def result_text(result: Mapping[str, Any]) -> str:
             *table(rows),
             "",
             *_cost(result["cost"]),
+            *(f"{name}: {told}" for name, told in cleanness.facts(result["data"])),
             *(f"warning: {remark}" for remark in remarks if remark),
         ]
     )

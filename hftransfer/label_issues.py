@@ -1,25 +1,27 @@
-"""Rows of train whose label is likely wrong, by confident learning on what a probe says without having seen them."""
+"""Labels of train that are likely wrong, by confident learning on what a probe says without having seen the row."""
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterator
+from dataclasses import astuple, dataclass
 from typing import Any
 
 import numpy as np
 
-from hftransfer import features, fitting, objectives, out_of_fold
-from hftransfer.errors import UserError
+from hftransfer import features, fitting, likely_copies, objectives, out_of_fold, review
+from hftransfer.features import Features
 from hftransfer.fitting import Setup
 from hftransfer.modeling import Loaded
+from hftransfer.tasks.base import Labels
 
 FILE = "label_issues.csv"
+HEADER = ("row_id", "text_or_file", "about", "given", "suggested", "probability", "probability_given")
 MOST_ROWS = 10_000  # of train that are looked at
-FEWEST = 5  # rows that each class needs: one a fold
+MOST_SENTENCES = 1000  # of tags
+FEWEST = 5  # rows (tags: words) that a class needs: one a fold
 CERTAIN = 0.9  # is enough where the rows of a class are all but certain: the mean alone would hide errors there
 NAMED = 3  # rows that the warning names
+ANSWERS = ("no", "yes")  # to each label of multi_label
 
 
 @dataclass(frozen=True)
@@ -27,80 +29,124 @@ class LabelIssues:
     """What was found: how many rows were looked at, and the likely errors, the likeliest first."""
 
     looked: int
-    rows: tuple[Issue, ...]
+    issues: tuple[Issue, ...]
+
+    @property
+    def rows(self) -> int:
+        """How many rows have an issue; a row of several labels or words may have several."""
+        return len({issue.row_id for issue in self.issues})
 
     def to_dict(self) -> dict[str, Any]:
         """Return what result.json holds."""
-        return {"looked": self.looked, "found": len(self.rows), "file": FILE}
+        return {"looked": self.looked, "found": self.rows, "issues": len(self.issues), "file": FILE}
 
     def warnings(self) -> list[str]:
         """Return one sentence, or none."""
-        if not self.rows:
+        if not self.issues:
             return []
-        named = ", ".join(f"{row.row_id} ({row.given}, rather {row.suggested})" for row in self.rows[:NAMED])
-        more = ", ..." if len(self.rows) > NAMED else ""
+        named = ", ".join(map(str, self.issues[:NAMED]))
+        more = ", ..." if len(self.issues) > NAMED else ""
+        many = "" if len(self.issues) == self.rows else f", {len(self.issues)} labels in all"
         return [
-            f"labels: {len(self.rows)} of {self.looked} train rows ({len(self.rows) / self.looked:.1%}) may be "
-            f"labelled wrongly: {named}{more}; {FILE} lists them to look through"
+            f"labels: {self.rows} of {self.looked} train rows ({self.rows / self.looked:.1%}) may be "
+            f"labelled wrongly{many}: {named}{more}; {FILE} lists them to look through"
         ]
 
 
 @dataclass(frozen=True)
 class Issue:
-    """One row that may be labelled wrongly."""
+    """One label that may be wrong."""
 
     row_id: str
     shown: str  # the text, or the picture's file
+    about: str  # of several labels a row: which one; of tags: the word's number and the word
     given: str
     suggested: str
     probability: float  # of the suggestion
     probability_given: float
 
+    def __str__(self) -> str:
+        about = f"{self.about}: " if self.about else ""
+        return f"{self.row_id} ({about}{self.given}, rather {self.suggested})"
 
-def possible(setup: Setup, loaded: Loaded) -> bool:
-    """Tell whether label errors can be looked for: one label a row, rows on disk, FEWEST rows a class, a head."""
+
+def why_not(setup: Setup, loaded: Loaded) -> str | None:
+    """Return why label errors cannot be looked for, in words, or None."""
     labels, config = setup.labels, setup.config.data
-    if not config.label_issues or labels.kind != "single_label" or config.streaming or min(labels.counts) < FEWEST:
-        return False
-    try:
-        features.output_layer(loaded.model, labels)
-    except UserError:  # a model of another kind, which a method asks in its own way
-        return False
-    return True
+    if not config.label_issues:
+        return "data.label_issues is false"
+    if config.streaming:
+        return "rows that are streamed are read once, and each must be answered by a probe that did not see it"
+    if labels.kind == "regression":
+        return "the labels are numbers: there is no other class that a row could be of"
+    if labels.kind == "single_label" and min(labels.counts) < FEWEST:
+        few = labels.names[int(np.argmin(labels.counts))]
+        return f"each class needs {FEWEST} rows of train, {few} has {min(labels.counts)}"
+    if labels.kind != "single_label" and sum(count >= FEWEST for count in labels.counts) < 2:
+        return f"fewer than two labels are found {FEWEST} times in train"
+    return likely_copies.without_features(setup, loaded)
 
 
 def look(setup: Setup, loaded: Loaded) -> LabelIssues:
-    """Find likely label errors in train, or in MOST_ROWS rows of it drawn with the seed; write the run's file.
+    """Find likely label errors in train, or in some rows of it drawn with the seed; write the run's file.
 
     Every process must call; the main one writes.
     """
     labels = setup.labels
-    some = out_of_fold.with_some_rows(setup, MOST_ROWS)
-    given = np.asarray(some.rows["train"]["label"])
+    some, _ = out_of_fold.with_some_rows(setup, MOST_SENTENCES if labels.kind == "tags" else MOST_ROWS)
     found = features.extract(some, loaded, "train")
     logits, _ = out_of_fold.probe(found, labels, out_of_fold.assign(found, labels, setup.config.seed))
-    probabilities = objectives.probabilities("single_label", logits)
-    places, suggested = confident(given, probabilities)
-    rows = some.rows["train"].select_columns(["row_id", *_inputs(setup)])
-    issues = LabelIssues(
-        len(given),
-        tuple(
-            Issue(
-                str(row["row_id"]),
-                _shown(row, _inputs(setup)),
-                labels.names[given[place]],
-                labels.names[other],
-                round(float(probabilities[place, other]), 4),
-                round(float(probabilities[place, given[place]]), 4),
-            )
-            for place, other, row in zip(
-                places, suggested, rows.select(places).with_format("arrow")[:].to_pylist(), strict=True
-            )
-        ),
-    )
+    probabilities = objectives.probabilities(labels.kind, logits)
+    judged = _of_labels if labels.kind == "multi_label" else _of_classes
+    issues = tuple(judged(some, found, labels, probabilities))
     if fitting.is_main_process():
-        write(setup.run.folder / FILE, issues.rows)
-    return issues
+        review.write(setup.run.folder / FILE, HEADER, map(astuple, issues))
+    return LabelIssues(len(some.rows["train"]), issues)
+
+
+def _of_classes(some: Setup, found: Features, labels: Labels, probabilities: np.ndarray) -> Iterator[Issue]:
+    """Yield what is likely wrong where a row, or a word, has one class."""
+    given = found.targets
+    places, suggested = confident(given, probabilities)
+    if labels.kind == "tags":  # a rare tag is not known well enough to accuse, or to be suggested
+        often = np.bincount(given, minlength=len(labels.names)) >= FEWEST
+        sure = often[given[places]] & often[suggested]
+        places, suggested = places[sure], suggested[sure]
+    known = review.known_by(some, "train", found.rows[places])
+    for place, other, (row_id, shown) in zip(places.tolist(), suggested.tolist(), known, strict=True):
+        about = _word(some, found, place) if labels.kind == "tags" else ""
+        yield _issue(row_id, shown, about, labels.names, int(given[place]), other, probabilities[place])
+
+
+def _of_labels(some: Setup, found: Features, labels: Labels, probabilities: np.ndarray) -> Iterator[Issue]:
+    """Yield what is likely wrong where a row has any number of labels: each label is a question of its own."""
+    accused: list[tuple[float, int, int]] = []
+    for label in range(len(labels.names)):
+        given = found.targets[:, label].astype(np.int64)
+        if min(given.sum(), len(given) - given.sum()) < FEWEST:
+            continue
+        answers = np.stack([1 - probabilities[:, label], probabilities[:, label]], axis=1)
+        places, _ = confident(given, answers)
+        accused += [(-float(answers[at, 1 - given[at]]), int(at), label) for at in places]
+    accused.sort()
+    known = review.known_by(some, "train", found.rows[[place for _, place, _ in accused]])
+    for (_, place, label), (row_id, shown) in zip(accused, known, strict=True):
+        has, of_it = int(found.targets[place, label]), float(probabilities[place, label])
+        yield _issue(row_id, shown, labels.names[label], ANSWERS, has, 1 - has, np.array([1 - of_it, of_it]))
+
+
+def _issue(
+    row_id: str, shown: str, about: str, names: tuple[str, ...], given: int, other: int, probabilities: np.ndarray
+) -> Issue:
+    figures = (round(float(probabilities[which]), 4) for which in (other, given))
+    return Issue(row_id, shown, about, names[given], names[other], *figures)
+
+
+def _word(some: Setup, found: Features, place: int) -> str:
+    """Return the number of a word in its row, from 1, and the word."""
+    number = place - int(np.searchsorted(found.rows, found.rows[place]))
+    role = next(role.name for role in some.task.roles if role.kind == "words")
+    return f"word {number + 1} ({some.rows['train'][int(found.rows[place])][role][number]})"
 
 
 def confident(given: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -132,28 +178,3 @@ def confident(given: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray,
                 taken[int(place)] = float(margins[place, j]), int(j)
     order = sorted(taken, key=lambda place: (-taken[place][0], place))
     return np.array(order, np.int64), np.array([taken[place][1] for place in order], np.int64)
-
-
-def write(path: Path, issues: Sequence[Issue]) -> None:
-    """Write the file: row_id, text or file, given, suggested, probability, probability_given."""
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["row_id", "text_or_file", "given", "suggested", "probability", "probability_given"])
-        for row in issues:
-            writer.writerow([row.row_id, row.shown, row.given, row.suggested, row.probability, row.probability_given])
-
-
-def _inputs(setup: Setup) -> list[str]:
-    there = setup.rows["train"].column_names
-    return [role.name for role in setup.task.roles if role.kind not in ("label", "tags") and role.name in there]
-
-
-def _shown(row: Mapping[str, Any], roles: Sequence[str]) -> str:
-    """Return what a person knows the row by: its texts, or the names of its pictures' files."""
-    parts = []
-    for role in roles:
-        value = row[role]
-        if isinstance(value, dict):  # a picture, not decoded
-            value = Path(value["path"] or "").name
-        parts.append(" ".join(value) if isinstance(value, list) else str(value))
-    return " | ".join(part for part in parts if part)

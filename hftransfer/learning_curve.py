@@ -71,7 +71,7 @@ def measure(setup: Setup, loaded: Loaded) -> Curve:
     bootstrap over scored rows and repeats. UserError where train is too small.
     """
     labels, seed = setup.labels, setup.config.seed
-    some = out_of_fold.with_some_rows(setup, MOST_ROWS)
+    some, _ = out_of_fold.with_some_rows(setup, MOST_ROWS)
     train = features.extract(some, loaded, "train")
     held_out = features.extract(some, loaded, "validation")
     rows = int(train.rows.max()) + 1

@@ -18,20 +18,21 @@ FOLDS = 5
 NEIGHBOURS = 10
 
 
-def with_some_rows(setup: Setup, most: int) -> Setup:
-    """Return a setup whose train has no more than `most` rows, drawn with the seed; itself where it is short."""
-    rows = setup.rows["train"]
+def with_some_rows(setup: Setup, most: int, split: str = "train") -> tuple[Setup, np.ndarray]:
+    """Return a setup whose split has no more than `most` rows, drawn with the seed, and their places in it."""
+    rows = setup.rows[split]
     if len(rows) <= most:
-        return setup
+        return setup, np.arange(len(rows))
     chosen = np.sort(np.random.default_rng(setup.config.seed).permutation(len(rows))[:most])
     some = rows.select(chosen)
-    prepared = setup.task.prepare(some, setup.processor, setup.preparation, training=True)
-    return dataclasses.replace(
+    prepared = setup.task.prepare(some, setup.processor, setup.preparation, training=split == "train")
+    changed = dataclasses.replace(
         setup,
-        rows={**setup.rows, "train": some},
-        prepared={**setup.prepared, "train": prepared},
-        fingerprints={**setup.fingerprints, "train": f"{setup.fingerprints['train']}:{most}:{setup.config.seed}"},
+        rows={**setup.rows, split: some},
+        prepared={**setup.prepared, split: prepared},
+        fingerprints={**setup.fingerprints, split: f"{setup.fingerprints[split]}:{most}:{setup.config.seed}"},
     )
+    return changed, chosen
 
 
 def assign(features: Features, labels: Labels, seed: int) -> np.ndarray:

@@ -39,7 +39,7 @@ def score(setup: Setup, loaded: Loaded) -> Scored:
     """Score a pretrained model on the training rows of `setup`; validation and test rows are not looked at."""
     labels, seed = setup.labels, setup.config.seed
     began = time.perf_counter()
-    some = out_of_fold.with_some_rows(setup, MOST_SENTENCES if labels.kind == "tags" else MOST_ROWS)
+    some, _ = out_of_fold.with_some_rows(setup, MOST_SENTENCES if labels.kind == "tags" else MOST_ROWS)
     found = features.extract(some, loaded, "train")
     waited = time.perf_counter() - began
     began = time.perf_counter()

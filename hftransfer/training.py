@@ -35,6 +35,7 @@ from hftransfer import (
     fitting,
     label_issues,
     learning_curve,
+    likely_copies,
     modeling,
     ranking,
     runs,
@@ -48,6 +49,7 @@ from hftransfer.hub import origins
 from hftransfer.hub.origins import Origins
 from hftransfer.interruption import Interruption
 from hftransfer.label_issues import LabelIssues
+from hftransfer.likely_copies import LikelyCopies
 from hftransfer.methods.base import Method
 from hftransfer.runs import Run, write_text
 from hftransfer.tasks.base import Preparation, Prepared, Task
@@ -69,6 +71,8 @@ class Scene:
     sources: Origins
     warnings: tuple[str, ...]
     label_issues: LabelIssues | None
+    likely_copies: LikelyCopies | None
+    not_looked_for: Mapping[str, str]  # label_issues and likely_copies, where they were not looked for: why
 
 
 def run(
@@ -107,7 +111,7 @@ def run(
                 train_rows=scene.data.sizes["train"],
             ),
             "without_leaked_rows": evaluation.without_rows(
-                predictions["test"], scene.data.hygiene.leaked.get("test"), config.evaluation, config.seed
+                predictions["test"], leaked(scene), config.evaluation, config.seed
             ),
             "calibration": calibration(scene, outcomes["test"], predictions["test"], temperature),
             "cost": cost(fitted, began),
@@ -193,7 +197,7 @@ def curve(config: RunConfig, interruption: Interruption) -> dict[str, Any]:
 def frozen(config: RunConfig, interruption: Interruption, **changes: Any) -> Iterator[Scene]:
     """Set the scene of a configuration with changes for a model that is not trained, in a folder that goes away."""
     tree = config.to_dict() | changes | {"method": {"name": "full"}}
-    tree["data"]["label_issues"] = False
+    tree["data"] |= {"label_issues": False, "likely_copies": False}
     changed = build(tree)
     with tempfile.TemporaryDirectory(prefix="hftransfer-frozen-") as folder:
         run = dataclasses.replace(Run.create(changed, Path(folder) / "run"), mirror=sys.stdout)
@@ -246,14 +250,36 @@ def set_scene(
         rows=found.splits,
         fingerprints=found.fingerprints,
     )  # fmt: skip
-    issues = None
-    if label_issues.possible(setup, loaded):
-        phase(run, "labels")
+    issues, copies, reasons = look_at_rows(setup, loaded, found)
+    more = (*(copies.warnings if copies else ()), *(issues.warnings() if issues else ()))
+    for warning in more:
+        say(run, "warning", message=warning)
+    return Scene(setup, method, found, loaded, sources, (*warnings, *more), issues, copies, reasons)
+
+
+def look_at_rows(
+    setup: Setup, loaded: modeling.Loaded, found: Data
+) -> tuple[LabelIssues | None, LikelyCopies | None, dict[str, str]]:
+    """Look for label errors and likely copies by features, where that can be, and return why not where it cannot."""
+    issues, copies = None, None
+    reasons = {
+        "label_issues": label_issues.why_not(setup, loaded),
+        "likely_copies": likely_copies.why_not(setup, loaded),
+    }
+    if reasons["label_issues"] is None:
+        phase(setup.run, "labels")
         issues = label_issues.look(setup, loaded)
-        for warning in issues.warnings():
-            say(run, "warning", message=warning)
-        warnings = (*warnings, *issues.warnings())
-    return Scene(setup, method, found, loaded, sources, warnings, issues)
+    if reasons["likely_copies"] is None:
+        phase(setup.run, "copies")
+        copies = likely_copies.look(setup, loaded, found.hygiene.copied)
+    return issues, copies, {name: why for name, why in reasons.items() if why is not None}
+
+
+def leaked(scene: Scene) -> np.ndarray | None:
+    """Return which test rows (rows,) have a copy in train: the same, a near or a likely one; None: not looked for."""
+    known = scene.data.hygiene.leaked("test")
+    likely = None if scene.likely_copies is None else scene.likely_copies.masks["test", "train"]
+    return known if likely is None or known is None else known | likely
 
 
 def agreed(find: Callable[[], Any]) -> Any:
@@ -432,7 +458,9 @@ def summary(scene: Scene) -> dict[str, Any]:
             "split_fingerprints": dict(found.fingerprints),
             "leakage": found.leakage,
             "hygiene": found.hygiene.to_dict(),
+            "likely_copies": None if scene.likely_copies is None else scene.likely_copies.to_dict(),
             "label_issues": None if scene.label_issues is None else scene.label_issues.to_dict(),
+            "not_looked_for": dict(scene.not_looked_for),
             "warnings": list(scene.warnings),
         },
         "artifact": "artifact",

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from hftransfer.data.leakage import MEANING, named, shown, what
+from hftransfer.data.leakage import MEANING, NEAR, report, shown
 from hftransfer.tasks.base import Role
 
 ALIKE = 0.7  # of the words and word pairs of two texts together, the share that both have (Jaccard)
@@ -35,8 +35,12 @@ class Hygiene:
     # rows that have a near copy in another split or their own: {"test": {"train": 3}}; None: not looked for
     near: dict[str, dict[str, int]] | None = None
     contradicting: int = 0  # rows of train with the same input as another that is labelled otherwise
-    # (rows,) whether a row of validation or test stands in train too, exactly or nearly
-    leaked: dict[str, np.ndarray] = field(default_factory=dict)
+    # (rows,) whether a row of a split (first) has a copy in another or in itself (second), exactly or nearly
+    copied: dict[tuple[str, str], np.ndarray] = field(default_factory=dict)
+
+    def leaked(self, use: str) -> np.ndarray | None:
+        """Return which rows (rows,) of a split stand in train too, exactly or nearly; None: not looked for."""
+        return self.copied.get((use, "train"))
 
     def to_dict(self) -> dict[str, Any]:
         """Return what result.json holds."""
@@ -54,13 +58,11 @@ def inspect(
     again = {use: twins(values) for use, values in prints.items()}
     found = near(sketched)
     repeated = {use: int(mask.sum()) for use, mask in again.items() if mask.any()}
-    leaked = {use: exact[use, "train"] for use in ("validation", "test")}
-    if found is None:
-        return Hygiene(repeated, None, leaked=leaked), ["near copies of rows were not looked for: there are too many"]
     known = {**exact, **{(use, use): mask for use, mask in again.items()}}
-    counts, warnings = report({key: mask & ~known[key] for key, mask in found.items()}, row_ids, roles)
-    leaked = {use: mask | found[use, "train"] for use, mask in leaked.items()}
-    return Hygiene(repeated, counts, leaked=leaked), warnings
+    if found is None:
+        return Hygiene(repeated, None, copied=known), ["near copies of rows were not looked for: there are too many"]
+    counts, warnings = report({key: mask & ~known[key] for key, mask in found.items()}, row_ids, roles, NEAR)
+    return Hygiene(repeated, counts, copied={key: mask | found[key] for key, mask in known.items()}), warnings
 
 
 def sketches(table: pa.Table, roles: Sequence[Role], thumbs: Mapping[str, np.ndarray]) -> Any:
@@ -99,6 +101,12 @@ def near(found: Mapping[str, Any]) -> dict[tuple[str, str], np.ndarray] | None:
         hit = both[(owner[both[:, 0]] == first) & (owner[both[:, 1]] == second), 0]
         masks[use, other] = np.isin(np.arange(sizes[first]), hit - starts[first])
     return masks
+
+
+def twins(prints: np.ndarray) -> np.ndarray:
+    """Return which rows (rows,) have the print of another."""
+    _, group, counts = np.unique(prints, return_inverse=True, return_counts=True)
+    return np.asarray(counts[group] > 1)
 
 
 # --- texts ---
@@ -192,32 +200,3 @@ def near_pictures(thumbs: np.ndarray) -> np.ndarray:
         pairs.append(np.stack([first, second], axis=1)[first < second] + start)
     found = np.concatenate(pairs) if pairs else np.empty((0, 2), np.int64)
     return telling[found].reshape(-1, 2)
-
-
-# --- in words ---
-
-
-def twins(prints: np.ndarray) -> np.ndarray:
-    """Return which rows (rows,) have the print of another."""
-    _, group, counts = np.unique(prints, return_inverse=True, return_counts=True)
-    return np.asarray(counts[group] > 1)
-
-
-def report(
-    which: Mapping[tuple[str, str], np.ndarray], row_ids: Mapping[str, Sequence[str]], roles: Sequence[Role]
-) -> tuple[dict[str, dict[str, int]], list[str]]:
-    """Return how many rows have a near copy, where any do, and a warning for those whose copy is in another split."""
-    counts: dict[str, dict[str, int]] = {}
-    warnings = []
-    for (use, other), mask in which.items():
-        number = int(mask.sum())
-        if not number:
-            continue
-        counts.setdefault(use, {})[other] = number
-        if use != other:
-            has = "has" if number == 1 else "have"
-            warnings.append(
-                f"leakage: {number} of {len(mask)} {use} rows ({number / len(mask):.1%}) {has} a near copy in {other} "
-                f"(nearly the same {what(roles)}): {named(mask, row_ids[use])}; {MEANING[use, other]}"
-            )
-    return counts, warnings

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -65,20 +66,38 @@ def shared_with_stream(
     return shared({**held_out, "train": values[counts > 0]})
 
 
+@dataclass(frozen=True)
+class Likeness:
+    """How rows are alike, in the words of a warning."""
+
+    one: str  # of one row: what it does, before the other split's name
+    many: str
+    by: str  # what is alike, with a place for what a model is shown
+
+
+SAME = Likeness("also stands in", "also stand in", "same {}")
+NEAR = Likeness("has a near copy in", "have a near copy in", "nearly the same {}")
+LIKELY = Likeness("has a likely copy in", "have a likely copy in", "nearly the same features")
+
+
 def report(
-    which: Mapping[tuple[str, str], np.ndarray], row_ids: Mapping[str, Sequence[str]], roles: Sequence[Role]
+    which: Mapping[tuple[str, str], np.ndarray],
+    row_ids: Mapping[str, Sequence[str]],
+    roles: Sequence[Role],
+    likeness: Likeness = SAME,
 ) -> tuple[dict[str, dict[str, int]], list[str]]:
-    """Return how many rows of a split stand in which other, where any do, and a warning for each."""
+    """Return how many rows of a split have a copy in which other or itself, and a warning for those across splits."""
     counts: dict[str, dict[str, int]] = {}
     warnings = []
     for (use, other), mask in which.items():
         number = int(mask.sum())
         if number:
             counts.setdefault(use, {})[other] = number
-            stand = "stands" if number == 1 else "stand"
+        if number and use != other:
             warnings.append(
-                f"leakage: {number} of {len(mask)} {use} rows ({number / len(mask):.1%}) also {stand} in {other} "
-                f"(same {what(roles)}): {named(mask, row_ids[use])}; {MEANING[use, other]}"
+                f"leakage: {number} of {len(mask)} {use} rows ({number / len(mask):.1%}) "
+                f"{likeness.one if number == 1 else likeness.many} {other} ({likeness.by.format(what(roles))}): "
+                f"{named(mask, row_ids[use])}; {MEANING[use, other]}"
             )
     return counts, warnings
 

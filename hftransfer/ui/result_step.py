@@ -11,7 +11,7 @@ import gradio as gr
 from hftransfer import follow
 from hftransfer.config import read_yaml
 from hftransfer.errors import UserError
-from hftransfer.ui import charts, form, markup, monitor, train_step, visitors
+from hftransfer.ui import charts, form, markup, monitor, rows_found, train_step, visitors
 from hftransfer.ui.charts import Line
 from hftransfer.ui.data_step import cell, looking
 from hftransfer.ui.page import Page, html
@@ -68,7 +68,8 @@ def build(page: Page) -> Callable[[], None]:
                     history_of(page, visitor),
                 ]
             return [
-                "", gr.update(visible=True), scores_of(result), where_of(result, folder), "", gr.update(visible=True),
+                "", gr.update(visible=True), scores_of(result),
+                where_of(result, folder) + rows_found.rows_of(result, folder), "", gr.update(visible=True),
                 cost_of(result, train_step.estimate_of(folder)), choices,
                 history_of(page, visitor),
             ]  # fmt: skip

@@ -135,23 +135,9 @@ def understood(
         "balance": [{"label": name, "count": count} for name, count in zip(found.labels.names, counts, strict=True)],
         "splits": dict(found.sizes),
         "labels": found.labels.kind,
-        "warnings": [*dict.fromkeys([*warnings, *found.warnings, *repeated(found, task)])],
+        "warnings": [*dict.fromkeys([*warnings, *found.warnings])],
         "problem": None,
     }
-
-
-def repeated(found: Any, task: Task) -> list[str]:
-    """Return a warning for each split that shares inputs with train, which a model may know by heart."""
-    texts = [role.name for role in task.roles if role.kind in ("text", "words")]
-    if not texts or any(name not in found.splits["train"].features for name in texts[:1]):
-        return []
-    keys = {split: [str(value) for value in rows[texts[0]]] for split, rows in found.splits.items()}
-    known = set(keys["train"])
-    return [
-        f"{shared} of {len(keys[split])} rows of {split} have a {texts[0]} that is in train, too"
-        for split in keys
-        if split != "train" and (shared := sum(key in known for key in keys[split]))
-    ]
 
 
 def first_rows(split: Split, count: int) -> list[dict[str, Any]]:

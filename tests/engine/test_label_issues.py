@@ -115,7 +115,9 @@ def test_a_run_lists_them_and_trains_as_without(
     row = issues[0]
     assert {row["given"], row["suggested"]} == {"positive", "negative"} and len(row["text_or_file"].split()) > 2
     assert float(row["probability"]) > float(row["probability_given"])
-    assert result["data"]["label_issues"] == {"looked": 140, "found": len(issues), "file": FILE}
+    assert result["data"]["label_issues"] == {
+        "looked": 140, "found": len(issues), "issues": len(issues), "file": FILE,
+    }  # fmt: skip
     assert any(f"{len(issues)} of 140 train rows" in warning for warning in result["data"]["warnings"])
 
     plain, result = train(tree, "train.max_steps=3", "data.label_issues=false", name="plain")
@@ -139,6 +141,48 @@ def test_pictures_are_named_by_their_file(train: Callable[..., Any], tmp_path: P
     assert rows and set(rows) == {("stray", "blue", "red")}
 
 
+def test_turned_labels_of_several_a_row_are_found_by_label(
+    train: Callable[..., Any], bert: Path, tmp_path: Path
+) -> None:
+    rows = []
+    for number, (text, _) in enumerate(tiny.sentences(240)):
+        labels = [name for name, words in (("up", tiny.GOOD), ("down", tiny.BAD)) if set(words) & set(text.split())]
+        rows.append({"text": text, "labels": sorted({*labels, "up"}) if number % 24 == 0 else labels})
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    tree = {"task": "text-classification", "model": str(bert), "data": {"source": str(tmp_path / "rows.jsonl")}}
+    run, result = train(tree, "train.max_steps=1")
+    with open(run.folder / FILE, newline="", encoding="utf-8") as file:
+        issues = list(csv.DictReader(file))
+    wrong = {f"rows.jsonl:{number}" for number in range(0, 240, 24)}
+    found = [row for row in issues if row["row_id"] in wrong]
+    assert len(found) >= 3 and {(row["about"], row["given"], row["suggested"]) for row in found} >= {
+        ("up", "yes", "no")
+    }
+    assert all({row["given"], row["suggested"]} == {"yes", "no"} for row in issues)
+    told = result["data"]["label_issues"]
+    assert told["issues"] == len(issues) >= told["found"] == len({row["row_id"] for row in issues})
+
+
+def test_turned_tags_are_found_by_word(train: Callable[..., Any], bert: Path, tmp_path: Path) -> None:
+    tiny.token_jsonl(tmp_path / "rows.jsonl", 200)
+    rows = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
+    other = {"B-GOOD": "B-BAD", "B-BAD": "B-GOOD", "O": "O"}
+    for row in rows[::20]:
+        row["ner_tags"] = [other[tag] for tag in row["ner_tags"]]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    tree = {"task": "token-classification", "model": str(bert), "data": {"source": str(tmp_path / "rows.jsonl")}}
+    run, _ = train(tree, "train.max_steps=1")
+    with open(run.folder / FILE, newline="", encoding="utf-8") as file:
+        issues = list(csv.DictReader(file))
+    wrong = {f"rows.jsonl:{number}" for number in range(0, 200, 20)}
+    found = [row for row in issues if row["row_id"] in wrong]
+    assert len(found) >= 4 and len(found) > 0.5 * len(issues)
+    for row in found:
+        number, word = row["about"].removeprefix("word ").rstrip(")").split(" (")
+        assert row["text_or_file"].split()[int(number) - 1] == word
+        assert row["suggested"] == ("B-GOOD" if word in tiny.GOOD else "B-BAD")
+
+
 def test_where_nothing_can_be_said() -> None:
     def setup(kind: str, counts: tuple[int, ...], **data: Any) -> Any:
         config = SimpleNamespace(data=SimpleNamespace(label_issues=True, streaming=False, **data))
@@ -147,7 +191,13 @@ def test_where_nothing_can_be_said() -> None:
     config = transformers.BertConfig(**tiny.SMALL, num_labels=2)
     model: Any = SimpleNamespace(model=transformers.BertForSequenceClassification(config))
     other: Any = SimpleNamespace(model=transformers.BertForMaskedLM(config))  # it has no head for the labels
-    assert label_issues.possible(setup("single_label", (5, 90)), model)
-    assert not label_issues.possible(setup("single_label", (4, 90)), model)
-    assert not label_issues.possible(setup("multi_label", (50, 90)), model)
-    assert not label_issues.possible(setup("single_label", (5, 90)), other)
+    assert label_issues.why_not(setup("single_label", (5, 90)), model) is None
+    assert label_issues.why_not(setup("multi_label", (50, 90)), model) is None
+    assert label_issues.why_not(setup("tags", (50, 90)), model) is None
+    assert label_issues.why_not(setup("single_label", (4, 90)), model) == "each class needs 5 rows of train, a has 4"
+    assert "fewer than two labels" in str(label_issues.why_not(setup("multi_label", (4, 90)), model))
+    assert "the labels are numbers" in str(label_issues.why_not(setup("regression", ()), model))
+    assert "has no linear output layer" in str(label_issues.why_not(setup("single_label", (5, 90)), other))
+    streamed = setup("single_label", (5, 90))
+    streamed.config.data.streaming = True
+    assert "rows that are streamed are read once" in str(label_issues.why_not(streamed, model))

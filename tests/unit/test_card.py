@@ -480,6 +480,13 @@ def test_the_card_is_light_and_the_same_each_time() -> None:
     assert text == card.render(real(), run_config(), repo="me/mine")
 
 
+def test_copies_and_labels_are_counted_in_the_card() -> None:
+    made = a_result()
+    made["data"]["label_issues"] = {"looked": 112, "found": 3, "issues": 3, "file": "label_issues.csv"}
+    text = section(card.render(made, run_config()), "Data")
+    assert "Copies and labels:\n\n- copies of test rows in train: 12 the same\n- likely wrong labels: 3 of 112" in text
+
+
 def test_the_score_without_leaked_rows_stands_beside_the_score() -> None:
     clean = {
         "n": 1020,
@@ -489,7 +496,7 @@ def test_the_score_without_leaked_rows_stands_beside_the_score() -> None:
     }
     text = card.render(a_result(without_leaked_rows=clean), run_config())
     assert (
-        "- Without the 12 test rows that stand in train, exactly or nearly, `accuracy` is 0.700 (0.600 to 0.800, n = "
-        "1,020); with them" in text
+        "- Without the 12 test rows that have a copy in train, the same, near or likely, `accuracy` is 0.700 "
+        "(0.600 to 0.800, n = 1,020); with them" in text
     )
-    assert "exactly or nearly" not in card.render(a_result(without_leaked_rows=None), run_config())
+    assert "near or likely" not in card.render(a_result(without_leaked_rows=None), run_config())

@@ -1,0 +1,36 @@
+"""Files of rows to look through: what a person knows a row by, and the table."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hftransfer.fitting import Setup
+
+
+def known_by(setup: Setup, split: str, places: np.ndarray) -> list[tuple[str, str]]:
+    """Return (row id, texts or names of the pictures' files) of rows (m,) of a split, by their places."""
+    there = setup.rows[split].column_names
+    roles = [role.name for role in setup.task.roles if role.kind not in ("label", "tags") and role.name in there]
+    rows = setup.rows[split].select_columns(["row_id", *roles]).select(places).with_format("arrow")[:].to_pylist()
+    return [(str(row["row_id"]), _shown(row, roles)) for row in rows]
+
+
+def write(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Write a CSV file."""
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([header, *rows])
+
+
+def _shown(row: Mapping[str, Any], roles: Sequence[str]) -> str:
+    parts = []
+    for role in roles:
+        value = row[role]
+        if isinstance(value, dict):  # a picture, not decoded
+            value = Path(value["path"] or "").name
+        parts.append(" ".join(value) if isinstance(value, list) else str(value))
+    return " | ".join(part for part in parts if part)

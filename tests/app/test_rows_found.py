@@ -1,0 +1,40 @@
+"""The result page shows what was found of copies and labels, with the first rows of each file as text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from hftransfer.ui import rows_found
+
+ISSUES = "row_id,text_or_file,about,given,suggested,probability,probability_given\n"
+COPIES = "row_id,split,text_or_file,copy_id,copy_split,copy_text_or_file,cosine,ratio\n"
+
+
+def a_result(issues: int, copies: int) -> dict[str, Any]:
+    return {
+        "data": {
+            "splits": {"train": 200, "test": 30}, "leakage": {},
+            "label_issues": {"looked": 200, "found": issues, "file": "label_issues.csv"},
+            "likely_copies": {"found": {"test": {"train": copies}} if copies else {}, "file": "likely_copies.csv"},
+        }
+    }  # fmt: skip
+
+
+def test_the_first_rows_are_shown_escaped(tmp_path: Path) -> None:
+    lines = "".join(f"r:{n},<b>text {n}</b>,,good,bad,0.9,0.1\n" for n in range(12))
+    (tmp_path / "label_issues.csv").write_text(ISSUES + lines)
+    (tmp_path / "likely_copies.csv").write_text(COPIES + "r:3,test,one way,r:4,train,another way,0.91,0.3\n")
+    shown = rows_found.rows_of(a_result(12, 1), tmp_path)
+    assert "&lt;b&gt;text 9&lt;/b&gt;" in shown and "text 10" not in shown and "<b>" not in shown
+    assert (
+        "12 of 200 train rows looked at (label_issues.csv)" in shown and "one way" in shown and "another way" in shown
+    )
+    assert ">about<" not in shown and ">suggested<" in shown
+
+
+def test_nothing_found_has_no_table(tmp_path: Path) -> None:
+    shown = rows_found.rows_of(a_result(0, 0), tmp_path)
+    assert "none found" in shown and "0 of 200 train rows looked at" in shown and "<table" not in shown
+    assert "<table" not in rows_found.rows_of(a_result(12, 1), tmp_path)  # the files were not brought along
+    assert rows_found.rows_of({"data": {"splits": {"train": 9}}}, tmp_path) == ""
