@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -31,17 +32,21 @@ class Way:
     about: str
 
 
-def find(setup: Setup, loaded: Loaded, templates: Sequence[str]) -> Way | None:
+def find(setup: Setup, loaded: Loaded, templates: Sequence[str], premise: str | None = None) -> Way | None:
     """Return the first way that works: own head, then those that the task names in their order; None without one.
 
-    A label's name is put into each of the templates, the task's own for the way where there are none.
+    A label's name is put into each of the templates, and two texts that belong together into `premise`: the task's own
+    where there are none.
     """
     own = modeling.load_own(setup.config, setup.task, setup.processor)
     if own is not None:
         places = matching(modeling.label_names(own.config), setup.labels)
         if places is not None:
             return Way(with_labels(own, places, setup.labels), True, "the model's own head, which has these labels")
-    asked = {"entailment": _entailment, "similarity": _similarity, "image_text": _image_text}
+    if setup.labels.kind not in ("single_label", "multi_label"):
+        return None  # numbers and tags have no names that a sentence could hold
+    entailment = functools.partial(_entailment, premise=premise or setup.task.premise)
+    asked = {"entailment": entailment, "similarity": _similarity, "image_text": _image_text}
     for name in setup.task.direct:
         way = asked[name](setup, loaded, own, templates or setup.task.templates[name])
         if way is not None:
@@ -92,29 +97,49 @@ def label_words(name: str) -> str:
 
 
 class Entailment(nn.Module):
-    """An entailment model, the outputs that speak for and against, and the sentences of each label."""
+    """An entailment model, the outputs that speak for and against, the sentences of each label, and the premise."""
 
-    def __init__(self, model: Any, entailed: int, refused: int, hypotheses: list[list[str]]) -> None:
+    def __init__(self, model: Any, entailed: int, refused: int, hypotheses: list[list[str]], premise: str) -> None:
         super().__init__()
-        self.model, self.entailed, self.refused, self.hypotheses = model, entailed, refused, hypotheses
+        self.model, self.entailed, self.refused = model, entailed, refused
+        self.hypotheses, self.premise = hypotheses, premise
 
     def forward(self, **batch: torch.Tensor) -> Mapping[str, torch.Tensor]:
         """Return the entailment model's own outputs."""
         return {"logits": self.model(**batch)["logits"]}
 
 
-def _entailment(setup: Setup, loaded: Loaded, own: Any, templates: Sequence[str]) -> Way | None:
-    if own is None or setup.labels.kind not in ("single_label", "multi_label"):
+class Entailed(nn.Module):
+    """An entailment model asked whether the second text follows from the first: its other outputs are one answer."""
+
+    def __init__(self, model: Any, entailed: int, places: tuple[int, int]) -> None:
+        super().__init__()
+        self.model, self.entailed, self.places = model, entailed, places
+
+    def forward(self, **batch: torch.Tensor) -> Mapping[str, torch.Tensor]:
+        """Return logits (rows, 2) in the order of the labels."""
+        logits = self.model(**batch)["logits"]
+        others = [i for i in range(logits.shape[1]) if i != self.entailed]
+        pair = torch.stack([logits[:, self.entailed], logits[:, others].logsumexp(dim=1)], dim=1)
+        return {"logits": pair[:, list(self.places)]}
+
+
+def _entailment(setup: Setup, loaded: Loaded, own: Any, templates: Sequence[str], premise: str) -> Way | None:
+    if own is None:
         return None
     names = [_plain(name) for name in modeling.label_names(own.config)]
     entailed = [i for i, name in enumerate(names) if name.startswith("entail")]
     refused = [i for i, name in enumerate(names) if name.startswith(("contradict", "notentail"))]
     if len(entailed) != 1 or len(refused) != 1:
         return None
-    if setup.task.with_hypothesis(setup.rows["test"], "") is None:
+    wanted = [_plain(name) for name in setup.labels.names]
+    if "text_pair" in setup.rows["test"].column_names and sorted(wanted) == ["entailment", "notentailment"]:
+        places = (wanted.index("entailment"), 1 - wanted.index("entailment"))
+        return Way(Entailed(own, entailed[0], places), False, "whether the first text entails the second")
+    if setup.task.with_hypothesis(setup.rows["test"], "", premise) is None:
         return None
     hypotheses = [[template.format(label_words(name)) for template in templates] for name in setup.labels.names]
-    model = Entailment(own, entailed[0], refused[0], hypotheses)
+    model = Entailment(own, entailed[0], refused[0], hypotheses, premise)
     return Way(model, False, f"entailment of {hypotheses[0][0]!r} and the like by each text")
 
 
@@ -124,7 +149,7 @@ def ask(setup: Setup, model: Entailment, split: str) -> tuple[Any, Any]:
     for sentences in model.hypotheses:
         found = []
         for sentence in sentences:
-            rows = setup.task.with_hypothesis(setup.rows[split], sentence)
+            rows = setup.task.with_hypothesis(setup.rows[split], sentence, model.premise)
             prepared = setup.task.prepare(rows, setup.processor, setup.preparation, training=False)
             truth, logits = fitting.predict(setup, model, prepared)
             against = logits[:, model.refused] if setup.labels.kind == "multi_label" else 0.0
@@ -223,12 +248,18 @@ class ImageText(nn.Module):
 
 
 def _image_text(setup: Setup, loaded: Loaded, own: Any, templates: Sequence[str]) -> Way | None:
-    kind = loaded.model.config.model_type
-    if kind not in modeling_auto.MODEL_FOR_ZERO_SHOT_IMAGE_CLASSIFICATION_MAPPING_NAMES:
-        return None
     config = setup.config
+    settings = transformers.AutoConfig.from_pretrained(
+        loaded.source, revision=config.revision, trust_remote_code=False
+    )
+    kind = settings.model_type
+    if kind not in (*modeling_auto.MODEL_FOR_ZERO_SHOT_IMAGE_CLASSIFICATION_MAPPING_NAMES, modeling.DUAL_ENCODER):
+        return None
+    auto = transformers.AutoModelForZeroShotImageClassification
+    if kind == modeling.DUAL_ENCODER:
+        auto = transformers.AutoModel
     with modeling.explained(config, setup.task, loaded.source):
-        model = transformers.AutoModelForZeroShotImageClassification.from_pretrained(
+        model = auto.from_pretrained(
             loaded.source,
             revision=config.revision,
             dtype=torch.float32,
@@ -238,7 +269,7 @@ def _image_text(setup: Setup, loaded: Loaded, own: Any, templates: Sequence[str]
         tokenizer = transformers.AutoTokenizer.from_pretrained(
             loaded.source, revision=config.revision, trust_remote_code=False
         )
-    longest = model.config.text_config.max_position_embeddings
+    longest = modeling.positions(settings.text_config)
     padding = "max_length" if kind.startswith("siglip") else True  # SigLIP was trained on nothing else
     vectors = []
     for name in setup.labels.names:

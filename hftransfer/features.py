@@ -111,11 +111,9 @@ def output_layer(model: nn.Module, labels: Labels) -> str:
 
 
 def backbone_of(model: Any) -> nn.Module:
-    """Return the pretrained part: by its usual name, or the largest (a CLIP classifier's is its picture part)."""
-    children = dict(model.named_children())
-    if model.base_model_prefix in children:
-        return children[model.base_model_prefix]
-    return max(children.values(), key=lambda child: sum(p.numel() for p in child.parameters()))
+    """Return the pretrained part."""
+    found: nn.Module = model.get_submodule(modeling.backbone_name(model))
+    return found
 
 
 def without_augmentation(setup: Setup, split: str) -> Prepared:

@@ -121,25 +121,9 @@ def test_similarity_is_the_cosine_to_the_names(
         )  # the first token's share
 
 
-def dual_encoder(folder: Path, kind: str) -> Path:
-    """Save a CLIP or SigLIP with random weights, its tokenizer and image processor."""
-    text = {**tiny.SMALL, "pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3}
-    vision = {**tiny.SMALL, **tiny.PICTURE}
-    extra = {"projection_dim": 16} if kind == "CLIP" else {}
-    torch.manual_seed(0)
-    config = getattr(transformers, f"{kind}Config")(text_config=text, vision_config=vision, **extra)
-    getattr(transformers, f"{kind}Model")(config).save_pretrained(folder)
-    tiny.tokenizer().save_pretrained(folder)
-    size = {"height": 32, "width": 32}
-    getattr(transformers, f"{kind}ImageProcessorPil")(size=size, crop_size=size, do_center_crop=False).save_pretrained(
-        folder
-    )
-    return folder
-
-
 @pytest.mark.parametrize("kind", ["CLIP", "Siglip"])
 def test_an_image_text_model_is_asked_with_prompts(kind: str, train: Callable[..., Any], tmp_path: Path) -> None:
-    source = dual_encoder(tmp_path / "model", kind)
+    source = tiny.image_text_model(tmp_path / "model", kind)
     pictures = tiny.image_folder(tmp_path / "pictures", 40)
     (pictures / "red").rename(pictures / "bright")
     (pictures / "blue").rename(pictures / "dull")
@@ -157,7 +141,7 @@ def test_an_image_text_model_is_asked_with_prompts(kind: str, train: Callable[..
 
 
 def test_the_logits_of_prompts_are_the_models_own(tmp_path: Path) -> None:
-    source = dual_encoder(tmp_path / "model", "CLIP")
+    source = tiny.image_text_model(tmp_path / "model", "CLIP")
     model = transformers.CLIPModel.from_pretrained(source).eval()
     tokenizer = transformers.AutoTokenizer.from_pretrained(source)
     texts, pixels = ["a good film", "a bad film"], torch.rand(3, 3, 32, 32)
