@@ -73,9 +73,7 @@ class TextClassification(Task):
     def with_hypothesis(self, rows: Any, hypothesis: str, premise: str) -> Any | None:
         """Make the sentence the second text of each pair; of rows that are pairs already, `premise` makes one text."""
         if "text_pair" in rows.column_names:
-            joined = [
-                premise.format(one, other) for one, other in zip(rows["text"], rows["text_pair"], strict=True)
-            ]
+            joined = [premise.format(one, other) for one, other in zip(rows["text"], rows["text_pair"], strict=True)]
             rows = rows.remove_columns(["text", "text_pair"]).add_column("text", joined)
         return rows.add_column("text_pair", [hypothesis] * len(rows))
 

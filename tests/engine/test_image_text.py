@@ -95,11 +95,13 @@ def test_a_classifier_of_the_picture_part_is_a_plain_checkpoint(
     assert not weights
 
 
-def test_a_picture_part_without_a_classifier_is_said(train: Callable[..., Any], tmp_path: Path, pictures: Path) -> None:
+def test_a_picture_part_without_a_classifier_is_said(
+    train: Callable[..., Any], tmp_path: Path, pictures: Path
+) -> None:
     source = tiny.image_text_model(tmp_path / "model", "dual-vit")
     part = transformers.VitDetConfig(**{**tiny.SMALL, **tiny.PICTURE})
     settings = transformers.AutoConfig.from_pretrained(source)
     settings.vision_config = part
     settings.save_pretrained(source)
-    with pytest.raises(UserError, match="the picture part of .* is of type 'vitdet'"):
+    with pytest.raises(UserError, match=r"the picture part of .* is of type 'vitdet'"):
         train(a_tree(source, pictures, name="probe"))
