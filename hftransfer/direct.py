@@ -52,7 +52,7 @@ def find(setup: Setup, loaded: Loaded, templates: Sequence[str], premise: str | 
     if setup.labels.kind not in ("single_label", "multi_label"):
         return None  # numbers and tags have no names that a sentence could hold
     entailment = functools.partial(_entailment, premise=premise or setup.task.premise)
-    asked = {"entailment": entailment, "similarity": _similarity, "image_text": _image_text}
+    asked: dict[str, Any] = {"entailment": entailment, "similarity": _similarity, "image_text": _image_text}
     for name in setup.task.direct:
         way = asked[name](setup, loaded, own, templates or setup.task.templates[name])
         if way is not None:
@@ -306,17 +306,19 @@ def _image_text(setup: Setup, loaded: Loaded, own: Any, templates: Sequence[str]
     kind = settings.model_type
     if kind not in (*modeling_auto.MODEL_FOR_ZERO_SHOT_IMAGE_CLASSIFICATION_MAPPING_NAMES, modeling.DUAL_ENCODER):
         return None
-    auto = transformers.AutoModelForZeroShotImageClassification
-    if kind == modeling.DUAL_ENCODER:
-        auto = transformers.AutoModel
+    name = "AutoModel" if kind == modeling.DUAL_ENCODER else "AutoModelForZeroShotImageClassification"
     with modeling.explained(config, setup.task, loaded.source):
-        model = auto.from_pretrained(
-            loaded.source,
-            revision=config.revision,
-            dtype=torch.float32,
-            use_safetensors=None if config.allow_pickle else True,
-            trust_remote_code=False,
-        ).eval()
+        model = (
+            getattr(transformers, name)
+            .from_pretrained(
+                loaded.source,
+                revision=config.revision,
+                dtype=torch.float32,
+                use_safetensors=None if config.allow_pickle else True,
+                trust_remote_code=False,
+            )
+            .eval()
+        )
         tokenizer = transformers.AutoTokenizer.from_pretrained(
             loaded.source, revision=config.revision, trust_remote_code=False
         )
