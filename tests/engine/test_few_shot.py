@@ -15,10 +15,13 @@ from transformers import pipeline
 
 from hftransfer import catalog, self_training
 from hftransfer.errors import ConfigError, UserError
+from hftransfer.interruption import Interrupted
 from hftransfer.methods import few_shot
 from hftransfer.methods.few_shot import batches, contrast
 from hftransfer.predictor import Predictor
+from hftransfer.runs import Run
 from tests import tiny
+from tests.engine.test_resume import resume, same_weights, start
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +92,41 @@ def test_tuning_lifts_the_score_and_the_result_is_plain(train: Callable[..., Any
     assert weights[0] == weights[1]
     steps = [event for event in run.events()[0] if event["type"] == "step"]
     assert steps[-1]["step"] == steps[-1]["max_steps"] == 60
+
+
+@pytest.mark.parametrize("stop_after", [1, 7])
+def test_a_stopped_tuning_goes_on_where_it_was(stop_after: int, bert: Path, tmp_path: Path) -> None:
+    """The weights are those of a run that was never stopped, dropout and all."""
+    tree = a_tree(bert, shots(tmp_path / "rows", 12)) | {"train": {"learning_rate": 1e-3, "max_steps": 12}}
+    whole = start(tree, tmp_path / "whole")
+    with pytest.raises(Interrupted, match=f"step {stop_after + 1}"):
+        start(tree, tmp_path / "stopped", stop_after)
+    stopped = Run(tmp_path / "stopped")
+    assert [path.name for path in stopped.checkpoints.iterdir()] == [f"checkpoint-{stop_after + 1}"]
+    resume(stopped)
+    same_weights(whole, stopped)
+    steps = [event["step"] for event in stopped.events()[0] if event["type"] == "step"]
+    assert sorted(steps) == steps and steps[-1] == 12 and len(set(steps)) == len(steps)
+
+
+def test_a_checkpoint_is_left_now_and_then(bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(few_shot, "SAVE_SECONDS", 0.0)
+    run = start(a_tree(bert, shots(tmp_path / "rows", 6)) | {"train": {"max_steps": 3}}, tmp_path / "run")
+    assert [event["step"] for event in run.events()[0] if event["type"] == "checkpoint"] == [1, 2, 3]
+    assert [path.name for path in run.checkpoints.glob("checkpoint-*")] == ["checkpoint-3"]
+
+
+@pytest.mark.parametrize("pooling", ["first", "last", "mean"])
+def test_what_is_pulled_together_is_what_the_head_will_see(pooling: str) -> None:
+    hidden = torch.arange(24.0).reshape(2, 4, 3)
+    mask = torch.tensor([[1, 1, 1, 0], [1, 1, 1, 1]])
+    expected = {
+        "first": hidden[:, 0],
+        "last": torch.stack([hidden[0, 2], hidden[1, 3]]),
+        "mean": torch.stack([hidden[0, :3].mean(dim=0), hidden[1].mean(dim=0)]),
+    }
+    kept = {"backbone": {"last_hidden_state": hidden}, "head": torch.zeros(2, 5)}
+    torch.testing.assert_close(few_shot.pooled(kept, {"attention_mask": mask}, pooling), expected[pooling])
 
 
 def test_what_has_no_pairs_is_refused(train: Callable[..., Any], bert: Path, tmp_path: Path) -> None:
