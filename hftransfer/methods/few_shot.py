@@ -117,13 +117,11 @@ def pull_together(setup: Setup, loaded: Loaded, pooling: str, learning_rate: flo
     """Tune the model in place so that pooled texts of one class have a cosine of 1 and others of 0; return the steps.
 
     As SetFit does (Tunstall et al. 2022), but with all pairs of a batch instead of drawn ones: one pass over 32 texts
-    compares 496 pairs. Both kinds of pairs weigh the same. Batches depend on the seed alone. When it is asked to stop it
+    compares 496 pairs. Both kinds of pairs weigh the same. Batches depend on the seed alone. When asked to stop it
     leaves a checkpoint and raises Interrupted; from `setup.checkpoint` it goes on as if it had never stopped.
     """
     import torch
     from accelerate import PartialState
-
-    from hftransfer import features, fitting, speed
 
     from hftransfer import features, fitting, modeling, speed
     from hftransfer.interruption import Interrupted
@@ -269,7 +267,7 @@ def contrast(vectors: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
 
 
 def pooled(kept: dict[str, Any], batch: dict[str, Any], pooling: str) -> torch.Tensor:
-    """Return a vector a text of a forward pass, with gradients: the state of one or the mean, or what the head is shown."""
+    """Return a vector a text of a forward pass, with gradients: a token's, the mean, or what the head is shown."""
     import torch
 
     from hftransfer import features

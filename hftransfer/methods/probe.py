@@ -85,12 +85,12 @@ def conclude(
         dense = train_dense(setup, loaded, family, train, validation)
         chosen.append(forms.with_dense(loaded.model, family, dense))
         trained = {dense_head.NAME: dense.head}
-    model = None
+    model = outcome = None
     while model is None:
         head = best_head(setup, loaded, chosen, trained, train, validation, strengths)
         form = next(form for form in chosen if form.name == head.pooling)
         if unlabelled is not None:
-            head = self_training.improve(unlabelled, loaded, form, head, train, validation, strengths)
+            head, outcome = self_training.improve(unlabelled, loaded, form, head, train, validation, strengths)
         model = built(setup, form, head)
         difference = disagreement(setup, loaded, model, form, head)
         if difference > AGREE and form.name != forms.HEAD:  # it computes otherwise than its family, or rounds
@@ -106,6 +106,7 @@ def conclude(
         trainable_parameters=head.weight.size + head.bias.size,
         total_parameters=modeling.count_parameters(model)[1],
         steps=0,
+        self_training=None if outcome is None else outcome.to_dict(),
     )
 
 

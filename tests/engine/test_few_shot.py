@@ -179,9 +179,12 @@ def test_unlabelled_rows_are_read_and_their_worth_is_said(
     extra.write_text("text\n" + "\n".join(text for text, _ in tiny.sentences(150, 7)) + "\n")
     tree = a_tree(bert, shots(tmp_path / "rows", 30)) | {"method": {"name": "probe"}}
     tree["data"]["unlabelled"] = str(extra)
-    run, _ = train(tree)
+    run, result = train(tree)
     (said,) = notices(run)
     assert "150 unlabelled rows" in said
+    told = result["self_training"]
+    assert told["rows"] == 150 and 0 <= told["sure"] <= 150
+    assert f"Unlabelled rows: 150, of which {told['sure']}" in (run.artifact / "README.md").read_text()
     assert "kept" in said or "left as it was" in said
     assert str(tmp_path) not in (run.artifact / "run.yaml").read_text() + (run.artifact / "README.md").read_text()
 
@@ -207,6 +210,11 @@ def test_a_round_is_kept_when_validation_gains(
     run, result = train(tree)
     assert notices(run)[0].endswith(": kept" if helps else "that it helps is not shown, left as it was")
     assert (result["validation"]["metrics"]["accuracy"]["value"] > 0.85) == helps
+    told, card = result["self_training"], (run.artifact / "README.md").read_text()
+    assert told["kept"] is helps and told["change"]["low"] <= told["change"]["value"] <= told["change"]["high"]
+    assert (told["change"]["low"] > 0) is helps and told["metric"] == "accuracy"
+    assert f"changes by {told['change']['value']:+.3f} ({told['change']['low']:+.3f} to" in card
+    assert ("these taught the head again" if helps else "the head is without them") in card
 
 
 def test_pictures_without_labels(train: Callable[..., Any], tmp_path: Path) -> None:
