@@ -426,6 +426,7 @@ def data(about: About) -> str:
         + ".",
         f"Licence: {code(source['license']) if source.get('license') else 'unknown'}.",
         f"Fingerprint of all rows: {code(found['fingerprint'])}.",
+        *unlabelled(about),
     ]
     columns = about.result.get("columns") or ()
     if columns:
@@ -443,6 +444,24 @@ def data(about: About) -> str:
     if looked:
         parts.append(f"Copies and labels:\n\n{bullets(map(prose, looked))}")
     return "\n\n".join(parts)
+
+
+def unlabelled(about: About) -> list[str]:
+    """Return what unlabelled rows came to, where there were any."""
+    found = about.result.get("self_training")
+    if not found:
+        return []
+    head = f"Unlabelled rows: {found['rows']:,}, of which {found['sure']:,} were answered with at least "
+    head += f"{found['threshold']:.0%}"
+    change = found["change"]
+    if change is None:
+        return [f"{head}: they taught nothing."]
+    outcome = "these taught the head again" if found["kept"] else "not shown to help, the head is without them"
+    return [
+        f"{head}. With them {code(found['metric'])} on validation changes by {change['value']:+.3f} "
+        f"({change['low']:+.3f} to {change['high']:+.3f}, {found['confidence']:.0%} interval of the difference): "
+        f"{outcome}."
+    ]
 
 
 def grouped(about: About) -> dict[str, list[str]]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import scipy.optimize
 import torch
 import transformers
 from torch import nn
@@ -20,32 +22,41 @@ from hftransfer.modeling import Loaded
 from hftransfer.tasks.base import Labels
 
 SCALE = 20.0  # of cosines before the softmax: sentence-transformers' own, in the loss most encoders are trained with
+FLATTEN = 1e-4  # keeps the log odds finite where a similarity separates the validation rows
 
 
 @dataclass(frozen=True)
 class Way:
-    """A model that answers, whether `from_pretrained` can load its like, and how it answers, in words."""
+    """A model that answers, whether `from_pretrained` can load its like, and how it answers, in words.
+
+    `odds` tells whether its logits are log odds of each label by themselves, as several labels a row need them.
+    """
 
     model: Any
     plain: bool
     about: str
+    odds: bool = True
 
 
-def find(setup: Setup, loaded: Loaded, templates: Sequence[str]) -> Way | None:
+def find(setup: Setup, loaded: Loaded, templates: Sequence[str], premise: str | None = None) -> Way | None:
     """Return the first way that works: own head, then those that the task names in their order; None without one.
 
-    A label's name is put into each of the templates, the task's own for the way where there are none.
+    A label's name is put into each of the templates, and two texts that belong together into `premise`: the task's own
+    where there are none.
     """
     own = modeling.load_own(setup.config, setup.task, setup.processor)
     if own is not None:
         places = matching(modeling.label_names(own.config), setup.labels)
         if places is not None:
             return Way(with_labels(own, places, setup.labels), True, "the model's own head, which has these labels")
-    asked = {"entailment": _entailment, "similarity": _similarity, "image_text": _image_text}
+    if setup.labels.kind not in ("single_label", "multi_label"):
+        return None  # numbers and tags have no names that a sentence could hold
+    entailment = functools.partial(_entailment, premise=premise or setup.task.premise)
+    asked: dict[str, Any] = {"entailment": entailment, "similarity": _similarity, "image_text": _image_text}
     for name in setup.task.direct:
         way = asked[name](setup, loaded, own, templates or setup.task.templates[name])
         if way is not None:
-            return way
+            return way if way.odds or setup.labels.kind == "single_label" else decided(setup, way)
     return None
 
 
@@ -88,33 +99,98 @@ def label_words(name: str) -> str:
     return re.sub(r"[_\-/]+", " ", name).strip()
 
 
+# --- several labels a row, from logits that compare labels with one another ---
+
+
+class Decided(nn.Module):
+    """A model whose logits are scaled and shifted, all alike, so that a label is given where they are above 0."""
+
+    def __init__(self, model: Any, scale: float, shift: float) -> None:
+        super().__init__()
+        self.model, self.scale, self.shift = model, scale, shift
+
+    def forward(self, **batch: torch.Tensor) -> Mapping[str, torch.Tensor]:
+        """Return log odds (rows, labels)."""
+        return {"logits": self.scale * self.model(**batch)["logits"] + self.shift}
+
+
+def decided(setup: Setup, way: Way) -> Way:
+    """Return the way with logits that are log odds: two numbers are fitted to the validation rows."""
+    truth, logits = fitting.predict(setup, way.model, setup.prepared["validation"])
+    scale, shift = log_odds(logits, truth)
+    about = f"{way.about}; the similarity from which a label is given was fitted to {len(truth)} validation rows"
+    if not way.plain:
+        return Way(Decided(way.model, scale, shift), False, about)
+    layer = way.model.get_submodule(features.output_layer(way.model, setup.labels))
+    with torch.no_grad():
+        layer.weight.mul_(scale)
+        layer.bias.mul_(scale).add_(shift)
+    return Way(way.model, True, about)
+
+
+def log_odds(logits: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
+    """Return the scale, 0 or more, and the shift that make logits (n, k) log odds of `truth` (n, k) of 0 and 1.
+
+    Both hold for all labels (Platt 2000, with one pair for all): a label that no row has is decided like the others.
+    """
+    middle, spread = float(logits.mean()), float(logits.std()) or 1.0
+    values, aims = (np.asarray(logits, np.float64) - middle) / spread, np.asarray(truth, np.float64)
+
+    def loss(found: np.ndarray) -> float:
+        odds = found[0] * values + found[1]
+        return float(np.mean(np.logaddexp(0, odds) - odds * aims)) + FLATTEN * float(found[0] ** 2)
+
+    scale, shift = scipy.optimize.minimize(loss, [1.0, 0.0], method="L-BFGS-B", bounds=[(0, None), (None, None)]).x
+    return float(scale / spread), float(shift - scale * middle / spread)
+
+
 # --- entailment (Yin et al. 2019) ---
 
 
 class Entailment(nn.Module):
-    """An entailment model, the outputs that speak for and against, and the sentences of each label."""
+    """An entailment model, the outputs that speak for and against, the sentences of each label, and the premise."""
 
-    def __init__(self, model: Any, entailed: int, refused: int, hypotheses: list[list[str]]) -> None:
+    def __init__(self, model: Any, entailed: int, refused: int, hypotheses: list[list[str]], premise: str) -> None:
         super().__init__()
-        self.model, self.entailed, self.refused, self.hypotheses = model, entailed, refused, hypotheses
+        self.model, self.entailed, self.refused = model, entailed, refused
+        self.hypotheses, self.premise = hypotheses, premise
 
     def forward(self, **batch: torch.Tensor) -> Mapping[str, torch.Tensor]:
         """Return the entailment model's own outputs."""
         return {"logits": self.model(**batch)["logits"]}
 
 
-def _entailment(setup: Setup, loaded: Loaded, own: Any, templates: Sequence[str]) -> Way | None:
-    if own is None or setup.labels.kind not in ("single_label", "multi_label"):
+class Entailed(nn.Module):
+    """An entailment model asked whether the second text follows from the first: its other outputs are one answer."""
+
+    def __init__(self, model: Any, entailed: int, places: tuple[int, int]) -> None:
+        super().__init__()
+        self.model, self.entailed, self.places = model, entailed, places
+
+    def forward(self, **batch: torch.Tensor) -> Mapping[str, torch.Tensor]:
+        """Return logits (rows, 2) in the order of the labels."""
+        logits = self.model(**batch)["logits"]
+        others = [i for i in range(logits.shape[1]) if i != self.entailed]
+        pair = torch.stack([logits[:, self.entailed], logits[:, others].logsumexp(dim=1)], dim=1)
+        return {"logits": pair[:, list(self.places)]}
+
+
+def _entailment(setup: Setup, loaded: Loaded, own: Any, templates: Sequence[str], premise: str) -> Way | None:
+    if own is None:
         return None
     names = [_plain(name) for name in modeling.label_names(own.config)]
     entailed = [i for i, name in enumerate(names) if name.startswith("entail")]
     refused = [i for i, name in enumerate(names) if name.startswith(("contradict", "notentail"))]
     if len(entailed) != 1 or len(refused) != 1:
         return None
-    if setup.task.with_hypothesis(setup.rows["test"], "") is None:
+    wanted = [_plain(name) for name in setup.labels.names]
+    if sorted(wanted) == ["entailment", "notentailment"]:
+        places = (wanted.index("entailment"), 1 - wanted.index("entailment"))
+        return Way(Entailed(own, entailed[0], places), False, "whether the first text entails the second")
+    if setup.task.with_hypothesis(setup.rows["test"], "", premise) is None:
         return None
     hypotheses = [[template.format(label_words(name)) for template in templates] for name in setup.labels.names]
-    model = Entailment(own, entailed[0], refused[0], hypotheses)
+    model = Entailment(own, entailed[0], refused[0], hypotheses, premise)
     return Way(model, False, f"entailment of {hypotheses[0][0]!r} and the like by each text")
 
 
@@ -124,7 +200,7 @@ def ask(setup: Setup, model: Entailment, split: str) -> tuple[Any, Any]:
     for sentences in model.hypotheses:
         found = []
         for sentence in sentences:
-            rows = setup.task.with_hypothesis(setup.rows[split], sentence)
+            rows = setup.task.with_hypothesis(setup.rows[split], sentence, model.premise)
             prepared = setup.task.prepare(rows, setup.processor, setup.preparation, training=False)
             truth, logits = fitting.predict(setup, model, prepared)
             against = logits[:, model.refused] if setup.labels.kind == "multi_label" else 0.0
@@ -164,7 +240,7 @@ def _similarity(setup: Setup, loaded: Loaded, own: Any, templates: Sequence[str]
     encoder = (
         model.config.model_type in modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES
     )  # a decoder's mean says little
-    if setup.labels.kind != "single_label" or not encoder:
+    if not encoder:
         return None
     about = (
         f"similarity of each text's embedding to that of {templates[0].format(label_words(setup.labels.names[0]))!r}"
@@ -180,7 +256,7 @@ def _similarity(setup: Setup, loaded: Loaded, own: Any, templates: Sequence[str]
                 functional.normalize(mean_states(backbone, _encoded(setup, texts)), dim=-1) for texts in prompts
             ]
         averaged = torch.stack([found.mean(dim=0) for found in vectors]).clone()
-        return Way(Similarity(backbone, averaged), False, f"{about} and the like")
+        return Way(Similarity(backbone, averaged), False, f"{about} and the like", odds=False)
     built = form.build().eval()
     shown = []
     with features.kept_outputs(built, setup.labels) as kept, torch.inference_mode():
@@ -191,7 +267,7 @@ def _similarity(setup: Setup, loaded: Loaded, own: Any, templates: Sequence[str]
     means = np.stack([found.mean(axis=0) for found in shown])
     weight = SCALE * means / np.linalg.norm(means, axis=1, keepdims=True) / length
     forms.set_output(built, setup.labels, weight, -weight @ np.broadcast_to(form.offset, weight.shape[1:]))
-    return Way(built, True, f"{about} and the like, as a head")
+    return Way(built, True, f"{about} and the like, as a head", odds=False)
 
 
 def _encoded(setup: Setup, texts: list[str]) -> dict[str, torch.Tensor]:
@@ -223,22 +299,30 @@ class ImageText(nn.Module):
 
 
 def _image_text(setup: Setup, loaded: Loaded, own: Any, templates: Sequence[str]) -> Way | None:
-    kind = loaded.model.config.model_type
-    if kind not in modeling_auto.MODEL_FOR_ZERO_SHOT_IMAGE_CLASSIFICATION_MAPPING_NAMES:
-        return None
     config = setup.config
+    settings = transformers.AutoConfig.from_pretrained(
+        loaded.source, revision=config.revision, trust_remote_code=False
+    )
+    kind = settings.model_type
+    if kind not in (*modeling_auto.MODEL_FOR_ZERO_SHOT_IMAGE_CLASSIFICATION_MAPPING_NAMES, modeling.DUAL_ENCODER):
+        return None
+    name = "AutoModel" if kind == modeling.DUAL_ENCODER else "AutoModelForZeroShotImageClassification"
     with modeling.explained(config, setup.task, loaded.source):
-        model = transformers.AutoModelForZeroShotImageClassification.from_pretrained(
-            loaded.source,
-            revision=config.revision,
-            dtype=torch.float32,
-            use_safetensors=None if config.allow_pickle else True,
-            trust_remote_code=False,
-        ).eval()
+        model = (
+            getattr(transformers, name)
+            .from_pretrained(
+                loaded.source,
+                revision=config.revision,
+                dtype=torch.float32,
+                use_safetensors=None if config.allow_pickle else True,
+                trust_remote_code=False,
+            )
+            .eval()
+        )
         tokenizer = transformers.AutoTokenizer.from_pretrained(
             loaded.source, revision=config.revision, trust_remote_code=False
         )
-    longest = model.config.text_config.max_position_embeddings
+    longest = modeling.positions(settings.text_config)
     padding = "max_length" if kind.startswith("siglip") else True  # SigLIP was trained on nothing else
     vectors = []
     for name in setup.labels.names:
@@ -249,4 +333,5 @@ def _image_text(setup: Setup, loaded: Loaded, own: Any, templates: Sequence[str]
             found = model.get_text_features(**batch)["pooler_output"]
         vectors.append(functional.normalize(found, dim=-1).mean(dim=0))
     about = f"the picture beside {templates[0].format(label_words(setup.labels.names[0]))!r} and the like"
-    return Way(ImageText(model, torch.stack(vectors).clone()), False, about)
+    odds = kind.startswith("siglip")  # it was trained to say of each text by itself whether it fits
+    return Way(ImageText(model, torch.stack(vectors).clone()), False, about, odds)

@@ -34,6 +34,7 @@ from hftransfer.tasks.base import Labels, Prepared
 
 FORM = 1  # of the files; a change of what is pooled makes old ones unfindable
 HEAD = "head"  # the pooling that a model's own output layer is shown
+FLOAT32 = ("deberta",)  # its mask has a number that bfloat16 cannot hold
 TOKENS = {"cpu": 2048, "cuda": 65536}  # of one batch
 PICTURES = {"cpu": 32, "cuda": 256}
 CACHE_BYTES = 4 * 2**30  # the least recently used files beyond it are deleted
@@ -75,7 +76,7 @@ def extract(setup: Setup, loaded: Loaded, split: str, exact: bool = False) -> Fe
         raise UserError(
             "features are computed from rows on disk", "data.streaming is true", "Set data.streaming=false."
         )
-    half = not exact and speed.native_bf16()
+    half = not exact and speed.native_bf16() and loaded.model.config.model_type not in FLOAT32
     path = samples.cache_folder() / "features" / f"{_key(setup, loaded, split, half)}.safetensors"
     found = _read(path)
     if not all(gather_object([found is not None])):  # a machine of its own may lack the file
@@ -111,11 +112,9 @@ def output_layer(model: nn.Module, labels: Labels) -> str:
 
 
 def backbone_of(model: Any) -> nn.Module:
-    """Return the pretrained part: by its usual name, or the largest (a CLIP classifier's is its picture part)."""
-    children = dict(model.named_children())
-    if model.base_model_prefix in children:
-        return children[model.base_model_prefix]
-    return max(children.values(), key=lambda child: sum(p.numel() for p in child.parameters()))
+    """Return the pretrained part."""
+    found: nn.Module = model.get_submodule(modeling.backbone_name(model))
+    return found
 
 
 def without_augmentation(setup: Setup, split: str) -> Prepared:

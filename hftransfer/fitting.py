@@ -78,6 +78,7 @@ class Fitted:
     waiting_share: float = 0.0  # of the training time, spent waiting for data
     adapter: Path | None = None
     plain: bool = True  # whether a checkpoint that `from_pretrained` loads answers alike
+    self_training: Mapping[str, Any] | None = None  # what unlabelled rows came to, as result.json has it
 
 
 def descend(

@@ -8,7 +8,8 @@ was never trained. Three exact changes of weights and config give it another one
 * a dense layer before a tanh becomes the identity times EPSILON, where tanh is straight;
 * one before a ReLU or GELU becomes the identity plus an offset, beyond which they are straight.
 
-What the output layer is shown then is a function of poolings that `features` has: a probe is fitted to that.
+What the output layer is shown then is a function of poolings that `features` has: a probe is fitted to that. Where no
+layer can average, the dense layer can also be trained together with the head (`dense_head`).
 """
 
 from __future__ import annotations
@@ -23,12 +24,15 @@ import numpy as np
 import torch
 from torch import nn
 
+from hftransfer.dense_head import ACTIVATIONS, NAME, Dense
 from hftransfer.features import HEAD, output_layer
 from hftransfer.tasks.base import Labels
 
 AVERAGE = 1000.0  # float16 holds a thousand times a mean; the token's own share is part of what the probe is fitted to
 EPSILON = 1e-3
 BEYOND = 5.5  # GELU(x) is x to the seventh digit from here on
+COMPARED = 16  # rows
+ALIKE = 0.05  # the features of training rows may be of bfloat16
 
 Pooled = Mapping[str, np.ndarray]
 
@@ -52,6 +56,7 @@ class Family:
     activation: str  # tanh, or one that is straight for large numbers
     layers: str | None = None  # the list that takes an averaging layer; None: its attention cannot weigh all alike
     parts: Mapping[str, tuple[str, ...]] | None = None
+    takes: str = "first"  # the pooling that the dense layer is shown
 
 
 BERT_PARTS = {
@@ -80,7 +85,6 @@ FAMILIES: dict[str, Family] = {
     "electra": Family("classifier.dense", "gelu", "electra.encoder.layer", BERT_PARTS),
     "deberta-v2": Family("pooler.dense", "gelu", "deberta.encoder.layer", DEBERTA_PARTS),
     "distilbert": Family("pre_classifier", "relu", "distilbert.transformer.layer", DISTILBERT_PARTS),
-    "mpnet": Family("classifier.dense", "tanh"),
 }
 
 
@@ -99,9 +103,48 @@ def forms(model: Any, labels: Labels, pooled: Pooled, fresh: tuple[str, ...] = (
         others = list(_family_forms(model, FAMILIES[kind], pooled))
     elif kind == "modernbert":
         others = [_modernbert(model, pooling, pooled) for pooling in ("mean", "first")]
+    else:
+        family = trainable(model, labels, pooled)
+        others = list(_family_forms(model, family, pooled)) if family is not None else []
     layer = output_layer(model, labels)
     random_inside = any(_reaches(name, model, layer) for name in fresh)
     return [*([] if others and random_inside else [own]), *others]
+
+
+def trainable(model: Any, labels: Labels, pooled: Pooled) -> Family | None:
+    """Return the dense layer before the output layer of a model that cannot be shown the mean of the tokens, if any.
+
+    It is found by its numbers: what it makes of the first or last token is what the output layer is shown.
+    """
+    if labels.kind == "tags" or "first" not in pooled or model.config.model_type in (*FAMILIES, "modernbert"):
+        return None
+    layer = output_layer(model, labels)
+    shown = torch.from_numpy(pooled[HEAD][:COMPARED])
+    for name, module in model.named_modules():
+        square = isinstance(module, nn.Linear) and module.in_features == module.out_features == shown.shape[1]
+        if not square or module.bias is None or name == layer or any(part.isdigit() for part in name.split(".")):
+            continue
+        weight, bias = module.weight.detach().cpu().float(), module.bias.detach().cpu().float()
+        for pooling in ("first", "last"):
+            inner = torch.from_numpy(pooled[pooling][:COMPARED]) @ weight.T + bias
+            for activation, apply in ACTIVATIONS.items():
+                if (apply(inner) - shown).norm() < ALIKE * shown.norm():
+                    return Family(name, activation, takes=pooling)
+    return None
+
+
+def with_dense(model: Any, family: Family, dense: Dense) -> Form:
+    """Return the form of a model with a trained dense layer."""
+
+    def build() -> Any:
+        changed = copy.deepcopy(model)
+        layer = changed.get_submodule(family.dense)
+        with torch.no_grad():
+            layer.weight.copy_(torch.from_numpy(dense.weight))
+            layer.bias.copy_(torch.from_numpy(dense.bias))
+        return changed
+
+    return Form(NAME, lambda found: dense.shown(found[family.takes]), build)
 
 
 def own_form(model: Any) -> Form:
@@ -126,7 +169,7 @@ def _reaches(name: str, model: Any, layer: str) -> bool:
 
 
 def _family_forms(model: Any, family: Family, pooled: Pooled) -> list[Form]:
-    activation: Any = {"tanh": torch.tanh, "gelu": nn.functional.gelu, "relu": torch.relu}[family.activation]
+    activation, takes = ACTIVATIONS[family.activation], family.takes
 
     def straight(values: torch.Tensor, offset: torch.Tensor) -> np.ndarray:
         return np.asarray(activation(values * EPSILON if family.activation == "tanh" else values + offset).numpy())
@@ -143,7 +186,7 @@ def _family_forms(model: Any, family: Family, pooled: Pooled) -> list[Form]:
             offset.numpy(),
         )
 
-    found = [form("first", lambda found: torch.from_numpy(found["first"]), lambda: copy.deepcopy(model), False)]
+    found = [form(takes, lambda found: torch.from_numpy(found[takes]), lambda: copy.deepcopy(model), False)]
     if family.layers is None or family.parts is None:
         return found
     norms = len(family.parts["norms"])

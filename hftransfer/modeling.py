@@ -21,6 +21,7 @@ from hftransfer.config import RunConfig
 from hftransfer.errors import UserError
 from hftransfer.tasks.base import Labels, Task
 
+DUAL_ENCODER = "vision-text-dual-encoder"
 LONGEST = 512  # what a text is cut at when neither the config nor the model sets less
 
 
@@ -74,24 +75,17 @@ def load_model(
     with explained(config, task, source):
         require_folder(source)
         _refuse_pickle(source, config.allow_pickle)
-        settings = transformers.AutoConfig.from_pretrained(source, revision=config.revision, trust_remote_code=False)
+        whole = transformers.AutoConfig.from_pretrained(source, revision=config.revision, trust_remote_code=False)
+        settings = part_for(config, task, whole)
         known = label_names(settings)
         set_labels(settings, labels)
         set_padding(settings, task, processor)
         if "quantization_config" in options:
             options["quantization_config"].llm_int8_skip_modules = _heads_of(task, settings)
-        model, info = getattr(transformers, task.auto_model).from_pretrained(
-            source,
-            revision=config.revision,
-            config=settings,
-            dtype=options.pop("dtype", torch.float32),
-            attn_implementation=attention,
-            use_safetensors=None if config.allow_pickle else True,
-            ignore_mismatched_sizes=True,
-            trust_remote_code=False,
-            output_loading_info=True,
-            **options,
-        )
+        model, info = _pretrained(
+            config, task, source, settings, settings is not whole,
+            attn_implementation=attention, ignore_mismatched_sizes=True, **options,
+        )  # fmt: skip
     fresh = _fresh_modules(model, info)
     _require_backbone(config, task, model, info)
     return Loaded(model, source, _commit(source, config.revision), fresh, tuple(_notices(model, fresh, known, labels)))
@@ -101,16 +95,56 @@ def load_own(config: RunConfig, task: Task, processor: Any) -> Any | None:
     """Load a checkpoint with the head and the labels that it came with; None when it has no trained head."""
     source = samples.resolve(config.model)
     with explained(config, task, source):
-        model, info = getattr(transformers, task.auto_model).from_pretrained(
-            source,
-            revision=config.revision,
-            dtype=torch.float32,
-            use_safetensors=None if config.allow_pickle else True,
-            trust_remote_code=False,
-            output_loading_info=True,
-        )
+        settings = transformers.AutoConfig.from_pretrained(source, revision=config.revision, trust_remote_code=False)
+        part = part_for(config, task, settings)
+        model, info = _pretrained(config, task, source, part, part is not settings)
     set_padding(model.config, task, processor)
     return None if info["missing_keys"] else model
+
+
+def part_for(config: RunConfig, task: Task, settings: Any) -> Any:
+    """Return the settings that a model of the task is loaded with.
+
+    They are those given, but of a dual encoder of pictures and texts, which no classifier is made of, those of its
+    picture part. UserError where that has no classifier either.
+    """
+    if settings.model_type != DUAL_ENCODER or task.auto_model != "AutoModelForImageClassification":
+        return settings
+    part = settings.vision_config
+    kind = part.model_type.removesuffix("_vision_model")
+    if kind != part.model_type:  # a CLIP's own: its classifier wants the settings of both parts, and reads one
+        part = transformers.AutoConfig.for_model(kind, vision_config=part.to_dict())
+    if type(part) not in transformers.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING:
+        raise UserError(
+            f"{task.name} needs a model, or the picture part of one, that {task.auto_model} can load",
+            f"the picture part of {config.model} is of type {settings.vision_config.model_type!r}",
+            f"Choose a model for {task.name}.",
+        )
+    return part
+
+
+def _pretrained(
+    config: RunConfig, task: Task, source: str, settings: Any, of_part: bool, **options: Any
+) -> tuple[Any, dict[str, Any]]:
+    """Return a model and transformers' report on its weights; of a dual encoder its picture part with a head."""
+    usual: dict[str, Any] = {
+        "revision": config.revision,
+        "dtype": torch.float32,
+        "use_safetensors": None if config.allow_pickle else True,
+        "trust_remote_code": False,
+    }
+    auto = getattr(transformers, task.auto_model)
+    report: dict[str, Any] = {"config": settings, "output_loading_info": True, **options}
+    if not of_part:
+        found: tuple[Any, dict[str, Any]] = auto.from_pretrained(source, **{**usual, **report})
+        return found
+    with torch.device("meta"):
+        empty = auto.from_config(settings)
+    pictures = transformers.AutoModel.from_pretrained(source, **usual).vision_model
+    # not by `key_mapping`: a model that was loaded with one is saved under the old names again
+    weights = {backbone_prefix(empty) + name: value for name, value in pictures.state_dict().items()}
+    model, info = type(empty).from_pretrained(None, state_dict=weights, **report)
+    return model, info
 
 
 def set_padding(settings: Any, task: Task, processor: Any) -> None:
@@ -123,7 +157,7 @@ def longest_input(config: RunConfig, task: Task, processor: Any, model_config: A
     """Return at how many tokens a text is cut: the config's, and never more than the model can read."""
     if task.auto_processor != "AutoTokenizer":
         return None
-    limits = [n for n in (processor.model_max_length, _positions(model_config)) if n and n < 1_000_000]
+    limits = [n for n in (processor.model_max_length, positions(model_config)) if n and n < 1_000_000]
     asked = config.data.max_length
     if asked is not None and limits and asked > min(limits):
         raise UserError(
@@ -136,13 +170,21 @@ def longest_input(config: RunConfig, task: Task, processor: Any, model_config: A
 
 def head_modules(model: nn.Module) -> list[str]:
     """Return the direct children with weights other than the backbone."""
-    prefix = model.base_model_prefix
-    return [name for name, child in model.named_children() if name != prefix and any(True for _ in child.parameters())]
+    inside = backbone_name(model)
+    return [name for name, child in model.named_children() if name != inside and any(True for _ in child.parameters())]
+
+
+def backbone_name(model: nn.Module) -> str:
+    """Return the child that is the pretrained part: by its usual name, or the largest, as a CLIP classifier's."""
+    children = dict(model.named_children())
+    if model.base_model_prefix in children:
+        return str(model.base_model_prefix)
+    return max(children, key=lambda name: sum(p.numel() for p in children[name].parameters()))
 
 
 def backbone_prefix(model: nn.Module) -> str:
     """Return what the names of the backbone's parameters start with, dot included."""
-    return f"{model.base_model_prefix}."
+    return f"{backbone_name(model)}."
 
 
 def count_parameters(model: nn.Module) -> tuple[int, int]:
@@ -329,7 +371,8 @@ def _notices(model: nn.Module, fresh: tuple[str, ...], known: list[str], labels:
         yield f"the model's own head ({', '.join(known[:5])}) is the starting point for {', '.join(labels.names[:5])}"
 
 
-def _positions(model_config: Any) -> int | None:
+def positions(model_config: Any) -> int | None:
+    """Return how many tokens a model of texts has places for; None where it says none."""
     if model_config is None or "max_position_embeddings" not in model_config.to_dict():
         return None
     positions = int(model_config.max_position_embeddings)

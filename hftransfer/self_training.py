@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,38 @@ from hftransfer.probing import Head
 
 SURE = 0.9  # the probability from which an answer is taken for a label
 SPLIT = "unlabelled"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a round of self-training came to: `change` of `metric` on the validation rows with its paired interval.
+
+    `sure` of `rows` unlabelled rows were answered with at least `threshold`; with none, nothing was taught and nothing
+    changed: `change` is None. `kept` tells whether the head is the one that they taught.
+    """
+
+    rows: int
+    sure: int
+    threshold: float
+    metric: str
+    confidence: float
+    change: dict[str, float] | None
+    kept: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what `result.json` holds."""
+        return dataclasses.asdict(self)
+
+    def sentence(self) -> str:
+        """Return the outcome in words."""
+        if self.change is None:
+            return f"no answer to {self.rows} unlabelled rows is sure ({self.threshold:.0%}): left as it was"
+        found = self.change
+        return (
+            f"{self.sure} of {self.rows} unlabelled rows were answered with at least {self.threshold:.0%} and taught "
+            f"again; {self.metric} on validation changes by {found['value']:+.3f} ({found['low']:+.3f} to "
+            f"{found['high']:+.3f}): " + ("kept" if self.kept else "that it helps is not shown, left as it was")
+        )
 
 
 def read(setup: Setup) -> Setup | None:
@@ -67,8 +100,8 @@ def read(setup: Setup) -> Setup | None:
 
 def improve(
     setup: Setup, loaded: Loaded, form: Form, head: Head, train: Features, validation: Features, strengths: Any
-) -> Head:
-    """Return a head that was also fitted to unlabelled rows, or the given one where validation does not gain by it.
+) -> tuple[Head, Outcome]:
+    """Return a head that was also fitted to unlabelled rows, or the given one where validation does not gain, and why.
 
     `setup` is what `read` returned. A gain counts when the paired interval of the main metric's difference lies above
     zero.
@@ -78,9 +111,10 @@ def improve(
     shown, aside = form.shown(found.pooled), form.shown(validation.pooled)
     probabilities = objectives.probabilities(labels.kind, head.logits(shown))
     sure = probabilities.max(axis=1) >= SURE
-    if not sure.any():
-        _say(setup, f"self-training: no answer to {len(found)} unlabelled rows is sure ({SURE:.0%}): left as it was")
-        return head
+    metric, confidence = evaluation.main_metric(labels), setup.config.evaluation.confidence
+    count = int(sure.sum())
+    if not count:
+        return head, _told(setup, Outcome(len(found), 0, SURE, metric, confidence, None, kept=False))
     taught = probing.fit(
         {form.name: np.concatenate([form.shown(train.pooled), shown[sure]])},
         np.concatenate([train.targets, probabilities.argmax(axis=1)[sure]]),
@@ -90,17 +124,11 @@ def improve(
         strengths=strengths,
         class_weights=fitting.class_weights(setup),
     )
-    metric = evaluation.main_metric(labels)
     answers = [fitting.predictions(labels, validation.targets, one.logits(aside)) for one in (taught, head)]
-    gain = pairwise(answers, metric, setup.config.evaluation.confidence, seed=setup.config.seed)[0, 1]
-    kept = gain.low > 0
-    _say(
-        setup,
-        f"self-training: {int(sure.sum())} of {len(found)} unlabelled rows were answered with at least {SURE:.0%} and "
-        f"taught again; {metric} on validation changes by {gain.value:+.3f} ({gain.low:+.3f} to {gain.high:+.3f}): "
-        + ("kept" if kept else "that it helps is not shown, left as it was"),
-    )
-    return taught if kept else head
+    gain = pairwise(answers, metric, confidence, seed=setup.config.seed)[0, 1]
+    change = {"value": gain.value, "low": gain.low, "high": gain.high}
+    outcome = _told(setup, Outcome(len(found), count, SURE, metric, confidence, change, kept=gain.low > 0))
+    return taught if outcome.kept else head, outcome
 
 
 def _hash(path: Path) -> str:
@@ -111,6 +139,7 @@ def _hash(path: Path) -> str:
     return found.hexdigest()
 
 
-def _say(setup: Setup, message: str) -> None:
+def _told(setup: Setup, outcome: Outcome) -> Outcome:
     if fitting.is_main_process():
-        setup.run.event("notice", message=message)
+        setup.run.event("notice", message=f"self-training: {outcome.sentence()}")
+    return outcome

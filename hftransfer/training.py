@@ -114,6 +114,7 @@ def run(
                 predictions["test"], leaked(scene), config.evaluation, config.seed
             ),
             "calibration": calibration(scene, outcomes["test"], predictions["test"], temperature),
+            "self_training": fitted.self_training,
             "cost": cost(fitted, began),
             "speed": speed_notes(run, fitted),
         }

@@ -107,6 +107,33 @@ def image_model(folder: Path, architecture: str = "vit") -> Path:
     return folder
 
 
+def image_text_model(folder: Path, kind: str) -> Path:
+    """Save a CLIP or Siglip, or a VisionTextDualEncoder of a picture model (`dual-...`), with what reads for it."""
+    text = {**SMALL, "pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3}
+    vision = {**SMALL, **PICTURE}
+    torch.manual_seed(0)
+    if kind.startswith("dual-"):
+        name = kind.removeprefix("dual-")
+        part = transformers.CLIPVisionConfig(**vision) if name == "clip" else IMAGE[name]()
+        if name == "mobilenet-v2":
+            part.hidden_size = 1280  # its config names no width, and the projection needs one
+            part.initializer_range = 0.3  # with smaller random weights nothing is left of a picture
+        config = transformers.VisionTextDualEncoderConfig.from_vision_text_configs(
+            part, TEXT["bert"](), projection_dim=16
+        )
+        transformers.VisionTextDualEncoderModel(config).save_pretrained(folder)
+        reader = PROCESSORS.get(name, "CLIPImageProcessorPil")
+    else:
+        extra = {"projection_dim": 16} if kind == "CLIP" else {}
+        config = getattr(transformers, f"{kind}Config")(text_config=text, vision_config=vision, **extra)
+        getattr(transformers, f"{kind}Model")(config).save_pretrained(folder)
+        reader = f"{kind}ImageProcessorPil"
+    tokenizer().save_pretrained(folder)
+    size = {"height": 32, "width": 32}
+    getattr(transformers, reader)(size=size, crop_size=size, do_center_crop=False).save_pretrained(folder)
+    return folder
+
+
 def sentences(count: int, seed: int = 0) -> list[tuple[str, str]]:
     """Return sentences with their label: every one holds a good or a bad word."""
     rng = np.random.default_rng(seed)

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
+import shutil
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
@@ -24,6 +28,8 @@ if TYPE_CHECKING:
 
 BATCH = 32
 EPOCHS = 10  # times that each row is seen, unless train.num_train_epochs or train.max_steps says otherwise
+SAVE_SECONDS = 60.0  # between checkpoints, besides the one of a stop
+STATE = "state.pt"
 STRENGTH = 0.03  # of the head's penalty: a few validation rows would choose it by chance
 
 
@@ -111,50 +117,140 @@ def pull_together(setup: Setup, loaded: Loaded, pooling: str, learning_rate: flo
     """Tune the model in place so that pooled texts of one class have a cosine of 1 and others of 0; return the steps.
 
     As SetFit does (Tunstall et al. 2022), but with all pairs of a batch instead of drawn ones: one pass over 32 texts
-    compares 496 pairs. Both kinds of pairs weigh the same. Batches depend on the seed alone.
+    compares 496 pairs. Both kinds of pairs weigh the same. Batches depend on the seed alone. When asked to stop it
+    leaves a checkpoint and raises Interrupted; from `setup.checkpoint` it goes on as if it had never stopped.
     """
     import torch
     from accelerate import PartialState
-    from torch import nn
 
-    from hftransfer import features, fitting, speed
+    from hftransfer import features, fitting, modeling, speed
+    from hftransfer.interruption import Interrupted
 
     options, state, model = setup.config.train.options, PartialState(), loaded.model
     fitting.phase(setup, "training")
+    fitting.require_disk(setup.run.folder, modeling.count_parameters(model)[1], modeling.count_parameters(model)[1])
     dataset, collate = setup.prepared["train"].dataset, setup.task.collator(setup.processor)
     given = np.asarray(setup.rows["train"]["label"])
     size = batch_size(setup)
     epochs = float(options.get("num_train_epochs", EPOCHS))
     steps = int(options.get("max_steps", 0)) or max(1, math.ceil(epochs * len(given) / size))
     rate = float(options.get("learning_rate", learning_rate))
-    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=float(options.get("weight_decay", 0.01)))
-    warm = max(1, steps // 10)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: min((step + 1) / warm, (steps - step) / max(1, steps - warm + 1))
-    )
     half = speed.default_choice(setup.config, setup.task, setup.threads).bf16
     torch.manual_seed(setup.config.seed)
-    began, loss = time.perf_counter(), torch.zeros(())
     model.to(state.device).train()
-    with features.kept_outputs(model, setup.labels) as kept:
-        for step, rows in zip(range(steps), batches(given, size, setup.config.seed), strict=False):
+    tuning = Tuning.of(model, rate, float(options.get("weight_decay", 0.01)), steps)
+    if setup.checkpoint is not None:
+        tuning.load(setup.checkpoint)
+    first, began = tuning.step, time.perf_counter()
+    saved = began
+    with features.kept_outputs(model, setup.labels) as kept, setup.interruption.patience():
+        for rows in itertools.islice(batches(given, size, setup.config.seed), first, steps):
             batch = {k: v.to(state.device) for k, v in collate([dataset[int(i)] for i in rows]).items()}
             classes = batch.pop("labels")
             with torch.autocast(state.device.type, dtype=torch.bfloat16, enabled=half):
                 model(**batch)
             loss = contrast(pooled(kept, batch, pooling), classes)
             loss.backward()
-            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
-            optimizer.zero_grad()
-            schedule.step()
-            now = float(schedule.get_last_lr()[0])
-            tell(setup, step + 1, steps, began, (step + 1) * len(rows), loss.item(), now)
+            tuning.descend()
+            tell(setup, tuning.step, first, steps, began, (tuning.step - first) * len(rows), loss.item(), tuning.rate)
+            stop = asked_to_stop(setup)
+            if stop or time.perf_counter() - saved > SAVE_SECONDS:
+                saved = time.perf_counter()
+                if fitting.is_main_process():
+                    tuning.save(setup)
+            if stop:
+                fitting.wait_for_everyone()  # with the first process that goes the launcher would end all
+                raise Interrupted(tuning.step)
     model.eval()
     if state.num_processes > 1:  # all did the same: rank 0's roundings are everybody's
         for value in (*model.parameters(), *model.buffers()):
             torch.distributed.broadcast(value.data, 0)
     return steps
+
+
+def asked_to_stop(setup: Setup) -> bool:
+    """Tell whether any process was asked to stop, the same on all."""
+    import torch
+    from accelerate import PartialState
+
+    state, asked = PartialState(), setup.interruption.requested
+    if state.num_processes == 1:
+        return bool(asked)
+    flag = torch.tensor([float(asked)], device=state.device)
+    torch.distributed.all_reduce(flag, op=torch.distributed.ReduceOp.MAX)
+    return bool(flag.item())
+
+
+@dataclass
+class Tuning:
+    """What a step of the contrastive tuning changes; a checkpoint holds all of it."""
+
+    model: Any
+    optimizer: Any
+    schedule: Any
+    step: int = 0
+
+    @classmethod
+    def of(cls, model: Any, rate: float, decay: float, steps: int) -> Tuning:
+        """Begin, with a learning rate that rises for a tenth of the steps and falls to nothing."""
+        import torch
+
+        optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=decay)
+        warm = max(1, steps // 10)
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: min((step + 1) / warm, (steps - step) / max(1, steps - warm + 1))
+        )
+        return cls(model, optimizer, schedule)
+
+    @property
+    def rate(self) -> float:
+        """The learning rate of the next step."""
+        return float(self.schedule.get_last_lr()[0])
+
+    def descend(self) -> None:
+        """Take a step along the gradients."""
+        from torch import nn
+
+        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.schedule.step()
+        self.step += 1
+
+    def save(self, setup: Setup) -> None:
+        """Write a checkpoint, whole or not at all, in the place of the last one."""
+        import torch
+
+        from hftransfer import runs
+
+        folder = setup.run.checkpoints / f"checkpoint-{self.step}"
+        folder.mkdir(parents=True, exist_ok=True)
+        parts = {"model": self.model, "optimizer": self.optimizer, "schedule": self.schedule}
+        state = {name: part.state_dict() for name, part in parts.items()}
+        random = {"cpu": torch.get_rng_state()}
+        if torch.cuda.is_available():
+            random["cuda"] = torch.cuda.get_rng_state()
+        torch.save({**state, "random": random, "step": self.step}, folder / STATE)
+        runs.seal(folder)
+        for old in setup.run.checkpoints.glob("checkpoint-*"):
+            if old != folder:
+                shutil.rmtree(old)
+        setup.run.event("checkpoint", step=self.step, path=f"checkpoints/{folder.name}")
+        if setup.on_checkpoint is not None:
+            setup.on_checkpoint(folder)
+
+    def load(self, folder: Path) -> None:
+        """Go on from a checkpoint."""
+        import torch
+
+        found = torch.load(folder / STATE, map_location="cpu", weights_only=True)
+        self.model.load_state_dict(found["model"])
+        self.optimizer.load_state_dict(found["optimizer"])
+        self.schedule.load_state_dict(found["schedule"])
+        torch.set_rng_state(found["random"]["cpu"])
+        if torch.cuda.is_available() and "cuda" in found["random"]:
+            torch.cuda.set_rng_state(found["random"]["cuda"])
+        self.step = int(found["step"])
 
 
 def contrast(vectors: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
@@ -171,7 +267,7 @@ def contrast(vectors: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
 
 
 def pooled(kept: dict[str, Any], batch: dict[str, Any], pooling: str) -> torch.Tensor:
-    """Return a vector a text of a forward pass, with gradients: the mean over tokens, or what the head is shown."""
+    """Return a vector a text of a forward pass, with gradients: a token's, the mean, or what the head is shown."""
     import torch
 
     from hftransfer import features
@@ -180,6 +276,11 @@ def pooled(kept: dict[str, Any], batch: dict[str, Any], pooling: str) -> torch.T
     if pooling == "mean":
         found: torch.Tensor = (hidden * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
         return found
+    if pooling == "first":
+        return hidden[:, 0]
+    if pooling == "last":
+        places = (torch.arange(hidden.shape[1], device=hidden.device) * mask).argmax(dim=1)
+        return hidden[torch.arange(len(hidden), device=hidden.device), places]
     shown: torch.Tensor = kept[features.HEAD].float()
     if shown.dim() == 2:
         return shown
@@ -245,13 +346,13 @@ def batch_size(setup: Setup) -> int:
     return int(setup.config.train.options.get("per_device_train_batch_size", BATCH))
 
 
-def tell(setup: Setup, step: int, steps: int, began: float, rows: int, loss: float, rate: float) -> None:
-    """Write the events of a step, as a fit by Trainer does."""
+def tell(setup: Setup, step: int, first: int, steps: int, began: float, rows: int, loss: float, rate: float) -> None:
+    """Write the events of a step, as a fit by Trainer does; `first` were taken by an earlier process."""
     from hftransfer import fitting
 
     if fitting.is_main_process() and (step == steps or step % max(1, steps // 20) == 0):
         spent = time.perf_counter() - began
-        left = spent / step * (steps - step)
+        left = spent / (step - first) * (steps - step)
         setup.run.event("step", step=step, max_steps=steps, epoch=0.0, seconds=round(spent, 3))
         setup.run.event(
             "log", step=step, max_steps=steps, epoch=0.0, loss=loss, learning_rate=rate,

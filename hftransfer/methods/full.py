@@ -104,7 +104,9 @@ def layer_groups(model: nn.Module, decay: float) -> list[dict[str, Any]]:
     """
     from torch import nn as torch_nn
 
-    prefix = f"{model.base_model_prefix}."
+    from hftransfer import modeling
+
+    prefix = modeling.backbone_prefix(model)
     lists = [
         name
         for name, module in model.named_modules()
@@ -138,7 +140,9 @@ def _size(module: nn.Module) -> int:
 
 
 def _backbone_parameters(model: nn.Module) -> list[nn.Parameter]:
-    prefix = f"{model.base_model_prefix}."
+    from hftransfer import modeling
+
+    prefix = modeling.backbone_prefix(model)
     return [p for name, p in model.named_parameters() if name.startswith(prefix) and p.requires_grad]
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
@@ -12,9 +14,10 @@ from hftransfer.errors import UserError, unknown
 from hftransfer.methods.base import Method
 
 if TYPE_CHECKING:
+    from hftransfer.dense_head import Dense
     from hftransfer.features import Features
     from hftransfer.fitting import Fitted, Setup
-    from hftransfer.forms import Form
+    from hftransfer.forms import Family, Form
     from hftransfer.modeling import Loaded
     from hftransfer.probing import Head
 
@@ -67,19 +70,27 @@ def conclude(
     unlabelled: Setup | None,
 ) -> Fitted:
     """Choose and solve the head on features, with unlabelled rows if they help, and build the plain checkpoint."""
-    from hftransfer import fitting, forms, modeling, probing, self_training
+    from hftransfer import dense_head, fitting, forms, modeling, probing, self_training
 
     began = time.perf_counter()
     fitting.phase(setup, "training")
     offered = forms.forms(loaded.model, setup.labels, train.pooled, loaded.fresh)
-    chosen = chosen_forms(offered, poolings)
+    family = forms.trainable(loaded.model, setup.labels, train.pooled)
+    known = [*(form.name for form in offered), *([dense_head.NAME] if family is not None else [])]
+    names = chosen_names(known, poolings)
+    chosen = [form for form in offered if form.name in names]
     strengths = strengths or probing.STRENGTHS
-    model = None
+    trained: dict[str, Head] = {}
+    if family is not None and dense_head.NAME in names:
+        dense = train_dense(setup, loaded, family, train, validation)
+        chosen.append(forms.with_dense(loaded.model, family, dense))
+        trained = {dense_head.NAME: dense.head}
+    model = outcome = None
     while model is None:
-        head = solve(setup, loaded, chosen, train, validation, strengths)
+        head = best_head(setup, loaded, chosen, trained, train, validation, strengths)
         form = next(form for form in chosen if form.name == head.pooling)
         if unlabelled is not None:
-            head = self_training.improve(unlabelled, loaded, form, head, train, validation, strengths)
+            head, outcome = self_training.improve(unlabelled, loaded, form, head, train, validation, strengths)
         model = built(setup, form, head)
         difference = disagreement(setup, loaded, model, form, head)
         if difference > AGREE and form.name != forms.HEAD:  # it computes otherwise than its family, or rounds
@@ -95,6 +106,7 @@ def conclude(
         trainable_parameters=head.weight.size + head.bias.size,
         total_parameters=modeling.count_parameters(model)[1],
         steps=0,
+        self_training=None if outcome is None else outcome.to_dict(),
     )
 
 
@@ -127,13 +139,65 @@ def features_of(setup: Setup, loaded: Loaded) -> tuple[Features, Features]:
     return train, validation
 
 
-def chosen_forms(offered: list[Form], names: tuple[str, ...]) -> list[Form]:
-    """Return the forms that the options name, or all; UserError for one that this architecture cannot be given."""
-    known = [form.name for form in offered]
+def chosen_names(known: list[str], names: tuple[str, ...]) -> list[str]:
+    """Return the poolings that the options name, or all; UserError for one that this architecture cannot be given."""
     for name in names:
         if name not in known:
             raise unknown("pooling in method.poolings for this model", name, known)
-    return [form for form in offered if form.name in names or not names]
+    return [name for name in known if name in names or not names]
+
+
+def best_head(
+    setup: Setup,
+    loaded: Loaded,
+    chosen: list[Form],
+    trained: Mapping[str, Head],
+    train: Features,
+    validation: Features,
+    strengths: Any,
+) -> Head:
+    """Return the best head on validation of those that were trained with their form and those solved on one."""
+    heads = [trained[form.name] for form in chosen if form.name in trained]
+    linear = [form for form in chosen if form.name not in trained]
+    if linear:
+        heads.insert(0, solve(setup, loaded, linear, train, validation, strengths))
+    best = min(heads, key=lambda head: head.loss)
+    return dataclasses.replace(best, tried={key: loss for head in heads for key, loss in head.tried.items()})
+
+
+def train_dense(setup: Setup, loaded: Loaded, family: Family, train: Features, validation: Features) -> Dense:
+    """Train the dense layer of a model together with its head, and return the same on every process."""
+    from accelerate.utils import broadcast_object_list
+
+    from hftransfer import dense_head, fitting
+
+    require_rows(train, validation)
+    found: list[Dense | None] = [None]
+    if fitting.is_main_process():
+        found[0] = dense_head.fit(
+            train.pooled[family.takes],
+            train.targets,
+            setup.labels,
+            family.activation,
+            validation=(validation.pooled[family.takes], validation.targets),
+            class_weights=fitting.class_weights(setup),
+            intercept=has_intercept(setup, loaded),
+        )
+    dense: Dense = broadcast_object_list(found)[0]
+    return dense
+
+
+def require_rows(train: Features, validation: Features) -> None:
+    """Raise UserError where there is nothing to fit or to choose by."""
+    if not len(train) or not len(validation):
+        raise UserError("rows to fit and to choose by are needed", "a split is empty", "Set data.validation_size.")
+
+
+def has_intercept(setup: Setup, loaded: Loaded) -> bool:
+    """Tell whether the output layer of a model has a bias."""
+    from hftransfer import features
+
+    return loaded.model.get_submodule(features.output_layer(loaded.model, setup.labels)).bias is not None
 
 
 def solve(
@@ -142,11 +206,9 @@ def solve(
     """Fit a head for each form and return the best, the same on every process."""
     from accelerate.utils import broadcast_object_list
 
-    from hftransfer import features, fitting, probing
+    from hftransfer import fitting, probing
 
-    if not len(train) or not len(validation):
-        raise UserError("rows to fit and to choose by are needed", "a split is empty", "Set data.validation_size.")
-    layer = loaded.model.get_submodule(features.output_layer(loaded.model, setup.labels))
+    require_rows(train, validation)
     head = probing.fit(
         {form.name: form.shown(train.pooled) for form in chosen},
         train.targets,
@@ -155,7 +217,7 @@ def solve(
         validation=({form.name: form.shown(validation.pooled) for form in chosen}, validation.targets),
         strengths=strengths,
         class_weights=fitting.class_weights(setup),
-        intercept=layer.bias is not None,
+        intercept=has_intercept(setup, loaded),
     )
     found: Head = broadcast_object_list([head])[0]
     return found

@@ -23,11 +23,18 @@ def _template(value: str) -> str:
     return value
 
 
+def _premise(value: str) -> str:
+    if value.count("{}") != 2:
+        raise ValueError("a text with two {} where the two texts go")
+    return value
+
+
 class Options(Section):
     """The options of `zero_shot`."""
 
     name: str = "zero_shot"
     templates: tuple[Annotated[str, AfterValidator(_template)], ...] = ()  # none: the task's own for each way
+    premise: Annotated[str, AfterValidator(_premise)] | None = None  # of a pair of texts; none: the task's own
 
 
 class ZeroShot(Method):
@@ -85,16 +92,25 @@ def way_of(setup: Setup, loaded: Loaded) -> Way:
     from hftransfer import direct
 
     options = Options.model_validate(setup.config.method.model_dump())
-    way = direct.find(setup, loaded, options.templates)
+    way = direct.find(setup, loaded, options.templates, options.premise)
     if way is None:
+        known = ", ".join(setup.labels.names[:5]) or "numbers"
         raise UserError(
-            "method.name=zero_shot needs a model that can answer as it is: "
-            + " or ".join(["one whose own labels are those of the data", *(NEEDS[way] for way in setup.task.direct)]),
-            f"{setup.config.model} is {type(loaded.model.base_model).__name__}, without a head for "
-            + (", ".join(setup.labels.names[:5]) or "numbers"),
+            f"method.name=zero_shot needs {_needed(setup)}",
+            f"{setup.config.model} is {type(loaded.model.base_model).__name__}, without a head for {known}",
             "Use method.name=probe, which needs seconds, or another model.",
         )
     return way
+
+
+def _needed(setup: Setup) -> str:
+    kind = setup.labels.kind
+    if kind == "regression":
+        return "a model whose own head gives one number: a number has no name that could be asked for"
+    if kind == "tags":
+        return "a model whose own tags are those of the data: the words of a sentence are asked for nothing else"
+    ways = [NEEDS[way] for way in setup.task.direct]
+    return " or ".join(["a model that can answer as it is: one whose own labels are those of the data", *ways])
 
 
 METHOD = ZeroShot()

@@ -86,6 +86,7 @@ class Task(ABC):
     # how a model without a head for these labels may answer, and, by way, the sentences a label's name is put into
     direct: ClassVar[tuple[Literal["entailment", "similarity", "image_text"], ...]] = ()
     templates: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    premise: ClassVar[str] = "{} {}"  # what an entailment model is shown of a pair of texts
     input_widget: ClassVar[Literal["text", "image"]]
     output_widget: ClassVar[Literal["label", "highlighted_text"]]
 
@@ -109,8 +110,11 @@ class Task(ABC):
         """Ask transformers' own pipeline, as a stranger would: a score by label, or None if it takes no such rows."""
         return None
 
-    def with_hypothesis(self, rows: Any, hypothesis: str) -> Any | None:
-        """Return rows that ask whether the input entails a sentence; None where they have no place for it."""
+    def with_hypothesis(self, rows: Any, hypothesis: str, premise: str) -> Any | None:
+        """Return rows that ask whether the input entails a sentence; None where they have no place for it.
+
+        An input of two texts is put into the two `{}` of `premise`.
+        """
         return None
 
     def cannot_stream(self) -> Exception:

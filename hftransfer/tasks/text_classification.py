@@ -31,6 +31,7 @@ class TextClassification(Task):
     streams = True
     direct = ("entailment", "similarity")
     templates: ClassVar = {"entailment": ("This example is {}.",), "similarity": ("{}", "It was {}.")}
+    premise = "First: {} Second: {}"
     input_widget = "text"
     output_widget = "label"
 
@@ -69,10 +70,11 @@ class TextClassification(Task):
         pad = DataCollatorWithPadding(processor)
         return lambda items: dict(pad([{k: v for k, v in item.items() if k != "length"} for item in items]))
 
-    def with_hypothesis(self, rows: Any, hypothesis: str) -> Any | None:
-        """Make the sentence the second text of each pair; rows that are pairs already have no place for it."""
+    def with_hypothesis(self, rows: Any, hypothesis: str, premise: str) -> Any | None:
+        """Make the sentence the second text of each pair; of rows that are pairs already, `premise` makes one text."""
         if "text_pair" in rows.column_names:
-            return None
+            joined = [premise.format(one, other) for one, other in zip(rows["text"], rows["text_pair"], strict=True)]
+            rows = rows.remove_columns(["text", "text_pair"]).add_column("text", joined)
         return rows.add_column("text_pair", [hypothesis] * len(rows))
 
     def ask_pipeline(self, pipeline: Any, row: dict[str, Any], max_length: int | None) -> dict[str, float] | None:

@@ -221,6 +221,7 @@ def model(model: str, revision: str | None = None, task: str | None = None) -> d
     with modeling.explained(config, chosen, source):
         modeling.require_folder(source)
         settings = transformers.AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False)
+        settings = modeling.part_for(config, chosen, settings)
         with torch.device("meta"):  # the shapes without the weights
             empty = getattr(transformers, chosen.auto_model).from_config(settings, trust_remote_code=False)
     files, licence = listing(source, revision)

@@ -15,10 +15,13 @@ from transformers import pipeline
 
 from hftransfer import catalog, self_training
 from hftransfer.errors import ConfigError, UserError
+from hftransfer.interruption import Interrupted
 from hftransfer.methods import few_shot
 from hftransfer.methods.few_shot import batches, contrast
 from hftransfer.predictor import Predictor
+from hftransfer.runs import Run
 from tests import tiny
+from tests.engine.test_resume import resume, same_weights, start
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +94,41 @@ def test_tuning_lifts_the_score_and_the_result_is_plain(train: Callable[..., Any
     assert steps[-1]["step"] == steps[-1]["max_steps"] == 60
 
 
+@pytest.mark.parametrize("stop_after", [1, 7])
+def test_a_stopped_tuning_goes_on_where_it_was(stop_after: int, bert: Path, tmp_path: Path) -> None:
+    """The weights are those of a run that was never stopped, dropout and all."""
+    tree = a_tree(bert, shots(tmp_path / "rows", 12)) | {"train": {"learning_rate": 1e-3, "max_steps": 12}}
+    whole = start(tree, tmp_path / "whole")
+    with pytest.raises(Interrupted, match=f"step {stop_after + 1}"):
+        start(tree, tmp_path / "stopped", stop_after)
+    stopped = Run(tmp_path / "stopped")
+    assert [path.name for path in stopped.checkpoints.iterdir()] == [f"checkpoint-{stop_after + 1}"]
+    resume(stopped)
+    same_weights(whole, stopped)
+    steps = [event["step"] for event in stopped.events()[0] if event["type"] == "step"]
+    assert sorted(steps) == steps and steps[-1] == 12 and len(set(steps)) == len(steps)
+
+
+def test_a_checkpoint_is_left_now_and_then(bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(few_shot, "SAVE_SECONDS", 0.0)
+    run = start(a_tree(bert, shots(tmp_path / "rows", 6)) | {"train": {"max_steps": 3}}, tmp_path / "run")
+    assert [event["step"] for event in run.events()[0] if event["type"] == "checkpoint"] == [1, 2, 3]
+    assert [path.name for path in run.checkpoints.glob("checkpoint-*")] == ["checkpoint-3"]
+
+
+@pytest.mark.parametrize("pooling", ["first", "last", "mean"])
+def test_what_is_pulled_together_is_what_the_head_will_see(pooling: str) -> None:
+    hidden = torch.arange(24.0).reshape(2, 4, 3)
+    mask = torch.tensor([[1, 1, 1, 0], [1, 1, 1, 1]])
+    expected = {
+        "first": hidden[:, 0],
+        "last": torch.stack([hidden[0, 2], hidden[1, 3]]),
+        "mean": torch.stack([hidden[0, :3].mean(dim=0), hidden[1].mean(dim=0)]),
+    }
+    kept = {"backbone": {"last_hidden_state": hidden}, "head": torch.zeros(2, 5)}
+    torch.testing.assert_close(few_shot.pooled(kept, {"attention_mask": mask}, pooling), expected[pooling])
+
+
 def test_what_has_no_pairs_is_refused(train: Callable[..., Any], bert: Path, tmp_path: Path) -> None:
     rows = [{"text": text, "label": i / 7} for i, (text, _) in enumerate(tiny.sentences(40))]
     source = tmp_path / "numbers.jsonl"
@@ -141,9 +179,12 @@ def test_unlabelled_rows_are_read_and_their_worth_is_said(
     extra.write_text("text\n" + "\n".join(text for text, _ in tiny.sentences(150, 7)) + "\n")
     tree = a_tree(bert, shots(tmp_path / "rows", 30)) | {"method": {"name": "probe"}}
     tree["data"]["unlabelled"] = str(extra)
-    run, _ = train(tree)
+    run, result = train(tree)
     (said,) = notices(run)
     assert "150 unlabelled rows" in said
+    told = result["self_training"]
+    assert told["rows"] == 150 and 0 <= told["sure"] <= 150
+    assert f"Unlabelled rows: 150, of which {told['sure']}" in (run.artifact / "README.md").read_text()
     assert "kept" in said or "left as it was" in said
     assert str(tmp_path) not in (run.artifact / "run.yaml").read_text() + (run.artifact / "README.md").read_text()
 
@@ -169,6 +210,11 @@ def test_a_round_is_kept_when_validation_gains(
     run, result = train(tree)
     assert notices(run)[0].endswith(": kept" if helps else "that it helps is not shown, left as it was")
     assert (result["validation"]["metrics"]["accuracy"]["value"] > 0.85) == helps
+    told, card = result["self_training"], (run.artifact / "README.md").read_text()
+    assert told["kept"] is helps and told["change"]["low"] <= told["change"]["value"] <= told["change"]["high"]
+    assert (told["change"]["low"] > 0) is helps and told["metric"] == "accuracy"
+    assert f"changes by {told['change']['value']:+.3f} ({told['change']['low']:+.3f} to" in card
+    assert ("these taught the head again" if helps else "the head is without them") in card
 
 
 def test_pictures_without_labels(train: Callable[..., Any], tmp_path: Path) -> None:

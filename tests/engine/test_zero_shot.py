@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -121,25 +122,9 @@ def test_similarity_is_the_cosine_to_the_names(
         )  # the first token's share
 
 
-def dual_encoder(folder: Path, kind: str) -> Path:
-    """Save a CLIP or SigLIP with random weights, its tokenizer and image processor."""
-    text = {**tiny.SMALL, "pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3}
-    vision = {**tiny.SMALL, **tiny.PICTURE}
-    extra = {"projection_dim": 16} if kind == "CLIP" else {}
-    torch.manual_seed(0)
-    config = getattr(transformers, f"{kind}Config")(text_config=text, vision_config=vision, **extra)
-    getattr(transformers, f"{kind}Model")(config).save_pretrained(folder)
-    tiny.tokenizer().save_pretrained(folder)
-    size = {"height": 32, "width": 32}
-    getattr(transformers, f"{kind}ImageProcessorPil")(size=size, crop_size=size, do_center_crop=False).save_pretrained(
-        folder
-    )
-    return folder
-
-
 @pytest.mark.parametrize("kind", ["CLIP", "Siglip"])
 def test_an_image_text_model_is_asked_with_prompts(kind: str, train: Callable[..., Any], tmp_path: Path) -> None:
-    source = dual_encoder(tmp_path / "model", kind)
+    source = tiny.image_text_model(tmp_path / "model", kind)
     pictures = tiny.image_folder(tmp_path / "pictures", 40)
     (pictures / "red").rename(pictures / "bright")
     (pictures / "blue").rename(pictures / "dull")
@@ -157,7 +142,7 @@ def test_an_image_text_model_is_asked_with_prompts(kind: str, train: Callable[..
 
 
 def test_the_logits_of_prompts_are_the_models_own(tmp_path: Path) -> None:
-    source = dual_encoder(tmp_path / "model", "CLIP")
+    source = tiny.image_text_model(tmp_path / "model", "CLIP")
     model = transformers.CLIPModel.from_pretrained(source).eval()
     tokenizer = transformers.AutoTokenizer.from_pretrained(source)
     texts, pixels = ["a good film", "a bad film"], torch.rand(3, 3, 32, 32)
@@ -195,3 +180,111 @@ def test_checking_trains_nothing(tmp_path: Path) -> None:
 def test_a_template_needs_a_place_for_the_label(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"method\.templates.*one \{\}"):
         catalog.build_config(text_tree(tmp_path, tmp_path, templates=["a film"]))
+
+
+def pairs(folder: Path, names: tuple[str, str]) -> Path:
+    """Write pairs of sentences: the first name where both are good or both bad."""
+    sentences = tiny.sentences(120, 3)
+    rows = []
+    for (one, first), (other, second) in zip(sentences[::2], sentences[1:][::3] + sentences[:20], strict=True):
+        rows.append({"text": one, "text_pair": other, "label": names[first != second]})
+    path = folder / "pairs.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def asked(run: Run, labels: Labels, path: Path) -> list[tuple[dict[str, Any], np.ndarray]]:
+    """Return test rows with the stored scores."""
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    found = Predictions.read_parquet(run.predictions / "test.parquet", labels)
+    return [(rows[int(i.rpartition(":")[2])], scores) for i, scores in zip(found.row_ids, found.scores, strict=True)]
+
+
+def test_pairs_become_one_premise(train: Callable[..., Any], tmp_path: Path) -> None:
+    source = classifier(tmp_path / "model", ["CONTRADICTION", "neutral", "entailment"])
+    path = pairs(tmp_path, ("good", "dull"))
+    tree = text_tree(tmp_path, source, templates=["it was a {} story"], premise="{} and {}")
+    tree["data"] = {"source": str(path)}
+    run, result = train(tree)
+    assert result["artifact"] is None
+    pipeline = transformers.pipeline("zero-shot-classification", str(source), device="cpu")
+    for row, scores in asked(run, Labels("single_label", ("dull", "good")), path)[:4]:
+        premise = f"{row['text']} and {row['text_pair']}"
+        answer = pipeline(premise, ["dull", "good"], hypothesis_template="it was a {} story")
+        expected = dict(zip(answer["labels"], answer["scores"], strict=True))
+        assert dict(zip(["dull", "good"], scores, strict=True)) == pytest.approx(expected, abs=1e-5)
+
+
+def test_whether_one_text_entails_the_other_is_asked_of_the_pair_itself(
+    train: Callable[..., Any], tmp_path: Path
+) -> None:
+    source = classifier(tmp_path / "model", ["CONTRADICTION", "neutral", "entailment"])
+    path = pairs(tmp_path, ("entailment", "not_entailment"))
+    tree = text_tree(tmp_path, source)
+    tree["data"] = {"source": str(path)}
+    run, _ = train(tree)
+    pipeline = transformers.pipeline("text-classification", str(source), device="cpu")
+    for row, scores in asked(run, Labels("single_label", ("entailment", "not_entailment")), path)[:4]:
+        answer = pipeline({"text": row["text"], "text_pair": row["text_pair"]}, top_k=None)
+        entailed = {a["label"]: a["score"] for a in answer}["entailment"]
+        assert list(scores) == pytest.approx([entailed, 1 - entailed], abs=1e-5)
+
+
+def test_two_numbers_make_similarities_log_odds() -> None:
+    rng = np.random.default_rng(0)
+    cosines = rng.uniform(0.2, 0.9, (4000, 3))
+    truth = rng.random(cosines.shape) < 1 / (1 + np.exp(-(12 * cosines - 8)))
+    assert direct.log_odds(cosines, truth) == pytest.approx((12, -8), rel=0.1)
+    against, _ = direct.log_odds(cosines, ~truth)
+    assert against == 0  # a similarity that speaks against is no reason to turn it round
+    split = cosines > 0.5
+    scale, shift = direct.log_odds(cosines, split)
+    assert np.isfinite([scale, shift]).all() and ((scale * cosines + shift > 0) == split).mean() > 0.99
+
+
+@pytest.mark.parametrize(("architecture", "plain"), [("bert", True), ("mpnet", False)])
+def test_similarity_decides_each_of_several_labels(
+    architecture: str, plain: bool, train: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(tiny.TEXT, "mpnet", lambda: transformers.MPNetConfig(**{**tiny.SMALL, "pad_token_id": 0}))
+    source = tiny.text_model(tmp_path / "model", architecture)
+    path = tmp_path / "rows.jsonl"
+    names = ("dull", "good", "story")
+    with open(path, "w") as file:
+        for text, _ in tiny.sentences(150):
+            file.write(json.dumps({"text": text, "labels": [name for name in names if name in text.split()]}) + "\n")
+    tree = text_tree(tmp_path, source, templates=["{}"])
+    tree["data"] = {"source": str(path), "problem_type": "multi_label"}
+    run, result = train(tree)
+    assert (result["artifact"] is not None) is plain
+    (told,) = [e["message"] for e in run.events()[0] if e["type"] == "notice" and "zero_shot" in e["message"]]
+    assert f"fitted to {result['validation']['n']} validation rows" in told
+    found = Predictions.read_parquet(run.predictions / "test.parquet", Labels("multi_label", names))
+    validation = Predictions.read_parquet(run.predictions / "validation.parquet", Labels("multi_label", names))
+    # one scale and one shift for all: what the labels get on average is what they have on average
+    assert validation.scores.mean() == pytest.approx(np.asarray(validation.truth).mean(), abs=0.01)
+    assert np.ptp(found.scores) > 0.01
+    if plain:
+        ask = transformers.pipeline("text-classification", str(run.artifact), device="cpu", top_k=None)
+        for row, scores in asked(run, Labels("multi_label", names), path)[:3]:
+            answers = {a["label"]: a["score"] for a in ask(row["text"])[0]}
+            assert [answers[name] for name in names] == pytest.approx(list(scores), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("task", "wanted"), [("regression", "one number"), ("token-classification", "whose own tags")]
+)
+def test_numbers_and_tags_are_refused_in_words(
+    task: str, wanted: str, train: Callable[..., Any], tmp_path: Path
+) -> None:
+    tree = text_tree(tmp_path, tiny.text_model(tmp_path / "model"))
+    if task == "regression":
+        path = tmp_path / "numbers.jsonl"
+        path.write_text(
+            "".join(json.dumps({"text": t, "label": i / 7}) + "\n" for i, (t, _) in enumerate(tiny.sentences(40)))
+        )
+        tree["data"] = {"source": str(path), "problem_type": "regression"}
+    else:
+        tree |= {"task": task, "data": {"source": str(tiny.token_jsonl(tmp_path / "rows.jsonl", 60))}}
+    with pytest.raises(UserError, match=wanted):
+        train(tree)

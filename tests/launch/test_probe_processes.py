@@ -1,4 +1,4 @@
-"""A probe with two processes: each computes its part of the features, and the outcome is that of one."""
+"""Probe and few-shot with two processes: each computes its part of the features, and the outcome is that of one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from safetensors.numpy import load_file
 
 from hftransfer import train
 from hftransfer.runs import Run
-from tests.launch.conftest import call, of
+from tests.launch.conftest import SECONDS, call, of, start, wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -34,3 +34,33 @@ def test_two_processes_probe_as_one_does(
         assert ours[name] == pytest.approx(value, abs=1e-2 if name.startswith("classifier") else 0), name
     metrics = [run.result()["test"]["metrics"]["accuracy"] for run in (one, two)]
     assert metrics[0] == metrics[1]
+
+
+def test_two_processes_tune_on_few_rows_as_one_does(configuration: Callable[..., Path], tmp_path: Path) -> None:
+    path = configuration(method={"name": "few_shot"}, train={"max_steps": 6})
+    done = call("train", path, "--processes", "2", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    two = Run(tmp_path / "run")
+    assert of(two, "process")[0]["world_size"] == 2
+    assert train.main(["--config", str(path), f"output={tmp_path / 'one'}"]) == 0
+    one = Run(tmp_path / "one")
+    ours, theirs = (load_file(run.artifact / "model.safetensors") for run in (one, two))
+    for name, value in theirs.items():
+        assert ours[name] == pytest.approx(value, abs=1e-2 if name.startswith("classifier") else 1e-4), name
+    losses = [[event["loss"] for event in of(run, "log")] for run in (one, two)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3) and len(losses[0]) == 6
+
+
+def test_two_processes_stop_together_and_go_on(configuration: Callable[..., Path], tmp_path: Path) -> None:
+    path = configuration(method={"name": "few_shot"}, train={"max_steps": 500})
+    child, run = start("train", path, "--processes", "2", cwd=tmp_path), Run(tmp_path / "run")
+    wait_for(child, run, lambda event: event["type"] == "step" and event["step"] > 20)
+    assert call("stop", run.folder).returncode == 0
+    child.communicate(timeout=SECONDS)
+    (checkpoint,) = of(run, "checkpoint")
+    (stopped,) = of(run, "stopped")
+    assert stopped["step"] == checkpoint["step"] < 500
+    done = call("resume", run.folder, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    after = [event["step"] for event in of(run, "step") if event["time"] > stopped["time"]]
+    assert checkpoint["step"] < after[0] and after[-1] == 500
