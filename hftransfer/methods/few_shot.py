@@ -7,7 +7,7 @@ import itertools
 import math
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 BATCH = 32
 EPOCHS = 10  # times that each row is seen, unless train.num_train_epochs or train.max_steps says otherwise
+STEPS = 40  # at the least, unless they do: ten epochs of 24 rows would be 8
 SAVE_SECONDS = 60.0  # between checkpoints, besides the one of a stop
 STATE = "state.pt"
 STRENGTH = 0.03  # of the head's penalty: a few validation rows would choose it by chance
@@ -132,8 +133,7 @@ def pull_together(setup: Setup, loaded: Loaded, pooling: str, learning_rate: flo
     dataset, collate = setup.prepared["train"].dataset, setup.task.collator(setup.processor)
     given = np.asarray(setup.rows["train"]["label"])
     size = batch_size(setup)
-    epochs = float(options.get("num_train_epochs", EPOCHS))
-    steps = int(options.get("max_steps", 0)) or max(1, math.ceil(epochs * len(given) / size))
+    steps = count_steps(options, len(given), size)
     rate = float(options.get("learning_rate", learning_rate))
     half = speed.default_choice(setup.config, setup.task, setup.threads).bf16
     torch.manual_seed(setup.config.seed)
@@ -251,6 +251,15 @@ class Tuning:
         if torch.cuda.is_available() and "cuda" in found["random"]:
             torch.cuda.set_rng_state(found["random"]["cuda"])
         self.step = int(found["step"])
+
+
+def count_steps(options: Mapping[str, Any], rows: int, size: int) -> int:
+    """Return the steps that the options of `train` ask for, or the default, with `size` rows a step."""
+    if options.get("max_steps", 0) > 0:
+        return int(options["max_steps"])
+    if "num_train_epochs" in options:
+        return max(1, math.ceil(float(options["num_train_epochs"]) * rows / size))
+    return max(STEPS, math.ceil(EPOCHS * rows / size))
 
 
 def contrast(vectors: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:

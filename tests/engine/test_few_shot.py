@@ -234,3 +234,13 @@ def test_who_cannot_learn_from_them_says_so(train: Callable[..., Any], bert: Pat
         catalog.build_config({k: v for k, v in tree.items() if k != "method"})
     with pytest.raises(UserError, match=r"there is no more\.csv"):
         train({**tree, "method": {"name": "probe"}})
+
+
+@pytest.mark.parametrize(
+    ("options", "rows", "steps"),
+    [({}, 24, 40), ({}, 192, 60), ({"num_train_epochs": 10}, 24, 8), ({"max_steps": 5}, 24, 5)],
+)
+def test_a_few_rows_get_steps_enough_unless_the_user_says_how_many(
+    options: dict[str, Any], rows: int, steps: int
+) -> None:
+    assert few_shot.count_steps(options, rows, 32) == steps
