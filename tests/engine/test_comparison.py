@@ -142,7 +142,7 @@ def test_finished_runs_by_name_and_by_folder(runs: dict[str, Run]) -> None:
     found = comparison.contenders([str(runs["good"].folder), str(runs["lora"].folder)])
     assert [one.name for one in found] == ["full", "lora"]
     assert comparison.contenders([str(runs["good"].folder), str(runs["poor"].folder)])[1].name == "poor"
-    compared = comparison.judge(str(runs["good"].folder), found)
+    compared = comparison.judge([str(runs["good"].folder)], found)
     score = runs["good"].result()["test"]["metrics"]["accuracy"]
     mine = next(one for one in compared["models"] if one["name"] == "full")
     assert {key: mine[key] for key in score} == pytest.approx(score)
@@ -242,7 +242,7 @@ def test_data_that_changed_is_refused(runs: dict[str, Run], tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("names", "said"),
     [
-        (["nothing/here"], "the first name must be that of a finished run"),
+        (["nothing/here"], "a finished run must be among the names"),
         (["RUN", "RUN", "seed=3"], r"Only output=FOLDER can be set"),
         (["RUN"], "two models are needed"),
     ],
