@@ -563,8 +563,8 @@ def record(run: Run, name: str, comparison: Mapping[str, Any], folder: Path) -> 
 def new_folder() -> Path:
     """Return the folder, not there yet, that a comparison of finished runs is written to when none is named."""
     named = ROOT / f"{time.strftime('%Y%m%d-%H%M%S')}-comparison"
-    tries = (named, *(named.with_name(f"{named.name}-{number}") for number in itertools.count(2)))
-    return next(folder.absolute() for folder in tries if not folder.exists())
+    others = (named.with_name(f"{named.name}-{number}") for number in itertools.count(2))
+    return next(folder.absolute() for folder in itertools.chain([named], others) if not folder.exists())
 
 
 def write(comparison: Mapping[str, Any], folder: Path) -> list[Path]:

@@ -64,7 +64,11 @@ class Curve:
             f"doubling your labels ({self.rows:,} to {2 * self.rows:,} rows) would {verb} about "
             f"{figure.format(value)}{unit} {self.metric} ({span})"
         )
-        return said + ("; that it helps is not shown" if low <= 0 else "")
+        said += "; that it helps is not shown" if low <= 0 else ""
+        last = self.points[-1]
+        there = next(one["value"] for one in self.fit if one["rows"] >= last["rows"])
+        misses = not last["low"] <= there <= last["high"]
+        return said + ("; the power law misses the score of the most rows, so this says little" if misses else "")
 
 
 SHARE_METRICS = ("accuracy", "f1_micro", "f1_macro", "f1_entity")

@@ -34,7 +34,7 @@ def test_a_published_run_is_compared_with_a_local_one(hub: HubServer, run: Run, 
 
 
 def test_models_from_elsewhere(hub: HubServer, run: Run, tmp_path: Path) -> None:
-    """One without hftransfer.json whose labels match, one with others, one that this caller may not see, none at all."""
+    """One without hftransfer.json whose labels match, and what is refused: other labels, no access, no head."""
     files = files_of(run.artifact)
     foreign = {name: body for name, body in files.items() if "/" not in name and name != "hftransfer.json"}
     hub.create_repo("bob/foreign", files=foreign)
