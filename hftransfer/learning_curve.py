@@ -23,6 +23,7 @@ REPEATS = 3  # orders in which rows are added, each with folds of its own
 FEWEST, POINTS = 10, 4  # rows of the smallest part; parts that a curve needs
 MOST_ROWS = 20_000
 RESAMPLES = 500
+ROUNDING = 1e-6
 GRID = 60  # sizes at which the law and its band are told
 EXPONENTS = np.linspace(0.05, 1.0, 39)
 AROUND = (0.1**0.5, 1.0, 10**0.5)  # times the penalty that is right for all rows, per row
@@ -66,8 +67,9 @@ class Curve:
         )
         said += "; that it helps is not shown" if low <= 0 else ""
         last = self.points[-1]
-        there = next(one["value"] for one in self.fit if one["rows"] >= last["rows"])
-        misses = not last["low"] <= there <= last["high"]
+        error = self.floor + self.size * last["rows"] ** -self.exponent
+        there = 1 - error if evaluation.greater_is_better(self.metric) else error
+        misses = not last["low"] - ROUNDING <= there <= last["high"] + ROUNDING
         return said + ("; the power law misses the score of the most rows, so this says little" if misses else "")
 
 
