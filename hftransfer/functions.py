@@ -16,9 +16,8 @@ from hftransfer import config as configuration
 from hftransfer.config import RunConfig
 from hftransfer.errors import UserError
 from hftransfer.events import PREFIX, Event
-from hftransfer.launchers import launcher
+from hftransfer.launchers import launcher, local
 from hftransfer.launchers.base import Outcome, RefusedByTrainer, RunFailed
-from hftransfer.launchers.local import SCRIPT
 from hftransfer.runs import Run
 
 Config = str | Path | Mapping[str, Any] | RunConfig
@@ -164,7 +163,7 @@ def asked(
     with tempfile.TemporaryDirectory(prefix="hftransfer-asked-") as folder:
         path = Path(folder) / "config.json"
         path.write_text(json.dumps(tree), encoding="utf-8")
-        command = [sys.executable, str(SCRIPT), "--config", str(path), *question]
+        command = [sys.executable, str(local.SCRIPT), "--config", str(path), *question]
         with subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, text=True
         ) as child:
