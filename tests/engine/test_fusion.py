@@ -14,7 +14,7 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification
 
-from hftransfer import catalog, cli, comparison, follow, fusion
+from hftransfer import card, catalog, cli, comparison, follow, fusion
 from hftransfer.errors import UserError
 from hftransfer.evaluation import Predictions, measure_point
 from hftransfer.methods import fuse
@@ -239,7 +239,7 @@ def test_an_ensemble_averages_answers_and_has_no_model(
     assert "no model: an ensemble" in capsys.readouterr().out
     run = Run(Path("mixed").absolute())
     result = run.result()
-    assert "an ensemble" in (run.folder / "README.md").read_text()
+    assert (run.folder / "README.md").read_text() == card.render(result, run.config())
     assert run.status().state == "done" and result["artifact"] is None and not run.artifact.exists()
     members = [comparison.of_run(runs[name]).predictions for name in ("one", "lora")]
     note = json.loads((run.folder / fuse.FILE).read_text())
