@@ -12,18 +12,25 @@ if TYPE_CHECKING:
 
     from hftransfer.config import RunConfig
     from hftransfer.events import Event
+    from hftransfer.functions import compare, curve, fuse, rank
     from hftransfer.hub.publishing import publish
     from hftransfer.launchers.base import RunFailed
     from hftransfer.predictor import Predictor
 
 __version__ = "0.1.0"
-__all__ = ["Predictor", "RunConfig", "RunFailed", "__version__", "publish", "run"]
+__all__ = [
+    "Predictor", "RunConfig", "RunFailed", "__version__", "compare", "curve", "fuse", "publish", "rank", "run",
+]  # fmt: skip
 
 _LAZY = {
     "Predictor": "hftransfer.predictor",
     "RunConfig": "hftransfer.config",
     "RunFailed": "hftransfer.launchers.base",
+    "compare": "hftransfer.functions",
+    "curve": "hftransfer.functions",
+    "fuse": "hftransfer.functions",
     "publish": "hftransfer.hub.publishing",
+    "rank": "hftransfer.functions",
 }
 
 
@@ -47,16 +54,8 @@ def run(
         catalog.check_names(config)
     else:
         config = catalog.build_config(config) if isinstance(config, Mapping) else catalog.read_config(config)
-    local, folder = launcher("local"), Run.create(config)
-    local.start(folder, processes=processes)
-    try:
-        for event in local.follow(folder):
-            if follow is not None:
-                follow(event)
-    except BaseException:  # KeyboardInterrupt, or an error in `follow`: nobody waits for the run any more
-        local.stop(folder)
-        raise
-    outcome = local.outcome(folder)
+    folder = Run.create(config)
+    outcome = launcher("local").finish(folder, processes, follow=follow)
     if outcome.state != "done":
         raise outcome.error()
     if outcome.unpublished:

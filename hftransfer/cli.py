@@ -10,10 +10,9 @@ import dataclasses
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -22,7 +21,7 @@ from hftransfer import __version__, fence
 from hftransfer.errors import UserError
 
 if TYPE_CHECKING:
-    from hftransfer.events import Event
+    from hftransfer.ladder import Ladder, Words
     from hftransfer.launchers.base import Launcher, Outcome
     from hftransfer.runs import Run
 
@@ -138,6 +137,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     compare.add_argument("--metric", metavar="NAME", help="metric to judge by (default: the task's main one)")
     compare.add_argument("--processes", type=int, metavar="N", help="processes to train with (default: 1)")
+    compare.add_argument("--card", action="store_true", help="put it into the cards of finished runs too")
     _add_json(compare, "print events and the comparison as JSON lines")
     compare.set_defaults(command=_compare)
 
@@ -148,7 +148,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_following(fuse)
     fuse.set_defaults(command=_fuse)
 
-    runs = commands.add_parser("runs", help="list the runs, newest first")
+    runs = commands.add_parser("runs", help="list the runs, those of a comparison among them, newest first")
     _add_json(runs, "print one JSON object a line")
     runs.set_defaults(command=_runs)
 
@@ -228,6 +228,8 @@ def _resume(options: argparse.Namespace) -> int:
 
 
 def _start(place: Launcher, run: Run, options: argparse.Namespace, resume: bool) -> int:
+    from hftransfer.runs import called
+
     cursor = place.events(run)[1] if resume else 0  # the events before a resume were shown when they happened
     # another number would cut the epoch into other batches than those that the checkpoint counts
     processes = run.launch().get("processes", 1) if options.processes is None else options.processes
@@ -235,11 +237,11 @@ def _start(place: Launcher, run: Run, options: argparse.Namespace, resume: bool)
     if options.follow:
         return _follow(place, run, cursor, options.json)
     if options.json:
-        print(json.dumps({"run": run.name, "folder": str(run.folder)}))
+        print(json.dumps({"run": called(run), "folder": str(run.folder)}))
     else:
         from hftransfer.launchers.local import shown
 
-        print(f"$ {shown(run.launch()['command'])}\nrun: {run.name}")
+        print(f"$ {shown(run.launch()['command'])}\nrun: {called(run)}")
     return 0
 
 
@@ -276,20 +278,22 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _stop_and_say(place: Launcher, run: Run) -> None:
+def _stop_and_say(place: Launcher, run: Run, what_now: str | None = None) -> None:
     print("\nhftransfer: stopping; saving a checkpoint first. Ctrl-C again ends it at once.", file=sys.stderr)
     try:
         place.stop(run)
     except KeyboardInterrupt:
         place.stop(run, grace=0)
-    print(f"hftransfer: {_going_on(run)}", file=sys.stderr)
+    print(f"hftransfer: {what_now or _going_on(run)}", file=sys.stderr)
 
 
 def _going_on(run: Run) -> str:
+    from hftransfer.runs import called
+
     checkpoint = run.checkpoint()
     if checkpoint is None:
-        return f"there is no checkpoint yet; start over with: hftransfer resume {run.name}"
-    return f"go on from {checkpoint.name} with: hftransfer resume {run.name}"
+        return f"there is no checkpoint yet; start over with: hftransfer resume {called(run)}"
+    return f"go on from {checkpoint.name} with: hftransfer resume {called(run)}"
 
 
 def _example(run: Run) -> str:
@@ -371,39 +375,40 @@ def _compare(options: argparse.Namespace) -> int:
     words = ladder.read_words(options.rest)
     code = 0
     if words.config is None:
-        found, folder = _compare_finished(words, options.metric)
+        found = _compare_finished(words, options)
     else:
         methods = options.methods.split(",") if options.methods else ladder.METHODS
         planned = ladder.prepare(words, methods)
         if not options.json:
-            print(f"ladder: {relative_to_here(planned.folder)}: {', '.join(planned.methods)}")
+            print(f"ladder: {relative_to_here(planned.folder)}: {', '.join(planned.methods)}{_already(planned)}")
         seen: set[str] = set()
         ladder.climb(
             planned, lambda run, resume: _rung(run, resume, options, seen), lambda *why: _tell(why, options.json)
         )
-        found, folder = ladder.compare(planned, options.metric), planned.folder
+        found = ladder.compare(planned, options.metric) | {"folder": str(planned.folder)}
         code = int(bool(planned.failed()))
     if options.json:
-        print(json.dumps({"type": "comparison", "folder": str(folder), **found}))
+        print(json.dumps({"type": "comparison", **found}))
     else:
         print("\n" + follow.comparison_text(found))
-        if folder is not None:
-            print(f"\nfolder: {relative_to_here(folder)} (comparison.md, .csv, .json, .png)")
+        print(f"\nfolder: {relative_to_here(found['folder'])} (comparison.md, .csv, .json, .png)")
     return code
 
 
-def _compare_finished(words: Any, metric: str | None) -> tuple[dict[str, Any], Path | None]:
-    from hftransfer import comparison
+def _compare_finished(words: Words, options: argparse.Namespace) -> dict[str, Any]:
+    from hftransfer import comparison, functions
 
-    found = comparison.contenders(words.names)
-    compared = comparison.judge(words.names[0], found, metric)
+    functions.require_finished_only(options.methods, options.processes)
     folder = comparison.output_of(words.overrides)
-    if folder is not None:
-        comparison.write(compared, folder)
-    return compared, folder
+    return comparison.of_finished(words.names, options.metric, folder, options.card)
 
 
-def relative_to_here(path: Path) -> str:
+def _already(planned: Ladder) -> str:
+    done = planned.done()
+    return f" (done: {', '.join(done)})" if done else ""
+
+
+def relative_to_here(path: str | Path) -> str:
     """Return a path as seen from the working folder."""
     from hftransfer.launchers.local import relative
 
@@ -432,7 +437,7 @@ def _rung(run: Run, resume: bool, options: argparse.Namespace, seen: set[str]) -
             events if options.json else ladder.unseen(events, seen), follow.style_for(sys.stdout, options.json)
         )
     except KeyboardInterrupt:
-        _stop_and_say(place, run)
+        _stop_and_say(place, run, "the finished runs stand; the same command goes on from here")
         raise
     outcome = place.outcome(run)
     if outcome.state == "done" and not options.json:
@@ -479,28 +484,12 @@ def _curve(options: argparse.Namespace) -> int:
 
 def _ask_engine(options: argparse.Namespace, *question: str) -> int:
     """Run the engine's script in a process of its own, and show what it finds out."""
-    from hftransfer import catalog, follow
-    from hftransfer.launchers.local import SCRIPT
+    from hftransfer import follow, functions
 
-    catalog.read_config(options.config, options.rest)  # what is known without the engine is said before it is loaded
-    command = [sys.executable, str(SCRIPT), "--config", options.config, *options.rest, *question]
-    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as child:
-        try:
-            follow.show(_events_of(child), follow.style_for(sys.stdout, options.json))
-        except BaseException:
-            child.terminate()
-            raise
+    tree = functions.tree_of(options.config, options.rest)  # what is known without the engine is said first
+    with functions.asked(tree, question) as child:
+        follow.show(functions.events_of(child), follow.style_for(sys.stdout, options.json))
     return child.returncode if child.returncode in (0, 1, UserError.exit_code, INTERRUPTED) else 1
-
-
-def _events_of(child: subprocess.Popen[str]) -> Iterator[Event]:
-    from hftransfer.events import PREFIX
-
-    assert child.stdout is not None
-    for line in child.stdout:
-        if line.startswith(PREFIX):
-            event: Event = json.loads(line.removeprefix(PREFIX))
-            yield event
 
 
 # --- predict ---
@@ -574,20 +563,20 @@ def _app(options: argparse.Namespace) -> int:
 
 def _runs(options: argparse.Namespace) -> int:
     from hftransfer import follow
-    from hftransfer.runs import listing
+    from hftransfer.runs import called, everywhere
 
     rows = [("RUN", "STATE", "PROGRESS", "TEST SCORE")]
-    for run in listing():
+    for run in everywhere():
         status, result = run.status(), run.result()
         if options.json:
             metrics = result.get("test", {}).get("metrics", {})
-            print(json.dumps({"run": run.name, "folder": str(run.folder), **vars(status), "test": metrics}))
+            print(json.dumps({"run": called(run), "folder": str(run.folder), **vars(status), "test": metrics}))
         progress = f"{status.phase or ''} {status.step}/{status.max_steps}" if status.max_steps else status.phase or ""
         if status.state == "done":
             progress = (
                 f"not published: {_short(status.unpublished)}" if status.unpublished else status.publication or ""
             )
-        rows.append((run.name, status.state, progress, _score(result)))
+        rows.append((called(run), status.state, progress, _score(result)))
     if not options.json:
         print(
             *(follow.table(rows) if len(rows) > 1 else ["no runs here; start one: hftransfer train CONFIG"]), sep="\n"

@@ -5,7 +5,11 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
+import itertools
 import json
+import shutil
+import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +21,7 @@ from hftransfer import artifact, evaluation
 from hftransfer.errors import UserError, unknown
 from hftransfer.evaluation import METRICS, Predictions
 from hftransfer.methods import fuse
-from hftransfer.runs import Run, find, read_json, write_text
+from hftransfer.runs import LADDER, ROOT, Run, called, find, read_json, write_text
 from hftransfer.tasks.base import Labels
 
 SCHEMA = 1
@@ -51,12 +55,12 @@ class Skipped:
 
 
 def of_run(run: Run, name: str | None = None) -> Contender:
-    """Return a finished run by what it stored; UserError when it is not done."""
+    """Return a finished run by what it stored, called `name`; UserError when it is not done."""
     result, path = run.result(), run.predictions / "test.parquet"
     if not result or not path.is_file():
         raise UserError(
             "finished runs are needed", f"{run.name} is {run.status().state} and has no answers to the test rows",
-            f"Wait for it, or go on with it: hftransfer resume {run.folder}",
+            f"Wait for it, or go on with it: hftransfer resume {called(run)}",
         )  # fmt: skip
     cost = result["cost"]
     parts = read_json(run.folder / fuse.FILE).get("seconds_of_its_runs", 0.0)
@@ -87,6 +91,16 @@ def of_model(where: str, reference: Run, revision: str | None = None) -> Contend
 
     Raises UserError when the rows are no longer those of the run, or when the model has another task or other labels.
     """
+    from hftransfer import runs
+    from hftransfer.hub import connection
+
+    if not all(runs.is_local(name) for name in (where, reference.config().data.source)):
+        connection.go_offline_if_unreachable()  # before the Hub's clients are imported
+    with tempfile.TemporaryDirectory(prefix="hftransfer-compare-") as folder:  # unpacked archives and the like
+        return _asked(where, reference, revision, Path(folder))
+
+
+def _asked(where: str, reference: Run, revision: str | None, folder: Path) -> Contender:
     from hftransfer import catalog, data, objectives
     from hftransfer.hub import origins
     from hftransfer.predictor import Predictor
@@ -95,7 +109,7 @@ def of_model(where: str, reference: Run, revision: str | None = None) -> Contend
     noted = read_json(reference.folder / origins.FILE)
     config = origins.read(noted).pin(config) if noted else config
     task = catalog.task(config.task)
-    rows = data.load(config.data, task, config.seed, reference.folder / "data")
+    rows = data.load(config.data, task, config.seed, folder)
     wanted = reference.result()["data"]["split_fingerprints"]["test"]
     if rows.fingerprints["test"] != wanted:
         raise UserError(
@@ -104,12 +118,12 @@ def of_model(where: str, reference: Run, revision: str | None = None) -> Contend
             "Bring the data back, or compare finished runs alone.",
         )
     predictor = Predictor(where, revision)
-    labels = labels_of(reference)
-    order = _order_of_labels(where, predictor.labels, labels)
     if predictor.task.name != config.task:
         raise UserError(
             f"a model for {config.task} is needed", f"{where} is one for {predictor.task.name}", "Leave it out."
         )
+    labels = labels_of(reference)
+    order = _order_of_labels(where, predictor.labels, labels)
     inputs = [role.name for role in task.roles if role.kind not in ("label", "tags")]
     test = rows.splits["test"]
     asked = [{name: row[name] for name in inputs if name in row} for row in test]
@@ -135,37 +149,67 @@ def of_model(where: str, reference: Run, revision: str | None = None) -> Contend
 
 
 def _order_of_labels(where: str, found: Labels, wanted: Labels) -> list[int]:
-    if found.kind != wanted.kind or sorted(found.names) != sorted(wanted.names):
+    """Return which output stands for each label, by name without case and punctuation, as for zero_shot."""
+    from hftransfer import direct
+
+    order = direct.matching(found.names, wanted) if found.names else []
+    if found.kind != wanted.kind or len(found.names) != len(wanted.names) or order is None:
         held = ", ".join(found.names[:8]) or found.kind
         raise UserError(
             f"a model with the labels {', '.join(wanted.names[:8]) or wanted.kind} is needed",
             f"{where} has {held} ({found.kind})",
             "Leave it out, or train it on this data: hftransfer train",
         )
-    return [found.names.index(name) for name in wanted.names]
+    return order
 
 
 def contenders(names: Sequence[str]) -> list[Contender]:
-    """Return the models that names stand for: runs by name or folder, model folders, Hub ids; the first is a run."""
+    """Return the models that names stand for: runs by name or folder, model folders, Hub ids; at least one is a run.
+
+    Models that are no runs are asked about the test rows of the first run.
+    """
     runs = {name: find(name) for name in names if is_run(name)}
-    if not names or names[0] not in runs:
+    for name in names:
+        require_no_ladder(name)
+    if not runs:
         raise UserError(
-            "the first name must be that of a finished run, whose test rows all are compared on",
-            f"{names[0]!r} is none" if names else "found no name",
+            "a finished run must be among the names: its test rows are what all are compared on",
+            f"{', '.join(names)}: no run here is called so" if names else "found no name",
             "Run: hftransfer compare runs/A runs/B; or: hftransfer compare CONFIG",
         )
-    short = _short_names(runs)
-    found = [of_run(runs[name], short[name]) if name in runs else of_model(name, runs[names[0]]) for name in names]
-    return found
+    places = [str(runs[name].folder.resolve()) if name in runs else name for name in names]
+    twice = [name for name, place in zip(names, places, strict=True) if places.count(place) > 1]
+    if twice:
+        raise UserError("different models are needed to compare", f"{twice[-1]} is named twice", "Name each once.")
+    short = _short_names(runs, set(names) - set(runs))
+    reference = next(iter(runs.values()))
+    stored = {name: of_run(run, short[name]) for name, run in runs.items()}
+    require_same_rows([*stored.values()])  # before any model is asked
+    return [stored[name] if name in stored else of_model(name, reference) for name in names]
 
 
-def judge(first: str, found: Sequence[Contender], metric: str | None = None) -> dict[str, Any]:
-    """Compare contenders with the confidence, the resamples, the seed and the baseline of the run named first."""
-    run = find(first)
+def judge(names: Sequence[str], found: Sequence[Contender], metric: str | None = None) -> dict[str, Any]:
+    """Compare contenders with the confidence, the resamples, the seed and the baseline of the first run named."""
+    run = find(next(name for name in names if is_run(name)))
     config = run.config()
     return compare(
         found, metric, config.evaluation.confidence, config.evaluation.resamples, config.seed, run.result()["baseline"]
     )
+
+
+def of_finished(names: Sequence[str], metric: str | None, folder: Path | None, card: bool) -> dict[str, Any]:
+    """Compare what names stand for, write the comparison into a folder (a new one below runs/ where none is given).
+
+    With `card`, put it into the results and cards of the runs among them. Returns the comparison and its `folder`.
+    """
+    found = contenders(names)
+    compared = judge(names, found, metric)
+    folder = (folder or new_folder()).absolute()
+    write(compared, folder)
+    for name, one in zip(names, found, strict=True):
+        if card and is_run(name):
+            record(find(name), one.name, compared, folder)
+    return compared | {"folder": str(folder)}
 
 
 def output_of(overrides: Sequence[str]) -> Path | None:
@@ -183,16 +227,27 @@ def output_of(overrides: Sequence[str]) -> Path | None:
 
 def is_run(name: str) -> bool:
     """Tell whether a name is that of a run, or its folder."""
-    from hftransfer.runs import ROOT
-
     return any((folder / "config.yaml").is_file() for folder in (Path(name), ROOT / name))
 
 
-def _short_names(runs: Mapping[str, Run]) -> dict[str, str]:
-    """Call runs by their methods where that tells them apart."""
-    methods = {name: run.config().method.name for name, run in runs.items()}
-    plain = len(set(methods.values())) == len(methods)
-    return {name: methods[name] if plain else run.name for name, run in runs.items()}
+def require_no_ladder(name: str) -> None:
+    """Raise UserError for the folder of a ladder, which holds runs and is none."""
+    folder = next((folder for folder in (Path(name), ROOT / name) if (folder / LADDER).is_file()), None)
+    if folder is not None:
+        inside = sorted(path.parent.as_posix() for path in folder.glob("*/config.yaml"))
+        raise UserError(
+            "the name of a run or of a model is needed", f"{name} is a folder of several runs",
+            f"Name those that are meant: {', '.join(inside)}",
+        )  # fmt: skip
+
+
+def _short_names(runs: Mapping[str, Run], models: set[str]) -> dict[str, str]:
+    """Call runs by their methods where that tells all apart, else by their names, else by what `find` takes."""
+    for call in (lambda run: run.config().method.name, lambda run: run.name):
+        names = {name: call(run) for name, run in runs.items()}
+        if len({*names.values(), *models}) == len(names) + len(models):
+            return names
+    return {name: called(run) for name, run in runs.items()}
 
 
 def require_same_rows(found: Sequence[Contender]) -> None:
@@ -491,9 +546,33 @@ def to_csv(comparison: Mapping[str, Any]) -> str:
     return out.getvalue()
 
 
+def record(run: Run, name: str, comparison: Mapping[str, Any], folder: Path) -> None:
+    """Put a comparison that was written into `folder`, where the run is `name`, into the run's result and card."""
+    from hftransfer import card
+
+    picture = f"{artifact.PLOTS}/{CHART}.png"
+    for place in (run.folder, run.artifact):
+        if place.is_dir():
+            (place / artifact.PLOTS).mkdir(exist_ok=True)
+            shutil.copyfile(folder / f"{CHART}.png", place / picture)
+    result = run.result() | {"comparison": {**comparison, "name": name, "picture": picture}}
+    write_text(run.result_path, json.dumps(result, indent=1))
+    card.write(run.artifact if run.artifact.is_dir() else run.folder, result, run.config())
+
+
+def new_folder() -> Path:
+    """Return the folder, not there yet, that a comparison of finished runs is written to when none is named."""
+    named = ROOT / f"{time.strftime('%Y%m%d-%H%M%S')}-comparison"
+    others = (named.with_name(f"{named.name}-{number}") for number in itertools.count(2))
+    return next(folder.absolute() for folder in itertools.chain([named], others) if not folder.exists())
+
+
 def write(comparison: Mapping[str, Any], folder: Path) -> list[Path]:
     """Write comparison.json, .md and .csv and the chart comparison.png into a folder; return their paths."""
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError("a folder to write to is needed", f"{folder}: {error.strerror}", "Set output=...") from error
     written = []
     for suffix, text in (
         ("json", json.dumps(comparison, indent=1)), ("md", to_markdown(comparison)), ("csv", to_csv(comparison)),

@@ -208,6 +208,9 @@ def _checked(event: Event) -> list[str]:
 
 
 def _ranked(event: Event) -> list[str]:
+    failed = [f"failed: {model}: {one['message']}" for model, one in event["failed"].items()]
+    if not event["models"]:
+        return [*failed, event["verdict"]]
     metric, n = event["models"][0]["metric"], event["models"][0]["rows"]
     rows = [("model", f"probe's {metric}", "interval", "behind", "interval", "kNN", "LogME", "parameters", "seconds")]
     for place, one in enumerate(event["models"]):
@@ -216,7 +219,7 @@ def _ranked(event: Event) -> list[str]:
         rows.append((one["model"], number(one["probe"]["value"]), interval(one["probe"]), *behind, *figures))
     return [
         *table(rows),
-        *(f"left out: {model}: {reason}" for model, reason in event["left_out"].items()),
+        *failed,
         f"{n:,} training rows, answered out of fold; {duration(event['seconds'])} in all",
         event["verdict"],
     ]
@@ -231,6 +234,7 @@ def _curve(event: Event) -> list[str]:
         f"error = {law['floor']:.3f} + {law['size']:.3g} x rows^-{law['exponent']:.2f}; "
         f"{duration(event['seconds'])} in all",
         event["verdict"],
+        f"folder: {relative(event['folder'])} (curve.json, .png)",
     ]
 
 

@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from hftransfer import catalog, comparison, evaluation
+from hftransfer import artifact, card, catalog, comparison, evaluation
 from hftransfer import config as configuration
 from hftransfer.config import RunConfig
 from hftransfer.errors import UserError
 from hftransfer.evaluation import Predictions
-from hftransfer.methods.fuse import FILE, seconds_of
+from hftransfer.methods.fuse import FILE, require_different, require_kin, seconds_of
 from hftransfer.runs import Run, find, write_text
 
 NO_MODEL = "an ensemble of several models: there is no one model that a folder could hold"
@@ -40,8 +40,12 @@ def configure(names: Sequence[str], how: str | None, partner: str | None, overri
             "something to fuse the run with is needed", f"found {names[0]} alone",
             "Add --with base, or name more runs.",
         )  # fmt: skip
-    tree = runs[0].config().to_dict() | {"hub": {}, "output": None}
     default = "interpolate" if len(runs) == 1 else "greedy"
+    if how == "ensemble":
+        require_different(runs)
+    else:
+        require_kin(runs)
+    tree = runs[0].config().to_dict() | {"hub": {}, "output": None}
     tree["method"] = {"name": "fuse", "runs": [str(run.folder) for run in runs], "how": how or default}
     return catalog.build_config(configuration.override(tree, overrides))
 
@@ -79,7 +83,9 @@ def ensemble(config: RunConfig) -> Run:
     write_text(run.folder / FILE, json.dumps(note, indent=1))
     result = _result(config, runs, mixed)
     result["cost"]["total_seconds"] = round(time.perf_counter() - began, 2)
-    evaluation.write_plots(mixed["test"], run.folder / "plots")
+    plots = evaluation.write_plots(mixed["test"], run.folder / artifact.PLOTS)
+    result["artifact_plots"] = [f"{artifact.PLOTS}/{path.name}" for path in plots if path.suffix == ".png"]
+    card.write(run.folder, result, config)
     write_text(run.result_path, json.dumps(result, indent=1))
     run.event("notice", message=NO_MODEL)
     run.event("result", metrics=result["test"]["metrics"], n=result["test"]["n"])

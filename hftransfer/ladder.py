@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from hftransfer import catalog
 from hftransfer import config as configuration
 from hftransfer.errors import UserError, unknown
+from hftransfer.runs import LADDER as NOTE
 from hftransfer.runs import ROOT, Run, default_name, read_json, write_text
 
 if TYPE_CHECKING:
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
 METHODS = ("zero_shot", "probe", "lora", "full", "fused")
 FUSED = "fused"  # weights between the base and the better of the tuned models before it
-NOTE = "ladder.json"
-PLOTS = "plots"
 SCHEMA = 1
 
 
@@ -56,8 +54,15 @@ class Ladder:
         return self.run(name).config_path.is_file()
 
     def missing(self) -> list[str]:
-        """Return the methods that have neither a result nor a reason for having none."""
-        return [name for name in self.methods if not self.began(name) or self.reason(name) == UNFINISHED]
+        """Return the methods without a result whose run was not refused: what broke once may work another time."""
+        broken = self.failed()
+        return [
+            name for name in self.methods if not self.began(name) or self.reason(name) == UNFINISHED or name in broken
+        ]
+
+    def done(self) -> list[str]:
+        """Return the methods that have a result."""
+        return [name for name in self.methods if self.reason(name) is None]
 
     def reason(self, name: str) -> str | None:
         """Return why a method has no result, None when it has one."""
@@ -113,20 +118,25 @@ def prepare(words: Words, methods: Sequence[str]) -> Ladder:
     Raises ConfigError for the first method whose configuration is wrong, before anything runs.
     """
     assert words.config is not None
-    for name in (*methods, *words.own):
+    return plan(configuration.read_tree(words.config, words.overrides), words.own, methods)
+
+
+def plan(tree: Mapping[str, Any], own: Mapping[str, tuple[str, ...]], methods: Sequence[str]) -> Ladder:
+    """Return the ladder of a configuration as plain values; `own` holds METHOD's assignments. See `prepare`."""
+    for name in (*methods, *own):
         if name != FUSED and name not in catalog.methods():
             raise unknown("method", name, [FUSED, *catalog.methods()])
-    for name in words.own:
+    for name in own:
         if name not in methods:
             raise UserError(
                 f"{name}:... sets a value of one of the methods", f"they are {', '.join(methods)}",
                 f"Add {name} to --methods.",
             )  # fmt: skip
-    tree = configuration.read_tree(words.config, words.overrides)
+    tree = dict(tree)
     output = tree.pop("output", None)
     method = tree.pop("method", {"name": "full"})
     tree.pop("hub", None)  # a ladder publishes nothing
-    found = Ladder(Path(), tree, method, tuple(methods), words.own)
+    found = Ladder(Path(), tree, method, tuple(methods), own)
     for name in methods:
         if name != FUSED:
             catalog.build_config(_tree(found, name))
@@ -134,13 +144,13 @@ def prepare(words: Words, methods: Sequence[str]) -> Ladder:
         "tree": tree,
         "method": method,
         "methods": list(methods),
-        "own": {k: list(v) for k, v in words.own.items()},
+        "own": {k: list(v) for k, v in own.items()},
     }
     known = [name for name in methods if name != FUSED]
     if not known:
         raise UserError("a method to fuse with the base is needed", "there is none", "Set --methods full,fused.")
     folder = Path(output).absolute() if output else _begun(note) or _new(catalog.build_config(_tree(found, known[0])))
-    ladder = Ladder(folder, tree, method, tuple(methods), words.own)
+    ladder = Ladder(folder, tree, method, tuple(methods), own)
     _take(ladder, json.loads(json.dumps(note)))
     return ladder
 
@@ -177,7 +187,7 @@ def compare(ladder: Ladder, metric: str | None = None) -> dict[str, Any]:
             found.append(comparison.of_run(ladder.run(name), name))
         else:
             skipped.append(comparison.Skipped(name, reason))
-    done = [name for name in ladder.methods if ladder.reason(name) is None]
+    done = ladder.done()
     settings = ladder.run(done[0]).config() if done else None
     options = (
         {} if settings is None else {
@@ -188,7 +198,7 @@ def compare(ladder: Ladder, metric: str | None = None) -> dict[str, Any]:
     compared = comparison.compare(found, metric, skipped=skipped, **options)
     comparison.write(compared, ladder.folder)
     for name in done:
-        _record(ladder, name, compared)
+        comparison.record(ladder.run(name), name, compared, ladder.folder)
     return compared
 
 
@@ -201,21 +211,6 @@ def unseen(events: Iterable[Event], seen: set[str]) -> Iterator[Event]:
                 continue
             seen.add(said)
         yield event
-
-
-def _record(ladder: Ladder, name: str, compared: Mapping[str, Any]) -> None:
-    """Put the comparison into a run's result and, with the chart, into its card."""
-    from hftransfer import card, comparison
-
-    run = ladder.run(name)
-    picture = f"{PLOTS}/{comparison.CHART}.png"
-    for folder in (run.folder, run.artifact):
-        if folder.is_dir():
-            (folder / PLOTS).mkdir(exist_ok=True)
-            shutil.copyfile(ladder.folder / f"{comparison.CHART}.png", folder / picture)
-    result = run.result() | {"comparison": {**compared, "name": name, "picture": picture}}
-    write_text(run.result_path, json.dumps(result, indent=1))
-    card.write(run.artifact if run.artifact.is_dir() else run.folder, result, run.config())
 
 
 def _tree(ladder: Ladder, name: str) -> dict[str, Any]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ from hftransfer.errors import UserError
 from hftransfer.features import Features
 from hftransfer.fitting import Setup
 from hftransfer.modeling import Loaded
+from hftransfer.runs import write_text
 from hftransfer.tasks.base import Labels
 
 SHARES = (0.05, 0.1, 0.2, 0.4, 0.7, 1.0)
@@ -20,6 +23,8 @@ REPEATS = 3  # orders in which rows are added, each with folds of its own
 FEWEST, POINTS = 10, 4  # rows of the smallest part; parts that a curve needs
 MOST_ROWS = 20_000
 RESAMPLES = 500
+ROUNDING = 1e-6
+GRID = 60  # sizes at which the law and its band are told
 EXPONENTS = np.linspace(0.05, 1.0, 39)
 AROUND = (0.1**0.5, 1.0, 10**0.5)  # times the penalty that is right for all rows, per row
 
@@ -30,19 +35,22 @@ class Curve:
 
     metric: str
     points: tuple[dict[str, float], ...]  # rows, value, low, high
+    fit: tuple[dict[str, float], ...]  # the law from the fewest rows to twice those of train: rows, value, low, high
     floor: float
     size: float
     exponent: float
     rows: int  # of train
     now: float  # the score that the power law gives at `rows`
     doubled: dict[str, float]  # what twice as many add to it: value, low, high; above 0 is better
+    confidence: float  # of all intervals
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, the verdict among them."""
         law = {"floor": self.floor, "size": self.size, "exponent": self.exponent}
         return {
-            "metric": self.metric, "points": list(self.points), "law": law, "rows": self.rows, "now": self.now,
-            "doubled": self.doubled, "verdict": self.verdict(),
+            "metric": self.metric, "greater_is_better": evaluation.greater_is_better(self.metric),
+            "confidence": self.confidence, "points": list(self.points), "fit": list(self.fit), "law": law,
+            "rows": self.rows, "now": self.now, "doubled": self.doubled, "verdict": self.verdict(),
         }  # fmt: skip
 
     def verdict(self) -> str:
@@ -57,7 +65,12 @@ class Curve:
             f"doubling your labels ({self.rows:,} to {2 * self.rows:,} rows) would {verb} about "
             f"{figure.format(value)}{unit} {self.metric} ({span})"
         )
-        return said + ("; that it helps is not shown" if low <= 0 else "")
+        said += "; that it helps is not shown" if low <= 0 else ""
+        last = self.points[-1]
+        error = self.floor + self.size * last["rows"] ** -self.exponent
+        there = 1 - error if evaluation.greater_is_better(self.metric) else error
+        misses = not last["low"] - ROUNDING <= there <= last["high"] + ROUNDING
+        return said + ("; the power law misses the score of the most rows, so this says little" if misses else "")
 
 
 SHARE_METRICS = ("accuracy", "f1_micro", "f1_macro", "f1_entity")
@@ -114,25 +127,42 @@ def extrapolate(
     repeats = rng.integers(len(points), size=(draws.shape[2], len(points)))
     resampled = np.stack([draws[chosen, :, b].mean(axis=0) for b, chosen in enumerate(repeats)])
     resampled = resampled[np.isfinite(resampled).all(axis=1)]
-    _, sized, curved = power_law(sizes, errors(resampled))
+    floors, sized, curved = power_law(sizes, errors(resampled))
     gains = sized * rows**-curved * (1 - 2.0**-curved)
     gain = size * rows**-exponent * (1 - 2.0**-exponent)
     tails = [(1 - confidence) / 2, (1 + confidence) / 2]
     low, high = (float(end) for end in np.quantile(gains, tails))
-    ends = np.quantile(resampled, tails, axis=0)
+    grid = np.unique(np.round(np.geomspace(sizes[0], 2 * rows, GRID)))
+    band = errors(floors[:, None] + sized[:, None] * grid ** -curved[:, None])
     return Curve(
         metric=metric,
-        points=tuple(
-            {"rows": round(float(n)), "value": float(value), "low": float(first), "high": float(last)}
-            for n, value, first, last in zip(sizes, points.mean(axis=0), *ends, strict=True)
-        ),
+        points=_spans(sizes, points.mean(axis=0), np.quantile(resampled, tails, axis=0)),
+        fit=_spans(grid, errors(floor + size * grid**-exponent), np.quantile(band, tails, axis=0)),
         floor=floor,
         size=size,
         exponent=exponent,
         rows=rows,
         now=float(errors(np.float64(floor + size * rows**-exponent))),
         doubled={"value": gain, "low": min(low, gain), "high": max(high, gain)},
+        confidence=confidence,
     )
+
+
+def _spans(sizes: np.ndarray, values: np.ndarray, ends: np.ndarray) -> tuple[dict[str, float], ...]:
+    return tuple(
+        {"rows": round(float(n)), "value": float(value), "low": float(low), "high": float(high)}
+        for n, value, low, high in zip(sizes, values, *ends, strict=True)
+    )
+
+
+def write(report: Mapping[str, Any], folder: Path) -> list[Path]:
+    """Write a curve as plain values into curve.json and its chart into curve.png; return their paths."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(folder / "curve.json", json.dumps(report, indent=1))
+    except OSError as error:
+        raise UserError("a folder to write to is needed", f"{folder}: {error.strerror}", "Set output=...") from error
+    return [folder / "curve.json", evaluation.write_curve(report, folder)]
 
 
 def power_law(sizes: np.ndarray, errors: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -97,6 +97,8 @@ def order(scored: Sequence[Scored], labels: Labels, confidence: float = 0.95) ->
 
 def verdict(ranked: Sequence[dict[str, Any]]) -> str:
     """Return in words which model to start from."""
+    if not ranked:
+        return "none of the models could be scored"
     best, *others = ranked
     close = [row["model"] for row in others if not row["told_apart"]]
     said = f"start from {best['model']}"

@@ -12,6 +12,7 @@ import re
 import socket
 import tempfile
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TextIO
@@ -24,6 +25,7 @@ from hftransfer.errors import UserError, hint
 from hftransfer.events import Event, EventWriter, read_events
 
 ROOT = Path("runs")
+LADDER = "ladder.json"  # in a folder whose folders are the runs of one comparison
 MARK = "HFTRANSFER_RUN"  # environment variable that every process of a run carries
 HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 FILES = {
@@ -191,12 +193,15 @@ def status_of(events: list[Event], alive: bool) -> Status:
     return Status(state, phase, message, step, max_steps, publication, unpublished)
 
 
-def default_name(config: RunConfig, moment: float | None = None) -> str:
-    """Return <time>-<task>-<model>-<method>, fit for a folder on any system."""
+def default_name(config: RunConfig, moment: float | None = None, what: str | None = None) -> str:
+    """Return <time>-<task>-<model>-<method>, or `what` for the method, fit for a folder on any system."""
     stamp = time.strftime("%Y%m%d-%H%M%S", time.localtime(moment))
     model = re.split(r"[\\/:]", config.model.rstrip("/\\"))[-1]
     return "-".join(
-        [stamp, *(re.sub(r"[^\w.]+", "-", part).strip("-") for part in (config.task, model, config.method.name))]
+        [
+            stamp,
+            *(re.sub(r"[^\w.]+", "-", part).strip("-") for part in (config.task, model, what or config.method.name)),
+        ]
     )
 
 
@@ -206,7 +211,7 @@ def find(name: str | Path, root: Path | None = None) -> Run:
     for folder in (Path(name), root / name):
         if (folder / "config.yaml").is_file():
             return Run(folder.absolute())
-    names = [run.name for run in listing(root)]
+    names = [called(run, root) for run in everywhere(root)]
     action = hint(str(name), names) if names else "Start one with: hftransfer train CONFIG"
     raise UserError("the name or folder of a run is needed", f"{str(name)!r} is neither", action)
 
@@ -223,13 +228,33 @@ def require_artifact(run: Run) -> Path:
             f"{run.name} ({result['method']}) has scores and predictions, and no model that can be loaded as one",
             "Use a run of another method: hftransfer runs",
         )
-    action = f"Wait for it: hftransfer runs; or go on with it: hftransfer resume {run.name}"
+    action = f"Wait for it: hftransfer runs; or go on with it: hftransfer resume {called(run)}"
     raise UserError("a run with a trained model is needed", f"{run.name} is {run.status().state} and has none", action)
 
 
 def listing(root: Path | None = None) -> list[Run]:
     """Return the runs below `root`, newest first."""
     folders = [p.parent for p in (root or ROOT).glob("*/config.yaml") if (p.parent / "events.jsonl").exists()]
+    return _newest_first(folders)
+
+
+def everywhere(root: Path | None = None) -> list[Run]:
+    """Return the runs below `root` and those inside the ladders there, newest first."""
+    inside = [p.parent for p in (root or ROOT).glob("*/*/config.yaml") if (p.parent.parent / LADDER).is_file()]
+    folders = [folder for folder in inside if (folder / "events.jsonl").exists()]
+    return _newest_first([*(run.folder for run in listing(root)), *folders])
+
+
+def called(run: Run, root: Path | None = None) -> str:
+    """Return what `find` takes for a run: its name below `root`, LADDER/NAME inside a ladder, else its folder."""
+    folder = run.folder.absolute()
+    for base in ((root or ROOT).absolute(), Path.cwd()):
+        if folder.is_relative_to(base):
+            return folder.relative_to(base).as_posix()
+    return str(folder)
+
+
+def _newest_first(folders: Iterable[Path]) -> list[Run]:
     return [Run(p.absolute()) for p in sorted(folders, key=lambda p: p.stat().st_ctime, reverse=True)]
 
 

@@ -149,7 +149,11 @@ def check(config: RunConfig, interruption: Interruption) -> int:
 
 
 def advise(config: RunConfig, models: str | None, interruption: Interruption) -> int:
-    """Rank models, or without any measure the learning curve, and print what was found as an event."""
+    """Rank models, or without any measure the learning curve, and print what was found as an event.
+
+    Models that failed are in the event; with any, the code is 2 when the user can mend them all, else 1.
+    """
+    code = 0
     names = [name.strip() for name in (models or config.model).split(",") if name.strip()]
     if not all(runs.is_local(name) for name in (*names, config.data.source)):
         connection.go_offline_if_unreachable()
@@ -157,11 +161,13 @@ def advise(config: RunConfig, models: str | None, interruption: Interruption) ->
 
     if models:
         report = {"type": "ranked", **training.rank(config, names, interruption)}
+        reasons = [one["user_error"] for one in report["failed"].values()]
+        code = 0 if not reasons else UserError.exit_code if all(reasons) else 1
     else:
         report = {"type": "curve", **training.curve(config, interruption)}
     if world_rank() == 0:
         print(PREFIX + json.dumps({**report, "time": round(time.time(), 3)}), flush=True)
-    return 0
+    return code
 
 
 def open_run(config: RunConfig, path: Path, resume: bool) -> Run:

@@ -11,6 +11,7 @@ import shutil
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -47,7 +48,7 @@ from hftransfer.errors import UserError
 from hftransfer.fitting import Fitted, Setup
 from hftransfer.hub import origins
 from hftransfer.hub.origins import Origins
-from hftransfer.interruption import Interruption
+from hftransfer.interruption import Interrupted, Interruption
 from hftransfer.label_issues import LabelIssues
 from hftransfer.likely_copies import LikelyCopies
 from hftransfer.methods.base import Method
@@ -126,7 +127,8 @@ def run(
         else:
             result["artifact"] = None
         card.write(run.artifact if fitted.plain else run.folder, result, config)
-        result["cost"]["total_seconds"] = round(time.perf_counter() - began, 2)
+        earlier = seconds_before(run.events()[0])
+        result["cost"]["total_seconds"] = round(earlier + time.perf_counter() - began, 2)
         write_text(run.result_path, json.dumps(result, indent=1))
         shutil.rmtree(run.folder / "data", ignore_errors=True)  # unpacked archives and the like
     fitting.wait_for_everyone()
@@ -163,48 +165,86 @@ def check(config: RunConfig, interruption: Interruption) -> dict[str, Any]:
 def rank(config: RunConfig, models: Sequence[str], interruption: Interruption) -> dict[str, Any]:
     """Score pretrained models on features of the training rows, without training any, and put them in order.
 
-    A model that cannot be loaded is left out with its reason; UserError when none is left.
+    The rows are loaded once; UserError when they cannot be. A model that fails, for whatever reason, is in `failed`
+    with the reason and whether the user can mend it, and costs the others nothing.
     """
     scored: list[ranking.Scored] = []
-    left_out: dict[str, str] = {}
-    for model in dict.fromkeys(models):
-        revision = config.revision if model == config.model else None
-        try:
-            with frozen(config, interruption, model=model, revision=revision) as scene:
-                scored.append(ranking.score(scene.setup, scene.loaded))
-                labels = scene.setup.labels
-        except UserError as error:
-            if len(left_out) + 1 == len(set(models)):
+    failed: dict[str, dict[str, Any]] = {}
+    with shared_rows(config) as rows:
+        for model in dict.fromkeys(models):
+            revision = config.revision if model == config.model else None
+            try:
+                with frozen(config, interruption, rows, model=model, revision=revision) as scene:
+                    scored.append(ranking.score(scene.setup, scene.loaded))
+            except Interrupted:
                 raise
-            left_out[model] = str(error)
-    ranked = ranking.order(scored, labels, config.evaluation.confidence)
+            except UserError as error:
+                failed[model] = {"message": str(error), "user_error": True}
+            except Exception as error:  # whatever a library makes of somebody's model
+                traceback.print_exc()
+                failed[model] = {"message": f"{type(error).__name__}: {error}", "user_error": False}
+        ranked = ranking.order(scored, rows.labels, config.evaluation.confidence)
+    fitting.leave()
     return {
         "models": ranked,
-        "left_out": left_out,
+        "failed": failed,
         "verdict": ranking.verdict(ranked),
         "seconds": round(sum(one["seconds"] for one in ranked), 2),
     }
 
 
 def curve(config: RunConfig, interruption: Interruption) -> dict[str, Any]:
-    """Say what more labels would add, from the probe on growing parts of train."""
+    """Say what more labels would add, from the probe on growing parts of train, and write it down with its chart.
+
+    curve.json and curve.png lie in `folder`: the configuration's output, else a new one below runs/.
+    """
     began = time.perf_counter()
     with frozen(config, interruption) as scene:
         found = learning_curve.measure(scene.setup, scene.loaded)
-    return {"model": config.model, **found.to_dict(), "seconds": round(time.perf_counter() - began, 2)}
+    report = {"model": config.model, **found.to_dict(), "seconds": round(time.perf_counter() - began, 2)}
+    if fitting.is_main_process():
+        folder = Path(config.output or runs.ROOT / runs.default_name(config, what="curve")).absolute()
+        report["folder"] = str(folder)
+        learning_curve.write(report, folder)
+    fitting.wait_for_everyone()
+    fitting.leave()
+    return report
 
 
 @contextmanager
-def frozen(config: RunConfig, interruption: Interruption, **changes: Any) -> Iterator[Scene]:
+def frozen(config: RunConfig, interruption: Interruption, rows: Data | None = None, **changes: Any) -> Iterator[Scene]:
     """Set the scene of a configuration with changes for a model that is not trained, in a folder that goes away."""
     tree = config.to_dict() | changes | {"method": {"name": "full"}}
     tree["data"] |= {"label_issues": False, "likely_copies": False}
     changed = build(tree)
-    with tempfile.TemporaryDirectory(prefix="hftransfer-frozen-") as folder:
-        run = dataclasses.replace(Run.create(changed, Path(folder) / "run"), mirror=sys.stdout)
-        scene = set_scene(changed, run, interruption, resume=False)
+    with passing_run(changed) as run:
+        scene = set_scene(changed, run, interruption, resume=False, rows=rows)
         say(run, "phase", name="features", detail=changed.model)
         yield scene
+
+
+@contextmanager
+def shared_rows(config: RunConfig) -> Iterator[Data]:
+    """Load the rows for several models, in a folder that goes away, and say once what there is to say about them."""
+    with passing_run(config) as run:
+        prepare_process(config)
+        revision = agreed(lambda: origins.revision_of_data(config))
+        phase(run, "data")
+        task = catalog.task(config.task)
+        found = data.load(
+            config.data.model_copy(update={"revision": revision}), task, config.seed, run.folder / "data"
+        )
+        say_rows(run, found)
+        for warning in found.warnings:
+            say(run, "warning", message=warning)
+        yield found
+
+
+@contextmanager
+def passing_run(config: RunConfig) -> Iterator[Run]:
+    """Make a run whose events are only printed, in a folder that goes away."""
+    with tempfile.TemporaryDirectory(prefix="hftransfer-frozen-") as folder:
+        yield dataclasses.replace(Run.create(config, Path(folder) / "run"), mirror=sys.stdout)
 
 
 def set_scene(
@@ -213,23 +253,24 @@ def set_scene(
     interruption: Interruption,
     resume: bool,
     on_checkpoint: Callable[[Path], None] | None = None,
+    rows: Data | None = None,
 ) -> Scene:
-    """Load data, processor and model, each of one commit, and prepare the rows."""
+    """Load data, processor and model, each of one commit, and prepare the rows.
+
+    `rows` are the data where an earlier model was asked about them: they are not loaded nor spoken about again.
+    """
     task, method = catalog.task(config.task), catalog.method(config.method.name)
-    modeling.silence_libraries()
-    if config.data.streaming and not task.streams:
-        raise task.cannot_stream()
-    PartialState(cpu=wants_cpu(config))
-    threads = speed.set_threads(config)
-    set_seed(config.seed)
+    threads = prepare_process(config)
     sources = agreed(lambda: origins.of(run, config))
     config = sources.pin(config)
-    phase(run, "data")
-    found = data.load(config.data, task, config.seed, run.folder / "data")
-    if resume:
-        refuse_other_data(run, found)
-    say(run, "data", fingerprint=found.fingerprint, splits=dict(found.sizes))
-    say(run, "columns", choices=[dataclasses.asdict(choice) for choice in found.columns])
+    if rows is None:
+        phase(run, "data")
+        found = data.load(config.data, task, config.seed, run.folder / "data")
+        if resume:
+            refuse_other_data(run, found)
+        say_rows(run, found)
+    else:
+        found = rows
     phase(run, "model")
     processor = modeling.load_processor(config, task)
     loaded = method.load(config, task, found.labels, processor)
@@ -237,10 +278,11 @@ def set_scene(
     longest = modeling.longest_input(config, task, processor, loaded.model.config)
     preparation = Preparation(config.data, found.labels, config.seed, longest)
     prepared = prepare(task, found, processor, preparation)
-    warnings = (*found.warnings, *truncation(prepared, longest))
+    cut = truncation(prepared, longest)
+    warnings = (*found.warnings, *cut)
     for notice in loaded.notices:
         say(run, "notice", message=notice)
-    for warning in warnings:
+    for warning in warnings if rows is None else cut:
         say(run, "warning", message=warning)
     setup = Setup(
         config, task, preparation, processor, prepared, run, threads, interruption,
@@ -281,6 +323,24 @@ def leaked(scene: Scene) -> np.ndarray | None:
     known = scene.data.hygiene.leaked("test")
     likely = None if scene.likely_copies is None else scene.likely_copies.masks["test", "train"]
     return known if likely is None or known is None else known | likely
+
+
+def prepare_process(config: RunConfig) -> int:
+    """Set up this process for a configuration: quiet libraries, device, threads, seed; return the threads."""
+    task = catalog.task(config.task)
+    modeling.silence_libraries()
+    if config.data.streaming and not task.streams:
+        raise task.cannot_stream()
+    PartialState(cpu=wants_cpu(config))
+    threads = speed.set_threads(config)
+    set_seed(config.seed)
+    return threads
+
+
+def say_rows(run: Run, found: Data) -> None:
+    """Say which rows were loaded, and what each column was taken for."""
+    say(run, "data", fingerprint=found.fingerprint, splits=dict(found.sizes))
+    say(run, "columns", choices=[dataclasses.asdict(choice) for choice in found.columns])
 
 
 def agreed(find: Callable[[], Any]) -> Any:
@@ -467,6 +527,19 @@ def summary(scene: Scene) -> dict[str, Any]:
         "artifact": "artifact",
         "versions": versions(),
     }
+
+
+def seconds_before(events: Sequence[Mapping[str, Any]]) -> float:
+    """Return what the earlier processes of a resumed run took, each from reading the data to its last word."""
+    total, began, last = 0.0, None, 0.0
+    for event in events:
+        if event["type"] in ("launched", "process"):
+            total += 0.0 if began is None else last - began
+            began = None
+        elif began is None and event["type"] == "phase" and event["name"] == "data":  # libraries are not counted
+            began = event["time"]
+        last = event["time"]
+    return total
 
 
 def cost(fitted: Fitted, began: float) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from hftransfer.evaluation.metrics import (
     main_metric,
     main_metric_of,
 )
-from hftransfer.evaluation.plots import write_comparison, write_plots
+from hftransfer.evaluation.plots import write_comparison, write_curve, write_plots
 from hftransfer.evaluation.predictions import Predictions
 from hftransfer.evaluation.reporting import baseline, below_baseline, report, without_rows
 from hftransfer.evaluation.scoring import measure, measure_only, measure_point, per_class, prepare_metrics, replicates
@@ -42,5 +42,6 @@ __all__ = [
     "report",
     "without_rows",
     "write_comparison",
+    "write_curve",
     "write_plots",
 ]

@@ -51,6 +51,14 @@ def write_comparison(comparison: Mapping[str, Any], folder: str | Path, name: st
     return _save_image(Path(folder) / f"{name}.png", figure)
 
 
+def write_curve(curve: Mapping[str, Any], folder: str | Path, name: str = "curve") -> Path:
+    """Draw scores with intervals against training rows, the law through them with its band, and today's rows: a PNG.
+
+    `curve` is learning_curve.Curve.to_dict(), which is also the data behind the picture.
+    """
+    return _save_image(Path(folder) / f"{name}.png", _curve(curve))
+
+
 def confusion_counts(predictions: Predictions) -> np.ndarray:
     """Return counts (k, k) of true (rows) and predicted (columns) classes, of words for tags."""
     k, answers = len(predictions.labels.names), predictions.predicted()
@@ -256,6 +264,50 @@ def _comparison(comparison: Mapping[str, Any]) -> Figure:
     ]  # fmt: skip
     shown = [handles[0], *([handles[1]] if any(not one["not_worse"] for one in timed) else []), handles[2]]
     figure.legend(handles=shown, loc="outside lower center", ncols=3, frameon=False, labelcolor=INK, fontsize=9)
+    return figure
+
+
+def _curve(curve: Mapping[str, Any]) -> Figure:
+    points, fit, metric, rows = curve["points"], curve["fit"], curve["metric"], curve["rows"]
+    column = {key: np.array([point[key] for point in points]) for key in ("rows", "value", "low", "high")}
+    law = {key: np.array([point[key] for point in fit]) for key in ("rows", "value", "low", "high")}
+    figure = _figure(7.2, 4.3)
+    axes = figure.add_subplot()
+    axes.fill_between(law["rows"], law["low"], law["high"], color=BLUE, alpha=0.13, linewidth=0)
+    measured = law["rows"] <= rows
+    axes.plot(law["rows"][measured], law["value"][measured], color=BLUE, linewidth=1.6, label="power law, with band")
+    axes.plot(law["rows"], law["value"], color=BLUE, linewidth=1.6, linestyle=(0, (3, 3)))
+    down, up = np.maximum(column["value"] - column["low"], 0), np.maximum(column["high"] - column["value"], 0)
+    axes.errorbar(
+        *(column["rows"], column["value"], (down, up)),
+        fmt="o",
+        color=BLUE,
+        markersize=7,
+        elinewidth=2,
+        capsize=4,
+        capthick=1.4,
+        zorder=3,
+        label="measured",
+    )
+    axes.axvline(rows, color=AMBER, linewidth=1.6, label="rows of today", zorder=1)
+    axes.plot(
+        *(2 * rows, fit[-1]["value"]), "o", markersize=8, markerfacecolor="white", markeredgecolor=BLUE,
+        markeredgewidth=1.8, zorder=4, label="twice as many",
+    )  # fmt: skip
+    axes.set_xscale("log")
+    axes.set_xlim(column["rows"][0] / 1.25, 2 * rows * 1.25)
+    ticks = [10.0**power * digit for power in range(8) for digit in (1, 2, 5)]
+    ends = axes.get_xlim()
+    axes.set_xticks([tick for tick in ticks if ends[0] <= tick <= ends[1]])
+    axes.xaxis.set_major_formatter("{x:,.0f}")
+    axes.minorticks_off()
+    _quiet(axes, "both")
+    axes.tick_params(labelsize=10)
+    axes.set_xlabel("training rows", color=QUIET, fontsize=10)
+    axes.set_ylabel(metric if curve["greater_is_better"] else f"{metric} (lower is better)", color=QUIET, fontsize=10)
+    title = f"{metric} of the probe by training rows, {curve['confidence'] * 100:g} % intervals"
+    axes.set_title(title, fontsize=11, color=INK, loc="left", pad=10)
+    figure.legend(loc="outside lower center", ncols=4, frameon=False, labelcolor=INK, fontsize=9)
     return figure
 
 

@@ -82,6 +82,11 @@ def find(config: RunConfig) -> Origins:
     )
 
 
+def revision_of_data(config: RunConfig) -> str | None:
+    """Return the commit of the data alone, for work that asks several models about the same rows."""
+    return _origin(config.data.source, "dataset", config.data.revision).revision or config.data.revision
+
+
 def read(tree: dict[str, Any]) -> Origins:
     """Return what `Origins.to_dict` wrote."""
     parts = {name: Origin(**{**tree[name], "languages": tuple(tree[name]["languages"])}) for name in ("model", "data")}

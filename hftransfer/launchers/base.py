@@ -6,7 +6,7 @@ import re
 import shutil
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -103,6 +103,21 @@ class Launcher(ABC):
             if not alive:
                 return
             time.sleep(POLL)
+
+    def finish(
+        self, run: Run, processes: int = 1, resume: bool = False, follow: Callable[[Event], None] | None = None
+    ) -> Outcome:
+        """Start a run, call `follow` with every event, tell how it ended; whatever is raised here stops it."""
+        cursor = self.events(run)[1] if resume else 0  # the events before a resume were told when they happened
+        self.start(run, resume=resume, processes=processes)
+        try:
+            for event in self.follow(run, cursor):
+                if follow is not None:
+                    follow(event)
+        except BaseException:  # KeyboardInterrupt, or an error in `follow`: nobody waits for the run any more
+            self.stop(run)
+            raise
+        return self.outcome(run)
 
     def outcome(self, run: Run) -> Outcome:
         """Tell how a run whose processes are gone ended."""

@@ -19,7 +19,7 @@ import psutil
 from hftransfer.errors import UserError
 from hftransfer.events import PREFIX, Event
 from hftransfer.launchers.base import GRACE, Ending, Launcher
-from hftransfer.runs import MARK, Run, note_process, write_text
+from hftransfer.runs import MARK, Run, called, note_process, write_text
 
 SCRIPT = Path(__file__).parents[1] / "train.py"
 PROCESSES = "HFTRANSFER_PROCESSES"  # environment variable: how many processes were asked for
@@ -47,7 +47,7 @@ class LocalLauncher(Launcher):
             raise UserError("the package accelerate is needed", "it is not installed", "Run: pip install accelerate")
         if self.is_alive(run):
             raise UserError(
-                "a run that nobody works on is needed", f"{run.name} is running", f"Run: hftransfer stop {run.name}"
+                "a run that nobody works on is needed", f"{run.name} is running", f"Run: hftransfer stop {called(run)}"
             )
 
     def command(self, run: Run, processes: int = 1, resume: bool = False) -> list[str]:

@@ -14,7 +14,7 @@ from pydantic import Field
 from hftransfer.config import DataConfig, FrozenMap, MethodConfig, Section
 from hftransfer.errors import UserError
 from hftransfer.methods.base import Method
-from hftransfer.runs import Run, read_json, require_artifact, write_text
+from hftransfer.runs import Run, called, read_json, require_artifact, write_text
 
 if TYPE_CHECKING:
     import torch
@@ -121,7 +121,9 @@ class Fuse(Method):
                 "it was asked of train", "Run: hftransfer fuse runs/A runs/B --how ensemble",
             )  # fmt: skip
         runs = [Run(Path(folder)) for folder in options.runs]
-        require_fit(runs, setup)
+        fitting.wait_for_everyone()  # the main process has written the event that is read here
+        rows = [event["fingerprint"] for event in setup.run.events()[0] if event["type"] == "data"][-1]
+        require_fit(runs, setup.config.task, setup.labels.names, rows)
         judge = Judge(setup, second_rows(setup, options))
         if options.how in ("task_arithmetic", "ties"):
             model = adapters(setup, runs, options, judge)
@@ -153,41 +155,79 @@ class Fuse(Method):
 # --- what fits together ---
 
 
-def require_fit(runs: Sequence[Run], setup: Setup) -> None:
-    """Raise UserError unless the runs are done, of these rows and labels, and have a model each."""
-    from hftransfer import fitting
-
-    fitting.wait_for_everyone()  # the main process has written what is read here
-    rows = [event["fingerprint"] for event in setup.run.events()[0] if event["type"] == "data"][-1]
+def require_fit(runs: Sequence[Run], task: str, labels: Sequence[str], rows: str) -> None:
+    """Raise UserError unless the runs are done, of this task, labels and rows (a fingerprint), with a model each."""
     for run in runs:
-        result = run.result()
         require_artifact(run)
-        if result["task"] != setup.config.task:
-            raise _unfit(run, f"its task is {result['task']}, not {setup.config.task}")
+        result = require_result(run)
+        if result["task"] != task:
+            raise _unfit(run, f"its task is {result['task']}, not {task}")
+        names = labels_of(run)
+        if names != tuple(labels):
+            raise _unfit(run, f"its labels are {', '.join(names)}, not {', '.join(labels)}")
         if result["data"]["fingerprint"] != rows:
             raise UserError(
                 "runs on the same rows in every split are needed: what one was trained on, another was judged by",
                 f"the data of {run.name} has the fingerprint {result['data']['fingerprint'][:16]}, not {rows[:16]}",
                 "Fuse runs of one data set and one seed (the seed cuts the splits), or of data with its own splits.",
             )
-        names = tuple(read_json(run.artifact / "hftransfer.json")["labels"]["names"])
-        if names != setup.labels.names:
-            raise _unfit(run, f"its labels are {', '.join(names)}, not {', '.join(setup.labels.names)}")
+
+
+def require_different(runs: Sequence[Run]) -> None:
+    """Raise UserError where a run is named twice."""
+    folders = [run.folder.resolve() for run in runs]
+    for run in runs:
+        if folders.count(run.folder.resolve()) > 1:
+            raise UserError("different runs are needed to fuse", f"{run.name} is named twice", "Name each once.")
+
+
+def require_kin(runs: Sequence[Run]) -> None:
+    """Raise UserError for what the folders of runs tell before any library is loaded: `require_fit`, their kind."""
+    require_different(runs)
+    require_artifact(runs[0])
+    first = require_result(runs[0])
+    require_fit(runs, first["task"], labels_of(runs[0]), first["data"]["fingerprint"])
+    models = [read_json(run.artifact / "config.json") for run in runs]
+    for run, model in zip(runs, models, strict=True):
+        kinds = [", ".join(one.get("architectures") or ()) for one in (model, models[0])]
+        if kinds[0] != kinds[1]:
+            raise _unfit(run, f"it is a {kinds[0]}, {runs[0].name} a {kinds[1]}")
+        require_same_settings(run, model, models[0], runs[0].name)
+
+
+def require_result(run: Run) -> dict[str, Any]:
+    """Return the result of a run; UserError when it is not done."""
+    result = run.result()
+    if not result:
+        raise UserError(
+            "finished runs are needed", f"{run.name} is {run.status().state}",
+            f"Go on with it: hftransfer resume {called(run)}",
+        )  # fmt: skip
+    return result
+
+
+def labels_of(run: Run) -> tuple[str, ...]:
+    """Return the names of the labels of a run with a model, from its artifact's notes."""
+    return tuple(read_json(run.artifact / "hftransfer.json")["labels"]["names"])
 
 
 def require_alike(run: Run, model: Any, reference: Any, name: str) -> None:
     """Raise UserError naming the first difference between two models: kind, configuration, or a weight's shape."""
     if type(model) is not type(reference):
         raise _unfit(run, f"it is a {type(model).__name__}, {name} a {type(reference).__name__}")
-    ours, theirs = (one.config.to_dict() for one in (model, reference))
-    for key in sorted((ours.keys() | theirs.keys()) - BESIDE):
-        if ours.get(key) != theirs.get(key):
-            raise _unfit(run, f"{key} is {ours.get(key)!r} in its config, {theirs.get(key)!r} in that of {name}")
+    require_same_settings(run, model.config.to_dict(), reference.config.to_dict(), name)
     mine, other = model.state_dict(), reference.state_dict()
     for key in [*mine, *(key for key in other if key not in mine)]:
         shapes = [tuple(state[key].shape) if key in state else None for state in (mine, other)]
         if shapes[0] != shapes[1]:
             raise _unfit(run, f"{key} has the shape {shapes[0]}, in {name} {shapes[1]}")
+
+
+def require_same_settings(run: Run, ours: Mapping[str, Any], theirs: Mapping[str, Any], name: str) -> None:
+    """Raise UserError naming the first setting in which the config of a run's model differs from another's."""
+    for key in sorted((ours.keys() | theirs.keys()) - BESIDE):
+        if ours.get(key) != theirs.get(key):
+            raise _unfit(run, f"{key} is {ours.get(key)!r} in its config, {theirs.get(key)!r} in that of {name}")
 
 
 def _unfit(run: Run, found: str) -> UserError:
@@ -213,7 +253,14 @@ def second_rows(setup: Setup, options: Options) -> Any:
     from hftransfer.tasks.base import Preparation
 
     config = DataConfig(source=options.second, columns=options.second_columns)
-    found = data.load(config, setup.task, setup.config.seed, setup.run.folder / "second")
+    try:
+        found = data.load(config, setup.task, setup.config.seed, setup.run.folder / "second")
+    except UserError as error:  # in the words of the first data set's options
+        wanted, action = (
+            said.replace("data.source", "method.second").replace("data.columns", "method.second_columns")
+            for said in (error.wanted, error.action)
+        )
+        raise UserError(wanted, error.found, action) from error
     if found.labels.names != setup.labels.names:
         raise UserError(
             f"method.second needs the labels {', '.join(setup.labels.names)}",

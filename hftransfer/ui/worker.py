@@ -360,7 +360,7 @@ def verdict(run: str, others: Sequence[str]) -> dict[str, Any]:
     """Return what finished runs on the same test rows say of one another: verdict, notes, and the table's cells."""
     from hftransfer import comparison
 
-    found = comparison.judge(run, comparison.contenders([run, *others]))
+    found = comparison.judge([run], comparison.contenders([run, *others]))
     return {"verdict": found["verdict"], "notes": found["notes"], "table": comparison.table(found)}
 
 

@@ -142,7 +142,7 @@ def test_finished_runs_by_name_and_by_folder(runs: dict[str, Run]) -> None:
     found = comparison.contenders([str(runs["good"].folder), str(runs["lora"].folder)])
     assert [one.name for one in found] == ["full", "lora"]
     assert comparison.contenders([str(runs["good"].folder), str(runs["poor"].folder)])[1].name == "poor"
-    compared = comparison.judge(str(runs["good"].folder), found)
+    compared = comparison.judge([str(runs["good"].folder)], found)
     score = runs["good"].result()["test"]["metrics"]["accuracy"]
     mine = next(one for one in compared["models"] if one["name"] == "full")
     assert {key: mine[key] for key in score} == pytest.approx(score)
@@ -200,6 +200,19 @@ def test_label_order_does_not_matter(runs: dict[str, Run], tmp_path: Path) -> No
     assert found[1].seconds is None and found[1].method == "as it is"
 
 
+def test_a_model_may_be_named_first_and_names_never_clash(runs: dict[str, Run], tmp_path: Path) -> None:
+    shutil.copytree(runs["lora"].artifact, tmp_path / "model")
+    settings = (tmp_path / "model" / "hftransfer.json").read_text()
+    (tmp_path / "model" / "hftransfer.json").write_text(settings.replace('"positive"', '"Positive"'))
+    names = [str(tmp_path / "model"), str(runs["good"].folder)]
+    found = comparison.contenders(names)
+    assert [one.name for one in found] == [names[0], "full"] and found[0].predictions.labels.names[1] == "positive"
+    assert len(comparison.judge(names, found)["models"]) == 2
+    shutil.copytree(runs["good"].folder, tmp_path / "runs" / "ladder" / "good")
+    both = comparison.contenders([names[1], "ladder/good"])
+    assert len({one.name for one in both}) == 2 and both[1].name == "ladder/good"
+
+
 def _other_ids(run: Run) -> None:
     found = comparison.of_run(run).predictions
     Predictions(found.labels, [f"x{i}" for i in found.row_ids], found.truth, found.scores).to_parquet(
@@ -242,14 +255,20 @@ def test_data_that_changed_is_refused(runs: dict[str, Run], tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("names", "said"),
     [
-        (["nothing/here"], "the first name must be that of a finished run"),
+        (["nothing/here"], "a finished run must be among the names"),
         (["RUN", "RUN", "seed=3"], r"Only output=FOLDER can be set"),
         (["RUN"], "two models are needed"),
+        (["RUN", "RUN"], "is named twice"),
+        (["RUN", "ladder"], "Name those that are meant: ladder/full"),
+        (["RUN", "other", "--methods", "full"], "a configuration is needed for methods"),
     ],
 )
 def test_wrong_names_end_with_2(
     runs: dict[str, Run], names: list[str], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = [str(runs["good"].folder) if name == "RUN" else name for name in names]
+    for path in ("ladder/ladder.json", "ladder/full/config.yaml"):
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        Path(path).write_text("{}")
     assert cli.main(["compare", *words]) == 2
     assert said in capsys.readouterr().err

@@ -14,7 +14,7 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification
 
-from hftransfer import catalog, cli, comparison, follow, fusion
+from hftransfer import card, catalog, cli, comparison, follow, fusion
 from hftransfer.errors import UserError
 from hftransfer.evaluation import Predictions, measure_point
 from hftransfer.methods import fuse
@@ -209,6 +209,28 @@ def test_configure(runs: dict[str, Run]) -> None:
         fusion.configure([one, two], "stir", None)
 
 
+def test_what_folders_tell_is_said_before_anything_starts(tmp_path: Path, runs: dict[str, Run]) -> None:
+    one = str(runs["one"].folder)
+    for change, said in ((_other_width, "other differs: intermediate_size is 96 in its config, 64 in that of one"),
+                         (_other_labels, "its labels are negative, joyful"), (_other_rows, "has the fingerprint 0000"),
+                         (_no_artifact, "a run with a trained model is needed"),
+                         (lambda run: run.result_path.unlink(), "finished runs are needed; other is ")):  # fmt: skip
+        shutil.rmtree(tmp_path / "other", ignore_errors=True)
+        shutil.copytree(runs["two"].folder, tmp_path / "other")
+        change(Run(tmp_path / "other"))
+        with pytest.raises(UserError, match=said):
+            fusion.configure([one, str(tmp_path / "other")], None, None)
+    for how in (None, "ensemble"):
+        with pytest.raises(UserError, match="one is named twice"):
+            fusion.configure([one, one], how, None)
+    assert not Path("runs").exists()
+
+
+def test_a_second_data_set_that_is_not_there(tmp_path: Path, runs: dict[str, Run]) -> None:
+    with pytest.raises(UserError, match=r"method\.second must name a file, .*nowhere\.csv"):
+        fused(tmp_path, runs, "one", how="interpolate", second=str(tmp_path / "nowhere.csv"))
+
+
 def test_an_ensemble_averages_answers_and_has_no_model(
     tmp_path: Path, runs: dict[str, Run], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -217,6 +239,7 @@ def test_an_ensemble_averages_answers_and_has_no_model(
     assert "no model: an ensemble" in capsys.readouterr().out
     run = Run(Path("mixed").absolute())
     result = run.result()
+    assert (run.folder / "README.md").read_text() == card.render(result, run.config())
     assert run.status().state == "done" and result["artifact"] is None and not run.artifact.exists()
     members = [comparison.of_run(runs[name]).predictions for name in ("one", "lora")]
     note = json.loads((run.folder / fuse.FILE).read_text())

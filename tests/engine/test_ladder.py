@@ -125,11 +125,35 @@ def test_nothing_to_fuse(config: str) -> None:
         run.event("failed", message="boom", user_error=False)
         return Outcome("failed", "boom", False, ())
 
-    planned, told, _ = climb([config], ["full", "fused"], broken)
+    planned, told, _ = climb([config, "output=runs/x"], ["full", "fused"], broken)
     assert told == [("full", "boom"), ("fused", "no tuned model before it has a result")]
     assert planned.failed() == ["full"]
     with pytest.raises(UserError, match="two models are needed"):
         ladder.compare(planned)
+
+
+def test_what_broke_is_tried_again(config: str) -> None:
+    def broken(run: Run, resume: bool) -> Outcome:
+        run.event("failed", message="boom", user_error=False)
+        return Outcome("failed", "boom", False, ())
+
+    climb([config, "output=runs/x"], ["full"], broken)
+    planned, told, worked = climb([config, "output=runs/x"], ["full"])
+    assert worked == [("full", True)] and not told and planned.done() == ["full"]
+
+
+def test_the_seconds_of_a_resumed_run_are_those_of_all_its_processes() -> None:
+    from hftransfer.training import seconds_before
+
+    events: list[dict[str, Any]] = [
+        {"type": "created", "time": 0}, {"type": "launched", "time": 1}, {"type": "process", "time": 2},
+        {"type": "phase", "name": "imports", "time": 2}, {"type": "phase", "name": "data", "time": 10},
+        {"type": "step", "time": 17}, {"type": "stopped", "time": 18},
+        {"type": "launched", "time": 1000}, {"type": "process", "time": 1001},
+        {"type": "phase", "name": "data", "time": 1010}, {"type": "step", "time": 1012},
+    ]  # fmt: skip
+    assert seconds_before(events[:7]) == 0 and seconds_before(events) == 8
+    assert seconds_before([*events, {"type": "process", "time": 2000}]) == 10
 
 
 @pytest.mark.parametrize(

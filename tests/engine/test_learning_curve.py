@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from hftransfer import learning_curve, train
+from hftransfer.errors import UserError
 from hftransfer.learning_curve import extrapolate, power_law
 from tests import tiny
 from tests.engine.test_ranking import config_of, last_event
@@ -71,11 +74,40 @@ def test_a_curve_of_real_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     path = config_of(tmp_path / "c.yaml", "text-classification", model, source)
     assert train.main(["--config", str(path), "--curve"]) == 0
     found = last_event(capsys.readouterr().out)
+    folder = Path(found["folder"])
+    assert folder.parent == Path("runs").absolute() and folder.name.endswith("-curve")
+    assert json.loads((folder / "curve.json").read_text())["verdict"] == found["verdict"]
+    assert (folder / "curve.png").is_file()
     assert found["type"] == "curve" and [point["rows"] for point in found["points"]] == [11, 22, 45, 90, 157, 224]
     values = [point["value"] for point in found["points"]]
     assert values[-1] > values[0] + 0.05 and found["rows"] == 280
     assert found["doubled"]["low"] <= found["doubled"]["value"] <= found["doubled"]["high"]
     assert all(point["low"] <= point["value"] <= point["high"] for point in found["points"])
+
+
+def test_the_chart_and_the_figures_behind_it(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    points = 1 - (0.1 + 2 * SIZES**-0.5)
+    draws = points[None, :, None] + 0.01 * rng.normal(size=(3, len(SIZES), 60))
+    curve = extrapolate(SIZES, np.tile(points, (3, 1)), draws, "accuracy", 2000, 0.9, 0)
+    learning_curve.write(curve.to_dict(), tmp_path / "new")
+    found = json.loads((tmp_path / "new" / "curve.json").read_text())
+    fit = found["fit"]
+    assert (fit[0]["rows"], fit[-1]["rows"]) == (80, 4000) and found["confidence"] == 0.9
+    for one in fit:
+        assert one["value"] == pytest.approx(0.9 - 2 * one["rows"] ** -0.5, abs=1e-6)
+        assert one["low"] < one["value"] < one["high"]
+    with Image.open(tmp_path / "new" / "curve.png") as picture:
+        colors = {pixel for _, pixel in picture.convert("RGB").getcolors(1 << 20)}
+        assert picture.width > 900 and any(r > 200 and 130 < g < 190 and b < 90 for r, g, b in colors)  # today's rows
+    with pytest.raises(UserError, match="a folder to write to is needed"):
+        learning_curve.write(curve.to_dict(), tmp_path / "new" / "curve.json")
+
+
+def test_a_law_that_misses_says_so() -> None:
+    points = np.array([0.5, 0.5, 0.5, 0.5, 0.5, 0.9])[None]  # no power law
+    curve = extrapolate(SIZES, points, np.repeat(points[:, :, None], 5, axis=2), "accuracy", 2000, 0.95, 0)
+    assert curve.verdict().endswith("the power law misses the score of the most rows, so this says little")
 
 
 def test_too_few_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

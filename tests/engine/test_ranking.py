@@ -11,7 +11,7 @@ import pytest
 import scipy.optimize
 import scipy.stats
 
-from hftransfer import cli, out_of_fold, ranking, train
+from hftransfer import cli, follow, out_of_fold, ranking, train
 from hftransfer.events import PREFIX
 from hftransfer.tasks.base import Labels
 from tests import tiny
@@ -91,21 +91,50 @@ def last_event(text: str) -> dict[str, Any]:
     return found
 
 
-def test_models_are_ranked_and_a_broken_one_is_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_models_are_ranked_and_a_broken_one_costs_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = tiny.text_csv(tmp_path / "rows.csv", 160)
     models = [tiny.text_model(tmp_path / name, name) for name in ("bert", "distilbert")]
     path = config_of(tmp_path / "c.yaml", "text-classification", models[0], source)
-    names = [*map(str, models), str(tmp_path / "none")]
-    assert train.main(["--config", str(path), "--rank", ",".join(names)]) == 0
-    found = last_event(capsys.readouterr().out)
-    assert found["type"] == "ranked" and {row["model"] for row in found["models"]} == set(names[:2])
-    assert list(found["left_out"]) == names[2:] and found["verdict"].startswith(
-        f"start from {found['models'][0]['model']}"
-    )
+    vit = tiny.image_model(tmp_path / "vit")  # of another kind
+    names = [str(tmp_path / "none"), str(models[0]), str(vit), str(models[1])]
+    assert train.main(["--config", str(path), "--rank", ",".join(names)]) == 2
+    out = capsys.readouterr().out
+    found = last_event(out)
+    assert found["type"] == "ranked" and {row["model"] for row in found["models"]} == set(map(str, models))
+    assert list(found["failed"]) == [names[0], names[2]] and all(one["user_error"] for one in found["failed"].values())
+    assert found["verdict"].startswith(f"start from {found['models'][0]['model']}")
+    assert out.count('"type": "warning"') == out.count("no test split") + out.count("no validation split") == 2
+    assert out.count('"type": "columns"') == 1
+    lines = follow.lines_of(found)
+    assert any(line.startswith(f"failed: {names[0]}: model=") for line in lines)
     first = found["models"][0]
     assert first["metric"] == "accuracy" and first["rows"] == 112
     assert first["probe"]["low"] <= first["probe"]["value"] <= first["probe"]["high"]
     assert train.main(["--config", str(path), "--rank", str(tmp_path / "none")]) == 2
+    assert follow.lines_of(last_event(capsys.readouterr().out))[-1] == "none of the models could be scored"
+
+
+def test_what_a_library_makes_of_a_model_costs_the_others_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tiny.text_csv(tmp_path / "rows.csv", 160)
+    models = [tiny.text_model(tmp_path / name, name) for name in ("bert", "distilbert")]
+    path = config_of(tmp_path / "c.yaml", "text-classification", models[0], source)
+    score = ranking.score
+
+    def broken(setup: Any, loaded: Any) -> ranking.Scored:
+        if setup.config.model == str(models[0]):
+            raise RuntimeError("boom")
+        return score(setup, loaded)
+
+    monkeypatch.setattr(ranking, "score", broken)
+    assert train.main(["--config", str(path), "--rank", ",".join(map(str, models))]) == 1
+    found = last_event(capsys.readouterr().out)
+    assert [row["model"] for row in found["models"]] == [str(models[1])]
+    assert found["failed"] == {str(models[0]): {"message": "RuntimeError: boom", "user_error": False}}
+    config = config_of(tmp_path / "d.yaml", "text-classification", models[0], tmp_path / "no.csv")
+    assert train.main(["--config", str(config), "--rank", ",".join(map(str, models))]) == 2
+    assert capsys.readouterr().err.count("data.source must name") == 1  # the rows are nobody's fault among the models
 
 
 def test_tags_numbers_and_pictures_are_ranked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

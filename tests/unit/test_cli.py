@@ -403,7 +403,8 @@ def test_check_passes_events_and_exit_code_through(
     }  # fmt: skip
     script = here / "train.py"
     script.write_text(
-        f"import sys\nassert sys.argv[1:] == ['--config', 'c.yaml', 'seed=3', '--check']\n"
+        "import json, sys\nassert (sys.argv[1], *sys.argv[3:]) == ('--config', '--check')\n"
+        f"assert json.load(open(sys.argv[2]))['seed'] == 3\n"
         f"print('noise')\nprint({PREFIX + json.dumps(event)!r})\nsys.exit(2)\n"
     )
     monkeypatch.setattr("hftransfer.launchers.local.SCRIPT", script)

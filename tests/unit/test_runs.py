@@ -16,7 +16,9 @@ from hftransfer.errors import UserError
 from hftransfer.runs import (
     MANIFEST,
     Run,
+    called,
     default_name,
+    everywhere,
     find,
     is_hub_id,
     is_whole,
@@ -177,6 +179,22 @@ def test_a_torn_checkpoint_is_not_whole(run: Run, damage: str) -> None:
         folder = folder.rename(run.checkpoints / "tmp-checkpoint-5")
     assert not is_whole(folder)
     assert run.checkpoint() is None
+
+
+def test_runs_inside_a_ladder_are_listed_by_a_name_that_find_takes(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = run.folder.parent
+    Run.create(_config(), root / "ladder" / "probe")
+    Run.create(_config(), root / "other" / "deeper")  # of no ladder
+    (root / "ladder" / "ladder.json").write_text("{}")
+    names = {called(one, root) for one in everywhere(root)}
+    assert names == {"one", "ladder/probe"} and [one.name for one in listing(root)] == ["one"]
+    assert all(called(find(name, root), root) == name for name in names)
+    with pytest.raises(UserError, match="Did you mean 'ladder/probe'"):
+        find("ladder/prob", root)
+    monkeypatch.chdir(root.parent)
+    assert called(run) == "one" and called(run, root / "other") == "runs/one"
+    monkeypatch.chdir(root / "other")
+    assert called(run, Path("nowhere")) == str(run.folder)
 
 
 def test_find_takes_a_name_or_a_folder(run: Run) -> None:

@@ -1,0 +1,66 @@
+"""rank, curve and fuse with two processes: the answers of one."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hftransfer import train
+from hftransfer.events import PREFIX
+from hftransfer.methods import fuse
+from hftransfer.runs import Run, read_json
+from tests.launch.conftest import ROOT, call, shell
+
+pytestmark = pytest.mark.slow
+TWO = [
+    sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1",
+    "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0", ROOT / "hftransfer" / "train.py",
+]  # fmt: skip
+
+
+def answers(text: str) -> list[dict[str, Any]]:
+    found = [json.loads(line.removeprefix(PREFIX)) for line in text.splitlines() if line.startswith(PREFIX)]
+    return [one for one in found if one["type"] in ("ranked", "curve")]
+
+
+def test_rank_and_curve(
+    configuration: Callable[..., Path], materials: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    path, model = configuration(), str(materials / "model")
+    for question in (["--rank", f"{model},./none"], ["--curve"]):
+        monkeypatch.setenv("HFTRANSFER_CACHE", str(tmp_path / f"two{question[0]}"))  # features are computed, not found
+        two = shell(*TWO, "--config", path, *question, cwd=tmp_path)
+        monkeypatch.setenv("HFTRANSFER_CACHE", str(tmp_path / f"one{question[0]}"))
+        code = train.main(["--config", str(path), *question])
+        (theirs,), (ours,) = answers(two.stdout), answers(capsys.readouterr().out)
+        assert (two.returncode == 0) == (code == 0), two.stderr
+        if question == ["--curve"]:
+            assert (tmp_path / "run" / "curve.png").is_file()
+            for one, other in zip(theirs["points"], ours["points"], strict=True):
+                assert one == pytest.approx(other, abs=1e-6)
+        else:
+            assert code == 2 and [*theirs["failed"]] == [*ours["failed"]] == ["./none"]
+            assert theirs["models"][0]["probe"] == pytest.approx(ours["models"][0]["probe"])
+
+
+def test_fuse(configuration: Callable[..., Path], tmp_path: Path) -> None:
+    path = configuration()
+    assert train.main(["--config", str(path)]) == 0
+    notes = []
+    for count in (1, 2):
+        done = call(
+            "fuse", tmp_path / "run", "--with", "base", f"output={tmp_path / str(count)}", "--processes", str(count),
+            "method.steps=2", cwd=tmp_path,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        notes.append(read_json(tmp_path / str(count) / fuse.FILE))
+    for one, two in zip(notes[0]["tried"], notes[1]["tried"], strict=True):
+        assert one == pytest.approx(two, abs=1e-5)
+    assert notes[0]["chosen"] == notes[1]["chosen"]
+    assert Run(tmp_path / "1").result()["test"]["metrics"] == Run(tmp_path / "2").result()["test"]["metrics"]
