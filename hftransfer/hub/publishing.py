@@ -22,7 +22,7 @@ from hftransfer.errors import UserError
 from hftransfer.hub import access, verification
 from hftransfer.hub.connection import endpoint, require_online
 from hftransfer.hub.retrying import in_words, insist, may_pass
-from hftransfer.runs import Run, find, require_artifact, write_text
+from hftransfer.runs import Run, called, find, require_artifact, write_text
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitInfo, CommitOperationAdd, HfApi
@@ -166,7 +166,7 @@ def refuse_secrets(run: Run, files: Mapping[str, Content]) -> None:
 
 
 def _publish(run: Run, repo: str, private: bool | None, create_pr: bool, license: str | None, say: Say) -> Published:
-    require_online("publishing", f" and try again: hftransfer publish {run.name} {repo}")
+    require_online("publishing", f" and try again: hftransfer publish {called(run)} {repo}")
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError
 
@@ -300,5 +300,5 @@ def _teller(say: Say, repo: str) -> Callable[[str], object]:
 def _gave_up(run: Run, repo: str, error: Exception) -> UserError:
     return UserError(
         f"the Hub must take the files of {repo}", f"several attempts failed, the last with: {in_words(error)}",
-        f"The model is safe in {run.artifact}; try again later: hftransfer publish {run.name} {repo}",
+        f"The model is safe in {run.artifact}; try again later: hftransfer publish {called(run)} {repo}",
     )  # fmt: skip
