@@ -35,11 +35,11 @@ def measure(folder: Path, sizes: Sizes) -> str:
     return "\n\n".join(
         [
             f"MiniLM on the VADER tweets, {len(ratio)} seeds, {sizes.epochs:g} epochs for both (the example's own "
-            "number is 3, the quickstart's 2). Each seed cuts other splits, which both sides share, and draws head and "
-            "order. The example at its other defaults: batches of 8 padded to 128 tokens, float32, 5e-5. The quickstart: "
-            "batches of 32, 3e-4, what timing chose for this machine; its training seconds do not count that timing, "
-            "the whole command does, and a validation and intervals too. In brackets 95 % intervals of the mean over "
-            "the seeds (Student's t).",
+            "number is 3, the quickstart's 2). Each seed cuts other splits, which both sides share, and draws head "
+            "and order. The example at its other defaults: batches of 8 padded to 128 tokens, float32, 5e-5. The "
+            "quickstart: batches of 32, 3e-4, what timing chose for this machine; its training seconds do not "
+            "count that timing, the whole command does, and a validation and intervals too. In brackets 95 % "
+            "intervals of the mean over the seeds (Student's t).",
             table(rows),
             f"Accuracy of the quickstart less the example's, seed by seed: **{paired(one, other)} points**. The "
             f"example trains **{statistics.median(ratio):.1f}** times as long (median; {numbers(ratio)}).",

@@ -66,9 +66,9 @@ def gap(folder: Path, sizes: Sizes) -> str:
         theirs.append(scikit_learn(overrides)[0])
         shutil.rmtree(run.folder)
     return (
-        f"Over {sizes.seeds} seeds, each with splits of its own that both share: probe {mean(ours)} ({numbers(ours, 3)}"
-        f"), scikit-learn {mean(theirs)} ({numbers(theirs, 3)}), the probe less scikit-learn **{paired(ours, theirs)} "
-        "points**; in brackets 95 % intervals of the mean over the seeds (Student's t)."
+        f"Over {sizes.seeds} seeds, each with splits of its own that both share: probe {mean(ours)} "
+        f"({numbers(ours, 3)}), scikit-learn {mean(theirs)} ({numbers(theirs, 3)}), the probe less scikit-learn "
+        f"**{paired(ours, theirs)} points**; in brackets 95 % intervals of the mean over the seeds (Student's t)."
     )
 
 

@@ -54,8 +54,8 @@ def introduction() -> str:
         f"{', '.join(map(str, NOISES))} times the spread of its weights; and with every weight drawn anew. The true "
         f"order is that of test accuracy after {EPOCHS} epochs of full fine-tuning at {RATE:g} on {TRAIN} rows, "
         f"one run a model, tested on up to {TEST} other rows. Pairs are told apart by a paired bootstrap over the "
-        "test rows with Holm's correction; what another seed of training would change is in no interval. Correlations are "
-        "Spearman's, in brackets 95 % bootstrap intervals over the test rows."
+        "test rows with Holm's correction; what another seed of training would change is in no interval. "
+        "Correlations are Spearman's, in brackets 95 % bootstrap intervals over the test rows."
     )
 
 

@@ -82,8 +82,8 @@ def introduction(seeds: int) -> str:
         f"splits of its own. Validation is looked at before the first step and {EVALUATIONS} times an epoch; what "
         "looking takes is not counted. What comes before the first step is: LP-FT's features and head, the one pass "
         "through frozen layers. A level is reached at the first look at which validation accuracy is there; "
-        "validation is a tenth of the rows, so a single look is noisy. The probe's level is that of LP-FT before its first step: "
-        "a probe on what the model's own output layer is shown."
+        "validation is a tenth of the rows, so a single look is noisy. The probe's level is that of LP-FT before "
+        "its first step: a probe on what the model's own output layer is shown."
     )
 
 
