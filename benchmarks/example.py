@@ -34,7 +34,7 @@ def measure(folder: Path, sizes: Sizes) -> str:
     ratio = [b / a for a, b in zip(*seconds.values(), strict=True)]
     return "\n\n".join(
         [
-            f"MiniLM on the VADER tweets, {len(ratio)} seeds, {sizes.epochs:g} epochs for both (the example's own "
+            f"MiniLM on the VADER tweets, {len(ratio)} seeds, {sizes.epochs:g} epoch(s) for both (the example's own "
             "number is 3, the quickstart's 2). Each seed cuts other splits, which both sides share, and draws head "
             "and order. The example at its other defaults: batches of 8 padded to 128 tokens, float32, 5e-5. The "
             "quickstart: batches of 32, 3e-4, what timing chose for this machine; its training seconds do not "
