@@ -50,8 +50,8 @@ def measure(folder: Path, sizes: Sizes) -> str:
             table(rows),
             f"Full fine-tuning trains **{three / one:.1f}** times as long as the probe, and its whole command takes "
             f"**{spent[FULL] / spent['probe']:.1f}** times as long. All poolings and penalties anew on features from "
-            f"disk: **{again:.2f} s**. Aimed at: 20 times less training, half a point of scikit-learn, a refit in less "
-            "than a second.",
+            f"disk: **{again:.2f} s**. Aimed at: 20 times less training, half a point of scikit-learn, a refit in "
+            "less than a second.",
             gap(folder, sizes),
         ]
     )

@@ -22,7 +22,7 @@ from hftransfer.evaluation import Predictions, differences
 from hftransfer.interruption import Interruption
 
 CUTS = (6, 5, 4, 3, 2, 1)  # layers kept
-NOISES = (0.5, 1.0, 2.0)  # of each weight's own spread, on all six layers and the embeddings
+NOISES = (0.25, 0.5, 1.0)  # of each weight's own spread, on all six layers and the embeddings
 TASKS = {"tweets": ("sample:vader-tweets", ()), "movies": ("sample:vader-movie", ("neutral",))}  # labels left out
 TRAIN, VALIDATION, TEST = 1000, 200, 3000  # rows at most
 CUT = ("data.test_size=0.7", "data.validation_size=0.05")  # shares of all rows, the smaller task's for these numbers

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import scipy.stats
 
-from benchmarks import figures, page, run
+from benchmarks import figures, page, run, tuning
+from hftransfer.runs import Run
 
 PAGE = "# Benchmarks\n\nA head.\n\n## One\n\nold one\n\n### Inner\n\nold\n\n## Two\n\nold two\n"
 
@@ -86,3 +90,24 @@ def test_the_interval_of_a_correlation_is_wide_where_the_true_order_is_noise() -
     value, low, high = figures.agreement(truth, noisy, truth)
     assert value == pytest.approx(1.0) and low < 0.3 and high - low > 0.5
     assert figures.spearman(truth, [1, 1, 1, 1, 1]) == 0.0
+
+
+def test_seconds_of_training_count_what_came_before_the_first_step_and_no_looking(tmp_path: Path) -> None:
+    events = [
+        {"type": "phase", "time": 10.0, "name": "features"},
+        {"type": "phase", "time": 14.0, "name": "tuning"},
+        {"type": "evaluation", "time": 17.0, "step": 0, "metrics": {"accuracy": 0.5}},
+        {"type": "log", "time": 18.0, "step": 1, "examples_per_second": 32.0},
+        {"type": "log", "time": 20.0, "step": 2, "examples_per_second": 16.0},
+        {"type": "evaluation", "time": 30.0, "step": 2, "metrics": {"accuracy": 0.7}},
+    ]
+    (tmp_path / "events.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
+    result = {"cost": {"train_seconds": 7.0}, "test": {"metrics": {"accuracy": {"value": 0.6}}}}
+    (tmp_path / "result.json").write_text(json.dumps(result))
+    (tmp_path / "predictions").mkdir()
+    pq.write_table(pa.table({"scores": [[0.4, 0.6]]}), tmp_path / "predictions" / "test.parquet")
+    trained = tuning.read(Run(tmp_path))
+    assert trained.fitting == 2 * tuning.BATCH / 16.0 == 4.0
+    assert trained.before == 4.0 + 3.0  # the probe's head, and what the run counts beyond its steps
+    assert trained.curve == [(7.0, 0.5), (11.0, 0.7)]
+    assert (trained.steps, trained.accuracy, trained.scores.tolist()) == (2, 0.6, [[0.4, 0.6]])
