@@ -144,7 +144,7 @@ def drawn(folder: Path, shots: int, seed: int, sizes: Sizes) -> Path:
             places = [rng.permutation(np.flatnonzero(given == label))[:shots] for label in np.unique(given)]
             kept = np.sort(np.concatenate(places)).tolist()
         elif split == "validation":
-            kept = kept[:VALIDATION]
+            kept = np.sort(rng.permutation(len(texts))[:VALIDATION]).tolist()
         write_rows(folder / f"{split}.jsonl", [texts[i] for i in kept], [labels[i] for i in kept])
     return folder
 

@@ -137,10 +137,12 @@ def rows_of(folder: Path, name: str, sizes: Sizes) -> Path:
     config = catalog.read_config(QUICKSTART, [f"data.source={source}", "data.max_rows=null", *CUT])
     found = data.load(config.data, catalog.task(config.task), config.seed)
     folder.mkdir()
+    rng = np.random.default_rng(config.seed)  # the samples lie in the order of their source, by class
     for split, most in (("train", TRAIN), ("validation", VALIDATION), ("test", TEST)):
         rows = found.splits[split]
         named = [(text, found.labels.names[label]) for text, label in zip(rows["text"], rows["label"], strict=True)]
-        kept = [row for row in named if row[1] not in dropped][: min(most, sizes.rows or most)]
+        usable = [row for row in named if row[1] not in dropped]
+        kept = [usable[place] for place in rng.permutation(len(usable))[: min(most, sizes.rows or most)]]
         write_rows(folder / f"{split}.jsonl", [text for text, _ in kept], [label for _, label in kept])
     return folder
 
