@@ -100,14 +100,14 @@ def bounded(sizes: Sizes) -> str:
 def few_shot(source: Path, seed: int, sizes: Sizes) -> Outcome:
     """Run few_shot at its defaults by the command line."""
     began = time.perf_counter()
-    result = train(source / "few_shot", QUICKSTART, *overrides(source, seed), "method.name=few_shot").result()
+    result = train(source.parent / "few_shot", QUICKSTART, *overrides(source, seed), "method.name=few_shot").result()
     whole = time.perf_counter() - began
     return Outcome(result["test"]["metrics"]["accuracy"]["value"], result["cost"]["train_seconds"], whole)
 
 
 def probe(source: Path, seed: int, sizes: Sizes) -> Outcome:
     """Run the probe at its defaults in this process."""
-    result = here(source / "probe", *overrides(source, seed), "method.name=probe").result()
+    result = here(source.parent / "probe", *overrides(source, seed), "method.name=probe").result()
     cost = result["cost"]
     return Outcome(result["test"]["metrics"]["accuracy"]["value"], cost["train_seconds"], cost["total_seconds"])
 
@@ -132,9 +132,11 @@ def setfit(source: Path, seed: int, sizes: Sizes) -> Outcome:
 
 def drawn(folder: Path, shots: int, seed: int, sizes: Sizes) -> Path:
     """Write a train of so many rows a class, few validation rows, and the test as it is; once for all ways."""
-    if folder.is_dir():
-        return folder
+    source = folder / "rows"  # apart from the runs, whose pictures would be taken for data
+    if source.is_dir():
+        return source
     whole = export(folder / "whole", [*sizes.cap, f"seed={seed}"])
+    source.mkdir()
     rng = np.random.default_rng(seed)
     for split in SPLITS:
         texts, labels = read_rows(whole / f"{split}.jsonl")
@@ -145,8 +147,8 @@ def drawn(folder: Path, shots: int, seed: int, sizes: Sizes) -> Path:
             kept = np.sort(np.concatenate(places)).tolist()
         elif split == "validation":
             kept = np.sort(rng.permutation(len(texts))[:VALIDATION]).tolist()
-        write_rows(folder / f"{split}.jsonl", [texts[i] for i in kept], [labels[i] for i in kept])
-    return folder
+        write_rows(source / f"{split}.jsonl", [texts[i] for i in kept], [labels[i] for i in kept])
+    return source
 
 
 WAYS: dict[str, Callable[[Path, int, Sizes], Outcome]] = {"few_shot": few_shot, "SetFit": setfit, "probe": probe}
