@@ -18,7 +18,7 @@ from benchmarks.page import Table, numbers, table
 from hftransfer import samples
 from hftransfer.runs import Run
 
-SEEDS = 3
+SEEDS = 2  # at most
 EPOCHS = 2
 BATCH = 32
 EVALUATIONS = 4  # an epoch
