@@ -16,6 +16,7 @@ from benchmarks.measuring import (
     QUICKSTART,
     ROOT,
     SPLITS,
+    UNLOOKED,
     Sizes,
     environment,
     export,
@@ -116,7 +117,7 @@ def overrides(source: Path, seed: int) -> list[str]:
     """Return what the ways of ours share: the drawn rows, defaults of the method, nothing of the quickstart's."""
     return [
         f"data.source={source}", f"seed={seed}", f"data.max_length={LENGTH}", "data.max_rows=null",
-        "data.label_issues=false", "train={}",
+        *UNLOOKED, "train={}",
     ]  # fmt: skip
 
 

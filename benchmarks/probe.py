@@ -16,7 +16,7 @@ import transformers
 from sklearn.linear_model import LogisticRegression
 
 from benchmarks.figures import mean, paired
-from benchmarks.measuring import MODEL, QUICKSTART, Sizes, here, train, uncached
+from benchmarks.measuring import MODEL, QUICKSTART, UNLOOKED, Sizes, here, train, uncached
 from benchmarks.page import Table, numbers, table
 from hftransfer import catalog, data, features, probing, samples, training
 from hftransfer.interruption import Interruption
@@ -32,7 +32,7 @@ def measure(folder: Path, sizes: Sizes) -> str:
     ways = {"probe": ["method.name=probe"], FULL: ["train.num_train_epochs=3"]}
     for number, (name, settings) in enumerate(ways.items()):
         began = time.perf_counter()
-        run = train(folder / str(number), QUICKSTART, *cap, "data.label_issues=false", *settings)
+        run = train(folder / str(number), QUICKSTART, *cap, *UNLOOKED, *settings)
         spent[name], found[name] = time.perf_counter() - began, run.result()
     theirs, seconds = scikit_learn(cap)
     again = refit(cap)
@@ -102,7 +102,7 @@ def embedded(model: Any, tokenizer: Any, texts: Sequence[str]) -> np.ndarray:
 
 def refit(cap: Sequence[str]) -> float:
     """Return the seconds of choosing pooling and penalty anew, features on disk."""
-    settings = catalog.read_config(QUICKSTART, [*cap, "data.label_issues=false"])
+    settings = catalog.read_config(QUICKSTART, [*cap, *UNLOOKED])
     with (
         contextlib.redirect_stdout(sys.stderr),  # where the events go
         Interruption() as interruption,

@@ -15,7 +15,7 @@ import torch
 import transformers
 
 from benchmarks.figures import agreement
-from benchmarks.measuring import MODEL, QUICKSTART, Sizes, here, uncached, write_rows
+from benchmarks.measuring import MODEL, QUICKSTART, UNLOOKED, Sizes, here, uncached, write_rows
 from benchmarks.page import Table, table
 from hftransfer import catalog, comparison, data, evaluation, samples, training
 from hftransfer.evaluation import Predictions, differences
@@ -102,7 +102,7 @@ def apart(answers: list[Predictions]) -> str:
 
 def ranked(models: list[Path], settings: list[str]) -> tuple[dict[str, list[float]], float]:
     """Return each figure of `rank` in the order of `models`, and the seconds that ranking took, loading included."""
-    config = catalog.read_config(QUICKSTART, ["data.label_issues=false", *settings])
+    config = catalog.read_config(QUICKSTART, [*UNLOOKED, *settings])
     with Interruption() as interruption, contextlib.redirect_stdout(sys.stderr):  # where the events go
         began = time.perf_counter()
         found = training.rank(config, [*map(str, models)], interruption)
