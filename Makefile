@@ -56,7 +56,7 @@ screenshots: $(VENV)/.test
 
 bench: $(VENV)/.test
 	$(BIN)/hftransfer samples text image
-	$(BIN)/python -m benchmarks.run
+	$(BIN)/python -m benchmarks.run --write
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,0 +1,113 @@
+"""The page of benchmarks is written section by section, and its means, times and correlations are what they say."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import scipy.stats
+
+from benchmarks import figures, page, run, tuning
+from hftransfer.runs import Run
+
+PAGE = "# Benchmarks\n\nA head.\n\n## One\n\nold one\n\n### Inner\n\nold\n\n## Two\n\nold two\n"
+
+
+def test_a_section_is_written_in_place_and_the_others_stay() -> None:
+    written = page.put(PAGE, "One", "new one\n")
+    assert written == "# Benchmarks\n\nA head.\n\n## One\n\nnew one\n\n## Two\n\nold two\n"
+    assert page.put(written, "One", "new one") == written
+
+
+def test_a_new_section_stands_last_and_a_new_page_has_a_head() -> None:
+    assert page.put(PAGE, "Three", "new").endswith("## Two\n\nold two\n\n## Three\n\nnew\n")
+    assert page.put("", "One", "new") == f"{page.HEAD}\n\n## One\n\nnew\n"
+
+
+def test_the_page_has_the_head_and_the_sections_that_the_parts_write() -> None:
+    text = page.PAGE.read_text(encoding="utf-8")
+    named = {part.title: name for name, part in run.PARTS.items()}
+    assert text.startswith(page.HEAD)
+    for section in text.split("\n## ")[1:]:
+        title, stamp = section.split("\n")[0], section.split("\n")[2]
+        assert re.match(rf"`python -m benchmarks.run {named[title]}\b[^`]*`, \d{{4}}-\d\d-\d\d\. .* cores", stamp), (
+            title
+        )
+
+
+def test_writing_replaces_what_was_measured_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = tmp_path / "benchmarks.md"
+    target.write_text(PAGE)
+    monkeypatch.setattr(page, "PAGE", target)
+    parts = {"two": run.Part("Two", 1, lambda folder, sizes: f"seeds {sizes.seeds}, in {folder.is_dir()}")}
+    monkeypatch.setattr(run, "PARTS", parts)
+    run.main(["two", "--seeds", "3", "--write"])
+    written = target.read_text()
+    assert "old one" in written and "old two" not in written
+    assert "seeds 3, in True" in written and "`python -m benchmarks.run two --seeds 3`, 20" in written
+
+
+def test_names_are_parts_or_groups_in_the_order_of_the_page(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run.chosen([]) == list(run.PARTS)
+    assert run.chosen(["rank", "hub", "rank"]) == ["hub", "rank"]
+    assert run.chosen(["ladder"]) == list(run.LADDER)
+    with pytest.raises(SystemExit):
+        run.chosen(["ladders"])
+    assert "ladders" in capsys.readouterr().err
+
+
+def test_figures_of_few_rows_are_kept_off_the_page(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        run.main(["probe", "--rows", "100", "--write"])
+    assert "not for the page" in capsys.readouterr().err
+
+
+def test_a_paired_difference_has_the_interval_of_a_paired_t_test() -> None:
+    ours, theirs = [0.80, 0.83, 0.79, 0.85, 0.82], [0.78, 0.80, 0.80, 0.81, 0.80]
+    interval = scipy.stats.ttest_rel(ours, theirs).confidence_interval(0.95)
+    said = [float(number) for number in re.findall(r"[+-]\d+\.\d", figures.paired(ours, theirs))]
+    assert said == pytest.approx([2.0, 100 * interval.low, 100 * interval.high], abs=0.05)
+    assert figures.paired([0.5], [0.4]) == "+10.0"
+
+
+def test_a_level_is_reached_at_the_first_look_that_is_there() -> None:
+    curve = [(1.0, 0.5), (2.0, 0.7), (3.0, 0.6), (4.0, 0.8)]
+    assert [figures.reached(curve, level) for level in (0.5, 0.65, 0.8)] == [1.0, 2.0, 4.0]
+    assert figures.reached(curve, 0.81) == float("inf")
+
+
+def test_the_interval_of_a_correlation_is_wide_where_the_true_order_is_noise() -> None:
+    rng = np.random.default_rng(0)
+    truth = np.array([0.1, 0.2, 0.3, 0.4, 0.5])
+    clear = truth[:, None] + rng.normal(0, 1e-4, (5, 500))
+    noisy = truth[:, None] + rng.normal(0, 0.3, (5, 500))
+    assert figures.agreement(truth, clear, truth) == pytest.approx((1.0, 1.0, 1.0))
+    value, low, high = figures.agreement(truth, noisy, truth)
+    assert value == pytest.approx(1.0) and low < 0.3 and high - low > 0.5
+    assert figures.spearman(truth, [1, 1, 1, 1, 1]) == 0.0
+
+
+def test_seconds_of_training_count_what_came_before_the_first_step_and_no_looking(tmp_path: Path) -> None:
+    events = [
+        {"type": "phase", "time": 10.0, "name": "features"},
+        {"type": "phase", "time": 14.0, "name": "tuning"},
+        {"type": "evaluation", "time": 17.0, "step": 0, "metrics": {"accuracy": 0.5}},
+        {"type": "log", "time": 18.0, "step": 1, "examples_per_second": 32.0},
+        {"type": "log", "time": 20.0, "step": 2, "examples_per_second": 16.0},
+        {"type": "evaluation", "time": 30.0, "step": 2, "metrics": {"accuracy": 0.7}},
+    ]
+    (tmp_path / "events.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
+    result = {"cost": {"train_seconds": 7.0}, "test": {"metrics": {"accuracy": {"value": 0.6}}}}
+    (tmp_path / "result.json").write_text(json.dumps(result))
+    (tmp_path / "predictions").mkdir()
+    pq.write_table(pa.table({"scores": [[0.4, 0.6]]}), tmp_path / "predictions" / "test.parquet")
+    trained = tuning.read(Run(tmp_path))
+    assert trained.fitting == 2 * tuning.BATCH / 16.0 == 4.0
+    assert trained.before == 4.0 + 3.0  # the probe's head, and what the run counts beyond its steps
+    assert trained.curve == [(7.0, 0.5), (11.0, 0.7)]
+    assert (trained.steps, trained.accuracy, trained.scores.tolist()) == (2, 0.6, [[0.4, 0.6]])
