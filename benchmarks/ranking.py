@@ -26,7 +26,7 @@ NOISES = (0.25, 0.5, 1.0)  # of each weight's own spread, on all six layers and 
 TASKS = {"tweets": ("sample:vader-tweets", ()), "movies": ("sample:vader-movie", ("neutral",))}  # labels left out
 TRAIN, VALIDATION, TEST = 1000, 200, 2000  # rows at most
 CUT = ("data.test_size=0.7", "data.validation_size=0.05")  # shares of all rows, the smaller task's for these numbers
-EPOCHS, RATE = 3, 3e-4  # at which one layer alone leaves the majority class, and random weights do not
+EPOCHS, RATE = 3, 3e-4  # one layer alone learns something at it, random weights little
 RESAMPLES = 2000
 FIGURES = ("probe", "knn", "logme")
 
