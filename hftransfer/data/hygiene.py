@@ -1,4 +1,4 @@
-"""Rows that are nearly the same, within a split and across splits: texts by their words, pictures by a small copy."""
+"""Rows that are nearly the same, within a split and across splits: texts by their words, pictures by small copies."""
 
 from __future__ import annotations
 
@@ -237,7 +237,7 @@ def _turned(values: np.ndarray) -> np.ndarray:
 
 
 def _means(values: np.ndarray) -> np.ndarray:
-    """Return the mean (rows, fewer pixels) of the eight orientations, each of its values once, by how often it stands."""
+    """Return the mean (rows, fewer pixels) of the eight orientations, each value once, by how often it stands."""
     numbers = np.arange(values.shape[1], dtype=np.int64)
     _, first, count = np.unique(_turned(numbers[None])[:, 0].min(axis=0), return_index=True, return_counts=True)
     grid = values.reshape(len(values), -1, THUMB, THUMB, 3)
@@ -248,7 +248,7 @@ def _means(values: np.ndarray) -> np.ndarray:
 
 
 def _limit(values: np.ndarray, most: float) -> float:
-    """Return how much copies may differ: the nearest picture that is none differs CLEAR times as much, in the median."""
+    """Return how much copies may differ: the nearest that is none differs CLEAR times as much (median)."""
     some = values[np.linspace(0, len(values) - 1, min(len(values), SAMPLED)).astype(np.int64)]
     distances = np.sqrt(np.maximum(_squared(some, values), 0) / values.shape[1])
     nearest = np.min(distances, axis=1, where=distances > APART, initial=np.inf)

@@ -193,7 +193,7 @@ def test_candidates_for_turned_pictures_leave_none_out() -> None:
 
 
 def test_symmetric_and_blurred_pictures_are_no_turned_copies() -> None:
-    """Pictures that are the same when mirrored differ from one another mirrored, too; grey blurs resemble all blurs."""
+    """Pictures that are the same when mirrored differ mirrored as they do upright; grey blurs resemble all blurs."""
     scenes = np.stack([small(scene(seed)) for seed in range(60)]).astype(np.float32)
     halves = scenes.reshape(60, 12, 12, 3)
     symmetric = (halves + halves[:, :, ::-1]) / 2
@@ -204,11 +204,11 @@ def test_symmetric_and_blurred_pictures_are_no_turned_copies() -> None:
 
 
 def test_where_all_pictures_are_alike_copies_are_closer() -> None:
-    """One scene with a little of another, as in scans of one organ: each is within APART of some, and a copy of none."""
+    """One scene with a little of another, as in scans of one organ: each is within APART of some, a copy of none."""
     scenes = np.stack([small(scene(seed)) for seed in range(60)]).astype(np.float32)
     alike = (scenes[:1] + 0.09 * (scenes - scenes[:1])).round().astype(np.uint8)
     apart = np.sqrt(hygiene._squared(alike.astype(np.float32), alike.astype(np.float32)) / 432)
-    assert 0 < np.sum(np.triu(apart, 1) > hygiene.APART) and np.sum(apart <= hygiene.APART) > 60
+    assert np.sum(np.triu(apart, 1) > hygiene.APART) > 0 and np.sum(apart <= hygiene.APART) > 60
     assert hygiene.near_pictures(alike).shape == (0, 2)
     assert hygiene.near_pictures(np.concatenate([alike, alike[:1]])).tolist() == [[0, 60]]
 
