@@ -468,12 +468,16 @@ def grouped(about: About) -> dict[str, list[str]]:
     """Return the warnings by what they are about. That no leak was found is said where it was looked for."""
     groups: dict[str, list[str]] = {"Leakage": [], "Truncation": [], "Other notes": []}
     for warning in about.warnings:
-        if warning.startswith("leakage:") or " are in both train and " in warning:
-            groups["Leakage"].append(warning)
-        else:
-            groups["Truncation" if " were cut at " in warning else "Other notes"].append(warning)
+        groups[group(warning)].append(warning)
     looked = {"Leakage"} if about.result["data"].get("leakage") is not None else set()
     return {title: said for title, said in groups.items() if said or title in looked}
+
+
+def group(warning: str) -> str:
+    """Return under which title a warning stands."""
+    if warning.startswith("leakage:") or " are in both train and " in warning:
+        return "Leakage"
+    return "Truncation" if " were cut at " in warning else "Other notes"
 
 
 def cost(about: About) -> str:

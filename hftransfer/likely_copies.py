@@ -1,4 +1,4 @@
-"""Rows that are likely copies by their features: reworded texts, turned or cropped pictures, within and across splits.
+"""Rows that are likely copies by their features: reworded texts, changed pictures, within and across splits.
 
 How near is near is read off the data. Where a row's neighbours lie evenly around it, the distance to the nearest one
 over that to the k-th has a known law, with the data's intrinsic dimension as its one parameter (Facco et al. 2017). A

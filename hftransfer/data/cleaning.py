@@ -243,7 +243,7 @@ def _decoded(value: dict[str, Any] | None) -> tuple[str | None, bytes, np.ndarra
     except UNREADABLE:
         return "an unreadable image", b"", NO_THUMB
     digest = hashlib.blake2b(image.tobytes(), digest_size=16, salt=b"%dx%d" % image.size).digest()
-    thumb = image.resize((THUMB, THUMB), PIL.Image.Resampling.BOX)
+    thumb = image.resize((THUMB, THUMB), PIL.Image.Resampling.HAMMING)  # BOX takes whole pixels: unlike by size
     return None, digest, np.asarray(thumb, np.uint8).ravel()
 
 

@@ -1,4 +1,4 @@
-"""Rows that are nearly the same, within a split and across splits: texts by their words, pictures by a small copy."""
+"""Rows that are nearly the same, within a split and across splits: texts by their words, pictures by small copies."""
 
 from __future__ import annotations
 
@@ -12,13 +12,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from hftransfer.data.cleaning import THUMB
 from hftransfer.data.leakage import MEANING, NEAR, report, shown
 from hftransfer.tasks.base import Role
 
 ALIKE = 0.7  # of the words and word pairs of two texts together, the share that both have (Jaccard)
 PERMUTATIONS, BANDS = 64, 16  # texts that share 0.7 meet in a band with a probability of 0.99, those at 0.3 in 1 of 8
 COMPARED = 8  # rows of a band's bucket that each of its rows is compared with: boilerplate fills buckets
-APART = 6.0  # root mean squared difference of two small copies, of 255: a JPEG's loss is 1 to 4
+APART = 6.0  # root mean squared difference of two small copies, of 255: a JPEG's loss is 1 to 5
+TURNED = 4.0  # the same for turned and mirrored ones
+CLEAR = 6.0  # times as much as copies differ others, and a picture within itself
+SAMPLED = 256  # pictures that tell how much those of the data differ
+BLOCK = 1024
 FLAT = 2.0  # a picture that varies less has nothing to tell it by
 MOST_TEXTS = 500_000  # rows of all splits above which nobody looks
 MOST_PAIRS = 3_000_000_000  # of pictures
@@ -51,12 +56,13 @@ def inspect(
     sketched: Mapping[str, Any],
     prints: Mapping[str, np.ndarray],
     exact: Mapping[tuple[str, str], np.ndarray],
+    answers: Mapping[str, pa.Array],
     row_ids: Mapping[str, Sequence[str]],
     roles: Sequence[Role],
 ) -> tuple[Hygiene, list[str]]:
     """Find copies within splits and near ones anywhere, and return warnings for those across splits."""
     again = {use: twins(values) for use, values in prints.items()}
-    found = near(sketched)
+    found = near(sketched, answers)
     repeated = {use: int(mask.sum()) for use, mask in again.items() if mask.any()}
     known = {**exact, **{(use, use): mask for use, mask in again.items()}}
     if found is None:
@@ -77,10 +83,11 @@ def sketches(table: pa.Table, roles: Sequence[Role], thumbs: Mapping[str, np.nda
     return [" \x1f ".join(text or "" for text in row) for row in zip(*columns, strict=True)]
 
 
-def near(found: Mapping[str, Any]) -> dict[tuple[str, str], np.ndarray] | None:
+def near(found: Mapping[str, Any], answers: Mapping[str, pa.Array]) -> dict[tuple[str, str], np.ndarray] | None:
     """Return which rows of a split (first) have a near copy in another or in itself (second), from their sketches.
 
-    A row is no copy of itself. None where there are too many rows to look.
+    A row is no copy of itself. Turned and mirrored pictures count where they have the same answer: a 6 is no turned 9,
+    and where the way up is what the labels tell, nothing is a turned copy. None where there are too many rows to look.
     """
     splits = list(found)
     sizes = [len(found[split]) for split in splits]
@@ -92,7 +99,9 @@ def near(found: Mapping[str, Any]) -> dict[tuple[str, str], np.ndarray] | None:
     else:
         if len(owner) ** 2 > MOST_PAIRS:
             return None
-        pairs = near_pictures(np.concatenate([found[split] for split in splits]))
+        pictures = np.concatenate([found[split] for split in splits])
+        turned = _answered_alike(turned_pictures(pictures), pa.chunked_array([answers[split] for split in splits]))
+        pairs = np.concatenate([near_pictures(pictures), turned])
     starts = np.concatenate([[0], np.cumsum(sizes)])
     both = np.concatenate([pairs, pairs[:, ::-1]])
     masks = {}
@@ -101,6 +110,11 @@ def near(found: Mapping[str, Any]) -> dict[tuple[str, str], np.ndarray] | None:
         hit = both[(owner[both[:, 0]] == first) & (owner[both[:, 1]] == second), 0]
         masks[use, other] = np.isin(np.arange(sizes[first]), hit - starts[first])
     return masks
+
+
+def _answered_alike(pairs: np.ndarray, answers: pa.ChunkedArray) -> np.ndarray:
+    first, second = (answers.take(pa.array(side)).to_pylist() for side in pairs.T)
+    return pairs[np.array([one == other for one, other in zip(first, second, strict=True)], bool)]
 
 
 def twins(prints: np.ndarray) -> np.ndarray:
@@ -186,17 +200,70 @@ def _jaccard(shingles: np.ndarray, starts: np.ndarray, first: int, second: int) 
 
 
 def near_pictures(thumbs: np.ndarray) -> np.ndarray:
-    """Return pairs (m, 2) of pictures whose small copies differ by no more than APART, from uint8 (rows, pixels)."""
+    """Return pairs (m, 2) of pictures whose small copies are nearly the same, from uint8 (rows, pixels).
+
+    They may differ by APART at most, and by one CLEAR-th of what a picture of this data differs from its nearest.
+    """
     values = thumbs.astype(np.float32)
     telling = np.flatnonzero(values.std(axis=1) > FLAT)
-    values = values[telling]
-    lengths = np.sum(values**2, axis=1)
-    limit = APART**2 * values.shape[1]
-    pairs = []
-    for start in range(0, len(values), 1024):
-        block = slice(start, start + 1024)
-        distances = lengths[block, None] + lengths[None, start:] - 2 * values[block] @ values[start:].T
-        first, second = np.nonzero(distances <= limit)
-        pairs.append(np.stack([first, second], axis=1)[first < second] + start)
-    found = np.concatenate(pairs) if pairs else np.empty((0, 2), np.int64)
-    return telling[found].reshape(-1, 2)
+    return telling[_pairs_within(values[telling], _limit(values, APART) ** 2 * values.shape[1])]
+
+
+def turned_pictures(thumbs: np.ndarray) -> np.ndarray:
+    """Return pairs (m, 2) of pictures one of which, turned by right angles or mirrored, is the other.
+
+    They may differ by TURNED at most, and by one CLEAR-th both of what a picture of this data differs from its nearest
+    and of their own contrast: a grey blur that is turned is like any other grey blur.
+    """
+    values = thumbs.astype(np.float32)
+    limit = _limit(values, TURNED)
+    telling = np.flatnonzero(values.std(axis=1) > max(FLAT, CLEAR * limit))
+    values, squared = values[telling], limit**2 * values.shape[1]
+    # of two pictures the means over the orientations are no further apart than the pictures in any: few pairs remain
+    pairs = _pairs_within(_means(values), squared)
+    found = [pairs[:0]]
+    for start in range(0, len(pairs), BLOCK):
+        some = pairs[start : start + BLOCK]
+        turned, other = _turned(values[some[:, 0]])[1:], values[some[:, 1]]
+        found.append(some[(np.sum((turned - other) ** 2, axis=2) <= squared).any(axis=0)])
+    return telling[np.concatenate(found)]
+
+
+def _turned(values: np.ndarray) -> np.ndarray:
+    """Return small copies (rows, pixels) in the eight orientations (8, rows, pixels), as they are first."""
+    grid = values.reshape(len(values), -1, THUMB, THUMB, 3)
+    turned = [np.rot90(one, turns, (2, 3)) for one in (grid, grid[:, :, :, ::-1]) for turns in range(4)]
+    return np.stack([one.reshape(values.shape) for one in turned])
+
+
+def _means(values: np.ndarray) -> np.ndarray:
+    """Return the mean (rows, fewer pixels) of the eight orientations, each value once, by how often it stands."""
+    numbers = np.arange(values.shape[1], dtype=np.int64)
+    _, first, count = np.unique(_turned(numbers[None])[:, 0].min(axis=0), return_index=True, return_counts=True)
+    grid = values.reshape(len(values), -1, THUMB, THUMB, 3)
+    grid = grid + grid[:, :, ::-1]
+    grid = grid + grid[:, :, :, ::-1]
+    mean = (grid + grid.swapaxes(2, 3)) / 8
+    return np.asarray(mean.reshape(values.shape)[:, first] * np.sqrt(count), np.float32)
+
+
+def _limit(values: np.ndarray, most: float) -> float:
+    """Return how much copies may differ: the nearest that is none differs CLEAR times as much (median)."""
+    some = values[np.linspace(0, len(values) - 1, min(len(values), SAMPLED)).astype(np.int64)]
+    distances = np.sqrt(np.maximum(_squared(some, values), 0) / values.shape[1])
+    nearest = np.min(distances, axis=1, where=distances > APART, initial=np.inf)
+    return min(most, float(np.median(nearest)) / CLEAR) if len(values) else most
+
+
+def _pairs_within(values: np.ndarray, squared: float) -> np.ndarray:
+    """Return pairs (m, 2), smaller place first, of rows whose squared distance is at most that."""
+    found = [np.empty((0, 2), np.int64)]
+    for start in range(0, len(values), BLOCK):
+        first, second = np.nonzero(_squared(values[start : start + BLOCK], values[start:]) <= squared)
+        found.append(np.stack([first, second], axis=1)[first < second] + start)
+    return np.concatenate(found)
+
+
+def _squared(some: np.ndarray, others: np.ndarray) -> np.ndarray:
+    lengths = [np.sum(values**2, axis=1) for values in (some, others)]
+    return np.asarray(lengths[0][:, None] + lengths[1][None] - 2 * some @ others.T)

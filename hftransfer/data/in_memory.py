@@ -83,7 +83,7 @@ def read(
     warnings += more
     say("looking for near copies")
     sketched = {use: _taken(sketches[origin[use]], places[use]) for use in SPLITS}
-    cleanness, more = hygiene.inspect(sketched, shown, exact, row_ids, reading.roles)
+    cleanness, more = hygiene.inspect(sketched, shown, exact, answers, row_ids, reading.roles)
     warnings += more
     if reading.kind != "regression":
         torn, more = leakage.contradictions(shown["train"], answers["train"], row_ids["train"], reading.roles)

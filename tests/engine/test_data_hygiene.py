@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from PIL import Image
 
 from hftransfer import catalog
 from hftransfer.config import DataConfig
-from hftransfer.data import Data, hygiene, load
+from hftransfer.data import Data, cleaning, hygiene, load
 from tests import tiny
 
 WORDS = [f"word{i}" for i in range(400)]
@@ -83,7 +84,8 @@ def test_signatures_find_what_comparing_all_pairs_finds() -> None:
 def test_boilerplate_does_not_hide_a_copy_in_another_split() -> None:
     """A bucket of 500 alike rows of train, and one row of test that belongs to it."""
     texts = [f"your order has been sent and will come to you within the next days thank you {i}" for i in range(500)]
-    found = hygiene.near({"train": texts, "validation": ["nothing alike"], "test": [texts[0] + "0", "another"]})
+    rows = {"train": texts, "validation": ["nothing alike"], "test": [texts[0] + "0", "another"]}
+    found = hygiene.near(rows, {use: pa.array([0] * len(some)) for use, some in rows.items()})
     assert found is not None and found["test", "train"].tolist() == [True, False]
     assert found["train", "train"].all() and not found["validation", "train"].any()
 
@@ -143,10 +145,90 @@ def test_a_compressed_a_smaller_and_a_brighter_picture_are_near_copies(tmp_path:
     scene(1).resize((48, 48)).save(test / "smaller.png")
     scene(2).point(lambda value: min(255, value + 4)).save(test / "brighter.png")
     scene(3).save(test / "same.png")
-    scene(4).transpose(Image.Transpose.ROTATE_90).save(test / "turned.png")
     data = load(DataConfig(source=str(tmp_path / "pictures")), catalog.task("image-classification"), 3)
     assert data.leakage == {"test": {"train": 1}} and data.hygiene.near == {"test": {"train": 3}}
     assert int(mask(data, "test").sum()) == 4
+
+
+def small(picture: Image.Image) -> np.ndarray:
+    encoded = io.BytesIO()
+    picture.save(encoded, "PNG")
+    reason, _, thumb = cleaning._decoded({"bytes": encoded.getvalue(), "path": None})
+    assert reason is None
+    return thumb
+
+
+def compressed(picture: Image.Image, quality: int = 60) -> Image.Image:
+    encoded = io.BytesIO()
+    picture.save(encoded, "JPEG", quality=quality)
+    return Image.open(encoded)
+
+
+@pytest.mark.parametrize("orientation", list(Image.Transpose))
+def test_turned_and_mirrored_pictures_are_found(orientation: Image.Transpose) -> None:
+    """As they are, and compressed at another size, among pictures none of which is a copy."""
+    others = [small(scene(seed)) for seed in range(60)]
+    turned = scene(7).transpose(orientation), compressed(scene(8).transpose(orientation).resize((67, 67)))
+    thumbs = np.stack([*others, *map(small, turned)])
+    assert hygiene.turned_pictures(thumbs).tolist() == [[7, 60], [8, 61]]
+    assert hygiene.near_pictures(thumbs).shape == (0, 2)
+
+
+@pytest.mark.parametrize("side", [8, 11, 28])
+def test_small_pictures_are_turned_as_exactly(side: int) -> None:
+    pictures = [scene(seed).resize((side, side)) for seed in range(20)]
+    turned = [picture.transpose(way) for picture, way in zip(pictures, Image.Transpose, strict=False)]
+    found = hygiene.turned_pictures(np.stack([*map(small, pictures), *map(small, turned)]))
+    assert found.tolist() == [[n, 20 + n] for n in range(7)]
+
+
+def test_candidates_for_turned_pictures_leave_none_out() -> None:
+    """The mean over the orientations is never further apart than the pictures are in any of them."""
+    values = np.random.default_rng(0).integers(0, 255, (30, 2 * 432)).astype(np.float32)
+    means = hygiene._means(values)
+    whole = hygiene._turned(values).mean(axis=0)
+    assert means.shape == (30, 2 * 63) and np.allclose(means @ means.T, whole @ whole.T, rtol=1e-4)
+    for turned in hygiene._turned(values):
+        assert np.allclose(hygiene._means(turned), means, atol=1e-2)
+
+
+def test_symmetric_and_blurred_pictures_are_no_turned_copies() -> None:
+    """Pictures that are the same when mirrored differ mirrored as they do upright; grey blurs resemble all blurs."""
+    scenes = np.stack([small(scene(seed)) for seed in range(60)]).astype(np.float32)
+    halves = scenes.reshape(60, 12, 12, 3)
+    symmetric = (halves + halves[:, :, ::-1]) / 2
+    blurred = 128 + (scenes - 128) / 20
+    assert hygiene.turned_pictures(symmetric.reshape(60, -1).astype(np.uint8)).shape == (0, 2)
+    assert blurred.std(axis=1).min() > hygiene.FLAT
+    assert hygiene.turned_pictures(np.concatenate([scenes, blurred]).astype(np.uint8)).shape == (0, 2)
+
+
+def test_where_all_pictures_are_alike_copies_are_closer() -> None:
+    """One scene with a little of another, as in scans of one organ: each is within APART of some, a copy of none."""
+    scenes = np.stack([small(scene(seed)) for seed in range(60)]).astype(np.float32)
+    alike = (scenes[:1] + 0.09 * (scenes - scenes[:1])).round().astype(np.uint8)
+    apart = np.sqrt(hygiene._squared(alike.astype(np.float32), alike.astype(np.float32)) / 432)
+    assert np.sum(np.triu(apart, 1) > hygiene.APART) > 0 and np.sum(apart <= hygiene.APART) > 60
+    assert hygiene.near_pictures(alike).shape == (0, 2)
+    assert hygiene.near_pictures(np.concatenate([alike, alike[:1]])).tolist() == [[0, 60]]
+
+
+def test_a_turned_copy_has_the_same_label_and_contradicts_nothing(tmp_path: Path) -> None:
+    """Where a 6 is a turned 9, being turned says nothing; and nobody calls the labels wrong."""
+    for number in range(24):
+        path = tmp_path / "pictures/train" / "69"[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        scene(number).save(path)
+    for use, start in (("validation", 30), ("test", 40)):
+        for number, name in enumerate("69"):
+            (tmp_path / "pictures" / use / name).mkdir(parents=True)
+            scene(start + number).save(tmp_path / "pictures" / use / name / "other.png")
+    scene(4).transpose(Image.Transpose.ROTATE_180).save(tmp_path / "pictures/test/6/turned.png")
+    scene(6).transpose(Image.Transpose.ROTATE_180).save(tmp_path / "pictures/test/9/turned.png")
+    scene(8).transpose(Image.Transpose.ROTATE_180).save(tmp_path / "pictures/train/9/turned.png")
+    data = load(DataConfig(source=str(tmp_path / "pictures")), catalog.task("image-classification"), 3)
+    assert data.hygiene.to_dict() == {"repeated": {}, "near": {"test": {"train": 1}}, "contradicting": 0}
+    assert mask(data, "test").tolist() == [False, True, False, False]
 
 
 def test_noise_and_blank_pictures_are_no_copies(tmp_path: Path) -> None:

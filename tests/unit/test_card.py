@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 from huggingface_hub import ModelCard
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
@@ -190,6 +190,8 @@ def test_names_are_only_text(text: str) -> None:
 @settings(max_examples=150, deadline=None)
 @given(TEXTS)
 def test_any_names_are_only_text(text: str) -> None:
+    # a note that reads like a warning of another group stands there, and still is only text
+    assume({card.group(f"{start}{text} at the start") for start in ("", "class ")} == {"Other notes"})
     check_is_text(text)
 
 
