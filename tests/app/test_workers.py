@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -106,7 +107,9 @@ def test_predictions_examples_errors_and_reasons(answering: Workers, finished: F
     assert all(row["label"] != row["prediction"] and row["input"]["text"]["value"] for row in wrong)
     assert wrong == sorted(wrong, key=lambda row: -row["score"])
 
-    judged = answering.call(visitor, "verdict", run=name, others=[name])
+    shutil.copytree(finished.run.folder, finished.run.folder.with_name(f"{name}-again"))
+    judged = answering.call(visitor, "verdict", run=name, others=[f"{name}-again"])
+    shutil.rmtree(finished.run.folder.with_name(f"{name}-again"))
     assert judged["verdict"] and len(judged["table"]) == 3 and judged["table"][0][1] == "model"
 
     reasons = answering.call(visitor, "explain", where=name, input="a good film")

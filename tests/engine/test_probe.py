@@ -93,7 +93,7 @@ def text_tree(folder: Path, **method: Any) -> dict[str, Any]:
     return {
         "task": "text-classification",
         "model": str(tiny.text_model(folder / "model")),
-        "data": {"source": str(tiny.text_csv(folder / "rows.csv", 120))},
+        "data": {"source": str(tiny.text_csv(folder / "rows.csv", 120)), "likely_copies": False},
         "method": {"name": "probe", **method},
     }
 

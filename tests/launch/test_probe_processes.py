@@ -19,14 +19,15 @@ def test_two_processes_probe_as_one_does(
     configuration: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = configuration(method={"name": "probe"})
+    alone = "data.likely_copies=false"  # it computes features too
     monkeypatch.setenv("HFTRANSFER_CACHE", str(tmp_path / "two-cache"))  # features are computed, not found
-    done = call("train", path, "--processes", "2", cwd=tmp_path)
+    done = call("train", path, alone, "--processes", "2", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     two = Run(tmp_path / "run")
     assert of(two, "process")[0]["world_size"] == 2
     assert [event["cached"] for event in of(two, "features")] == [False]
     monkeypatch.setenv("HFTRANSFER_CACHE", str(tmp_path / "one-cache"))
-    assert train.main(["--config", str(path), f"output={tmp_path / 'one'}"]) == 0
+    assert train.main(["--config", str(path), f"output={tmp_path / 'one'}", alone]) == 0
     one = Run(tmp_path / "one")
     assert of(one, "probe")[-1]["losses"] == pytest.approx(of(two, "probe")[-1]["losses"], abs=1e-4)
     ours, theirs = (load_file(run.artifact / "model.safetensors") for run in (one, two))
