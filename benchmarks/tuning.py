@@ -79,9 +79,9 @@ def introduction(seeds: int) -> str:
     """Say what was done."""
     return (
         f"The quickstart's MiniLM, VADER tweets and learning rate, {EPOCHS} epochs, float32, {seeds} seed(s), each "
-        f"with splits of its own. Validation is looked at before the first step and {EVALUATIONS} times an epoch; what "
-        "looking takes is not counted. What comes before the first step is: LP-FT's features and head, the one pass "
-        "through frozen layers. A level is reached at the first look at which validation accuracy is there; "
+        f"with splits of its own. Validation is looked at before the first step and {EVALUATIONS} times an epoch; "
+        "what looking takes is not counted. What comes before the first step is: LP-FT's features and head, the one "
+        "pass through frozen layers. A level is reached at the first look at which validation accuracy is there; "
         "validation is a tenth of the rows, so a single look is noisy. The probe's level is that of LP-FT before "
         "its first step: a probe on what the model's own output layer is shown."
     )
