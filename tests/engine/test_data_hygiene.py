@@ -129,15 +129,20 @@ def scene(seed: int) -> Image.Image:
     return Image.fromarray(coarse).resize((96, 96), Image.Resampling.BICUBIC)
 
 
-def test_a_compressed_a_smaller_and_a_brighter_picture_are_near_copies(tmp_path: Path) -> None:
+def scenes_of(folder: Path, classes: str) -> None:
+    """Write other scenes for each split: 24 of two classes to train on, one of each in validation and test."""
     for number in range(24):
-        path = tmp_path / "pictures/train" / "ab"[number % 2] / f"{number}.png"
+        path = folder / "train" / classes[number % 2] / f"{number}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         scene(number).save(path)
     for use, start in (("validation", 30), ("test", 40)):
-        for number, name in enumerate("ab"):
-            (tmp_path / "pictures" / use / name).mkdir(parents=True)
-            scene(start + number).save(tmp_path / "pictures" / use / name / "other.png")
+        for number, name in enumerate(classes):
+            (folder / use / name).mkdir(parents=True)
+            scene(start + number).save(folder / use / name / "other.png")
+
+
+def test_a_compressed_a_smaller_and_a_brighter_picture_are_near_copies(tmp_path: Path) -> None:
+    scenes_of(tmp_path / "pictures", "ab")
     test = tmp_path / "pictures/test/a"
     compressed = io.BytesIO()
     scene(0).save(compressed, "JPEG", quality=40)
@@ -215,14 +220,7 @@ def test_where_all_pictures_are_alike_copies_are_closer() -> None:
 
 def test_a_turned_copy_has_the_same_label_and_contradicts_nothing(tmp_path: Path) -> None:
     """Where a 6 is a turned 9, being turned says nothing; and nobody calls the labels wrong."""
-    for number in range(24):
-        path = tmp_path / "pictures/train" / "69"[number % 2] / f"{number}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        scene(number).save(path)
-    for use, start in (("validation", 30), ("test", 40)):
-        for number, name in enumerate("69"):
-            (tmp_path / "pictures" / use / name).mkdir(parents=True)
-            scene(start + number).save(tmp_path / "pictures" / use / name / "other.png")
+    scenes_of(tmp_path / "pictures", "69")
     scene(4).transpose(Image.Transpose.ROTATE_180).save(tmp_path / "pictures/test/6/turned.png")
     scene(6).transpose(Image.Transpose.ROTATE_180).save(tmp_path / "pictures/test/9/turned.png")
     scene(8).transpose(Image.Transpose.ROTATE_180).save(tmp_path / "pictures/train/9/turned.png")

@@ -41,6 +41,12 @@ def as_features(values: np.ndarray, targets: np.ndarray) -> Features:
     return Features({"mean": values.astype(np.float32)}, targets, np.arange(len(targets)), 0.0, False)
 
 
+def issues_of(run: Any) -> list[dict[str, str]]:
+    """Return the rows of a run's file of likely wrong labels."""
+    with open(run.folder / FILE, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
 @pytest.mark.parametrize("share", [0.03, 0.1, 0.2])
 def test_turned_labels_are_found(share: float) -> None:
     truth, values = clouds(900, 4, 0)
@@ -108,8 +114,7 @@ def test_a_run_lists_them_and_trains_as_without(
     wrong = {f"rows.jsonl:{number}" for number in rows_with_errors(tmp_path / "rows.jsonl")}
     tree = {"task": "text-classification", "model": str(bert), "data": {"source": str(tmp_path / "rows.jsonl")}}
     run, result = train(tree, "train.max_steps=3")
-    with open(run.folder / FILE, newline="", encoding="utf-8") as file:
-        issues = list(csv.DictReader(file))
+    issues = issues_of(run)
     found = {row["row_id"] for row in issues}
     assert len(found & wrong) >= 4 and len(found & wrong) > 0.25 * len(found)  # of 140 rows 7 or so are wrong
     row = issues[0]
@@ -136,8 +141,7 @@ def test_pictures_are_named_by_their_file(train: Callable[..., Any], tmp_path: P
         "data": {"source": str(folder), "test_size": 6, "validation_size": 6},
     }
     run, _ = train(tree, "train.max_steps=1")
-    with open(run.folder / FILE, newline="", encoding="utf-8") as file:
-        rows = [(row["text_or_file"][:5], row["given"], row["suggested"]) for row in csv.DictReader(file)]
+    rows = [(row["text_or_file"][:5], row["given"], row["suggested"]) for row in issues_of(run)]
     assert rows and set(rows) == {("stray", "blue", "red")}
 
 
@@ -151,8 +155,7 @@ def test_turned_labels_of_several_a_row_are_found_by_label(
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     tree = {"task": "text-classification", "model": str(bert), "data": {"source": str(tmp_path / "rows.jsonl")}}
     run, result = train(tree, "train.max_steps=1")
-    with open(run.folder / FILE, newline="", encoding="utf-8") as file:
-        issues = list(csv.DictReader(file))
+    issues = issues_of(run)
     wrong = {f"rows.jsonl:{number}" for number in range(0, 240, 24)}
     found = [row for row in issues if row["row_id"] in wrong]
     assert len(found) >= 3 and {(row["about"], row["given"], row["suggested"]) for row in found} >= {
@@ -172,8 +175,7 @@ def test_turned_tags_are_found_by_word(train: Callable[..., Any], bert: Path, tm
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     tree = {"task": "token-classification", "model": str(bert), "data": {"source": str(tmp_path / "rows.jsonl")}}
     run, _ = train(tree, "train.max_steps=1")
-    with open(run.folder / FILE, newline="", encoding="utf-8") as file:
-        issues = list(csv.DictReader(file))
+    issues = issues_of(run)
     wrong = {f"rows.jsonl:{number}" for number in range(0, 200, 20)}
     found = [row for row in issues if row["row_id"] in wrong]
     assert len(found) >= 4 and len(found) > 0.5 * len(issues)
