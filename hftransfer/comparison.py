@@ -63,13 +63,12 @@ def of_run(run: Run, name: str | None = None) -> Contender:
             f"Wait for it, or go on with it: hftransfer resume {called(run)}",
         )  # fmt: skip
     cost = result["cost"]
-    parts = read_json(run.folder / fuse.FILE).get("seconds_of_its_runs", 0.0)
     return Contender(
         name or run.name,
         result["method"],
         result["model"],
         Predictions.read_parquet(path, labels_of(run)),
-        seconds=cost["total_seconds"] + parts,
+        seconds=fuse.seconds_of(run),
         trainable_parameters=cost["trainable_parameters"],
         hardware=cost.get("hardware"),
         test_fingerprint=result["data"]["split_fingerprints"]["test"],
@@ -141,7 +140,7 @@ def _asked(where: str, reference: Run, revision: str | None, folder: Path) -> Co
         str(predictor.notes.get("method", "as it is")),
         str(predictor.notes.get("model", where)),
         Predictions(labels, list(test["row_id"]), stored.truth, scores),
-        seconds=cost.get("total_seconds"),
+        seconds=cost.get("alone_seconds", cost.get("total_seconds")),
         trainable_parameters=cost.get("trainable_parameters"),
         hardware=cost.get("hardware"),
         test_fingerprint=wanted,

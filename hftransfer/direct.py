@@ -246,7 +246,9 @@ def _similarity(setup: Setup, loaded: Loaded, own: Any, templates: Sequence[str]
         f"similarity of each text's embedding to that of {templates[0].format(label_words(setup.labels.names[0]))!r}"
     )
     prompts = [[template.format(label_words(name)) for template in templates] for name in setup.labels.names]
-    pooled = features.extract(setup, loaded, "validation").pooled
+    found = features.extract(setup, loaded, "validation")
+    features.tell(setup, (found,))
+    pooled = found.pooled
     offered = forms.forms(model, setup.labels, pooled, loaded.fresh)
     form = next((form for form in offered if form.normed and form.name == "mean"), None)
     if form is None:

@@ -87,6 +87,18 @@ def extract(setup: Setup, loaded: Loaded, split: str, exact: bool = False) -> Fe
     return found
 
 
+def tell(setup: Setup, found: Sequence[Features]) -> None:
+    """Write that features were computed or found; `spared` are the seconds of those that were found."""
+    if PartialState().is_main_process:
+        setup.run.event(
+            "features",
+            rows=sum(len(one) for one in found),
+            seconds=round(sum(one.seconds for one in found), 2),
+            cached=all(one.cached for one in found),
+            spared=round(sum(one.seconds for one in found if one.cached), 2),
+        )
+
+
 def of_first_rows(setup: Setup, loaded: Loaded, split: str, count: int) -> Mapping[str, np.ndarray]:
     """Return what `extract(...).pooled` would begin with, in float32, on this process alone; at most `count`."""
     prepared = without_augmentation(setup, split)

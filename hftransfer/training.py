@@ -58,6 +58,7 @@ from hftransfer.tasks.base import Preparation, Prepared, Task
 SCHEMA = 1
 EXAMPLES = "examples.parquet"
 EXAMPLES_KEPT = 32
+LOOKS = ("labels", "copies")  # phases that look at the rows, whatever the method is
 PACKAGES = ("torch", "transformers", "datasets", "accelerate", "peft", "evaluate", "huggingface_hub", "numpy")
 
 
@@ -127,8 +128,9 @@ def run(
         else:
             result["artifact"] = None
         card.write(run.artifact if fitted.plain else run.folder, result, config)
-        earlier = seconds_before(run.events()[0])
-        result["cost"]["total_seconds"] = round(earlier + time.perf_counter() - began, 2)
+        events = run.events()[0]
+        total = seconds_before(events) + time.perf_counter() - began
+        result["cost"] |= {"total_seconds": round(total, 2), "alone_seconds": round(total + alone(events), 2)}
         write_text(run.result_path, json.dumps(result, indent=1))
         shutil.rmtree(run.folder / "data", ignore_errors=True)  # unpacked archives and the like
     fitting.wait_for_everyone()
@@ -310,10 +312,10 @@ def look_at_rows(
         "likely_copies": likely_copies.why_not(setup, loaded),
     }
     if reasons["label_issues"] is None:
-        phase(setup.run, "labels")
+        phase(setup.run, LOOKS[0])
         issues = label_issues.look(setup, loaded)
     if reasons["likely_copies"] is None:
-        phase(setup.run, "copies")
+        phase(setup.run, LOOKS[1])
         copies = likely_copies.look(setup, loaded, found.hygiene.copied)
     return issues, copies, {name: why for name, why in reasons.items() if why is not None}
 
@@ -540,6 +542,20 @@ def seconds_before(events: Sequence[Mapping[str, Any]]) -> float:
             began = event["time"]
         last = event["time"]
     return total
+
+
+def alone(events: Sequence[Mapping[str, Any]]) -> float:
+    """Return what to add to a run's seconds to compare it with others, which may be negative.
+
+    Looking for copies and wrong labels is the same for all methods; features that an earlier run had left on disk
+    would have had to be computed.
+    """
+    looks, name, began = 0.0, None, 0.0
+    for event in events:
+        if event["type"] in ("phase", "process"):
+            looks += event["time"] - began if name in LOOKS and event["type"] == "phase" else 0.0
+            name, began = event.get("name"), event["time"]
+    return sum(event["spared"] for event in events if event["type"] == "features") - looks
 
 
 def cost(fitted: Fitted, began: float) -> dict[str, Any]:

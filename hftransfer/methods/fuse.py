@@ -239,10 +239,10 @@ def _unfit(run: Run, found: str) -> UserError:
 
 
 def seconds_of(run: Run) -> float:
-    """Return what a run took, with the runs that it is made of."""
-    return float(run.result()["cost"]["total_seconds"]) + float(
-        read_json(run.folder / FILE).get("seconds_of_its_runs", 0.0)
-    )
+    """Return what a run alone would have taken, with the runs that it is made of; see `training.alone`."""
+    cost = run.result()["cost"]
+    parts = read_json(run.folder / FILE).get("seconds_of_its_runs", 0.0)
+    return float(cost.get("alone_seconds", cost["total_seconds"])) + float(parts)
 
 
 def second_rows(setup: Setup, options: Options) -> Any:

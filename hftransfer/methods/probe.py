@@ -132,10 +132,7 @@ def features_of(setup: Setup, loaded: Loaded) -> tuple[Features, Features]:
 
     fitting.phase(setup, "features")
     train, validation = (features.extract(setup, loaded, split) for split in ("train", "validation"))
-    if fitting.is_main_process():
-        seconds = round(train.seconds + validation.seconds, 2)
-        rows = len(train) + len(validation)
-        setup.run.event("features", rows=rows, seconds=seconds, cached=train.cached and validation.cached)
+    features.tell(setup, (train, validation))
     return train, validation
 
 

@@ -69,9 +69,9 @@ def test_between_base_and_tuned(tmp_path: Path, runs: dict[str, Run]) -> None:
         assert torch.allclose(value, torch.lerp(start, tuned[name], share), atol=1e-6), name
     result = run.result()
     assert result["method"] == "fuse" and result["cost"]["trainable_parameters"] == 0
-    assert note["seconds_of_its_runs"] == runs["one"].result()["cost"]["total_seconds"]
+    assert note["seconds_of_its_runs"] == runs["one"].result()["cost"]["alone_seconds"]
     assert comparison.of_run(run).seconds == pytest.approx(
-        note["seconds_of_its_runs"] + result["cost"]["total_seconds"]
+        note["seconds_of_its_runs"] + result["cost"]["alone_seconds"]
     )
     assert Predictor(run.artifact)("the film was good")["label"] in ("positive", "negative")
     events = [event for event in run.events()[0] if event["type"] == "fused"]

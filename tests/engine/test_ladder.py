@@ -156,6 +156,19 @@ def test_the_seconds_of_a_resumed_run_are_those_of_all_its_processes() -> None:
     assert seconds_before([*events, {"type": "process", "time": 2000}]) == 10
 
 
+def test_looking_at_rows_is_not_a_methods_cost_and_features_found_on_disk_are() -> None:
+    from hftransfer.training import alone
+
+    events: list[dict[str, Any]] = [
+        {"type": "process", "time": 0}, {"type": "phase", "name": "data", "time": 1},
+        {"type": "phase", "name": "labels", "time": 2}, {"type": "warning", "time": 3},
+        {"type": "phase", "name": "copies", "time": 5}, {"type": "phase", "name": "features", "time": 9},
+        {"type": "features", "time": 10, "spared": 2.5}, {"type": "phase", "name": "training", "time": 11},
+    ]  # fmt: skip
+    assert alone(events) == 2.5 - 7
+    assert alone(events[:2]) == 0
+
+
 @pytest.mark.parametrize(
     ("words", "methods", "said"),
     [
