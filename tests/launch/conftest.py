@@ -64,9 +64,10 @@ def write(materials: Path, folder: Path, train: dict[str, Any] | None = None, **
 
 @pytest.fixture(autouse=True)
 def no_process_left(tmp_path: Path) -> Iterator[None]:
-    """Fail a test, and clean up, when one of its processes outlives it."""
+    """Fail a test, and clean up, when one of its processes outlives it by more than its own way out takes."""
     yield
-    left = [process for process in psutil.process_iter() if _works_in(process, tmp_path)]
+    found = [process for process in psutil.process_iter() if _works_in(process, tmp_path)]
+    left = [process for process in psutil.wait_procs(found, timeout=10)[1] if _works_in(process, tmp_path)]
     for process in left:
         process.kill()
     assert not left
