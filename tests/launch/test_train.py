@@ -136,10 +136,10 @@ def test_ctrl_c_for_launcher_and_trainer_is_one_wish(tmp_path: Path) -> None:
     trainer = """
 import os, signal, sys, time
 from hftransfer.interruption import Interruption
+parent = os.getppid()
 with Interruption() as interruption, interruption.patience():
     os.kill(os.getpid(), signal.SIGINT)
     print("ready", flush=True)
-    parent = os.getppid()
     while os.getppid() == parent:
         time.sleep(0.05)
     time.sleep(1.5)  # a checkpoint is written
