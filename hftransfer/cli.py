@@ -496,14 +496,15 @@ def _ask_engine(options: argparse.Namespace, *question: str) -> int:
 
 
 def _predict(options: argparse.Namespace) -> int:
-    from hftransfer import follow
+    from hftransfer import follow, imports
     from hftransfer.hub import connection
     from hftransfer.runs import is_local
 
     where = _model(options.where)
     if not is_local(where):
         connection.go_offline_if_unreachable()
-    from hftransfer.predictor import Predictor
+    with imports.uncollected():
+        from hftransfer.predictor import Predictor
 
     answers = Predictor(where, options.revision).answer(options.rest, top_k=options.top_k)
     if options.json:

@@ -25,7 +25,7 @@ from pathlib import Path
 
 import psutil
 
-from hftransfer import catalog, fence, runs
+from hftransfer import catalog, fence, imports, runs
 from hftransfer.config import RunConfig
 from hftransfer.errors import UserError
 from hftransfer.events import PREFIX, EventWriter
@@ -109,7 +109,8 @@ def work(config: RunConfig, run: Run, resume: bool, interruption: Interruption) 
         run.event("phase", name="hub")
         access.require(config)
     run.event("phase", name="imports")
-    from hftransfer import training
+    with imports.uncollected():
+        from hftransfer import training
 
     with checkpoints.pushing(run, config) as push:
         result = training.run(config, run, interruption, resume, push)
@@ -140,7 +141,8 @@ def check(config: RunConfig, interruption: Interruption) -> int:
     """Check a configuration and print what was found as an event."""
     go_offline(config, None)
     found = access.require(config)  # before anything is loaded: the answer takes a second
-    from hftransfer import training
+    with imports.uncollected():
+        from hftransfer import training
 
     report = {**training.check(config, interruption), "hub": dataclasses.asdict(found)}
     if world_rank() == 0:
@@ -157,7 +159,8 @@ def advise(config: RunConfig, models: str | None, interruption: Interruption) ->
     names = [name.strip() for name in (models or config.model).split(",") if name.strip()]
     if not all(runs.is_local(name) for name in (*names, config.data.source)):
         connection.go_offline_if_unreachable()
-    from hftransfer import training
+    with imports.uncollected():
+        from hftransfer import training
 
     if models:
         report = {"type": "ranked", **training.rank(config, names, interruption)}

@@ -10,13 +10,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import PIL.Image
-import pyarrow.parquet as pq
-import transformers
+from hftransfer import imports
 
-from hftransfer import objectives
-from hftransfer.hub.verification import TOLERANCE
-from hftransfer.predictor import Predictor
+with imports.uncollected():
+    import PIL.Image
+    import pyarrow.parquet as pq
+    import transformers
+
+    from hftransfer import objectives
+    from hftransfer.hub.verification import TOLERANCE
+    from hftransfer.predictor import Predictor
 
 # pipeline() resizes pictures with torchvision where that is installed; it rounds pixels otherwise than PIL does.
 TORCHVISION_TOLERANCE = 5e-2

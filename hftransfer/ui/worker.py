@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hftransfer import catalog, fence, samples
+from hftransfer import catalog, fence, imports, samples
 from hftransfer.config import RunConfig, build
 from hftransfer.errors import UserError
 from hftransfer.hub import connection
@@ -64,6 +64,8 @@ def main() -> int:
 def respond(function: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a function answers, or why not."""
     try:
+        with imports.uncollected():
+            from hftransfer import modeling  # noqa: F401  # all that makes the first answer wait
         return {"answer": FUNCTIONS[function](**arguments)}
     except UserError as error:
         return {"refused": [error.wanted, error.found, error.action] if error.found else [str(error), "", ""]}

@@ -48,6 +48,25 @@ def test_public_names_come_when_they_are_used() -> None:
         hftransfer.runn  # noqa: B018
 
 
+def test_the_collector_neither_runs_during_heavy_imports_nor_looks_at_them_later() -> None:
+    code = """
+import gc
+from hftransfer import imports
+with imports.uncollected():
+    print(gc.isenabled())
+    kept = [{} for _ in range(1000)]
+print(gc.isenabled(), gc.get_freeze_count() > 1000)
+gc.unfreeze()
+import sys
+sys.modules["transformers"] = sys  # imported by whoever uses this as a library: nothing of theirs is frozen
+with imports.uncollected():
+    print(gc.isenabled())
+print(gc.get_freeze_count())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "True", "True", "True", "0"]
+
+
 @pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["--version"]])
 def test_help_imports_neither_yaml_nor_anything_heavy(arguments: list[str]) -> None:
     loaded = _loaded(
