@@ -39,7 +39,7 @@ space:  # build/space: what a Space holds; see docs/space.md
 	find build/space -name __pycache__ -type d -prune -exec rm -rf {} +
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

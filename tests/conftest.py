@@ -25,6 +25,12 @@ os.environ.update(
 os.environ.pop("HF_TOKEN", None)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the files that take longest first: two workers then end together, on small files."""
+    long = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in long)
+
+
 def pytest_sessionfinish() -> None:
     shutil.rmtree(CACHE, ignore_errors=True)
 
