@@ -19,6 +19,7 @@ from benchmarks.measuring import MODEL, QUICKSTART, UNLOOKED, Sizes, here, uncac
 from benchmarks.page import Table, table
 from hftransfer import catalog, comparison, data, evaluation, samples, training
 from hftransfer.evaluation import Predictions, differences
+from hftransfer.events import RANKED_BY
 from hftransfer.interruption import Interruption
 
 CUTS = (6, 5, 4, 3, 2, 1)  # layers kept
@@ -105,13 +106,13 @@ def ranked(models: list[Path], settings: list[str]) -> tuple[dict[str, list[floa
     config = catalog.read_config(QUICKSTART, [*UNLOOKED, *settings])
     with Interruption() as interruption, contextlib.redirect_stdout(sys.stderr):  # where the events go
         began = time.perf_counter()
-        found = training.rank(config, [*map(str, models)], interruption)
+        found = training.rank(config, [*map(str, models)], RANKED_BY[0], interruption)
         asked = time.perf_counter() - began
     by_name: dict[str, dict[str, Any]] = {row["model"]: row for row in found["models"]}
     rows = [by_name[str(model)] for model in models]
     return {
         "probe": [row["probe"]["value"] for row in rows],
-        "knn": [row["knn"] for row in rows],
+        "knn": [row["knn"]["value"] for row in rows],
         "logme": [row["logme"] for row in rows],
     }, asked
 

@@ -327,7 +327,10 @@ def _actions(parser: argparse.ArgumentParser) -> list[argparse.Action]:
 
 
 def _usage(parser: argparse.ArgumentParser) -> str:
-    words = [f"[{_argument(action)}]" if action.option_strings else _argument(action) for action in _actions(parser)]
+    words = [
+        _argument(action) if action.required or not action.option_strings else f"[{_argument(action)}]"
+        for action in _actions(parser)
+    ]
     return " ".join([parser.prog, *sorted(words, key=lambda word: word.startswith("[-"))])
 
 
@@ -336,7 +339,8 @@ def _argument(action: argparse.Action) -> str:
         return {"*": f"[{action.metavar} ...]", "+": f"{action.metavar} [...]"}.get(
             str(action.nargs), str(action.metavar)
         )
-    return "/".join(action.option_strings) + (f" {action.metavar}" if action.metavar else "")
+    value = action.metavar or "|".join(action.choices or ())
+    return "/".join(action.option_strings) + (f" {value}" if value else "")
 
 
 # --- files ---

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from hftransfer import __version__, fence
 from hftransfer.errors import UserError
+from hftransfer.events import RANKED_BY
 
 if TYPE_CHECKING:
     from hftransfer.ladder import Ladder, Words
@@ -78,6 +79,11 @@ def _parser() -> argparse.ArgumentParser:
     rank = commands.add_parser("rank", help="find out which pretrained model to start from, without training")
     _add_config(rank)
     rank.add_argument("--models", required=True, metavar="A,B,...", help="model folders, Hub ids or samples")
+    rank.add_argument(
+        "--by", choices=RANKED_BY, default=RANKED_BY[0],
+        help="what they are in the order of: nearest neighbours, which agrees best with the order after fine-tuning, "
+        "or the probe, for a model that stays frozen",
+    )  # fmt: skip
     _add_json(rank, "print events as JSON lines")
     rank.set_defaults(command=_rank)
 
@@ -475,7 +481,7 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _rank(options: argparse.Namespace) -> int:
-    return _ask_engine(options, "--rank", options.models)
+    return _ask_engine(options, "--rank", options.models, "--by", options.by)
 
 
 def _curve(options: argparse.Namespace) -> int:

@@ -10,6 +10,8 @@ from typing import Any, TextIO
 
 PREFIX = "@@hftransfer "  # marks an event among the other lines of a log: some launchers only give a log back
 
+RANKED_BY = ("knn", "probe")  # the figures that the models of a "ranked" event can be in the order of
+
 Event = dict[str, Any]  # always has `type` (str) and `time` (seconds since the epoch)
 
 

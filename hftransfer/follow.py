@@ -27,12 +27,14 @@ PHASES = {
     "data": "reading data",
     "model": "loading the model",
     "labels": "looking for wrong labels",
+    "copies": "looking for likely copies",
     "features": "computing features, fitting probes",
     "tuning": "measuring settings",
     "training": "training",
     "evaluation": "evaluating",
     "saving": "saving",
 }
+RANKED = {"knn": "kNN", "probe": "probe"}  # as a table's head has them
 EVERY = 5.0  # seconds between two progress lines in a pipe
 SHOWN_SCORES = 3  # of an evaluation during training: the loss, and the first of the metrics
 
@@ -212,11 +214,18 @@ def _ranked(event: Event) -> list[str]:
     if not event["models"]:
         return [*failed, event["verdict"]]
     metric, n = event["models"][0]["metric"], event["models"][0]["rows"]
-    rows = [("model", f"probe's {metric}", "interval", "behind", "interval", "kNN", "LogME", "parameters", "seconds")]
+    by, (beside,) = event["by"], [name for name in RANKED if name != event["by"]]
+    figures = (f"{RANKED[by]}'s {metric}", "interval", "behind", "interval", RANKED[beside], "LogME")
+    rows = [("model", *figures, "parameters", "seconds")]
     for place, one in enumerate(event["models"]):
-        behind = (number(one["behind"]["value"]), interval(one["behind"])) if place else ("", "")
-        figures = (number(one["knn"]), number(one["logme"]), f"{one['parameters']:,}", f"{one['seconds']:.1f}")
-        rows.append((one["model"], number(one["probe"]["value"]), interval(one["probe"]), *behind, *figures))
+        behind = (number(one[by]["behind"]["value"]), interval(one[by]["behind"])) if place else ("", "")
+        others = (
+            number(one[beside]["value"]),
+            number(one["logme"]),
+            f"{one['parameters']:,}",
+            f"{one['seconds']:.1f}",
+        )
+        rows.append((one["model"], number(one[by]["value"]), interval(one[by]), *behind, *others))
     return [
         *table(rows),
         *failed,

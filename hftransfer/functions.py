@@ -15,7 +15,7 @@ from hftransfer import catalog
 from hftransfer import config as configuration
 from hftransfer.config import RunConfig
 from hftransfer.errors import UserError
-from hftransfer.events import PREFIX, Event
+from hftransfer.events import PREFIX, RANKED_BY, Event
 from hftransfer.launchers import launcher, local
 from hftransfer.launchers.base import Outcome, RefusedByTrainer, RunFailed
 from hftransfer.runs import Run
@@ -64,13 +64,18 @@ def compare(
     return ladder.compare(planned, metric) | {"folder": str(planned.folder)}
 
 
-def rank(config: Config, models: Sequence[str], *assignments: str, follow: Follow | None = None) -> dict[str, Any]:
+def rank(
+    config: Config, models: Sequence[str], *assignments: str, by: str = RANKED_BY[0], follow: Follow | None = None
+) -> dict[str, Any]:
     """Say which pretrained model to start from, without training one; return what `rank --json` prints last.
 
-    `models` holds them best first, `failed` those that could not be scored, with the reason. Raises UserError when the
-    rows cannot be had, or when no model could be scored and the user can mend it.
+    `models` holds them best first by `by` ("knn", or "probe" for a model that stays frozen), `failed` those that could
+    not be scored, with the reason. Raises UserError when the rows cannot be had, or when no model could be scored and
+    the user can mend it.
     """
-    code, found = ask(tree_of(config, assignments), ["--rank", ",".join(models)], follow)
+    if by not in RANKED_BY:
+        raise UserError(f"by must be one of {', '.join(RANKED_BY)}", f"it is {by!r}", "Choose one of them.")
+    code, found = ask(tree_of(config, assignments), ["--rank", ",".join(models), "--by", by], follow)
     if not found["models"]:
         said = "; ".join(f"{model}: {one['message']}" for model, one in found["failed"].items())
         raise RefusedByTrainer(said) if code == UserError.exit_code else RunFailed(said)

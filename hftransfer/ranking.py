@@ -1,15 +1,16 @@
-"""Which pretrained model to start from, by its frozen features: LogME, nearest neighbours, a cross-validated probe."""
+"""Which pretrained model to start from, by its frozen features: nearest neighbours, a cross-validated probe, LogME."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from hftransfer import evaluation, features, modeling, out_of_fold
+from hftransfer.events import RANKED_BY
 from hftransfer.fitting import Setup
 from hftransfer.modeling import Loaded
 from hftransfer.tasks.base import Labels
@@ -18,21 +19,21 @@ MOST_ROWS = 3000  # of train, drawn with the seed: they tell scores apart that d
 MOST_SENTENCES = 500  # of tags: each has many words
 RESAMPLES = 1000
 TINY = 1e-4  # a share of neighbours of 0 or 1 as a probability
+MEANS = {"knn": "by its nearest neighbours", "probe": "frozen, under a probe,"}  # what it is to lead by a figure
 
 
 @dataclass(frozen=True)
 class Scored:
-    """One model's figures; `draws` (RESAMPLES,) are its probe's score on resamples that all models share."""
+    """One model's figures; `draws` (RESAMPLES,) are those of RANKED_BY on resamples of rows that all models share."""
 
     model: str
     parameters: int
     rows: int
     pooling: str
-    probe: float
-    knn: float
+    scores: Mapping[str, float]
+    draws: Mapping[str, np.ndarray]
     logme: float
     seconds: float
-    draws: np.ndarray
 
 
 def score(setup: Setup, loaded: Loaded) -> Scored:
@@ -48,44 +49,43 @@ def score(setup: Setup, loaded: Loaded) -> Scored:
     values = found.pooled[head.pooling].astype(np.float64)
     near = out_of_fold.neighbours(values, found.targets, labels, folds)
     metric = evaluation.main_metric(labels)
-    answers = out_of_fold.predictions(found, labels, logits)
-    neighbours = out_of_fold.predictions(found, labels, _as_logits(near, labels))
+    answers = {
+        "knn": out_of_fold.predictions(found, labels, _as_logits(near, labels)),
+        "probe": out_of_fold.predictions(found, labels, logits),
+    }
     return Scored(
         model=setup.config.model,
         parameters=modeling.count_parameters(loaded.model)[1],
         rows=int(found.rows.max()) + 1,
         pooling=head.pooling,
-        probe=evaluation.measure_point(answers, [metric])[metric],
-        knn=evaluation.measure_point(neighbours, [metric])[metric],
+        scores={by: evaluation.measure_point(one, [metric])[metric] for by, one in answers.items()},
+        draws={by: evaluation.replicates(one, [metric], RESAMPLES, seed)[metric] for by, one in answers.items()},
         logme=logme(values, _aims(found.targets, labels)),
         seconds=(found.seconds if found.cached else waited) + time.perf_counter() - began,
-        draws=evaluation.replicates(answers, [metric], RESAMPLES, seed)[metric],
     )
 
 
-def order(scored: Sequence[Scored], labels: Labels, confidence: float = 0.95) -> list[dict[str, Any]]:
-    """Return the models from the best probe down: figures, the interval of the probe's score and of what it lacks.
+def order(
+    scored: Sequence[Scored], labels: Labels, by: str = RANKED_BY[0], confidence: float = 0.95
+) -> list[dict[str, Any]]:
+    """Return the models' figures, best first by `by`, one of RANKED_BY.
 
-    `behind` is the distance to the best model's score on the same rows, with its interval; `told_apart` says whether
-    that interval leaves zero out.
+    Each of RANKED_BY is {value, low, high, behind: {value, low, high}, told_apart}: `behind` is the distance to the
+    best model by that figure on the same rows, with its interval; `told_apart` says whether that leaves zero out.
     """
     metric = evaluation.main_metric(labels)
     sign = 1 if evaluation.greater_is_better(metric) else -1
-    tails = [(1 - confidence) / 2, (1 + confidence) / 2]
-    ranked = sorted(scored, key=lambda one: -sign * one.probe)
+    ranked = sorted(scored, key=lambda one: -sign * one.scores[by])
+    first = {name: max(ranked, key=lambda one: sign * one.scores[name], default=None) for name in RANKED_BY}
     rows = []
-    for place, one in enumerate(ranked):
-        low, high = (float(end) for end in np.nanquantile(one.draws, tails))
-        behind, far = (float(end) for end in np.nanquantile(sign * (ranked[0].draws - one.draws), tails))
+    for one in ranked:
+        figures = {name: _figure(one, best, name, sign, confidence) for name, best in first.items() if best}
         rows.append(
             {
                 "model": one.model,
                 "metric": metric,
                 "rows": one.rows,
-                "probe": {"value": one.probe, "low": min(low, one.probe), "high": max(high, one.probe)},
-                "behind": {"value": sign * (ranked[0].probe - one.probe), "low": behind, "high": far},
-                "told_apart": place > 0 and behind > 0,
-                "knn": one.knn,
+                **figures,
                 "logme": one.logme,
                 "pooling": one.pooling,
                 "parameters": one.parameters,
@@ -95,19 +95,38 @@ def order(scored: Sequence[Scored], labels: Labels, confidence: float = 0.95) ->
     return rows
 
 
-def verdict(ranked: Sequence[dict[str, Any]]) -> str:
+def _figure(one: Scored, best: Scored, name: str, sign: int, confidence: float) -> dict[str, Any]:
+    tails = [(1 - confidence) / 2, (1 + confidence) / 2]
+    value, draws = one.scores[name], one.draws[name]
+    low, high = (float(end) for end in np.nanquantile(draws, tails))
+    near, far = (float(end) for end in np.nanquantile(sign * (best.draws[name] - draws), tails))
+    return {
+        "value": value,
+        "low": min(low, value),
+        "high": max(high, value),
+        "behind": {"value": sign * (best.scores[name] - value), "low": near, "high": far},
+        "told_apart": one is not best and near > 0,
+    }
+
+
+def verdict(ranked: Sequence[dict[str, Any]], by: str = RANKED_BY[0]) -> str:
     """Return in words which model to start from."""
     if not ranked:
         return "none of the models could be scored"
     best, *others = ranked
-    close = [row["model"] for row in others if not row["told_apart"]]
+    close = [row for row in others if not row[by]["told_apart"]]
     said = f"start from {best['model']}"
     if close:
         told = "is" if len(close) == 1 else "are"
-        said += f"; {', '.join(close)} {told} not distinguishable from it on {best['rows']:,} rows"
-        smallest = min([best, *(row for row in others if not row["told_apart"])], key=lambda row: row["parameters"])
+        names = ", ".join(row["model"] for row in close)
+        said += f"; {names} {told} not distinguishable from it on {best['rows']:,} rows"
+        smallest = min([best, *close], key=lambda row: row["parameters"])
         if smallest is not best:
             said += f", and {smallest['model']} is the smallest of them"
+    for other in RANKED_BY:
+        if best[other]["told_apart"]:
+            leader = min(ranked, key=lambda row: row[other]["behind"]["value"])
+            said += f"; {MEANS[other]} {leader['model']} is ahead of it"
     return said
 
 

@@ -28,7 +28,7 @@ import psutil
 from hftransfer import catalog, fence, imports, runs
 from hftransfer.config import RunConfig
 from hftransfer.errors import UserError
-from hftransfer.events import PREFIX, EventWriter
+from hftransfer.events import PREFIX, RANKED_BY, EventWriter
 from hftransfer.hub import access, checkpoints, connection, publishing
 from hftransfer.interruption import Interrupted, Interruption
 from hftransfer.launchers.base import DISK_FULL, PEER_ENDED, is_full
@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if options.check:
                 return check(config, interruption)
             if options.rank or options.curve:
-                return advise(config, options.rank, interruption)
+                return advise(config, options.rank, options.by, interruption)
             return train(config, Path(options.config), options.resume, interruption)
     except UserError as error:
         say_last(f"hftransfer: {error}")
@@ -73,6 +73,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--resume", action="store_true", help="go on from the run's last whole checkpoint")
     parser.add_argument("--check", action="store_true", help="find out what can be known before training")
     parser.add_argument("--rank", metavar="A,B,...", help="score these models on frozen features; train nothing")
+    parser.add_argument("--by", choices=RANKED_BY, default=RANKED_BY[0], help="the figure that --rank goes by")
     parser.add_argument("--curve", action="store_true", help="find out whether more labels would help; train nothing")
     return parser.parse_intermixed_args(arguments)
 
@@ -150,8 +151,8 @@ def check(config: RunConfig, interruption: Interruption) -> int:
     return 0
 
 
-def advise(config: RunConfig, models: str | None, interruption: Interruption) -> int:
-    """Rank models, or without any measure the learning curve, and print what was found as an event.
+def advise(config: RunConfig, models: str | None, by: str, interruption: Interruption) -> int:
+    """Rank models by a figure, or without any measure the learning curve, and print what was found as an event.
 
     Models that failed are in the event; with any, the code is 2 when the user can mend them all, else 1.
     """
@@ -163,7 +164,7 @@ def advise(config: RunConfig, models: str | None, interruption: Interruption) ->
         from hftransfer import training
 
     if models:
-        report = {"type": "ranked", **training.rank(config, names, interruption)}
+        report = {"type": "ranked", **training.rank(config, names, by, interruption)}
         reasons = [one["user_error"] for one in report["failed"].values()]
         code = 0 if not reasons else UserError.exit_code if all(reasons) else 1
     else:

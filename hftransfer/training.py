@@ -164,8 +164,8 @@ def check(config: RunConfig, interruption: Interruption) -> dict[str, Any]:
         }
 
 
-def rank(config: RunConfig, models: Sequence[str], interruption: Interruption) -> dict[str, Any]:
-    """Score pretrained models on features of the training rows, without training any, and put them in order.
+def rank(config: RunConfig, models: Sequence[str], by: str, interruption: Interruption) -> dict[str, Any]:
+    """Score pretrained models on features of the training rows, without training any, and put them in order of `by`.
 
     The rows are loaded once; UserError when they cannot be. A model that fails, for whatever reason, is in `failed`
     with the reason and whether the user can mend it, and costs the others nothing.
@@ -185,12 +185,13 @@ def rank(config: RunConfig, models: Sequence[str], interruption: Interruption) -
             except Exception as error:  # whatever a library makes of somebody's model
                 traceback.print_exc()
                 failed[model] = {"message": f"{type(error).__name__}: {error}", "user_error": False}
-        ranked = ranking.order(scored, rows.labels, config.evaluation.confidence)
+        ranked = ranking.order(scored, rows.labels, by, config.evaluation.confidence)
     fitting.leave()
     return {
+        "by": by,
         "models": ranked,
         "failed": failed,
-        "verdict": ranking.verdict(ranked),
+        "verdict": ranking.verdict(ranked, by),
         "seconds": round(sum(one["seconds"] for one in ranked), 2),
     }
 

@@ -115,6 +115,8 @@ def test_questions_to_the_engine(tmp_path: Path) -> None:
     assert len(found["models"]) == 2 and list(found["failed"]) == ["./none"] and seen[-1] == "ranked"
     with pytest.raises(UserError, match=r"\./none: model=\./none must be a folder"):
         hftransfer.rank(config, ["./none"])
+    with pytest.raises(UserError, match="by must be one of knn, probe; it is 'size'"):
+        hftransfer.rank(config, [made["model"]], by="size")
     with pytest.raises(UserError, match=r"^data\.source must name a file.*Check the path\.$"):
         hftransfer.curve(made, "data.source=nowhere.csv")
     curve = hftransfer.curve(made, "data.test_size=0.2", "output=out")

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from hftransfer import card, catalog, cli, comparison, ladder
+from hftransfer import card, catalog, cli, comparison, follow, ladder
 from hftransfer.errors import ConfigError, UserError
 from hftransfer.interruption import Interruption
 from hftransfer.launchers.base import Outcome
@@ -79,6 +79,8 @@ def test_from_the_frozen_model_to_the_fused(config: str) -> None:
     for name in planned.methods:
         run = planned.run(name)
         assert run.result()["comparison"]["name"] == name
+        phases = {event["name"] for event in run.events()[0] if event["type"] == "phase"}
+        assert phases <= set(follow.PHASES), "each is said in words"
         text = (run.artifact / "README.md").read_text()
         assert "### Beside other ways" in text and f"`{name}` (this model)" in text
         assert "](plots/comparison.png)" in text and (run.artifact / "plots/comparison.png").is_file()
