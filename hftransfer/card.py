@@ -362,7 +362,7 @@ def compared(about: About) -> list[str]:
     header = ("", "method", code(found["metric"]), "interval", "seconds")
     shown = [f"![Score of each method against the seconds it took]({found['picture']})"]
     return [
-        "### Beside other ways of adapting the same model",
+        "### Beside others on the same test rows",
         " ".join(map(prose, found["sentences"])),
         *(shown if re.fullmatch(r"[\w/-]+\.png", found["picture"], re.A) else []),
         table(header, rows),

@@ -16,7 +16,7 @@ from hftransfer import config as configuration
 from hftransfer.config import RunConfig
 from hftransfer.errors import UserError
 from hftransfer.evaluation import Predictions
-from hftransfer.methods.fuse import FILE, require_different, require_kin, seconds_of
+from hftransfer.methods.fuse import FILE, require_different, require_kin, seconds_of, told_apart
 from hftransfer.runs import Run, find, write_text
 
 NO_MODEL = "an ensemble of several models: there is no one model that a folder could hold"
@@ -77,7 +77,7 @@ def ensemble(config: RunConfig) -> Run:
     for split, found in mixed.items():
         found.to_parquet(run.predictions / f"{split}.parquet")
     note = {
-        "how": "ensemble", "runs": [one.name for one in runs], "temperatures": temperatures,
+        "how": "ensemble", "runs": told_apart(runs), "temperatures": temperatures,
         "seconds_of_its_runs": sum(seconds_of(one) for one in runs),
     }  # fmt: skip
     write_text(run.folder / FILE, json.dumps(note, indent=1))

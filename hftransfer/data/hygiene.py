@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from hftransfer.data.cleaning import THUMB
-from hftransfer.data.leakage import MEANING, NEAR, report, shown
+from hftransfer.data.leakage import MEANING, NEAR, NEAR_OR_TURNED, report, shown
 from hftransfer.tasks.base import Role
 
 ALIKE = 0.7  # of the words and word pairs of two texts together, the share that both have (Jaccard)
@@ -67,7 +67,8 @@ def inspect(
     known = {**exact, **{(use, use): mask for use, mask in again.items()}}
     if found is None:
         return Hygiene(repeated, None, copied=known), ["near copies of rows were not looked for: there are too many"]
-    counts, warnings = report({key: mask & ~known[key] for key, mask in found.items()}, row_ids, roles, NEAR)
+    alike = NEAR_OR_TURNED if any(role.kind == "image" for role in roles) else NEAR
+    counts, warnings = report({key: mask & ~known[key] for key, mask in found.items()}, row_ids, roles, alike)
     return Hygiene(repeated, counts, copied={key: mask | found[key] for key, mask in known.items()}), warnings
 
 

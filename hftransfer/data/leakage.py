@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -77,6 +77,7 @@ class Likeness:
 
 SAME = Likeness("also stands in", "also stand in", "same {}")
 NEAR = Likeness("has a near copy in", "have a near copy in", "nearly the same {}")
+NEAR_OR_TURNED = replace(NEAR, by="nearly the same {}, perhaps turned or mirrored")
 LIKELY = Likeness("has a likely copy in", "have a likely copy in", "nearly the same features")
 
 

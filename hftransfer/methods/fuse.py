@@ -135,7 +135,7 @@ class Fuse(Method):
         main = evaluation.main_metric(setup.labels)
         note = {
             "how": options.how,
-            "runs": [run.name for run in runs],
+            "runs": told_apart(runs),
             "metric": main,
             "chosen": dict(best.made_of),
             "tried": [
@@ -171,6 +171,13 @@ def require_fit(runs: Sequence[Run], task: str, labels: Sequence[str], rows: str
                 f"the data of {run.name} has the fingerprint {result['data']['fingerprint'][:16]}, not {rows[:16]}",
                 "Fuse runs of one data set and one seed (the seed cuts the splits), or of data with its own splits.",
             )
+
+
+def told_apart(runs: Sequence[Run]) -> list[str]:
+    """Return the runs' names, with as many of the folders above as it takes to tell them apart."""
+    paths = [run.folder.resolve().parts for run in runs]
+    ends = (["/".join(path[-length:]) for path in paths] for length in range(1, max(map(len, paths)) + 1))
+    return next((names for names in ends if len(set(names)) == len(names)), [run.name for run in runs])
 
 
 def require_different(runs: Sequence[Run]) -> None:
@@ -333,7 +340,7 @@ def interpolated(setup: Setup, loaded: Loaded, runs: Sequence[Run], options: Opt
 
 def soup(setup: Setup, runs: Sequence[Run], how: str, judge: Judge) -> Any:
     """Return the mean of all runs' weights, or of those that help (model soups, Wortsman et al. 2022, recipe 1)."""
-    model = load(setup, runs[0])
+    model, names = load(setup, runs[0]), told_apart(runs)
     weights: list[Weights] = []
     for run in runs:
         other = load(setup, run)
@@ -342,17 +349,17 @@ def soup(setup: Setup, runs: Sequence[Run], how: str, judge: Judge) -> Any:
     if how == "uniform":
         judge.tried.clear()
         model.load_state_dict(mean(weights))
-        judge.score(model, runs=[run.name for run in runs])
+        judge.score(model, runs=names)
         return model
     alone = []
-    for run, state in zip(runs, weights, strict=True):
+    for name, state in zip(names, weights, strict=True):
         model.load_state_dict(state)
-        alone.append(judge.score(model, runs=[run.name]))
+        alone.append(judge.score(model, runs=[name]))
     order = sorted(range(len(runs)), key=lambda i: alone[i].rank(judge.higher), reverse=True)
     chosen, best = [order[0]], alone[order[0]]
     for i in order[1:]:
         model.load_state_dict(mean([weights[j] for j in (*chosen, i)]))
-        tried = judge.score(model, runs=[runs[j].name for j in (*chosen, i)])
+        tried = judge.score(model, runs=[names[j] for j in (*chosen, i)])
         if tried.rank(judge.higher) >= best.rank(judge.higher):
             chosen, best = [*chosen, i], tried
     model.load_state_dict(mean([weights[j] for j in chosen]))

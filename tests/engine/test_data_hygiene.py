@@ -226,6 +226,7 @@ def test_a_turned_copy_has_the_same_label_and_contradicts_nothing(tmp_path: Path
     scene(8).transpose(Image.Transpose.ROTATE_180).save(tmp_path / "pictures/train/9/turned.png")
     data = load(DataConfig(source=str(tmp_path / "pictures")), catalog.task("image-classification"), 3)
     assert data.hygiene.to_dict() == {"repeated": {}, "near": {"test": {"train": 1}}, "contradicting": 0}
+    assert "has a near copy in train (nearly the same pixels, perhaps turned or mirrored)" in "".join(data.warnings)
     assert mask(data, "test").tolist() == [False, True, False, False]
 
 

@@ -118,6 +118,12 @@ def test_a_greedy_soup_leaves_out_what_harms(tmp_path: Path, runs: dict[str, Run
     assert run.result()["validation"]["metrics"]["accuracy"]["value"] >= max(alone)
 
 
+def test_runs_of_one_name_are_told_apart() -> None:
+    runs = [Run(Path(folder)) for folder in ("runs/monday/full", "runs/tuesday/full", "runs/tuesday/lora")]
+    assert fuse.told_apart(runs) == ["monday/full", "tuesday/full", "tuesday/lora"]
+    assert fuse.told_apart(runs[1:]) == ["full", "lora"] and fuse.told_apart(runs[:1]) == ["full"]
+
+
 def test_a_uniform_soup_is_the_mean(tmp_path: Path, runs: dict[str, Run]) -> None:
     run, note = fused(tmp_path, runs, "one two", how="uniform")
     assert note["chosen"] == {"runs": ["one", "two"]}

@@ -82,7 +82,7 @@ def test_from_the_frozen_model_to_the_fused(config: str) -> None:
         phases = {event["name"] for event in run.events()[0] if event["type"] == "phase"}
         assert phases <= set(follow.PHASES), "each is said in words"
         text = (run.artifact / "README.md").read_text()
-        assert "### Beside other ways" in text and f"`{name}` (this model)" in text
+        assert "### Beside others on the same test rows" in text and f"`{name}` (this model)" in text
         assert "](plots/comparison.png)" in text and (run.artifact / "plots/comparison.png").is_file()
         assert text == card.render(run.result(), run.config())  # as it is published
 
