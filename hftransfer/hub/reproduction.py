@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hftransfer import artifact
+from hftransfer.config import RunConfig
 from hftransfer.errors import UserError
 from hftransfer.hub import access, origins
 from hftransfer.hub.checkpoints import configured
@@ -71,11 +72,22 @@ def prepare(repo: str, revision: str | None = None, overrides: Sequence[str] = (
     sources = origins.read(notes["sources"])
     tree = {**notes["config"], "hub": {}, "output": None}
     config = sources.pin(configured(tree, sources, list(overrides), f"reproduce {repo}"))
+    require_parts(config, repo)
     run = Run.create(config)
     write_text(run.folder / FILE, json.dumps({**notes, "repo": repo, "commit": folder.name}, indent=1))
     if notes.get("speed"):
         run.event("tuned", **notes["speed"])
     return run, int(notes.get("cost", {}).get("processes", 1))
+
+
+def require_parts(config: RunConfig, repo: str) -> None:
+    """Raise UserError when a model was fused of runs that are not here."""
+    named = config.method.options["runs"] if config.method.name == "fuse" else []
+    if missing := [name for name in named if not (Path(name) / "config.yaml").is_file()]:
+        raise UserError(
+            "the runs that it was fused of are needed", f"not here: {', '.join(missing)}",
+            f"Say where they are: hftransfer reproduce {repo} 'method.runs=[FOLDER, ...]'",
+        )  # fmt: skip
 
 
 def compare(notes: Mapping[str, Any], result: Mapping[str, Any]) -> Comparison:

@@ -63,6 +63,11 @@ def fill(hub: HubServer, folder: Path) -> None:
     hub.create_repo("alice/rows", kind="dataset", private=True, files={"data.csv": rows})
 
 
+def notes_of(run: Run) -> dict[str, str]:
+    """Return where a run's model and data lie."""
+    return {"model": run.config().model, "data.source": run.config().data.source}
+
+
 def held(folder: Path) -> str:
     """Return all that the files of a folder say."""
     return "".join(path.read_bytes().decode(errors="replace") for path in folder.rglob("*") if path.is_file())
@@ -172,6 +177,25 @@ def test_another_machine_goes_on_to_the_same_weights(hub: HubServer, tmp_path: P
         Run(elsewhere / "run").result()["cost"]["best_step"]
         == Run(tmp_path / "unbroken").result()["cost"]["best_step"]
     )
+
+
+def test_a_fused_model_is_published_as_any_and_reproduced_from_its_parts(
+    hub: HubServer, run: Run, tmp_path: Path
+) -> None:
+    home = tmp_path / "home"
+    hub_section = ["hub.repo=alice/mixed", "hub.push=true"]
+    words = [run.folder, "--with", "base", "method.steps=2", f"output={tmp_path / 'mixed'}", *hub_section]
+    done = call(hub, "alice", home, "fuse", *words)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert last(Run(tmp_path / "mixed"), "published")["verified"], "pipeline() answers what the fused model did"
+    notes = json.loads(hub.files("alice/mixed")["hftransfer.json"])
+    assert notes["config"]["method"]["runs"] == [run.name] and not hub.leaks
+    recipe = ["reproduce", "alice/mixed", *(f"{key}={notes_of(run)[key]}" for key in ("model", "data.source"))]
+    lost = call(hub, "alice", home, *recipe)
+    assert lost.returncode == 2 and f"not here: {run.name}. Say where they are" in lost.stderr
+    again = call(hub, "alice", home, *recipe, f"method.runs=[{run.folder}]", "--json")
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert {line["verdict"] for line in events(again.stdout)[-1]["lines"]} == {"identical"}
 
 
 def test_two_processes_take_the_same_commit(hub: HubServer, tmp_path: Path) -> None:
