@@ -43,7 +43,7 @@ LADDER = {
     "probe": Part("The probe", 6, probe.measure),
     "few_shot": Part("A few labelled rows", 23, few_shot.measure),
     "example": Part("Against transformers' example", 20, example.measure),
-    "tuning": Part("Tuning from a probe, and frozen layers", 10, tuning.measure),
+    "tuning": Part("Tuning from a probe, and frozen layers", 27, tuning.measure),
     "rank": Part("Rank", 14, ranking.measure),
 }
 PARTS = {**ENGINE, **LADDER}

@@ -18,7 +18,6 @@ from benchmarks.page import Table, numbers, table
 from hftransfer import samples
 from hftransfer.runs import Run
 
-SEEDS = 2  # at most
 EPOCHS = 2
 BATCH = 32
 EVALUATIONS = 4  # an epoch
@@ -52,7 +51,7 @@ def measure(folder: Path, sizes: Sizes) -> str:
         AGAIN: [f"model={calm}", f"method.freeze={FROZEN}", "method.cache_frozen=false"],
         ONCE: [f"model={calm}", f"method.freeze={FROZEN}"],
     }
-    seeds = range(min(sizes.seeds, SEEDS))
+    seeds = range(sizes.seeds)
     found: dict[str, list[Trained]] = {name: [] for name in ways}
     for seed in seeds:
         for number, (name, settings) in enumerate(ways.items()):
