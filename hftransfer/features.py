@@ -26,7 +26,7 @@ from accelerate.utils import gather_object
 from safetensors import SafetensorError
 from torch import nn
 
-from hftransfer import modeling, objectives, samples, speed
+from hftransfer import modeling, objectives, runs, samples, speed
 from hftransfer.errors import UserError
 from hftransfer.fitting import Setup
 from hftransfer.modeling import Loaded
@@ -69,8 +69,9 @@ def extract(setup: Setup, loaded: Loaded, split: str, exact: bool = False) -> Fe
     weights are not new; of pictures: `mean` over patches or places, `pooler`; of all: `head`, what the model's own
     output layer is shown (of tags: each word's first piece; that is their only one).
 
-    `exact` computes in float32, as `pipeline()` does; otherwise in bfloat16 where the processor has it. Every process
-    must call; every process gets all rows.
+    `exact` computes in float32, as `pipeline()` does; otherwise in bfloat16 where the processor has it. A ladder
+    compares costs: it computes anew what was on disk before it began, whose seconds are of another day.
+    Every process must call; every process gets all rows.
     """
     if setup.config.data.streaming:
         raise UserError(
@@ -78,7 +79,7 @@ def extract(setup: Setup, loaded: Loaded, split: str, exact: bool = False) -> Fe
         )
     half = not exact and speed.native_bf16() and loaded.model.config.model_type not in FLOAT32
     path = samples.cache_folder() / "features" / f"{_key(setup, loaded, split, half)}.safetensors"
-    found = _read(path)
+    found = _read(path, runs.ladder_began(setup.run))
     if not all(gather_object([found is not None])):  # a machine of its own may lack the file
         found = _compute(setup, loaded, split, half)
         if PartialState().is_local_main_process:
@@ -302,13 +303,15 @@ def _processor_hash(processor: Any) -> str:
     return found.hexdigest()
 
 
-def _read(path: Path) -> Features | None:
+def _read(path: Path, since: float) -> Features | None:
     try:
         arrays = safetensors.numpy.load_file(path)
         os.utime(path)  # used just now
     except (FileNotFoundError, SafetensorError):  # none, or one that was cut off
         return None
-    seconds = float(arrays.pop("seconds")[0])
+    seconds, *when = map(float, arrays.pop("seconds"))
+    if sum(when) < since:
+        return None
     targets, rows = arrays.pop("targets"), arrays.pop("rows")
     pooled = {name.removeprefix("pooled."): arrays[name] for name in sorted(arrays)}
     return Features(pooled, targets, rows, seconds, cached=True)
@@ -318,7 +321,8 @@ def _write(path: Path, features: Features) -> None:
     """Write the file in one go, and delete what was not used for longest where the cache is full."""
     path.parent.mkdir(parents=True, exist_ok=True)
     arrays = {f"pooled.{name}": np.ascontiguousarray(value) for name, value in features.pooled.items()}
-    arrays |= {"targets": features.targets, "rows": features.rows, "seconds": np.array([features.seconds])}
+    arrays |= {"targets": features.targets, "rows": features.rows}
+    arrays["seconds"] = np.array([features.seconds, time.time()])  # that it took, and when
     fresh = path.with_name(f".{path.stem}-{os.getpid()}")
     try:
         safetensors.numpy.save_file(arrays, fresh)

@@ -245,6 +245,11 @@ def everywhere(root: Path | None = None) -> list[Run]:
     return _newest_first([*(run.folder for run in listing(root)), *folders])
 
 
+def ladder_began(run: Run) -> float:
+    """Return when the ladder around a run was begun, in seconds since the epoch; 0 for a run that stands alone."""
+    return float(read_json(run.folder.parent / LADDER).get("time", 0))
+
+
 def called(run: Run, root: Path | None = None) -> str:
     """Return what `find` takes for a run: its name below `root`, LADDER/NAME inside a ladder, else its folder."""
     folder = run.folder.absolute()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 
 from hftransfer import predictor, probing, samples
 from hftransfer.errors import UserError
+from hftransfer.runs import LADDER
 from tests import tiny
 
 RNG = np.random.default_rng(0)
@@ -115,6 +118,11 @@ def test_a_probe_is_a_run_as_any_other_and_its_features_are_kept(
     again, repeated = train(tree, name="second")
     assert events(again, "features")[0]["cached"] is True
     assert repeated["test"]["metrics"] == result["test"]["metrics"]
+    (tmp_path / "ladder").mkdir()
+    (tmp_path / "ladder" / LADDER).write_text(json.dumps({"time": time.time()}))
+    rungs = [train(tree, name=f"ladder/{name}")[0] for name in ("one", "two")]
+    computed = [[event["cached"] for event in events(rung, "features")] for rung in rungs]
+    assert computed == [[False], [True]], "what a ladder compares was computed in it"
     files = list((samples.cache_folder() / "features").glob("*.safetensors"))
     other, _ = train(tree, "data.max_length=9", name="third")
     assert events(other, "features")[0]["cached"] is False
