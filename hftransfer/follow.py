@@ -31,6 +31,8 @@ PHASES = {
     "features": "computing features, fitting probes",
     "tuning": "measuring settings",
     "training": "training",
+    "asking": "asking the pretrained model",
+    "fusing": "trying mixtures",
     "evaluation": "evaluating",
     "saving": "saving",
 }

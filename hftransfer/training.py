@@ -58,7 +58,6 @@ from hftransfer.tasks.base import Preparation, Prepared, Task
 SCHEMA = 1
 EXAMPLES = "examples.parquet"
 EXAMPLES_KEPT = 32
-LOOKS = ("labels", "copies")  # phases that look at the rows, whatever the method is
 PACKAGES = ("torch", "transformers", "datasets", "accelerate", "peft", "evaluate", "huggingface_hub", "numpy")
 
 
@@ -307,17 +306,18 @@ def look_at_rows(
     setup: Setup, loaded: modeling.Loaded, found: Data
 ) -> tuple[LabelIssues | None, LikelyCopies | None, dict[str, str]]:
     """Look for label errors and likely copies by features, where that can be, and return why not where it cannot."""
-    issues, copies = None, None
+    began, issues, copies = time.perf_counter(), None, None
     reasons = {
         "label_issues": label_issues.why_not(setup, loaded),
         "likely_copies": likely_copies.why_not(setup, loaded),
     }
     if reasons["label_issues"] is None:
-        phase(setup.run, LOOKS[0])
+        phase(setup.run, "labels")
         issues = label_issues.look(setup, loaded)
     if reasons["likely_copies"] is None:
-        phase(setup.run, LOOKS[1])
+        phase(setup.run, "copies")
         copies = likely_copies.look(setup, loaded, found.hygiene.copied)
+    say(setup.run, "looked", seconds=round(time.perf_counter() - began, 2))
     return issues, copies, {name: why for name, why in reasons.items() if why is not None}
 
 
@@ -551,12 +551,8 @@ def alone(events: Sequence[Mapping[str, Any]]) -> float:
     Looking for copies and wrong labels is the same for all methods; features that an earlier run had left on disk
     would have had to be computed.
     """
-    looks, name, began = 0.0, None, 0.0
-    for event in events:
-        if event["type"] in ("phase", "process"):
-            looks += event["time"] - began if name in LOOKS and event["type"] == "phase" else 0.0
-            name, began = event.get("name"), event["time"]
-    return sum(event["spared"] for event in events if event["type"] == "features") - looks
+    spared = sum(event["spared"] for event in events if event["type"] == "features")
+    return float(spared - sum(event["seconds"] for event in events if event["type"] == "looked"))
 
 
 def cost(fitted: Fitted, began: float) -> dict[str, Any]:

@@ -120,6 +120,7 @@ class Fuse(Method):
                 "method.how=ensemble mixes answers, not weights, so no one model comes of it",
                 "it was asked of train", "Run: hftransfer fuse runs/A runs/B --how ensemble",
             )  # fmt: skip
+        fitting.phase(setup, "fusing")
         runs = [Run(Path(folder)) for folder in options.runs]
         fitting.wait_for_everyone()  # the main process has written the event that is read here
         rows = [event["fingerprint"] for event in setup.run.events()[0] if event["type"] == "data"][-1]

@@ -58,6 +58,7 @@ class ZeroShot(Method):
         from hftransfer import fitting, modeling
 
         began = time.perf_counter()
+        fitting.phase(setup, "asking")
         way = way_of(setup, loaded)
         if fitting.is_main_process():
             setup.run.event("notice", message=f"zero_shot: {way.about}")

@@ -69,6 +69,9 @@ def test_between_base_and_tuned(tmp_path: Path, runs: dict[str, Run]) -> None:
         assert torch.allclose(value, torch.lerp(start, tuned[name], share), atol=1e-6), name
     result = run.result()
     assert result["method"] == "fuse" and result["cost"]["trainable_parameters"] == 0
+    (looked,) = (event["seconds"] for event in run.events()[0] if event["type"] == "looked")
+    own = result["cost"]["total_seconds"] - looked
+    assert result["cost"]["alone_seconds"] == pytest.approx(own, abs=0.02) and own > result["cost"]["train_seconds"]
     assert note["seconds_of_its_runs"] == runs["one"].result()["cost"]["alone_seconds"]
     assert comparison.of_run(run).seconds == pytest.approx(
         note["seconds_of_its_runs"] + result["cost"]["alone_seconds"]

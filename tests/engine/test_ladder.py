@@ -162,10 +162,8 @@ def test_looking_at_rows_is_not_a_methods_cost_and_features_found_on_disk_are() 
     from hftransfer.training import alone
 
     events: list[dict[str, Any]] = [
-        {"type": "process", "time": 0}, {"type": "phase", "name": "data", "time": 1},
-        {"type": "phase", "name": "labels", "time": 2}, {"type": "warning", "time": 3},
-        {"type": "phase", "name": "copies", "time": 5}, {"type": "phase", "name": "features", "time": 9},
-        {"type": "features", "time": 10, "spared": 2.5}, {"type": "phase", "name": "training", "time": 11},
+        {"type": "process"}, {"type": "phase", "name": "copies"}, {"type": "looked", "seconds": 3.0},
+        {"type": "features", "spared": 2.5}, {"type": "process"}, {"type": "looked", "seconds": 4.0},
     ]  # fmt: skip
     assert alone(events) == 2.5 - 7
     assert alone(events[:2]) == 0
