@@ -15,7 +15,9 @@ from hftransfer import catalog, cli
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 PAGES = [README, *sorted((ROOT / "docs").rglob("*.md"))]
-EMITTED = re.compile(r'\b(?:_?event\(|(?:say|last_word)\((?:setup\.)?run,|say\((?="\w+", (?:\w+=|\*\*)))\s*"(\w+)"[,)]')
+EMITTED = re.compile(
+    r'\b(?:_?event\(|(?:say|last_word)\((?:setup\.)?run,|say\((?="\w+", (?:\w+=|\*\*)))\s*"(\w+)"[,)]'
+)
 
 
 @pytest.fixture(scope="module")
