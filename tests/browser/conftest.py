@@ -36,9 +36,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.skip(reason=f"{CHROMIUM} is missing: apt-get install chromium"))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
-    """Start the browser once."""
+    """Start the browser once a file: while it is there its event loop runs, and no other can be started."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as play:
