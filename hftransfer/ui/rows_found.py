@@ -24,6 +24,9 @@ def rows_of(result: Mapping[str, Any], folder: Path) -> str:
     found = cleanness.facts(result["data"])
     if not found:
         return ""
+    for name in FILES:  # each is named where its rows are
+        end = f" ({result['data'][name]['file']})" if result["data"].get(name) else ""
+        found = [(about, told.removesuffix(end)) for about, told in found]
     parts = [markup.title("Copies and labels", "nothing was dropped"), markup.facts(found)]
     for name, (title, *columns) in FILES.items():
         block = result["data"].get(name)
