@@ -16,7 +16,7 @@ from hftransfer import config as configuration
 from hftransfer.config import RunConfig
 from hftransfer.errors import UserError
 from hftransfer.evaluation import Predictions
-from hftransfer.methods.fuse import FILE, require_different, require_kin, seconds_of, told_apart
+from hftransfer.methods.fuse import FILE, PARTS, require_different, require_kin, seconds_of, told_apart
 from hftransfer.runs import Run, find, write_text
 
 NO_MODEL = "an ensemble of several models: there is no one model that a folder could hold"
@@ -78,11 +78,11 @@ def ensemble(config: RunConfig) -> Run:
         found.to_parquet(run.predictions / f"{split}.parquet")
     note = {
         "how": "ensemble", "runs": told_apart(runs), "temperatures": temperatures,
-        "seconds_of_its_runs": sum(seconds_of(one) for one in runs),
+        PARTS: sum(seconds_of(one.result()["cost"]) or 0.0 for one in runs),
     }  # fmt: skip
     write_text(run.folder / FILE, json.dumps(note, indent=1))
     result = _result(config, runs, mixed)
-    result["cost"]["total_seconds"] = round(time.perf_counter() - began, 2)
+    result["cost"] |= {"total_seconds": round(time.perf_counter() - began, 2), PARTS: note[PARTS]}
     plots = evaluation.write_plots(mixed["test"], run.folder / artifact.PLOTS)
     result["artifact_plots"] = [f"{artifact.PLOTS}/{path.name}" for path in plots if path.suffix == ".png"]
     card.write(run.folder, result, config)

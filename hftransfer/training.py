@@ -51,8 +51,9 @@ from hftransfer.hub.origins import Origins
 from hftransfer.interruption import Interrupted, Interruption
 from hftransfer.label_issues import LabelIssues
 from hftransfer.likely_copies import LikelyCopies
+from hftransfer.methods import fuse
 from hftransfer.methods.base import Method
-from hftransfer.runs import Run, write_text
+from hftransfer.runs import Run, read_json, write_text
 from hftransfer.tasks.base import Preparation, Prepared, Task
 
 SCHEMA = 1
@@ -116,7 +117,7 @@ def run(
             ),
             "calibration": calibration(scene, outcomes["test"], predictions["test"], temperature),
             "self_training": fitted.self_training,
-            "cost": cost(fitted, began),
+            "cost": cost(fitted) | taken(run, began),  # as it is published
             "speed": speed_notes(run, fitted),
         }
         phase(run, "saving")
@@ -127,9 +128,7 @@ def run(
         else:
             result["artifact"] = None
         card.write(run.artifact if fitted.plain else run.folder, result, config)
-        events = run.events()[0]
-        total = seconds_before(events) + time.perf_counter() - began
-        result["cost"] |= {"total_seconds": round(total, 2), "alone_seconds": round(total + alone(events), 2)}
+        result["cost"] |= taken(run, began)  # with saving it
         write_text(run.result_path, json.dumps(result, indent=1))
         shutil.rmtree(run.folder / "data", ignore_errors=True)  # unpacked archives and the like
     fitting.wait_for_everyone()
@@ -555,11 +554,18 @@ def alone(events: Sequence[Mapping[str, Any]]) -> float:
     return float(spared - sum(event["seconds"] for event in events if event["type"] == "looked"))
 
 
-def cost(fitted: Fitted, began: float) -> dict[str, Any]:
-    """Return what the run took: seconds, MB, parameters."""
+def taken(run: Run, began: float) -> dict[str, float]:
+    """Return the seconds of a run so far: of all its processes, alone (see there), and of the runs it was fused of."""
+    events = run.events()[0]
+    total = seconds_before(events) + time.perf_counter() - began
+    parts = {name: value for name, value in read_json(run.folder / fuse.FILE).items() if name == fuse.PARTS}
+    return {"total_seconds": round(total, 2), "alone_seconds": round(total + alone(events), 2), **parts}
+
+
+def cost(fitted: Fitted) -> dict[str, Any]:
+    """Return what the fit took, and where: seconds, MB, parameters."""
     return {
         "train_seconds": round(fitted.train_seconds, 2),
-        "total_seconds": round(time.perf_counter() - began, 2),
         "examples_per_second": round(fitted.examples_per_second, 2),
         "peak_memory_mb": peak_memory(),
         "trainable_parameters": fitted.trainable_parameters,

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     Weights = dict[str, torch.Tensor]
 
+PARTS = "seconds_of_its_runs"  # in FILE and in a result's cost
 FILE = "fusion.json"  # in the run's folder: what was tried and chosen
 How = Literal["interpolate", "greedy", "uniform", "task_arithmetic", "ties", "ensemble"]
 # what a model's config says beside how it computes
@@ -144,7 +145,7 @@ class Fuse(Method):
                 for one in judge.tried
             ],
             "second": options.second,
-            "seconds_of_its_runs": sum(seconds_of(run) for run in runs),
+            PARTS: sum(seconds_of(run.result()["cost"]) or 0.0 for run in runs),
         }
         if fitting.is_main_process():
             write_text(setup.run.folder / FILE, json.dumps(note, indent=1))
@@ -246,11 +247,10 @@ def _unfit(run: Run, found: str) -> UserError:
     )
 
 
-def seconds_of(run: Run) -> float:
-    """Return what a run alone would have taken, with the runs that it is made of; see `training.alone`."""
-    cost = run.result()["cost"]
-    parts = read_json(run.folder / FILE).get("seconds_of_its_runs", 0.0)
-    return float(cost.get("alone_seconds", cost["total_seconds"])) + float(parts)
+def seconds_of(cost: Mapping[str, Any]) -> float | None:
+    """Return what a model alone took, with the runs it was fused of, from a result's `cost`; None: not known."""
+    own = cost.get("alone_seconds", cost.get("total_seconds"))
+    return None if own is None else float(own) + float(cost.get(PARTS, 0.0))
 
 
 def second_rows(setup: Setup, options: Options) -> Any:

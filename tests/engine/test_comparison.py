@@ -168,7 +168,7 @@ def test_a_model_folder_is_asked_about_the_same_rows(runs: dict[str, Run], tmp_p
     assert found[1].predictions.row_ids == stored.row_ids
     assert np.abs(found[1].predictions.scores - stored.scores).max() < 1e-5
     noted = json.loads((tmp_path / "model" / "hftransfer.json").read_text())["cost"]
-    assert found[1].method == "lora" and found[1].seconds == noted["total_seconds"]
+    assert found[1].method == "lora" and found[1].seconds == noted["alone_seconds"]
 
 
 def test_a_model_of_other_labels_is_refused(runs: dict[str, Run], tmp_path: Path) -> None:

@@ -28,6 +28,8 @@ def test_a_published_run_is_compared_with_a_local_one(hub: HubServer, run: Run, 
     ours, theirs = (next(one for one in found["models"] if one["name"] == name) for name in ("lora", "alice/model"))
     assert theirs["value"] == ours["value"] and theirs["method"] == "lora"
     assert theirs["trainable_parameters"] == ours["trainable_parameters"] and theirs["seconds"] > 0
+    notes = json.loads(hub.files("alice/model")["hftransfer.json"])["cost"]
+    assert theirs["seconds"] == notes["alone_seconds"] <= ours["seconds"], "but for the time of saving it, the same"
     assert "Their answers are the same on all" in found["verdict"]
     assert json.loads((tmp_path / "out" / "comparison.json").read_text())["verdict"] == found["verdict"]
     assert not list((tmp_path / "out").glob("run*"))

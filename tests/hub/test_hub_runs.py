@@ -190,6 +190,7 @@ def test_a_fused_model_is_published_as_any_and_reproduced_from_its_parts(
     assert last(Run(tmp_path / "mixed"), "published")["verified"], "pipeline() answers what the fused model did"
     notes = json.loads(hub.files("alice/mixed")["hftransfer.json"])
     assert notes["config"]["method"]["runs"] == [run.name] and not hub.leaks
+    assert notes["cost"]["seconds_of_its_runs"] == run.result()["cost"]["alone_seconds"], "compare counts them"
     recipe = ["reproduce", "alice/mixed", *(f"{key}={notes_of(run)[key]}" for key in ("model", "data.source"))]
     lost = call(hub, "alice", home, *recipe)
     assert lost.returncode == 2 and f"not here: {run.name}. Say where they are" in lost.stderr
