@@ -3,7 +3,7 @@
 # make app: the same in the browser
 # make space: what a Space of Hugging Face holds, in build/space
 # make picture: README's first picture, from the same comparison
-# make test | lint | docs | screenshots | bench | clean
+# make test | test-long | lint | docs | screenshots | bench | clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -11,22 +11,21 @@ BIN := $(VENV)/bin
 NEEDS := pyproject.toml constraints.txt
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 WORKERS ?= 2
-RUNGS := lora:train.learning_rate=2e-3
 SENTENCE ?= The new update is gorgeous and everything just works!
 
-.PHONY: demo picture app space test lint docs screenshots bench clean
+.PHONY: demo picture app space test test-long lint docs screenshots bench clean
 
 demo: $(VENV)/.core
 	$(BIN)/hftransfer samples text
 	ladder=runs/demo-$$(date +%Y%m%d-%H%M%S) \
-	&& $(BIN)/hftransfer train configs/quickstart.yaml output=$$ladder/full \
-	&& $(BIN)/hftransfer predict $$ladder/full "$(SENTENCE)" \
-	&& $(BIN)/hftransfer compare configs/quickstart.yaml $(RUNGS) output=$$ladder
+	&& $(BIN)/hftransfer train configs/quickstart.yaml output=$$ladder/auto \
+	&& $(BIN)/hftransfer predict $$ladder/auto "$(SENTENCE)" \
+	&& $(BIN)/hftransfer compare configs/quickstart.yaml --methods zero_shot,probe,lora,auto output=$$ladder
 
 picture: $(VENV)/.core
 	$(BIN)/hftransfer samples text
 	rm -rf runs/picture
-	$(BIN)/hftransfer compare configs/quickstart.yaml $(RUNGS) output=runs/picture
+	$(BIN)/hftransfer compare configs/quickstart.yaml --methods zero_shot,probe,lora,auto output=runs/picture
 	cp runs/picture/comparison.png docs/ladder.png
 
 app: $(VENV)/.ui
@@ -40,6 +39,9 @@ space:  # build/space: what a Space holds; see docs/space.md
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+
+test-long: $(VENV)/.test
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m long
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -23,7 +23,7 @@ import httpx
 import psutil
 
 from hftransfer.runs import Run
-from hftransfer.ui import train_step, visitors
+from hftransfer.ui import train_step, train_view, visitors
 from hftransfer.ui.monitor import Monitor
 from hftransfer.ui.page import Page
 from hftransfer.ui.settings import Settings
@@ -123,9 +123,9 @@ def looks(folder: Path) -> tuple[float, float]:
         began = time.perf_counter()
         entries = train_step.entries_of(page, visitor)
         view = page.monitor.view(entries[0][0].folder)
-        for draw in (train_step.curves_of, train_step.timeline, train_step.log_of):
+        for draw in (train_view.curves_of, train_view.timeline, train_view.log_of):
             draw(view)
-        train_step.head_of(page, view, "running")
+        train_view.head_of(page, view, "running")
         took.append(time.perf_counter() - began)
         for run, _, _ in entries:
             run.event("log", step=EVENTS, max_steps=EVENTS, loss=0.1, learning_rate=0.0, epoch=1.0)

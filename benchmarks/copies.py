@@ -20,9 +20,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from hftransfer import catalog, data, likely_copies, samples, training
+from hftransfer import catalog, data, samples, training
+from hftransfer.audit import likely_copies
 from hftransfer.config import RunConfig
-from hftransfer.interruption import Interruption
+from hftransfer.fitting.interruption import Interruption
 from hftransfer.runs import Run
 
 CONFIGS = Path(__file__).parents[1] / "configs"

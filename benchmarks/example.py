@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.figures import mean, paired
-from benchmarks.measuring import MODEL, QUICKSTART, Sizes, export, module, train
+from benchmarks.measuring import MODEL, TWEETS, Sizes, export, module, train
 from benchmarks.page import Table, numbers, table
 from hftransfer import samples
 
@@ -50,7 +50,7 @@ def measure(folder: Path, sizes: Sizes) -> str:
 def ours(folder: Path, overrides: list[str], sizes: Sizes) -> dict[str, Any]:
     """Return accuracy and seconds of the quickstart."""
     began = time.perf_counter()
-    result = train(folder, QUICKSTART, *overrides, f"train.num_train_epochs={sizes.epochs}").result()
+    result = train(folder, TWEETS, *overrides, f"train.num_train_epochs={sizes.epochs}").result()
     whole = time.perf_counter() - began
     score = result["test"]["metrics"]["accuracy"]["value"]
     return {"accuracy": score, "seconds": result["cost"]["train_seconds"], "whole": whole}

@@ -13,9 +13,9 @@ import numpy as np
 from benchmarks.figures import mean, paired
 from benchmarks.measuring import (
     MODEL,
-    QUICKSTART,
     ROOT,
     SPLITS,
+    TWEETS,
     UNLOOKED,
     Sizes,
     environment,
@@ -101,7 +101,7 @@ def bounded(sizes: Sizes) -> str:
 def few_shot(source: Path, seed: int, sizes: Sizes) -> Outcome:
     """Run few_shot at its defaults by the command line."""
     began = time.perf_counter()
-    result = train(source.parent / "few_shot", QUICKSTART, *overrides(source, seed), "method.name=few_shot").result()
+    result = train(source.parent / "few_shot", TWEETS, *overrides(source, seed), "method.name=few_shot").result()
     whole = time.perf_counter() - began
     return Outcome(result["test"]["metrics"]["accuracy"]["value"], result["cost"]["train_seconds"], whole)
 

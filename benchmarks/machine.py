@@ -12,8 +12,8 @@ from transformers import AutoTokenizer
 
 from benchmarks.measuring import (
     MODEL,
-    QUICKSTART,
     ROOT,
+    TWEETS,
     Sizes,
     command,
     export,
@@ -37,7 +37,7 @@ def throughput(folder: Path, sizes: Sizes) -> str:
     ours, theirs = [], []
     for number in range(sizes.rounds):
         theirs.append(module("benchmarks.example_defaults", place, samples.resolve(MODEL), 1, SEED))
-        ours.append(train(folder / f"ours-{number}", QUICKSTART, *sizes.cap, "train.num_train_epochs=1"))
+        ours.append(train(folder / f"ours-{number}", TWEETS, *sizes.cap, "train.num_train_epochs=1"))
     peak = module("benchmarks.matmul_peak")
     rate = [run.result()["cost"]["examples_per_second"] for run in ours]
     base = [run["examples_per_second"] for run in theirs]
@@ -111,7 +111,7 @@ def processes(folder: Path, sizes: Sizes) -> str:
     """Compare two processes of one thread with one process of two."""
     found = {
         count: train(
-            folder / f"processes-{count}", QUICKSTART, "data.max_rows=2000", "train.num_train_epochs=1",
+            folder / f"processes-{count}", TWEETS, "data.max_rows=2000", "train.num_train_epochs=1",
             f"train.per_device_train_batch_size={32 // count}", processes=count,
         ).result()["cost"]["examples_per_second"]
         for count in (1, 2)
@@ -134,7 +134,7 @@ def memory(folder: Path, sizes: Sizes) -> str:
     rows: Table = [("method", "trained parameters", "peak memory, MB")]
     for number, (name, settings) in enumerate(variants.items()):
         cost = train(
-            folder / f"memory-{number}", QUICKSTART, "data.max_rows=1000", "train.max_steps=12", "speed.tune=false",
+            folder / f"memory-{number}", TWEETS, "data.max_rows=1000", "train.max_steps=12", "speed.tune=false",
             *settings,
         ).result()["cost"]  # fmt: skip
         rows.append((name, f"{cost['trainable_parameters']:,}", f"{cost['peak_memory_mb']:,}"))
@@ -146,7 +146,7 @@ def start(folder: Path, sizes: Sizes) -> str:
     """Measure how soon something is seen."""
     help_ = statistics.median(timed([command(), "--help"]) for _ in range(5))
     began = time.time()
-    run = train(folder / "start", QUICKSTART, "data.max_rows=400", "train.max_steps=2", "speed.tune=false")
+    run = train(folder / "start", TWEETS, "data.max_rows=400", "train.max_steps=2", "speed.tune=false")
     events = run.events()[0]
     first = events[0]["time"] - began
     step = next(e["time"] for e in events if e["type"] == "step" and e["step"] == 1) - began
@@ -163,13 +163,13 @@ def hub(folder: Path, sizes: Sizes) -> str:
     """Publish the sample model to the tests' Hub, twice, and measure how soon a token that cannot write is found."""
     from tests.hub_server import HubServer
 
-    run = train(folder / "hub", QUICKSTART, "data.max_rows=400", "train.max_steps=2", "speed.tune=false")
+    run = train(folder / "hub", TWEETS, "data.max_rows=400", "train.max_steps=2", "speed.tune=false")
     with HubServer(folder / "hub-server") as server:
         settings = ["hub.repo=alice/new", "hub.push=true"]
         reader = {**os.environ, **server.env(token=server.token("alice", "read"))}
         writer = {**os.environ, **server.env("alice"), "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
         client = statistics.median(timed([sys.executable, "-c", "import huggingface_hub.hf_api"]) for _ in range(5))
-        found = [timed([command(), "check", str(QUICKSTART), *settings], reader, 2) for _ in range(5)]
+        found = [timed([command(), "check", str(TWEETS), *settings], reader, 2) for _ in range(5)]
         server.clear_log()
         first = timed([command(), "publish", str(run.folder), "alice/new"], writer)
         sent = server.uploaded_bytes

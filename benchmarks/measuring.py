@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from hftransfer import catalog, data, samples, training
-from hftransfer.interruption import Interruption
+from hftransfer.fitting.interruption import Interruption
 from hftransfer.runs import Run
 
 ROOT = Path(__file__).parents[1]
-QUICKSTART = ROOT / "configs" / "quickstart.yaml"
+TWEETS = ROOT / "configs" / "text-classification" / "full.yaml"
 MODEL = "sample:all-minilm-l6-v2"
 UNLOOKED = ("data.label_issues=false", "data.likely_copies=false")  # looks at the rows are not what is measured
 SPLITS = ("train", "validation", "test")
@@ -34,6 +34,8 @@ class Sizes:
     rows: int | None  # of a data set; all of them in the figures that are quoted
     epochs: float  # of the comparison with transformers' example
     setfit_steps: int  # most steps that SetFit takes; 0: no bound
+    rates: int = 7  # of the grid that `auto` is held against
+    names: tuple[str, ...] = ()  # of the data sets on which it is; none: all of them
 
     @property
     def cap(self) -> list[str]:
@@ -49,8 +51,8 @@ def train(folder: Path, config: Path, *overrides: str, processes: int = 1) -> Ru
 
 
 def here(folder: Path, *overrides: str) -> Run:
-    """Run the quickstart with overrides in this process; return the finished run."""
-    settings = catalog.read_config(QUICKSTART, [*UNLOOKED, *overrides])
+    """Run the tweets with overrides in this process; return the finished run."""
+    settings = catalog.read_config(TWEETS, [*UNLOOKED, *overrides])
     with Interruption() as interruption, contextlib.redirect_stdout(sys.stderr):  # where the events go
         training.run(settings, Run.create(settings, folder), interruption)
     return Run(folder)
@@ -62,13 +64,13 @@ def uncached() -> str:
 
 
 def export(folder: Path, overrides: list[str]) -> Path:
-    """Write the quickstart's rows with overrides as JSON lines, a file for each split, labels by name."""
-    settings = catalog.read_config(QUICKSTART, overrides)
+    """Write the tweets with overrides as JSON lines, a file for each split, labels by name."""
+    settings = catalog.read_config(TWEETS, overrides)
     found = data.load(settings.data, catalog.task(settings.task), settings.seed)
     folder.mkdir(parents=True)
     for split in SPLITS:
         rows = found.splits[split]
-        names = [found.labels.names[label] for label in rows["label"]]
+        names = [found.answer.names[label] for label in rows["label"]]
         write_rows(folder / f"{split}.jsonl", list(rows["text"]), names)
     return folder
 

@@ -17,21 +17,26 @@ from typing import Any
 import torch
 from transformers import AutoModelForSequenceClassification, Trainer, TrainerCallback, TrainingArguments, logging
 
-from hftransfer import catalog, config, fitting, samples, training
-from hftransfer.interruption import Interruption
-from hftransfer.ordering import Epochs
+from hftransfer import catalog, config, samples, training
+from hftransfer.fitting import trainer
+from hftransfer.fitting.base import Setup
+from hftransfer.fitting.interruption import Interruption
+from hftransfer.fitting.ordering import Epochs
 from hftransfer.runs import Run
 
 STEPS, WARM = 40, 5
 
 
 class Clock(TrainerCallback):
-    """The seconds between the end of step WARM and the end of the last one."""
+    """The seconds between the end of step `warm` and the end of the last one."""
+
+    def __init__(self, warm: int = WARM) -> None:
+        self.warm = warm
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if state.global_step == WARM:
+        if state.global_step == self.warm:
             self.began = time.perf_counter()
-        self.seconds = time.perf_counter() - self.began if state.global_step > WARM else 0.0
+        self.seconds = time.perf_counter() - self.began if state.global_step > self.warm else 0.0
 
 
 def main(rounds: int) -> None:
@@ -60,10 +65,10 @@ def one_round(settings: config.RunConfig) -> dict[str, float]:
         run = Run.create(settings, Path(folder) / "run")
         scene = training.set_scene(settings, run, interruption, resume=False)
         setup = scene.setup
-        train, collate, loss = setup.prepared["train"], setup.task.collator(setup.processor), fitting.loss(setup)
+        train, collate, loss = setup.prepared["train"], setup.collator, trainer.loss(setup)
         rows = Epochs(train.dataset, train.lengths, 32, settings.seed)
         clock = Clock()
-        fitting.descend(setup, fresh(setup), 1e-4, callbacks=[clock])
+        trainer.descend(setup, fresh(setup), 1e-4, callbacks=[clock])
         return {
             "hftransfer": clock.seconds,
             "trainer": bare_trainer(fresh(setup), rows, collate, loss, folder),
@@ -71,7 +76,7 @@ def one_round(settings: config.RunConfig) -> dict[str, float]:
         }
 
 
-def fresh(setup: fitting.Setup) -> Any:
+def fresh(setup: Setup) -> Any:
     """Return the pretrained model once more."""
     torch.manual_seed(0)
     return AutoModelForSequenceClassification.from_pretrained(

@@ -16,10 +16,11 @@ import transformers
 from sklearn.linear_model import LogisticRegression
 
 from benchmarks.figures import mean, paired
-from benchmarks.measuring import MODEL, QUICKSTART, UNLOOKED, Sizes, here, train, uncached
+from benchmarks.measuring import MODEL, TWEETS, UNLOOKED, Sizes, here, train, uncached
 from benchmarks.page import Table, numbers, table
-from hftransfer import catalog, data, features, probing, samples, training
-from hftransfer.interruption import Interruption
+from hftransfer import catalog, data, questions, samples
+from hftransfer.fitting.interruption import Interruption
+from hftransfer.frozen import features, probing
 
 FULL = "full, 3 epochs"
 STRENGTHS = (0.1, 1, 10, 100)  # scikit-learn's C, among which validation chooses
@@ -32,7 +33,7 @@ def measure(folder: Path, sizes: Sizes) -> str:
     ways = {"probe": ["method.name=probe"], FULL: ["train.num_train_epochs=3"]}
     for number, (name, settings) in enumerate(ways.items()):
         began = time.perf_counter()
-        run = train(folder / str(number), QUICKSTART, *cap, *UNLOOKED, *settings)
+        run = train(folder / str(number), TWEETS, *cap, *UNLOOKED, *settings)
         spent[name], found[name] = time.perf_counter() - began, run.result()
     theirs, seconds = scikit_learn(cap)
     again = refit(cap)
@@ -75,7 +76,7 @@ def gap(folder: Path, sizes: Sizes) -> str:
 
 def scikit_learn(cap: Sequence[str]) -> tuple[float, float]:
     """Return test accuracy and seconds of LogisticRegression on mean embeddings, its C chosen on validation."""
-    settings = catalog.read_config(QUICKSTART, cap)
+    settings = catalog.read_config(TWEETS, cap)
     found = data.load(settings.data, catalog.task(settings.task), settings.seed)
     began = time.perf_counter()
     tokenizer = transformers.AutoTokenizer.from_pretrained(samples.resolve(MODEL))
@@ -102,16 +103,16 @@ def embedded(model: Any, tokenizer: Any, texts: Sequence[str]) -> np.ndarray:
 
 def refit(cap: Sequence[str]) -> float:
     """Return the seconds of choosing pooling and penalty anew, features on disk."""
-    settings = catalog.read_config(QUICKSTART, [*cap, *UNLOOKED])
+    settings = catalog.read_config(TWEETS, [*cap, *UNLOOKED])
     with (
         contextlib.redirect_stdout(sys.stderr),  # where the events go
         Interruption() as interruption,
-        training.frozen(settings, interruption) as scene,
+        questions.frozen(settings, interruption) as scene,
     ):
         one, other = (features.extract(scene.setup, scene.loaded, split) for split in ("train", "validation"))
-        labels = scene.setup.labels
+        answer = scene.setup.answer
         began = time.perf_counter()
-        probing.fit(one.pooled, one.targets, labels.kind, labels.outputs, validation=(other.pooled, other.targets))
+        probing.fit(one.pooled, one.targets, answer.linear, answer.outputs, validation=(other.pooled, other.targets))
         return time.perf_counter() - began
 
 

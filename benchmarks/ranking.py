@@ -15,12 +15,15 @@ import torch
 import transformers
 
 from benchmarks.figures import agreement
-from benchmarks.measuring import MODEL, QUICKSTART, UNLOOKED, Sizes, here, uncached, write_rows
+from benchmarks.measuring import MODEL, TWEETS, UNLOOKED, Sizes, here, uncached, write_rows
 from benchmarks.page import Table, table
-from hftransfer import catalog, comparison, data, evaluation, samples, training
-from hftransfer.evaluation import Predictions, differences
+from hftransfer import catalog, data, questions, samples
+from hftransfer.comparison import contenders
+from hftransfer.evaluation import differences
+from hftransfer.evaluation.predictions import Predictions
+from hftransfer.evaluation.scoring import replicates
 from hftransfer.events import RANKED_BY
-from hftransfer.interruption import Interruption
+from hftransfer.fitting.interruption import Interruption
 
 CUTS = (6, 5, 4, 3, 2, 1)  # layers kept
 NOISES = (0.25, 0.5, 1.0)  # of each weight's own spread, on all six layers and the embeddings
@@ -70,7 +73,7 @@ def one_task(folder: Path, name: str, models: list[Path], sizes: Sizes) -> str:
     ]  # fmt: skip
     figures, asked = ranked(models, settings)
     tuned = fine_tuned(folder, models, settings)
-    draws = [evaluation.replicates(one, ["accuracy"], RESAMPLES, 0)["accuracy"] for one in tuned.answers]
+    draws = [replicates(one, ["accuracy"], RESAMPLES, 0)["accuracy"] for one in tuned.answers]
     truth = [differences.point(one, "accuracy") for one in tuned.answers]
     rows: Table = [("model", "fine-tuned", "probe", "kNN", "LogME")]
     for place in np.argsort(truth)[::-1]:
@@ -103,10 +106,10 @@ def apart(answers: list[Predictions]) -> str:
 
 def ranked(models: list[Path], settings: list[str]) -> tuple[dict[str, list[float]], float]:
     """Return each figure of `rank` in the order of `models`, and the seconds that ranking took, loading included."""
-    config = catalog.read_config(QUICKSTART, [*UNLOOKED, *settings])
+    config = catalog.read_config(TWEETS, [*UNLOOKED, *settings])
     with Interruption() as interruption, contextlib.redirect_stdout(sys.stderr):  # where the events go
         began = time.perf_counter()
-        found = training.rank(config, [*map(str, models)], RANKED_BY[0], interruption)
+        found = questions.rank(config, [*map(str, models)], RANKED_BY[0], interruption)
         asked = time.perf_counter() - began
     by_name: dict[str, dict[str, Any]] = {row["model"]: row for row in found["models"]}
     rows = [by_name[str(model)] for model in models]
@@ -127,7 +130,7 @@ def fine_tuned(folder: Path, models: list[Path], settings: list[str]) -> Tuned:
         result = run.result()
         trained += result["cost"]["train_seconds"]
         majority = result["baseline"]["metrics"]["accuracy"]["value"]
-        answers.append(Predictions.read_parquet(run.predictions / "test.parquet", comparison.labels_of(run)))
+        answers.append(Predictions.read_parquet(run.predictions / "test.parquet", contenders.answer_of(run)))
         shutil.rmtree(run.folder)
     return Tuned(answers, majority, whole, trained)
 
@@ -135,13 +138,13 @@ def fine_tuned(folder: Path, models: list[Path], settings: list[str]) -> Tuned:
 def rows_of(folder: Path, name: str, sizes: Sizes) -> Path:
     """Write a task's rows as JSON lines: a training set of `TRAIN` rows, and most of the others to test on."""
     source, dropped = TASKS[name]
-    config = catalog.read_config(QUICKSTART, [f"data.source={source}", "data.max_rows=null", *CUT])
+    config = catalog.read_config(TWEETS, [f"data.source={source}", "data.max_rows=null", *CUT])
     found = data.load(config.data, catalog.task(config.task), config.seed)
     folder.mkdir()
     rng = np.random.default_rng(config.seed)  # the samples lie in the order of their source, by class
     for split, most in (("train", TRAIN), ("validation", VALIDATION), ("test", TEST)):
         rows = found.splits[split]
-        named = [(text, found.labels.names[label]) for text, label in zip(rows["text"], rows["label"], strict=True)]
+        named = [(text, found.answer.names[label]) for text, label in zip(rows["text"], rows["label"], strict=True)]
         usable = [row for row in named if row[1] not in dropped]
         kept = [usable[place] for place in rng.permutation(len(usable))[: min(most, sizes.rows or most)]]
         write_rows(folder / f"{split}.jsonl", [text for text, _ in kept], [label for _, label in kept])

@@ -1,7 +1,7 @@
 """Measure the figures of docs/benchmarks.md, all of them or by name: python -m benchmarks.run [--write] [NAME ...]
 
-Needs the samples `text` and `image` (hftransfer samples text image) and a machine that does nothing else; `few_shot`
-needs a package index too, where it installs SetFit into an environment of its own.
+Needs the samples `text`, `image`, `speech`, `captions` and `emoji-scenes` (hftransfer samples NAME ...), and a machine
+that does nothing else; `few_shot` needs a package index too, where it installs SetFit into an environment of its own.
 """
 
 from __future__ import annotations
@@ -14,9 +14,25 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks import example, few_shot, machine, page, probe, ranking, tuning
+from benchmarks import (
+    asking,
+    captions,
+    chat,
+    example,
+    few_shot,
+    machine,
+    page,
+    probe,
+    ranking,
+    regret,
+    retrieval,
+    scenes,
+    searching,
+    speech,
+    tuning,
+)
 from benchmarks.measuring import Sizes
-from hftransfer import training
+from hftransfer import accounts
 
 NAMED = ("hftransfer", "python", "torch", "transformers", "peft")  # versions that a section tells
 
@@ -36,8 +52,13 @@ ENGINE = {
     "images": Part("Images", 2, machine.images),
     "processes": Part("Processes", 2, machine.processes),
     "memory": Part("Memory", 2, machine.memory),
+    "searching": Part("A million items", 2, searching.measure),
+    "asking": Part("Memory of asking", 5, asking.measure),
+    "speech": Part("Speech", 25, speech.measure),
+    "scenes": Part("Masks of composed scenes", 12, scenes.measure),
     "start": Part("Start", 1, machine.start),
     "hub": Part("The Hub", 1, machine.hub),
+    "gradients": Part("The gradient of pictures and captions", 1, captions.gradients),
 }
 LADDER = {
     "probe": Part("The probe", 6, probe.measure),
@@ -45,8 +66,14 @@ LADDER = {
     "example": Part("Against transformers' example", 20, example.measure),
     "tuning": Part("Tuning from a probe, and frozen layers", 27, tuning.measure),
     "rank": Part("Rank", 14, ranking.measure),
+    "retrieval": Part("Search in another language", 20, retrieval.measure),
+    "captions": Part("Pictures with words", 3, captions.measure),
 }
-PARTS = {**ENGINE, **LADDER}
+LONG = {
+    "regret": Part("The defaults", 1200, regret.measure),
+    "chat": Part("A model that chats", 240, chat.measure),
+}  # by name alone
+PARTS = {**ENGINE, **LADDER, **LONG}
 GROUPS = {"engine": tuple(ENGINE), "ladder": tuple(LADDER)}
 
 
@@ -55,7 +82,10 @@ def main(words: Sequence[str] | None = None) -> None:
     options = parser().parse_args(words)
     if options.write and options.rows:
         parser().error("--rows proves that a benchmark runs; its figures are not for the page")
-    sizes = Sizes(options.rounds, options.seeds, options.rows, options.epochs, options.setfit_steps)
+    sets = tuple(name for name in options.sets.split(",") if name)
+    sizes = Sizes(
+        options.rounds, options.seeds, options.rows, options.epochs, options.setfit_steps, options.rates, sets
+    )
     for name in chosen(options.names):
         part, began = PARTS[name], time.perf_counter()
         with tempfile.TemporaryDirectory() as folder:
@@ -78,6 +108,8 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--seeds", type=int, default=5, help="of the ladder's comparisons")
     found.add_argument("--epochs", type=float, default=1, help="of the comparison with transformers' example")
     found.add_argument("--setfit-steps", type=int, default=200, help="most steps that SetFit takes; 0: no bound")
+    found.add_argument("--rates", type=int, default=7, help="of the grid that auto is held against")
+    found.add_argument("--sets", default="", help="samples that auto is tried on, with commas; none: all of them")
     found.add_argument("--rows", type=int, help="of each data set; few prove that it runs, the figures say nothing")
     return found
 
@@ -94,13 +126,13 @@ def command(name: str, options: argparse.Namespace) -> str:
     """Return the command that measures one part again."""
     given = {key: value for key, value in vars(options).items() if key not in ("names", "write")}
     usual = parser()
-    words = [f"--{key.replace('_', '-')} {value:g}" for key, value in given.items() if value != usual.get_default(key)]
+    words = [f"--{key.replace('_', '-')} {value}" for key, value in given.items() if value != usual.get_default(key)]
     return " ".join(["python -m benchmarks.run", name, *words])
 
 
 def versions() -> dict[str, str]:
     """Return the versions that a section tells."""
-    return {name: version for name, version in training.versions().items() if name in NAMED}
+    return {name: version for name, version in accounts.versions().items() if name in NAMED}
 
 
 if __name__ == "__main__":

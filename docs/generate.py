@@ -11,14 +11,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from hftransfer import catalog, cli, samples
+from hftransfer import answers, catalog, samples
+from hftransfer.answers.base import Answer
+from hftransfer.cli.parser import make_parser
 from hftransfer.config import RunConfig
-from hftransfer.evaluation import METRICS, default_metrics, main_metric
-from hftransfer.evaluation.scoring import is_share_of_rows
+from hftransfer.config.meanings import KEYS
+from hftransfer.launchers import launcher, launchers
 from hftransfer.methods.peft import ALIASES
-from hftransfer.tasks.base import LabelKind, Labels
 from hftransfer.ui import settings
-from hftransfer.upstream import peft_methods
+from hftransfer.upstream.options import peft_methods
 
 ROOT = Path(__file__).resolve().parents[1]
 OPENING = r"<!-- generated: (?P<name>[\w-]+)(?: (?P<argument>\S+))? -->\n"
@@ -76,24 +77,27 @@ def tasks() -> str:
     rows = []
     for name in catalog.tasks():
         task = catalog.task(name)
-        inputs = [f"`{r.name}`" + ("" if r.required else " (optional)") for r in task.roles if not _answers(r)]
-        chosen = dict.fromkeys(f"`{main_metric(_labels(kind))}`" for kind in task.label_kinds)
-        rows.append(
-            (f"[{name}]({_link(name)})", task.about, ", ".join(inputs), code(task.label_kinds), ", ".join(chosen))
-        )
-    return table(("task", "what it is", "columns", "labels", "best checkpoint by"), rows)
+        inputs = [f"`{r.name}`" + ("" if r.required else " (optional)") for r in task.shown]
+        kinds = [answer.kind for answer in task.answers]
+        chosen = dict.fromkeys(f"`{_learnt(answer).selects_by}`" for answer in task.answers)
+        rows.append((f"[{name}]({_link(name)})", task.about, ", ".join(inputs), code(kinds), ", ".join(chosen)))
+    return table(("task", "what it is", "columns", "answers", "best checkpoint by"), rows)
 
 
 def _link(name: str) -> str:
     return f"docs/tasks/{name}.md"
 
 
-def _answers(role: Any) -> bool:
-    return role.kind in ("label", "tags")
+def _learnt(answer: Answer[Any]) -> Answer[Any]:
+    """Return an answer as rows would teach it, with classes where it has any, and rows without an answer."""
+    names = TAGS if answer.kind == "tags" else ("a", "b", "c")
+    return answers.restore({**answer.to_dict(), "names": names, "unanswerable": 1})
 
 
-def _labels(kind: LabelKind) -> Labels:
-    return Labels(kind, TAGS if kind == "tags" else ("a", "b", "c"))
+def _of_tasks(kind: str) -> dict[str, Answer[Any]]:
+    """Return the answers of a kind by the tasks that have them."""
+    found = {name: answer for name in catalog.tasks() for answer in catalog.task(name).answers if answer.kind == kind}
+    return {name: _learnt(answer) for name, answer in found.items()}
 
 
 def task(name: str) -> str:
@@ -104,16 +108,25 @@ def task(name: str) -> str:
         for role in found.roles
     ]
     metrics = [
-        (f"`{kind}`", f"`{main_metric(_labels(kind))}`", code(default_metrics(_labels(kind))))
-        for kind in found.label_kinds
+        (f"`{answer.kind}`", f"`{answer.main_metric}`", f"`{answer.selects_by}`", code(answer.default_metrics))
+        for answer in map(_learnt, found.answers)
     ]
     return "\n\n".join(
         [
             table(("column", "holds", "names looked for, in this order"), columns),
             f"Auto classes: `{found.auto_model}` and `{found.auto_processor}`.",
-            table(("labels", "best checkpoint by", "measured"), metrics),
+            table(("answers", "main metric", "best checkpoint by", "measured"), metrics),
         ]
     )
+
+
+def stranger(name: str) -> str:
+    """The lines that ask a published model of a task that transformers has no pipeline for."""
+    task = catalog.task(name)
+    notes = {"answer": _learnt(task.answers[0]).to_dict()}
+    row = {role.name: role.takes.example if role.asks and role.takes else '"..."' for role in task.shown}
+    lines = task.snippet('"you/your-model"', row, notes)
+    return f"```python\n{lines}\n```"
 
 
 # --- methods ---
@@ -178,71 +191,41 @@ def _tested_methods() -> set[str]:
 def metrics() -> str:
     """One row a metric: labels it fits, where it is measured without being asked for, direction, interval."""
     rows = []
-    for name, metric in METRICS.items():
-        default = [kind for kind in metric.kinds if name in default_metrics(_labels(kind))]
+    for name, metric in answers.metrics().items():
+        kinds = _kinds_of(name)
+        default = [part for kind in kinds for part in _measuring(name, kind)]
         direction = "higher" if metric.greater_is_better else "lower"
-        rows.append((f"`{name}`", metric.about, code(metric.kinds), code(default), direction, _interval(name)))
-    return table(("metric", "what it is", "labels", "by default for", "better", "interval"), rows)
+        rows.append((f"`{name}`", metric.about, code(kinds), code(default), direction, _interval(name)))
+    return table(("metric", "what it is", "answers", "by default for", "better", "interval"), rows)
+
+
+def _measuring(metric: str, kind: str) -> list[str]:
+    """Return the kind where all of its tasks measure a metric unasked, else those tasks that do."""
+    found = _of_tasks(kind)
+    measuring = [name for name, answer in found.items() if metric in answer.default_metrics]
+    return [kind] if len(measuring) == len(found) else measuring
+
+
+def _kinds_of(metric: str) -> list[str]:
+    """Return the kinds that a metric fits, in the order in which tasks name them."""
+    named = dict.fromkeys(answer.kind for name in catalog.tasks() for answer in catalog.task(name).answers)
+    return [kind for kind in named if kind in answers.kinds_of(metric)]
 
 
 def _interval(name: str) -> str:
-    metric = METRICS[name]
-    shares = [kind for kind in metric.kinds if is_share_of_rows(name, _labels(kind))]
-    rest = "bootstrap spread" if metric.recentred else "BCa"
+    kinds = _kinds_of(name)
+    found = {kind: answers.of(kind).METRICS[name] for kind in kinds}
+    shares = [kind for kind, metric in found.items() if metric.is_share or metric.closed is not None]
+    rest = "bootstrap spread" if answers.metrics()[name].recentred else "BCa"
     if not shares:
         return rest
-    return "Wilson" if len(shares) == len(metric.kinds) else f"Wilson for {code(shares)}, else {rest}"
+    return "Wilson" if len(shares) == len(kinds) else f"Wilson for {code(shares)}, else {rest}"
 
 
 # --- configuration ---
 
-KEYS = {
-    "task": "a task's name: `hftransfer tasks`",
-    "model": "a Hub id, a model folder, or `sample:NAME`",
-    "revision": "branch, tag or commit of a Hub model",
-    "allow_pickle": "read `.bin` weights, a format that can run code when it is read",
-    "data.source": "a file, folder, zip, Hub id or `sample:NAME`: see [data](data.md)",
-    "data.name": "configuration of a Hub data set",
-    "data.revision": "branch, tag or commit of a Hub data set",
-    "data.columns": "column of each role, where it is not found by itself: `{text: review}`",
-    "data.train": "split of the source, or a file, to train on",
-    "data.validation": "split or file to choose with; cut out of train when there is none",
-    "data.test": "split or file to measure on, once; cut out of train when there is none",
-    "data.validation_size": "share or number of rows to cut for validation",
-    "data.test_size": "share or number of rows to cut for test",
-    "data.max_rows": "use so many rows of the whole source, drawn with the seed",
-    "data.group": "column whose equal values stay on one side of a cut",
-    "data.streaming": "read a source that is larger than the disk from front to back",
-    "data.problem_type": "what the labels are, where their type does not tell",
-    "data.label_separator": "what stands between several labels in one string; makes the labels multi_label",
-    "data.bad_rows": "drop rows that cannot be used with a warning, or refuse the data",
-    "data.max_length": "tokens at which a text is cut: the model's limit, at most 512, unless given",
-    "data.unlabelled": "rows without labels, a table or a folder of pictures, for [self-training](ladder.md#few_shot)",
-    "data.label_issues": "list train rows that [may be labelled wrongly](data.md#rows-that-may-be-labelled-wrongly)",
-    "data.likely_copies": "list rows that are [likely copies](data.md#likely-copies) by their features",
-    "data.augmentation": "random changes to training images; `false` turns them off, `true` means the defaults",
-    "data.augmentation.crop": "smallest share of the area that a random crop keeps",
-    "data.augmentation.flip": "mirror left and right, half of the time",
-    "data.augmentation.color": "brightness, contrast and saturation vary by up to this share",
-    "method.name": "a method's name; the section's other keys are [the method's own](methods.md)",
-    "train.class_weights": "`balanced`, or a weight for each label name; 1 for those not named",
-    "train.early_stopping_patience": "stop after so many evaluations without improvement",
-    "train.early_stopping_threshold": "the least that counts as an improvement",
-    "evaluation.metrics": "[metrics](evaluation.md) beside the default ones",
-    "evaluation.confidence": "level of the intervals",
-    "evaluation.resamples": "bootstrap resamples",
-    "evaluation.calibrate": "fit a temperature on the validation rows for the Predictor's probabilities",
-    "hub.repo": "`user/name` (or `name`, under your own) to [publish](hub.md) to",
-    "hub.private": "only you see a repo that is made for it",
-    "hub.push": "publish when the run is done; everything it needs is checked before it starts",
-    "hub.checkpoints": "push checkpoints to a branch of `hub.repo`, so that another machine can resume",
-    "hub.license": "licence of the published model as the Hub names it, in place of the base model's",
-    "speed.tune": "time a few real steps with each attention kernel, precision and memory layout; take the fastest",
-    "speed.attention": "attention kernel, instead of timing: `sdpa`, `eager`, ...",
-    "speed.threads": "CPU threads of one process; the cores shared among the processes unless given",
-    "seed": "of everything that is drawn",
-    "output": "the run's folder; `runs/<time>-<task>-<model>-<method>` unless given",
-}
+# values that the files of a package make, and no annotation spells out
+CLOSED = {"data.problem_type": " or ".join(f"`{kind}`" for kind in catalog.problem_types())}
 TYPES = {
     "string": "text",
     "integer": "integer",
@@ -261,7 +244,7 @@ def config() -> str:
         raise ValueError(f"KEYS and RunConfig differ in {sorted(keys.keys() ^ KEYS.keys())}")
     return table(
         ("key", "value", "default", "meaning"),
-        [(f"`{key}`", _type(field), _default(field), KEYS[key]) for key, field in keys.items()],
+        [(f"`{key}`", CLOSED.get(key) or _type(field), _default(field), KEYS[key]) for key, field in keys.items()],
     )
 
 
@@ -316,7 +299,7 @@ def command_line() -> str:
 
 
 def _commands() -> list[tuple[str, str, argparse.ArgumentParser]]:
-    parser = cli._parser()
+    parser = make_parser()
     (group,) = (action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
     abouts = {choice.dest: choice.help or "" for choice in group._choices_actions}
     return [(name, abouts[name], found) for name, found in group.choices.items()]
@@ -358,14 +341,26 @@ TOP = {
 
 
 def tree() -> str:
+    """One line a folder, with the first line of its docstring."""
+    package = ROOT / "hftransfer"
+    entries = [*TOP.items(), ("hftransfer/", _about(package / "__init__.py"))]
+    entries += [(f"  {path.parent.name}/", _about(path)) for path in sorted(package.glob("*/__init__.py"))]
+    return _aligned(entries)
+
+
+def modules() -> str:
     """One line a file of the package, with the first line of its docstring."""
-    entries = [*TOP.items(), ("hftransfer/", _about(ROOT / "hftransfer/__init__.py"))]
+    entries = [("hftransfer/", _about(ROOT / "hftransfer/__init__.py"))]
     for path in sorted((ROOT / "hftransfer").rglob("*.py"), key=_files_first):
         inner = path.relative_to(ROOT / "hftransfer")
         if path.name != "__init__.py":
             entries.append((f"{'  ' * len(inner.parts)}{path.name}", _about(path)))
         elif len(inner.parts) > 1:
             entries.append((f"  {inner.parent}/", _about(path)))
+    return _aligned(entries)
+
+
+def _aligned(entries: list[tuple[str, str]]) -> str:
     width = max(len(name) for name, _ in entries) + 2
     return "\n".join(["```", *(f"{name:{width}}{about}".rstrip() for name, about in entries), "```"])
 
@@ -394,11 +389,32 @@ def accelerate() -> str:
     return table(("file", "what it is, and whether it was run"), rows)
 
 
+def places() -> str:
+    """Each place with what it needs, and its options with their defaults."""
+    found = [launcher(name) for name in launchers()]
+    rows = [(f"`{place.name}`", place.about, place.needs) for place in found]
+    options = [(place.name, *option) for place in found for option in place.Options.model_fields.items()]
+    told = [(f"`{place}`", f"`{name}`", one.description or "", _told(one.default)) for place, name, one in options]
+    first, second = ("place", "what it is", "needs"), ("of", "`--place`", "meaning", "default")
+    return f"{table(first, rows)}\n\n{table(second, told)}"
+
+
+def _told(value: Any) -> str:
+    return "" if value is None else f"`{json.dumps(value)}`"
+
+
 def sample_table() -> str:
     """One row a sample."""
     header = ("sample", "kind", "what it is", "from", "MB", "licence")
     rows = [
-        (f"`{s.name}`", s.kind, s.about, f"{s.package}", f"{s.package.size / 1e6:.1f}", s.licence)
+        (
+            f"`{s.name}`",
+            "model" if s.is_model else "data",
+            f"{s.about} Keep together: `data.group={s.group}`." if s.group else s.about,
+            ", ".join(str(package) for package in s.packages),
+            f"{s.size / 1e6:.1f}",
+            s.licence,
+        )
         for s in samples.listing()
     ]
     groups = "; ".join(f"`{name}`: {', '.join(members)}" for name, members in samples.GROUPS.items())
@@ -414,6 +430,7 @@ def limits() -> str:
 BLOCKS: dict[str, Callable[..., str]] = {
     "tasks": tasks,
     "task": task,
+    "stranger": stranger,
     "methods": methods,
     "method-table": method_table,
     "refused-methods": refused_methods,
@@ -422,9 +439,11 @@ BLOCKS: dict[str, Callable[..., str]] = {
     "commands": commands,
     "command-line": command_line,
     "tree": tree,
+    "modules": modules,
     "file": file,
     "accelerate": accelerate,
     "samples": sample_table,
+    "places": places,
     "limits": limits,
 }
 

@@ -86,7 +86,7 @@ def train(page: Any) -> None:
 def look(page: Any) -> None:
     """Steps 4 to 6."""
     go(page, "result")
-    page.wait_for_selector("#scores table")
+    page.wait_for_selector("#scores .answer")
     page.locator("#show-errors").click()
     page.wait_for_selector("#errors table")
     shot(page, "result")

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from hftransfer.api import compare, curve, fuse, rank
     from hftransfer.config import RunConfig
     from hftransfer.events import Event
-    from hftransfer.functions import compare, curve, fuse, rank
     from hftransfer.hub.publishing import publish
     from hftransfer.launchers.base import RunFailed
     from hftransfer.predictor import Predictor
@@ -26,11 +26,11 @@ _LAZY = {
     "Predictor": "hftransfer.predictor",
     "RunConfig": "hftransfer.config",
     "RunFailed": "hftransfer.launchers.base",
-    "compare": "hftransfer.functions",
-    "curve": "hftransfer.functions",
-    "fuse": "hftransfer.functions",
+    "compare": "hftransfer.api",
+    "curve": "hftransfer.api",
+    "fuse": "hftransfer.api",
     "publish": "hftransfer.hub.publishing",
-    "rank": "hftransfer.functions",
+    "rank": "hftransfer.api",
 }
 
 
@@ -38,12 +38,15 @@ def run(
     config: str | Path | Mapping[str, Any] | RunConfig,
     processes: int = 1,
     follow: Callable[[Event], None] | None = None,
+    on: str = "local",
+    place: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Start a run in a process of its own, wait for it, and return its result.json.
 
-    `config` is a file, a tree of plain values or a RunConfig; `follow` is called with every event. Raises UserError
-    for what the caller can mend and RunFailed for the rest; KeyboardInterrupt stops the run. A run that is done but
-    could not be published (hub.push) warns.
+    `config` is a file, a tree of plain values or a RunConfig; `follow` is called with every event. `on` is where it
+    runs, and `place` what that place is told (`hftransfer where` lists both). Raises UserError for what the caller can
+    mend and RunFailed for the rest; KeyboardInterrupt stops the run. A run that is done but could not be published
+    (hub.push) warns.
     """
     from hftransfer import catalog
     from hftransfer.config import RunConfig
@@ -51,11 +54,12 @@ def run(
     from hftransfer.runs import Run
 
     if isinstance(config, RunConfig):
-        catalog.check_names(config)
+        config = catalog.checked(config)
     else:
         config = catalog.build_config(config) if isinstance(config, Mapping) else catalog.read_config(config)
+    there = launcher(on, place or {})
     folder = Run.create(config)
-    outcome = launcher("local").finish(folder, processes, follow=follow)
+    outcome = there.finish(folder, processes, follow=follow)
     if outcome.state != "done":
         raise outcome.error()
     if outcome.unpublished:

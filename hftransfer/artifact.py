@@ -10,19 +10,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hftransfer.config import SCHEMA as CONFIG_SCHEMA
-from hftransfer.config import RunConfig, build, dump_yaml, without_defaults
+from hftransfer.config import RunConfig, build, without_defaults
 from hftransfer.errors import UserError
 from hftransfer.runs import Run, is_hub_id, read_json, write_text
+from hftransfer.yaml_core import dump_yaml
 
 if TYPE_CHECKING:
     from hftransfer.data import Data
-    from hftransfer.fitting import Fitted, Setup
+    from hftransfer.fitting.base import Fitted, Setup
 
-SCHEMA = 2  # 1: without sources, method, cost, calibration, speed and columns as choices
+SCHEMA = 3  # 1: without sources, method, cost, calibration, speed and columns as choices; 2: labels for an answer
 NOTES = "hftransfer.json"
 RECIPE = "run.yaml"  # what trains the same model again
 ADAPTER = "adapter"
 PLOTS = "plots"
+ONNX, ONNX_REPORT = "onnx", "report.json"  # the model for other engines, and how it was checked
 
 
 def save(
@@ -32,40 +34,64 @@ def save(
     data: Data,
     fitted: Fitted,
     result: dict[str, Any],
-    temperature: float,
 ) -> Path:
     """Write the merged model as safetensors, its processor, the adapter if there is one, plots, recipe and notes."""
     folder: Path = run.artifact
     fresh = folder.with_name(".artifact")  # renamed when whole: a killed save leaves no half artifact behind
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)
-    fitted.model.config.name_or_path = ""  # it may be a path on this machine
-    fitted.model.save_pretrained(fresh)
-    setup.processor.save_pretrained(fresh)
+    save_model(fitted.model, setup, fresh)
+    setup.answer.write_entries(fresh)
     if fitted.adapter is not None:
         shutil.move(str(fitted.adapter), fresh / ADAPTER)
         name_base(fresh / ADAPTER, config)
     if (run.folder / PLOTS).is_dir():
         shutil.copytree(run.folder / PLOTS, fresh / PLOTS)
     write_text(fresh / RECIPE, recipe(config))
-    write_text(fresh / NOTES, json.dumps(notes(run, config, setup, data, result, temperature), indent=1))
+    write_text(fresh / NOTES, json.dumps(notes(run, config, setup, data, result), indent=1))
     shutil.rmtree(folder, ignore_errors=True)
     fresh.rename(folder)
     return folder
 
 
-def notes(
-    run: Run, config: RunConfig, setup: Setup, data: Data, result: dict[str, Any], temperature: float
-) -> dict[str, Any]:
+def save_model(model: Any, setup: Setup, folder: Path) -> None:
+    """Write a model as safetensors, with what a stranger needs to have it answer alike, and its processor."""
+    model.config.name_or_path = ""  # it may be a path on this machine
+    setup.answer.finish(model, setup.processor)
+    model.save_pretrained(folder)
+    setup.processor.save_pretrained(folder)
+    for name, content in setup.answer.beside(model, setup.preparation.max_length).items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        write_text(folder / name, content)
+
+
+def notes(run: Run, config: RunConfig, setup: Setup, data: Data, result: dict[str, Any]) -> dict[str, Any]:
     """Return what hftransfer.json holds: enough to predict alike and to train again."""
-    told = ("model", "revision", "method", "seed", "sources", "test", "baseline", "calibration", "cost", "speed")
+    told = (
+        "carried",
+        "model",
+        "revision",
+        "method",
+        "seed",
+        "sources",
+        "test",
+        "baseline",
+        "beside",
+        "operating",
+        "slices",
+        "folds",
+        "calibration",
+        "cost",
+        "speed",
+        "auto",
+    )
     return {
         "schema": SCHEMA,
         "run": run.name,
         "task": config.task,
-        "labels": {"kind": setup.labels.kind, "names": list(setup.labels.names)},
+        "answer": result["answer"],
+        "main_metric": result["main_metric"],
         "max_length": setup.preparation.max_length,
-        "temperature": temperature,
         "columns": {choice.role: choice.column for choice in data.columns},
         "config": public_config(config).to_dict(),
         "data": result["data"] | {"source": public_name(config.data.source)},
@@ -81,6 +107,11 @@ def read_notes(folder: Path) -> dict[str, Any]:
     if found:
         require_schema(NOTES, found.get("schema"), SCHEMA)
     return found
+
+
+def onnx_of(folder: Path) -> dict[str, Any]:
+    """Return how an artifact's ONNX model was checked; nothing where it has none."""
+    return read_json(folder / ONNX / ONNX_REPORT)
 
 
 def require_schema(name: str, found: Any, newest: int) -> None:

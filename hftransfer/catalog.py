@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import pkgutil
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -10,17 +11,21 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from hftransfer import answers
 from hftransfer import config as configuration
-from hftransfer import upstream
-from hftransfer.config import RunConfig, TrainConfig
-from hftransfer.errors import ConfigError, Problem, hint, unknown
+from hftransfer.config import MethodConfig, RunConfig, TrainConfig
+from hftransfer.errors import Problem, hint, unknown
+from hftransfer.upstream import values
+from hftransfer.upstream.options import Option, peft_methods, peft_options, training_options
 
 if TYPE_CHECKING:
     from hftransfer.methods.base import Method
     from hftransfer.tasks.base import Task
 
 PEFT = "hftransfer.methods.peft"
-START = "init_head"  # the one option beside peft's own: what the head starts from
+USUAL = str(MethodConfig.model_fields["name"].default)  # the method of who names none
+START = "init_head"  # an option beside peft's own: what the head starts from
+NEGATIVES = "negatives"  # and how many wrong entries of a catalogue stand beside a right one
 STARTS = ("random", "probe")
 ADAPTS = {"target_modules", "modules_to_save"}  # a peft method without them changes no weights, or trains no new head
 
@@ -43,7 +48,7 @@ def methods() -> dict[str, str]:
     """Return the methods by name, our own first, then peft's and the usual names for some of its settings."""
     found = modules_of("hftransfer.methods", dash="_")
     own = {name: module for name, module in found.items() if module != PEFT}
-    return own | dict.fromkeys([*upstream.peft_methods(), *aliases()], PEFT)
+    return own | dict.fromkeys([*peft_methods(), *aliases()], PEFT)
 
 
 @cache
@@ -52,7 +57,7 @@ def adapting_methods() -> tuple[str, ...]:
     return tuple(
         name
         for name, module in methods().items()
-        if module != PEFT or upstream.peft_options(aliases().get(name, {}).get("peft_type", name)).keys() >= ADAPTS
+        if module != PEFT or peft_options(aliases().get(name, {}).get("peft_type", name)).keys() >= ADAPTS
     )
 
 
@@ -64,10 +69,17 @@ def method(name: str) -> Method:
     return found
 
 
+@cache
+def problem_types() -> tuple[str, ...]:
+    """Return the kinds of answer among which some task must choose, in the order in which tasks name them."""
+    several = [offered for offered in (task(name).answers for name in tasks()) if len(offered) > 1]
+    return answers.kinds([answer for offered in several for answer in offered])
+
+
 def modules_of(package: str, dash: str = "-") -> dict[str, str]:
     """Return the modules of a package that is a closed set, by name: the file's name, with `dash` for `_`."""
-    folder = Path(__file__).parent.joinpath(*package.split(".")[1:])
-    stems = sorted(path.stem for path in folder.glob("*.py") if path.stem not in ("__init__", "base"))
+    found = pkgutil.iter_modules(importlib.import_module(package).__path__)
+    stems = sorted(module.name for module in found if module.name != "base" and not module.name.startswith("_"))
     return {stem.replace("_", dash): f"{package}.{stem}" for stem in stems}
 
 
@@ -78,20 +90,20 @@ def read_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
 
 def build_config(tree: Mapping[str, Any]) -> RunConfig:
     """Validate a plain tree, its names included, raising ConfigError with every problem."""
-    return configuration.build(tree, extra=_name_problems(tree))
+    problems = list(_name_problems(tree))
+    read, unfit = _values(tree)
+    return configuration.build(read, extra=[*problems, *unfit])
 
 
-def check_names(config: RunConfig) -> None:
-    """Raise ConfigError when a configuration names what nobody knows."""
-    problems = list(_name_problems(config.to_dict()))
-    if problems:
-        raise ConfigError(problems)
+def checked(config: RunConfig) -> RunConfig:
+    """Return a configuration that was made elsewhere, its names and values checked; see `build_config`."""
+    return build_config(config.to_dict())
 
 
 def _name_problems(tree: Mapping[str, Any]) -> Iterable[Problem]:
-    name = _text(tree.get("task"))
-    if name is not None and name not in tasks():
-        yield Problem("task", f"no task {name!r}. {hint(name, tasks())}")
+    wanted = _text(tree.get("task"))
+    if wanted is not None and wanted not in tasks():
+        yield Problem("task", f"no task {wanted!r}. {hint(wanted, tasks())}")
     train = tree.get("train")
     if isinstance(train, Mapping):
         yield from _train_problems(train)
@@ -103,13 +115,86 @@ def _name_problems(tree: Mapping[str, Any]) -> Iterable[Problem]:
     section = tree.get("method")
     if isinstance(section, Mapping):
         yield from _method_problems(section)
-    rows = tree.get("data")
+        yield from _fit_problems(wanted, _text(section.get("name", USUAL)))
+    rows, measured = tree.get("data"), tree.get("evaluation")
+    if isinstance(measured, Mapping):
+        yield from _evaluation_problems(measured, rows if isinstance(rows, Mapping) else {}, wanted)
+        way = _text(section.get("name", USUAL)) if isinstance(section, Mapping) else None
+        if measured.get("folds") is not None and way in methods() and not method(way).crosses:
+            yield Problem("evaluation.folds", f"{way} makes a model of finished runs: it cannot be trained again.")
+        if measured.get("folds") is not None and wanted in tasks() and not task(str(wanted)).crosses:
+            yield Problem("evaluation.folds", f"the rows of {wanted} are divided by time: drop it.")
+    if isinstance(rows, Mapping) and rows.get("problem_type") is not None:
+        kind = _text(rows["problem_type"])
+        if kind not in answers.kinds():
+            yield Problem(
+                "data.problem_type", f"no kind of answer {kind!r}. {hint(str(kind), answers.kinds())}".rstrip()
+            )
     if isinstance(rows, Mapping) and rows.get("unlabelled"):
         yield from _unlabelled_problems(section if isinstance(section, Mapping) else {})
 
 
+def _fit_problems(task_name: str | None, method_name: str | None) -> Iterable[Problem]:
+    """Yield what keeps a method from giving the answers of a task."""
+    if task_name not in tasks() or method_name not in methods() or fits(task_name, method_name):
+        return
+    kinds = ", ".join(answer.called for answer in task(task_name).answers)
+    able = [own for own, module in methods().items() if module != PEFT and own != "fuse" and fits(task_name, own)]
+    yield Problem(
+        "method.name",
+        f"{method_name} solves a linear head, which gives no {kinds}: {task_name} answers with those. "
+        f"Set method.name={' or '.join(['lora', *able])}.",
+    )
+
+
+def fits(task_name: str, method_name: str) -> bool:
+    """Tell whether a method can give one of the answers of a task."""
+    found = method(method_name)
+    if found.needs is None:
+        return True
+    return any(one.linear is not None or (found.projects and one.projects) for one in task(task_name).answers)
+
+
+def _values(tree: Mapping[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
+    """Return a tree with the neighbours' values as their options take them, and what is wrong with those."""
+    read, problems = dict(tree), []
+    for section in ("train", "method"):
+        given = tree.get(section)
+        if isinstance(given, Mapping):
+            known = training_options() if section == "train" else _peft_known(given)
+            read[section] = dict(given)
+            for name in (name for name in map(str, given) if name in known and not _decided(section, name)):
+                try:
+                    read[section][name] = values.read(known[name], given[name])
+                except values.Unfit as error:
+                    problems.append(Problem(f"{section}.{name}", str(error)))
+    return read, problems
+
+
+def _evaluation_problems(
+    section: Mapping[str, Any], rows: Mapping[str, Any], task_name: str | None
+) -> Iterable[Problem]:
+    """Yield what is asked of an evaluation and cannot be, whatever the rows."""
+    if section.get("at") is not None and task_name in tasks():
+        kinds = task(task_name).answers
+        if not any(answer.has_points for answer in kinds):
+            called = ", ".join(answer.called for answer in kinds)
+            yield Problem(
+                "evaluation.at",
+                f"a threshold is for labels that a row has or not; {task_name} answers with {called}. Drop it.",
+            )
+    if section.get("prevalence") is not None and section.get("at") is None:
+        yield Problem("evaluation.prevalence", "it is for PPV and NPV at a threshold. Set evaluation.at=... too.")
+    if section.get("folds") is not None and rows.get("streaming"):
+        yield Problem("evaluation.folds", "it needs rows on disk. Set data.streaming=false.")
+    if section.get("repeats", 1) != 1 and section.get("folds") is None:
+        yield Problem("evaluation.repeats", "it repeats folds. Set evaluation.folds=5 too.")
+    if section.get("slices") and rows.get("streaming"):
+        yield Problem("evaluation.slices", "it needs rows on disk. Set data.streaming=false.")
+
+
 def _unlabelled_problems(section: Mapping[str, Any]) -> Iterable[Problem]:
-    name = _text(section.get("name", "full"))
+    name = _text(section.get("name", USUAL))
     if name in methods() and not method(name).takes_unlabelled:
         able = [own for own, module in methods().items() if module != PEFT and method(own).takes_unlabelled]
         yield Problem(
@@ -131,6 +216,15 @@ DECIDED = {
     "do_predict": "leave it out: a run trains, chooses on validation rows and evaluates once on test rows",
     "hub_model_id": "set hub.repo=... instead",
     "hub_private_repo": "set hub.private=... instead",
+    "remove_unused_columns": "leave it out: a model is given what its task prepares",
+    "label_names": "leave it out: truth goes by the name `labels`",
+    "disable_tqdm": "leave it out: a run writes events; hftransfer train --no-follow shows none",
+    "dataloader_drop_last": "leave it out: it would drop rows of validation too",
+    "debug": "leave it out: its hooks cannot look at tensors of true and false, such as masks",
+    "local_rank": "leave it out: set --processes N instead",
+    "enable_jit_checkpoint": "leave it out: a run that is asked to stop writes a checkpoint first",
+    "batch_eval_metrics": "leave it out: validation keeps sums, never the outputs of all rows",
+    "eval_do_concat_batches": "leave it out: validation keeps sums, never the outputs of all rows",
     "hub_token": "put the token in the environment variable HF_TOKEN: what stands here would be published",
 }
 # what transformers 5 took out, and what older recipes call things
@@ -165,11 +259,16 @@ RENAMED = {
 }
 
 
+def _decided(section: str, name: str) -> bool:
+    """Tell whether a neighbour's option is none of the user's to set."""
+    return name == "peft_type" if section == "method" else name in DECIDED or name.startswith("hub_")
+
+
 def _train_problems(train: Mapping[str, Any]) -> Iterable[Problem]:
-    known = [*upstream.training_options(), *TrainConfig.model_fields]
+    known = [*training_options(), *TrainConfig.model_fields]
     for name in map(str, train):
         path = f"train.{name}"
-        if name in DECIDED or name.startswith("hub_"):
+        if _decided("train", name):
             yield Problem(path, f"set by hftransfer; {DECIDED.get(name, 'see the hub section instead')}.")
         elif name not in known and name in RENAMED:
             yield Problem(path, f"TrainingArguments has no such option; {RENAMED[name]}.")
@@ -185,7 +284,7 @@ UNMERGEABLE = (
 
 
 def _method_problems(section: Mapping[str, Any]) -> Iterable[Problem]:
-    name = _text(section.get("name", "full"))
+    name = _text(section.get("name", USUAL))
     if name is None:
         return
     if name not in methods():
@@ -201,16 +300,34 @@ def _method_problems(section: Mapping[str, Any]) -> Iterable[Problem]:
         # a union reports once per member: the option's name and its first message say enough
         for option, item in {str(item["loc"][0]): item for item in reversed(error.errors())}.items():
             if item["type"] == "extra_forbidden":
-                message = f"{name} has no such option. {hint(option, options.model_fields)}"
+                message = f"{name} has no such option. {_of_another(option) or hint(option, options.model_fields)}"
+            elif item["type"] == "missing":
+                message = f"{name} needs it, and it is not set."
             else:
                 wanted = item["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
                 message = f"wanted {wanted}; found {section[option]!r}."
             yield Problem(f"method.{option}", message)
 
 
+def _of_another(option: str) -> str:
+    """Return which of our own methods has an option, in words; nothing where none has."""
+    own = [name for name, module in methods().items() if module != PEFT]
+    able = [name for name in own if option in (method(name).OPTIONS or MethodConfig).model_fields]
+    return f"Set method.name={' or '.join(able)}: there it is known." if able else ""
+
+
+def _peft_type(name: str) -> str:
+    return str(aliases().get(name, {"peft_type": name})["peft_type"])
+
+
+def _peft_known(section: Mapping[str, Any]) -> dict[str, Option]:
+    """Return peft's options for the method of a section; none for a method of ours, or of nobody."""
+    kind = _peft_type(str(section.get("name", USUAL)))
+    return peft_options(kind) if kind in peft_methods() else {}
+
+
 def _peft_problems(name: str, section: Mapping[str, Any]) -> Iterable[Problem]:
-    kind = aliases().get(name, {"peft_type": name})["peft_type"]
-    known = upstream.peft_options(kind)
+    kind, known = _peft_type(name), _peft_known(section)
     if not known.keys() >= ADAPTS:
         yield Problem("method.name", f"{name} {UNMERGEABLE}")
     for option in map(str, section):
@@ -220,6 +337,9 @@ def _peft_problems(name: str, section: Mapping[str, Any]) -> Iterable[Problem]:
         elif option == START:
             if section[option] not in STARTS:
                 yield Problem(path, f"wanted {' or '.join(STARTS)}; found {section[option]!r}.")
+        elif option == NEGATIVES:
+            if not isinstance(section[option], int) or not 0 <= section[option] <= 64:
+                yield Problem(path, f"wanted a number from 0 to 64; found {section[option]!r}.")
         elif option != "name" and option not in known:
             yield Problem(path, f"peft's {kind} has no such option. {hint(option, known)}".rstrip())
 

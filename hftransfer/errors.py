@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -18,6 +19,34 @@ class UserError(Exception):
 
     def __str__(self) -> str:
         return f"{self.wanted}; {self.found}. {self.action}".rstrip()
+
+    def amended(self, found: str, action: str) -> UserError:
+        """Return the same error, which says more of what was found and what to do."""
+        self.found, self.action, self.args = found, action, (self.wanted, found, action)
+        return self
+
+
+class UnclearColumn(UserError):
+    """Which column plays a role must be said: `role`, and the columns that could (`offered`), likely ones first."""
+
+    def __init__(self, wanted: str, found: str, action: str, role: str, offered: Sequence[str]) -> None:
+        super().__init__(wanted, found, action)
+        self.role, self.offered = role, tuple(offered)
+
+    def __reduce__(self) -> tuple[type[UnclearColumn], tuple[str, str, str, str, tuple[str, ...]]]:
+        return UnclearColumn, (self.wanted, self.found, self.action, self.role, self.offered)
+
+
+class Damaged(UserError):
+    """A file of a run that cannot be read: it costs that run, and no other."""
+
+    def __init__(self, path: object, error: Exception) -> None:
+        words = " ".join(str(error).split())[:200] or type(error).__name__
+        name = str(path).rpartition("/")[2]
+        super().__init__(f"{name} must be readable", words, f"Bring it back, or delete it: {path}")
+
+    def __reduce__(self) -> tuple[type[UserError], tuple[str, str, str]]:
+        return UserError, (self.wanted, self.found, self.action)
 
 
 @dataclass(frozen=True)
@@ -73,3 +102,26 @@ def hint(name: str, choices: Iterable[str]) -> str:
 def unknown(kind: str, name: str, choices: Iterable[str]) -> UserError:
     """Build the error for a name that is in no closed set."""
     return UserError(f"a known {kind} is needed", f"found {name!r}", hint(name, choices))
+
+
+# --- warnings about rows: a sentence, and at its end the first rows that it is about ---
+
+NAMED_ROWS = 3  # rows that a warning names
+ROWS = re.compile(r" \[rows: (?P<rows>.*)\]$", re.DOTALL)
+
+
+def with_rows(sentence: str, rows: Sequence[str], more: bool = False) -> str:
+    """Return a sentence with the first rows that it is about."""
+    named = ", ".join(rows[:NAMED_ROWS]) + (", ..." if more or len(rows) > NAMED_ROWS else "")
+    return f"{sentence} [rows: {named}]" if named else sentence
+
+
+def brief(warning: str) -> str:
+    """Return a warning without the names of rows."""
+    return ROWS.sub("", warning)
+
+
+def rows_in(warning: str) -> str:
+    """Return the rows that a warning names, as it names them; empty without any."""
+    found = ROWS.search(warning)
+    return found["rows"] if found else ""

@@ -8,6 +8,9 @@ import time
 from pathlib import Path
 from typing import Any, TextIO
 
+from hftransfer.errors import Damaged
+from hftransfer.safety import machine
+
 PREFIX = "@@hftransfer "  # marks an event among the other lines of a log: some launchers only give a log back
 
 RANKED_BY = ("knn", "probe")  # the figures that the models of a "ranked" event can be in the order of
@@ -38,28 +41,59 @@ class EventWriter:
 
 
 def read_events(path: str | Path, offset: int = 0) -> tuple[list[Event], int]:
-    """Return the whole events behind `offset` (bytes) and the offset to go on from; a half-written line waits."""
+    """Return the whole events behind `offset` (bytes) and the offset to go on from; a half-written line waits.
+
+    Raises Damaged for what is no file, or none that may be read.
+    """
+    data = _whole_lines(path, offset)
+    return [event for line in data.splitlines() if (event := _event(line)) is not None], offset + len(data)
+
+
+def latest_events(path: str | Path) -> list[Event]:
+    """Return the whole events, but of those that come at every step or so the last one of each type alone."""
+    kept: list[bytes] = []
+    last: dict[bytes, bytes] = {}
+    for line in _whole_lines(path, 0).splitlines():
+        if line.startswith(OFTEN):
+            kind = line[:SHORT]
+            last.pop(kind, None)  # the latest of all comes last
+            last[kind] = line
+        else:
+            kept.append(line)
+    return [event for line in (*kept, *last.values()) if (event := _event(line)) is not None]
+
+
+# as EventWriter begins their lines; they say nothing but how far a run has come
+OFTEN = tuple(f'{{"type": "{name}"'.encode() for name in ("step", "log", "evaluation"))
+SHORT = len('{"type": "log')
+
+
+def _whole_lines(path: str | Path, offset: int) -> bytes:
     try:
         with open(path, "rb") as file:
             file.seek(offset)
             data = file.read()
     except FileNotFoundError:
-        return [], offset
-    end = data.rfind(b"\n") + 1
-    return [event for line in data[:end].splitlines() if (event := _event(line)) is not None], offset + end
+        return b""
+    except OSError as error:  # a folder in its place, or no right to read it
+        raise Damaged(path, error) from error
+    return data[: data.rfind(b"\n") + 1]
 
 
 def _event(line: bytes) -> Event | None:
     try:
         event = json.loads(line)
-    except ValueError:
-        return None  # the torn line of a writer that was killed: the lines around it still count
-    return event if isinstance(event, dict) and "type" in event else None
+    except (ValueError, RecursionError):
+        return None  # the torn line of a writer that was killed, or no event at all: those around it still count
+    if not isinstance(event, dict) or not isinstance(event.get("type"), str):
+        return None
+    if not isinstance(event.get("time"), int | float):
+        event["time"] = 0.0
+    return event
 
 
 def _mend(descriptor: int) -> str:
-    size = os.fstat(descriptor).st_size
-    return "\n" if size and os.pread(descriptor, 1, size - 1) != b"\n" else ""
+    return "" if machine.last_byte(descriptor) in (b"", b"\n") else "\n"
 
 
 def _scalar(value: Any) -> Any:

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 import transformers
 
-from hftransfer import artifact, catalog, data, modeling, objectives, samples
+from hftransfer import answers, artifact, catalog, data, samples
+from hftransfer.answers._prose import Prose as Writing
+from hftransfer.answers.base import Answer, Rows
 from hftransfer.config import DataConfig, RunConfig, build
+from hftransfer.data.plain_texts import SUFFIXES as TEXTS
+from hftransfer.data.tables import BUILDERS
 from hftransfer.errors import UserError
 from hftransfer.hub import access, connection
 from hftransfer.hub.retrying import insist
-from hftransfer.tasks.base import Labels, Preparation, Prepared, Task
+from hftransfer.modeling import inference, loading
+from hftransfer.modeling.prepared import Prepared, collator, moved, prepare
+from hftransfer.modeling.problems import explained, require_folder
+from hftransfer.tasks.base import Preparation, Task
+from hftransfer.views import Prose, View
 
 BATCH = 32
 NOT_NEEDED = ("*.bin", "*.pt", "*.h5", "*.onnx", "*.msgpack", "*.py", "plots/*", "adapter/*", "checkpoints/*")
-TABLES = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
+TABLES = frozenset({*BUILDERS, *TEXTS})
 
 
 class Predictor:
@@ -30,26 +36,25 @@ class Predictor:
     """
 
     def __init__(self, where: str | Path, revision: str | None = None) -> None:
-        modeling.silence_libraries()
+        loading.silence_libraries()
         source = samples.resolve(str(where))
         folder = _fetched(source, revision)
         self.notes = artifact.read_notes(folder)
         self.task: Task = catalog.task(self.notes["task"] if self.notes else task_of(folder, source))
         config = build({"task": self.task.name, "model": str(folder), "data": {"source": "-"}})
-        self.processor = modeling.load_processor(config, self.task)
-        with modeling.explained(config, self.task, str(folder)):
-            self.model = getattr(transformers, self.task.auto_model).from_pretrained(
-                folder, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
-            )
-        modeling.set_padding(self.model.config, self.task, self.processor)
-        self.labels = _labels(self.notes, self.model.config, self.task)
-        self.temperature = float(self.notes.get("temperature", 1.0))
-        longest = self.notes.get("max_length") or modeling.longest_input(
-            config, self.task, self.processor, self.model.config
+        self.processor = loading.load_processor(config, self.task)
+        with explained(config, self.task, str(folder)):
+            self.model = loading.load_saved(folder, self.task)
+        loading.set_padding(self.model.config, self.processor)
+        self.answered = _answer(self.notes, self.model.config, self.task).with_entries(folder.absolute())
+        longest = self.notes.get("max_length")
+        if longest is None and not self.task.lazy:
+            longest = loading.longest_input(config, self.processor, self.model.config)
+        section = self.task.settle(
+            DataConfig(source="-", **self.notes.get("carried", self.task.unsaid if self.notes else {})),
+            self.model.config,
         )
-        self._preparation = Preparation(DataConfig(source="-"), self.labels, 0, longest)
-        self.device = torch.accelerator.current_accelerator() or torch.device("cpu")
-        self.model.to(self.device).eval()
+        self.preparation = Preparation(section, self.answered, 0, longest)
 
     def __call__(self, value: Any) -> Any:
         """Answer one input with a dict, or a list of inputs (or a table's path) with a list."""
@@ -58,82 +63,82 @@ class Predictor:
         return self.answer([value]) if _table(value) else self.answer([value])[0]
 
     def answer(self, inputs: Sequence[Any], top_k: int | None = None) -> list[dict[str, Any]]:
-        """Answer each input; a path of a table (CSV, TSV, JSONL, Parquet) stands for its rows.
+        """Answer each input; a path of a table (CSV, TSV, JSONL, Parquet) or of a text file stands for its rows.
 
-        Single label: `label`, `score` and `scores` by name, most likely first. Several labels: `labels` and `scores`.
-        Regression: `score`. Tags: `words`, `tags` and `scores`, one a word.
+        What an answer holds is its kind's to say: `label`, `score` and `scores` by name, most likely first; `labels`
+        and `scores`; `score` alone; `words`, `tags` and `scores`, one a word; `text`. A row of a table that holds
+        nothing to ask with has `unanswered`, the reason.
         """
         values = [row for value in inputs for row in self._expand(value)]
-        rows = [self.task.row(value) for value in values]
-        shown = [_shown(value) for value in values]
+        rows = [self.task.row(value) for value in values if not isinstance(value, data.Unanswerable)]
+        answers = iter([self.answered.to_json(row, out, top_k) for row, out in zip(rows, self.ask(rows), strict=True)])
         return [
-            {"input": show, **self._answer(row, logits, top_k)}
-            for show, row, logits in zip(shown, rows, self.logits(rows), strict=True)
+            {"input": _shown(value.input), "unanswered": value.reason}
+            if isinstance(value, data.Unanswerable)
+            else {"input": _shown(value), **next(answers)}
+            for value in values
         ]
 
-    def logits(self, rows: Sequence[dict[str, Any]]) -> list[np.ndarray]:
-        """Return the model's outputs for rows by role, in their order: (k,) each, or (words, k) for tags."""
+    def opened(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a row's values as the processor takes them: what transformers' own code must be given."""
+        taken = {role.name: role.takes for role in self.task.shown if role.takes is not None}
+        found = {name: taken[name].opened(value, self.preparation.config) for name, value in row.items()}
+        window = self.task.window(self.processor, self.preparation.config)
+        if window is None or self.task.splits:
+            return found
+        return {name: taken[name].part(value, 0, 1, window) for name, value in found.items()}
+
+    def views(self, answers: Sequence[Mapping[str, Any]]) -> list[View]:
+        """Return how answers of `answer` are shown."""
+        return [
+            Prose(f"not answered: {answer['unanswered']}") if "unanswered" in answer else self.answered.view(answer)
+            for answer in answers
+        ]
+
+    def ask(self, rows: Sequence[Mapping[str, Any]]) -> Rows:
+        """Return the model's outputs for rows by role, in their order, not calibrated; see the kind of answer."""
         if not rows:
             return []
         prepared = self._prepared(rows)
-        order = np.arange(len(prepared.rows))
-        if prepared.lengths is not None:
-            order = np.argsort(-prepared.lengths, kind="stable")
-        collate = self.task.collator(self.processor)
-        found: dict[int, list[tuple[int, np.ndarray]]] = {}
-        for start in range(0, len(order), BATCH):
-            chosen = order[start : start + BATCH]
-            batch = collate([prepared.dataset[int(i)] for i in chosen])
-            aims = batch.pop("labels", None)
-            with torch.inference_mode():
-                outputs = (
-                    self.model(**{k: v.to(self.device) for k, v in batch.items()})["logits"].float().cpu().numpy()
-                )
-            for at, item in enumerate(chosen):
-                kept = outputs[at]
-                if self.labels.kind == "tags" and aims is not None:
-                    kept = kept[aims[at].numpy() != objectives.IGNORED]
-                found.setdefault(int(prepared.rows[item]), []).append((int(item), kept))
-        if self.labels.kind == "tags":
-            return [np.concatenate([part for _, part in sorted(found[i], key=_first)]) for i in range(len(rows))]
-        return [found[i][0][1] for i in range(len(rows))]
+        collate = collator(self.task, self.processor, self.preparation, training=False)
+        return inference.ask(self.answered, self.model, prepared, collate, self.processor, BATCH, alone=True)
 
-    def _prepared(self, rows: Sequence[dict[str, Any]]) -> Prepared:
+    def grow(self, value: Any) -> Iterator[str]:
+        """Yield the text that answers one input as it grows; UserError for a model that writes none."""
+        if not isinstance(self.answered, Writing):
+            raise UserError("a model that writes is needed", f"this one gives {self.answered.called}", "Ask for all.")
+        prepared = self._prepared([self.task.row(value)])
+        collate = collator(self.task, self.processor, self.preparation, training=False)
+        with inference.answering(self.model, alone=True):
+            batch = moved(collate(prepared.items([0])), self.model.device)
+            yield from self.answered.grown(self.model, batch, self.processor)
+
+    def is_whole(self, row: Mapping[str, Any]) -> bool:
+        """Tell whether a row is shown to the model in one piece, as transformers' own pipeline shows it."""
+        return self.task.tile(self.preparation.config) is None or len(self._prepared([row]).rows) == 1
+
+    def _prepared(self, rows: Sequence[Mapping[str, Any]]) -> Prepared:
         import datasets
 
-        optional = {role.name for role in self.task.roles if not role.required}
+        taken = {role.name: role.takes for role in self.task.shown if role.takes is not None}
+        optional = {role.name for role in self.task.shown if not role.required and not role.teaches}
         # a model that was trained on pairs saw an empty second text where there was none
         roles = {role for row in rows for role in row} | (optional & set(self.notes.get("columns", {})))
-        columns = {role: [row.get(role, "" if role in optional else None) for row in rows] for role in roles}
-        features = {"image": datasets.Image()} if "image" in columns else None
-        table = datasets.Dataset.from_dict(columns, features=datasets.Features(features) if features else None)
-        return self.task.prepare(table, self.processor, self._preparation, training=False)
+        columns = {
+            role: [row.get(role, taken[role].nothing if role in optional else None) for row in rows] for role in roles
+        }
+        features = datasets.Features({role: taken[role].feature() for role in columns})
+        table = datasets.Dataset.from_dict(columns, features=features)
+        return prepare(self.task, table, self.processor, self.preparation, training=False)
 
     def _expand(self, value: Any) -> list[Any]:
         path = _table(value)
         return [value] if path is None else data.read_inputs(path, self.task, self.notes.get("columns", {}))
 
-    def _answer(self, row: dict[str, Any], logits: np.ndarray, top_k: int | None) -> dict[str, Any]:
-        scores = objectives.probabilities(self.labels.kind, logits[None], self.temperature)[0]
-        names = self.labels.names
-        if self.labels.kind == "regression":
-            return {"score": float(scores)}
-        if self.labels.kind == "tags":
-            best = scores.argmax(axis=-1)
-            return {
-                "words": row["words"],
-                "tags": [names[i] for i in best],
-                "scores": [round(float(s[i]), 6) for s, i in zip(scores, best, strict=True)],
-            }
-        ranked = sorted(zip(names, scores.tolist(), strict=True), key=lambda pair: -pair[1])[:top_k]
-        if self.labels.kind == "multi_label":
-            return {"labels": [n for n, s in zip(names, scores, strict=True) if s >= 0.5], "scores": dict(ranked)}
-        return {"label": ranked[0][0], "score": ranked[0][1], "scores": dict(ranked)}
-
 
 def _fetched(source: str, revision: str | None) -> Path:
     """Return a local folder with the model's files, downloaded from the Hub when `source` is an id."""
-    modeling.require_folder(source)
+    require_folder(source)
     if Path(source).is_dir():
         return Path(source)
     from huggingface_hub import HfApi, snapshot_download
@@ -142,7 +147,7 @@ def _fetched(source: str, revision: str | None) -> Path:
     if online:  # the cache does not know whose token filled it
         access.require_readable(HfApi(), source, "model")
     config = RunConfig.model_construct(task="", model=source, revision=revision)
-    with modeling.explained(config, catalog.task("text-classification"), source):
+    with explained(config, catalog.task("text-classification"), source):
         return Path(
             insist(
                 lambda: snapshot_download(
@@ -155,28 +160,41 @@ def _fetched(source: str, revision: str | None) -> Path:
 def task_of(folder: str | Path, source: str, revision: str | None = None) -> str:
     """Return the task that a model's architecture is made for; UserError for one without a head."""
     config = RunConfig.model_construct(task="", model=source)
-    with modeling.explained(config, catalog.task("text-classification"), str(folder)):
+    with explained(config, catalog.task("text-classification"), str(folder)):
         settings = transformers.AutoConfig.from_pretrained(folder, revision=revision, trust_remote_code=False)
     names = settings.architectures or []
-    for name in catalog.tasks():
+    headed = [name for name in catalog.tasks() if catalog.task(name).auto_model != "AutoModel"]  # which says nothing
+    for name in headed:
         suffix = catalog.task(name).auto_model.removeprefix("AutoModel")
-        if any(architecture.endswith(suffix) for architecture in names):
+        if suffix and any(architecture.endswith(suffix) for architecture in names):  # AutoModel alone says nothing
             return str(name)
+    claiming = [name for name in headed if _made_for(catalog.task(name), settings, names)]
+    if len(claiming) == 1:
+        return str(claiming[0])
+    if claiming:
+        raise UserError(
+            "a model whose task is known is needed",
+            f"{source} is {', '.join(names)}, which several tasks train: {', '.join(claiming)}",
+            "Give one that hftransfer made, or measure this one on rows: method.name=zero_shot with task=...",
+        )
     raise UserError(
         "a model with a task head is needed", f"{source} is {', '.join(names) or 'of no known architecture'}",
         "Give a fine-tuned model of one of the tasks: hftransfer tasks.",
     )  # fmt: skip
 
 
-def _labels(notes: dict[str, Any], settings: Any, task: Task) -> Labels:
+def _made_for(task: Task, settings: Any, architectures: Sequence[str]) -> bool:
+    """Tell whether a model's architecture is one of the task's Auto class, whatever it is called (GPT2LMHeadModel)."""
+    mapping = task.auto_class(settings)._model_mapping
+    own = type(settings) in mapping and mapping[type(settings)].__name__ in architectures
+    return own or bool(set(architectures) & set(mapping._model_mapping.values()))
+
+
+def _answer(notes: dict[str, Any], settings: Any, task: Task) -> Answer[Any]:
+    """Return what a model answers with, by its notes; of one that is not ours, by its config."""
     if notes:
-        return Labels(notes["labels"]["kind"], tuple(notes["labels"]["names"]))
-    names = tuple(str(settings.id2label[i]) for i in sorted(settings.id2label))
-    if "tags" in task.label_kinds:
-        return Labels("tags", names)
-    if settings.problem_type == "regression" or (settings.problem_type is None and len(names) == 1):
-        return Labels("regression")
-    return Labels("multi_label" if settings.problem_type == "multi_label_classification" else "single_label", names)
+        return answers.of_notes(notes)
+    return next(answer for answer in task.answers if answer.claims(settings)).of_config(settings)
 
 
 def _table(value: Any) -> Path | None:
@@ -198,7 +216,3 @@ def _shown(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_shown(part) for part in value]
     return value if isinstance(value, str | int | float) or value is None else str(value)
-
-
-def _first(pair: tuple[int, np.ndarray]) -> int:
-    return pair[0]

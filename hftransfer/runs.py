@@ -6,25 +6,27 @@ runs/<time>-<task>-<model>-<method>/
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import re
-import socket
-import tempfile
+import secrets
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
-import psutil
-
 from hftransfer import config as configuration
 from hftransfer.config import RunConfig
-from hftransfer.errors import UserError, hint
-from hftransfer.events import Event, EventWriter, read_events
+from hftransfer.errors import Damaged, UserError, hint
+from hftransfer.events import Event, EventWriter, latest_events, read_events
+from hftransfer.safety import machine
+from hftransfer.safety.identity import works
 
 ROOT = Path("runs")
+# of result.json: 1 named labels, and left the kind of answer and the main metric to guess; 2 was never written
+RESULT_SCHEMA = 3
 LADDER = "ladder.json"  # in a folder whose folders are the runs of one comparison
 MARK = "HFTRANSFER_RUN"  # environment variable that every process of a run carries
 HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
@@ -40,7 +42,7 @@ FILES = {
     ".yaml",
     ".yml",
 }  # of data, configs
-State = Literal["created", "running", "done", "failed", "stopped", "killed"]
+State = Literal["created", "running", "done", "failed", "stopped", "killed", "damaged"]
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ class Status:
 
     @property
     def finished(self) -> bool:
-        return self.state in ("done", "failed", "stopped", "killed")
+        return self.state in ("done", "failed", "stopped", "killed", "damaged")
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,7 @@ class Run:
     predictions = property(lambda self: self.folder / "predictions")
     artifact = property(lambda self: self.folder / "artifact")
     result_path = property(lambda self: self.folder / "result.json")
+    title_path = property(lambda self: self.folder / "title.json")
 
     @classmethod
     def create(cls, config: RunConfig, folder: Path | None = None) -> Run:
@@ -88,7 +91,7 @@ class Run:
         folder = Path(folder or config.output or ROOT / default_name(config)).absolute()
         if (folder / "config.yaml").exists():
             raise _taken(cls(folder))
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        if folder.exists() and (not folder.is_dir() or any(not _begun(entry) for entry in folder.iterdir())):
             raise UserError(
                 "an empty or new output folder is needed",
                 f"{folder} holds something else",
@@ -108,7 +111,19 @@ class Run:
 
     def config(self) -> RunConfig:
         """Read the run's configuration."""
-        return configuration.build(configuration.read_tree(self.config_path))
+        return configuration.build(configuration.as_now(configuration.read_tree(self.config_path)))
+
+    def title(self) -> tuple[str, str]:
+        """Return what people call the run and what they noted of it; both empty where nobody did."""
+        try:
+            found = read_json(self.title_path)
+        except Damaged:
+            return "", ""
+        return str(found.get("name") or ""), str(found.get("note") or "")
+
+    def entitle(self, name: str, note: str) -> None:
+        """Write down what people call the run and what they note of it."""
+        write_text(self.title_path, json.dumps({"name": name.strip(), "note": note.strip()}))
 
     def event(self, type: str, **fields: Any) -> None:
         """Append one event."""
@@ -127,21 +142,33 @@ class Run:
         return read_json(self.result_path)
 
     def status(self) -> Status:
-        """Derive the state from the events and from whether the noted process still lives."""
-        return status_of(self.events()[0], alive=self.is_alive())
+        """Derive the state from the events and from whether the noted process lives; `damaged`: they tell none."""
+        try:
+            events = latest_events(self.events_path)
+            return status_of(events, alive=self._is_alive(events))
+        except Damaged as error:
+            return Status("damaged", message=str(error))
 
     def is_alive(self) -> bool:
         """Tell whether the process that works on this run (launcher or trainer) is still there."""
-        return any(works(note) for note in (self.launch(), self._process()))
+        return self._is_alive(latest_events(self.events_path))
 
-    def _process(self) -> dict[str, Any]:
-        started = [e for e in self.events()[0] if e["type"] == "process"]
-        return started[-1] if started else {}
+    def _is_alive(self, events: list[Event]) -> bool:
+        started = [event for event in events if event["type"] == "process"]
+        note = self.launch()
+        if (place := note.get("launcher", "local")) != "local":
+            importlib.import_module("hftransfer.launchers")  # above this layer: it enters itself into ELSEWHERE
+        elsewhere = ELSEWHERE.get(place)
+        return any(works(one) for one in (note, *started[-1:])) or (elsewhere is not None and elsewhere(self))
 
     def checkpoint(self) -> Path | None:
         """Return the newest whole checkpoint."""
         found = [p for p in self.checkpoints.glob("checkpoint-*") if is_whole(p)]
         return max(found, key=lambda p: int(p.name.rpartition("-")[2]), default=None)
+
+
+# who tells whether a run is worked on that no process of this machine works on, by launcher; launchers/ fills it
+ELSEWHERE: dict[str, Callable[[Run], bool]] = {}
 
 
 def is_whole(checkpoint: Path) -> bool:
@@ -155,6 +182,7 @@ def is_whole(checkpoint: Path) -> bool:
     )
 
 
+AUTO = "auto.json"  # in the folder of a run with method.name=auto: what it decided, and measured
 MANIFEST = "manifest.json"  # written last, after every other file of a checkpoint is on the disk
 
 
@@ -162,8 +190,7 @@ def seal(checkpoint: Path) -> None:
     """Write a checkpoint's manifest once all its files are on the disk, so that power loss cannot fake a whole one."""
     files = {}
     for path in sorted(p for p in checkpoint.rglob("*") if p.is_file() and p.name != MANIFEST):
-        with open(path, "rb") as file:
-            os.fsync(file.fileno())
+        machine.sync(path)
         files[path.relative_to(checkpoint).as_posix()] = path.stat().st_size
     write_text(checkpoint / MANIFEST, json.dumps({"files": files}, indent=1))
 
@@ -260,24 +287,14 @@ def called(run: Run, root: Path | None = None) -> str:
 
 
 def _newest_first(folders: Iterable[Path]) -> list[Run]:
-    return [Run(p.absolute()) for p in sorted(folders, key=lambda p: p.stat().st_ctime, reverse=True)]
+    return [Run(p.absolute()) for p in sorted(folders, key=_changed, reverse=True)]
 
 
-def note_process(pid: int | None = None) -> dict[str, Any]:
-    """Return what identifies a process beyond its number, which is used again after it ends."""
-    process = psutil.Process(pid)
-    return {"pid": process.pid, "started": process.create_time(), "host": socket.gethostname()}
-
-
-def works(note: dict[str, Any]) -> bool:
-    if "pid" not in note or note.get("host") != socket.gethostname():
-        return False
+def _changed(folder: Path) -> float:
     try:
-        process = psutil.Process(note["pid"])
-        same = abs(process.create_time() - note["started"]) < 1
-        return same and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.Error:
-        return False
+        return folder.stat().st_ctime
+    except OSError:  # deleted just now
+        return 0.0
 
 
 def refuse_taken(run: Run) -> None:
@@ -298,6 +315,13 @@ def is_hub_id(name: str) -> bool:
     return not is_local(name) and bool(HUB_ID.fullmatch(name)) and Path(name).suffix.lower() not in FILES
 
 
+def _begun(entry: Path) -> bool:
+    """Tell whether this is what a run leaves that was ended while its folder was made."""
+    if entry.name in ("checkpoints", "predictions"):
+        return entry.is_dir() and not any(entry.iterdir())
+    return entry.name.startswith(".config.yaml.")  # see write_text
+
+
 def _taken(run: Run) -> UserError:
     state = run.status().state
     action = {
@@ -309,24 +333,44 @@ def _taken(run: Run) -> UserError:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Return the object in a JSON file, or an empty one when the file is not there."""
+    """Return the object in a JSON file, or an empty one when the file is not there; Damaged when it is no JSON."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
+    except (OSError, ValueError, RecursionError) as error:
+        raise Damaged(path, error) from error
     return value if isinstance(value, dict) else {}
 
 
 def write_text(path: Path, text: str) -> None:
     """Write a file whole or not at all: a reader never sees half of it, nor does the next start after power loss."""
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)  # less the umask
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a run's model is of use, in sentences that must be said wherever it is shown, and what to try next."""
+
+    useless: bool
+    sentences: tuple[str, ...]
+    advice: tuple[str, ...]
+
+
+def verdict_of(result: Mapping[str, Any]) -> Verdict:
+    """Return what result.json says of a model's use; older ones told when a score was below the baseline."""
+    found = result.get("verdict")
+    if found is None:
+        below = result.get("baseline", {}).get("below")
+        return Verdict(bool(below), (below,) if below else (), ())
+    return Verdict(found["useless"], tuple(found["sentences"]), tuple(found.get("advice", ())))

@@ -25,14 +25,15 @@ from pathlib import Path
 
 import psutil
 
-from hftransfer import catalog, fence, imports, runs
-from hftransfer.config import RunConfig
+from hftransfer import catalog, imports, runs
+from hftransfer.config import RunConfig, as_now, read_tree
 from hftransfer.errors import UserError
 from hftransfer.events import PREFIX, RANKED_BY, EventWriter
+from hftransfer.fitting.interruption import Interrupted, Interruption
 from hftransfer.hub import access, checkpoints, connection, publishing
-from hftransfer.interruption import Interrupted, Interruption
 from hftransfer.launchers.base import DISK_FULL, PEER_ENDED, is_full
 from hftransfer.runs import Run
+from hftransfer.safety import fence, identity, terminal
 
 INTERRUPTED = 130
 HEARING = 5.0  # seconds for which a rank waits for rank 0 to say why the run ends
@@ -45,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     fence.close()  # on a Space; first, because threads that are there already would stay outside
     options = parse(arguments)
     try:
-        config = catalog.read_config(options.config, options.overrides)
+        config = read(Path(options.config), options.overrides)
         if config.speed.threads:
             os.environ["OMP_NUM_THREADS"] = str(config.speed.threads)  # read by torch when it is imported
         # OpenMP's threads spin long while they wait: as soon as anything else wants a core, a step takes several times
@@ -63,6 +64,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return error.exit_code
     except (KeyboardInterrupt, Interrupted):
         return INTERRUPTED
+
+
+def read(path: Path, overrides: Sequence[str]) -> RunConfig:
+    """Read a configuration: of a run's folder as the version that wrote it meant it."""
+    tree = read_tree(path, overrides)
+    return catalog.build_config(as_now(tree) if lies_in_run(path) else tree)
+
+
+def lies_in_run(path: Path) -> bool:
+    """Tell whether a configuration is that of a run's folder, which a launcher made."""
+    return path.name == "config.yaml" and (path.absolute().parent / "events.jsonl").exists()
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -94,7 +106,7 @@ def train(config: RunConfig, path: Path, resume: bool, interruption: Interruptio
             if world_rank() == 0:
                 last_word(run, "stopped", message="stopped before or after training", step=0)
             return INTERRUPTED
-        traceback.print_exc()
+        print(terminal.clean(traceback.format_exc()), file=sys.stderr)
         last_word(run, "failed", message=explain(error, run), user_error=False)
         return 1
 
@@ -102,7 +114,7 @@ def train(config: RunConfig, path: Path, resume: bool, interruption: Interruptio
 def work(config: RunConfig, run: Run, resume: bool, interruption: Interruption) -> int:
     """Train, tell in events how it goes, and publish what came of it where that was asked for."""
     began = time.perf_counter()
-    run.event("process", **runs.note_process(), world_size=world_size())
+    run.event("process", **identity.note_process(), world_size=world_size())
     if resume:
         discard_torn(run)
     go_offline(config, run)
@@ -133,7 +145,7 @@ def publish(run: Run, config: RunConfig) -> int:
         say_last(f"hftransfer: {error}")
         return error.exit_code
     except Exception:
-        traceback.print_exc()
+        print(terminal.clean(traceback.format_exc()), file=sys.stderr)
         return 1
     return 0
 
@@ -143,9 +155,9 @@ def check(config: RunConfig, interruption: Interruption) -> int:
     go_offline(config, None)
     found = access.require(config)  # before anything is loaded: the answer takes a second
     with imports.uncollected():
-        from hftransfer import training
+        from hftransfer import questions
 
-    report = {**training.check(config, interruption), "hub": dataclasses.asdict(found)}
+    report = {**questions.check(config, interruption), "hub": dataclasses.asdict(found)}
     if world_rank() == 0:
         print(PREFIX + json.dumps({"type": "checked", "time": round(time.time(), 3), **report}), flush=True)
     return 0
@@ -161,14 +173,14 @@ def advise(config: RunConfig, models: str | None, by: str, interruption: Interru
     if not all(runs.is_local(name) for name in (*names, config.data.source)):
         connection.go_offline_if_unreachable()
     with imports.uncollected():
-        from hftransfer import training
+        from hftransfer import questions
 
     if models:
-        report = {"type": "ranked", **training.rank(config, names, by, interruption)}
+        report = {"type": "ranked", **questions.rank(config, names, by, interruption)}
         reasons = [one["user_error"] for one in report["failed"].values()]
         code = 0 if not reasons else UserError.exit_code if all(reasons) else 1
     else:
-        report = {"type": "curve", **training.curve(config, interruption)}
+        report = {"type": "curve", **questions.curve(config, interruption)}
     if world_rank() == 0:
         print(PREFIX + json.dumps({**report, "time": round(time.time(), 3)}), flush=True)
     return code
@@ -177,12 +189,12 @@ def advise(config: RunConfig, models: str | None, by: str, interruption: Interru
 def open_run(config: RunConfig, path: Path, resume: bool) -> Run:
     """Return the folder that the config lies in when a launcher made it, else a new one, the same on all ranks."""
     folder = path.absolute().parent
-    if path.name == "config.yaml" and (folder / "events.jsonl").exists():
+    if lies_in_run(path):
         run = Run(folder)
         started = any(event["type"] == "process" for event in run.events()[0])
         if started and not resume and world_rank() == 0:
             runs.refuse_taken(run)
-        return run
+        return held(run)
     if resume:
         raise UserError("--resume goes on in a run's folder", f"{path} lies in none", "Give RUN/config.yaml.")
     if config.output is None and world_size() > local_world_size():
@@ -190,7 +202,14 @@ def open_run(config: RunConfig, path: Path, resume: bool) -> Run:
     # ranks of one launch share a parent: its start is a moment that they all agree on
     moment = psutil.Process(os.getppid()).create_time() if world_size() > 1 else None
     target = Path(config.output) if config.output else runs.ROOT / runs.default_name(config, moment)
-    return Run.create(config, target) if world_rank() == 0 else Run(target.absolute())
+    return held(Run.create(config, target)) if world_rank() == 0 else Run(target.absolute())
+
+
+def held(run: Run) -> Run:
+    """Return a run whose one writer this process is; UserError, and not a word in its folder, while another one is."""
+    if world_rank() == 0:
+        identity.hold(run.folder)
+    return run
 
 
 def discard_torn(run: Run) -> None:
@@ -242,7 +261,7 @@ def asked_processes() -> int | None:
     if "__num_processes" in given:  # the flag has the last word, wherever the file stands
         return int(given["__num_processes"])
     if "__config_file" in given:
-        from hftransfer.config import read_yaml
+        from hftransfer.yaml_core import read_yaml
 
         tree = read_yaml(Path(given["__config_file"]).read_text(encoding="utf-8"))
         return int(tree["num_processes"]) if "num_processes" in tree else None
@@ -292,7 +311,7 @@ def has_last_word(run: Run) -> bool:
 def say_last(text: str) -> None:
     """Print to stderr from the first rank alone."""
     if world_rank() == 0:
-        print(text, file=sys.stderr, flush=True)
+        print(terminal.clean(text), file=sys.stderr, flush=True)
 
 
 def world_rank() -> int:

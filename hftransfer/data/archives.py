@@ -13,7 +13,7 @@ from pathlib import Path
 import datasets
 
 from hftransfer.errors import UserError
-from hftransfer.unpacking import require_safe
+from hftransfer.safety.unpacking import require_safe
 
 
 def unpack(path: Path, work_dir: Path | None) -> Path:

@@ -2,87 +2,92 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
-import struct
-import warnings
-import zlib
-from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import fsspec
 import numpy as np
-import PIL.Image
 import pyarrow as pa
 import pyarrow.compute as pc
-from datasets import ClassLabel, Features, Image, List, Value
+from datasets import ClassLabel, Features, Value
 
+from hftransfer import answers
+from hftransfer.answers.base import Answer
+from hftransfer.column_types import NUMBERS, element, is_list, is_value
 from hftransfer.config import DataConfig
-from hftransfer.data.columns import Choice, choose
-from hftransfer.data.labels import FEATURES, label_kind, to_names
-from hftransfer.errors import UserError
-from hftransfer.tasks.base import LabelKind, Role, Task
-
-IMAGE = Image()
-DECODE_BATCH = 256  # encoded images in memory at a time
-NAMED_ROWS = 3  # bad rows that a message names, for each reason
-THUMB = 12  # pixels a side of the small copies that near copies are found by
-NO_THUMB = np.zeros(3 * THUMB**2, np.uint8)
-# what PIL's decoders raise on damaged files; a list, so that a mistake of ours (AttributeError, NameError) still shows
-UNREADABLE = (
-    OSError, ValueError, SyntaxError, EOFError, IndexError, KeyError, TypeError, OverflowError, NotImplementedError,
-    struct.error, zlib.error, PIL.Image.DecompressionBombError,
-)  # fmt: skip
+from hftransfer.data.columns import Choice, alternatives, choose, likely_groups, shared_values, unused_folds
+from hftransfer.errors import NAMED_ROWS, UserError, with_rows
+from hftransfer.tasks.base import Role, Task
 
 
 @dataclass(frozen=True)
 class Reading:
-    """How a source's columns become a task's: the column of each role, and what the labels are."""
+    """How a source's columns become a task's: the column of each role, and what the truth is."""
 
     roles: tuple[Role, ...]
     columns: dict[str, str]
-    kind: LabelKind
-    separator: str | None = None
-    folder: Path | None = None  # that image names in a table are relative to
+    answer: Answer[Any]  # as the task offers it, before anything is learnt
+    config: DataConfig
+    folder: Path | None = None  # that names in a table are relative to
+    alternatives: tuple[str, ...] = ()  # columns that may hold the truth as well
 
     @property
-    def label(self) -> str:
-        """The role that holds the answers."""
-        return next(role.name for role in self.roles if role.kind in ("label", "tags"))
+    def truth(self) -> str:
+        """The role that holds the truth."""
+        return next(role.name for role in self.roles if role.answer)
+
+    @property
+    def shown(self) -> tuple[Role, ...]:
+        """The roles that a model is shown."""
+        return tuple(role for role in self.roles if not role.answer)
+
+    def learner(self, features: Features) -> Any:
+        """Return what learns from the truth; it may speak of columns that may hold the truth as well, no others."""
+        known = {name: features[name] for name in (self.columns[self.truth], *self.alternatives) if name in features}
+        return self.answer.learner(self.columns[self.truth], known)
 
     def features(self, encoded: bool = True) -> Features:
-        """Return the features of canonical rows, with labels as indexes or still as names."""
-        by_kind = {"text": Value("string"), "image": Image(), "words": List(Value("string"))}
-        names = {"single_label": Value("string"), "regression": Value("float64")}
-        answer = FEATURES[self.kind] if encoded else names.get(self.kind, List(Value("string")))
-        return Features({"row_id": Value("string")} | {r.name: by_kind.get(r.kind, answer) for r in self.roles})
+        """Return the features of canonical rows, with the truth as it is trained on, or as it is read."""
+        truth = self.answer.feature(encoded)
+        found = {role.name: truth if role.takes is None else role.takes.feature() for role in self.roles}
+        return Features({"row_id": Value("string")} | found)
 
 
 def plan(
     features: Features, preview: pa.Table, whole: bool, config: DataConfig, task: Task
-) -> tuple[tuple[Choice, ...], Reading, list[str]]:
-    """Decide which columns are read and how, from the training rows' types and a preview, and return warnings."""
-    choices = choose(features, preview, task.roles, config.columns, task=task.name, group=config.group, whole=whole)
+) -> tuple[tuple[Choice, ...], Reading, list[str], list[str]]:
+    """Decide which columns are read and how, from the training rows' types and a preview.
+
+    Returns warnings too, and what was guessed of the columns' form.
+    """
+    named = [replace(role, words=task.words_of(role, config)) for role in task.roles]
+    choices = choose(
+        features, preview, named, config.column_names, task=task.name, answers=task.answers,
+        group=config.group or None, whole=whole,
+    )  # fmt: skip
     columns = {choice.role: choice.column for choice in choices}
+    column = columns[task.truth.name]
+    answer = answers.choose(task.answers, features[column], config)
     roles = tuple(role for role in task.roles if role.name in columns)
-    label = next(role for role in roles if role.kind in ("label", "tags"))
-    feature = features[columns[label.name]]
-    kind = label_kind(feature, config, task.label_kinds)
+    values = preview[column].combine_chunks() if column in preview.column_names else None
+    answer, guesses = answer.formed(values, features[column], column, config)
     warnings = []
-    if kind == "single_label" and isinstance(feature, Value) and feature.dtype.startswith("float"):
-        warnings.append(f"`{columns[label.name]}` holds whole numbers as decimals; they are read as 0, 1, 2")
-    return choices, Reading(roles, columns, kind, config.label_separator), warnings
+    if config.group is None:
+        shared = [] if task.gathers else shared_values(preview, roles, columns)
+        warnings = [*likely_groups(features, preview, list(columns.values())), *shared]
+    warnings += unused_folds(features, preview, {*columns.values(), config.group or None, config.split_column or None})
+    others = alternatives(features, preview, whole, task, choices, config)
+    return choices, Reading(roles, columns, answer, config, alternatives=tuple(others)), warnings, guesses
 
 
 def previewable(features: Features) -> list[str]:
-    """Return the columns whose values are looked at to guess roles: no lists, and no images, which may be large."""
+    """Return the columns whose values are looked at: no images, which may be large, and of lists those of numbers."""
     return [
         name
         for name, feature in features.items()
-        if isinstance(feature, ClassLabel | Value) and "binary" not in feature.dtype
+        if (isinstance(feature, ClassLabel | Value) and "binary" not in feature.dtype)
+        or (is_list(feature) and is_value(element(feature), *NUMBERS, "bool"))
     ]
 
 
@@ -112,6 +117,8 @@ class BadRows:
             f"{count} with {reason} ({', '.join(first)}{', ...' if count > len(first) else ''})"
             for reason, (count, first) in self.reasons.items()
         )
+        said = "; ".join(f"{count} with {reason}" for reason, (count, _) in self.reasons.items())
+        first = [name for _, names in self.reasons.values() for name in names]
         if 2 * self.bad > self.rows:
             raise UserError(
                 f"usable rows are needed in {self.split}",
@@ -124,14 +131,15 @@ class BadRows:
                 f"{self.bad} of {self.rows} are not: {listed}",
                 "Mend them, or set data.bad_rows=drop.",
             )
-        return [f"{self.split}: {self.bad} of {self.rows} rows dropped: {listed}"]
+        return [
+            with_rows(f"{self.split}: {self.bad} of {self.rows} rows dropped: {said}", first, self.bad > len(first))
+        ]
 
 
 def _row_name(table: pa.Table, place: int, reading: Reading) -> str:
     """Return what a person finds a row by: its id, and the file of an image."""
-    images = [table[role.name][place].as_py() for role in reading.roles if role.kind == "image"]
-    files = [Path(image["path"]).name for image in images if image and image["path"]]
-    return " ".join([table["row_id"][place].as_py(), *files])
+    files = [role.takes.file(table[role.name][place].as_py()) for role in reading.shown if role.takes is not None]
+    return " ".join([table["row_id"][place].as_py(), *filter(None, files)])
 
 
 def require_columns(use: str, features: Features, reading: Reading) -> list[str]:
@@ -147,111 +155,67 @@ def require_columns(use: str, features: Features, reading: Reading) -> list[str]
 
 
 def canonical(table: pa.Table, features: Features, row_ids: pa.Array, reading: Reading) -> pa.Table:
-    """Return `row_id` and the roles' columns with the roles' types; labels are names still, nulls stay nulls."""
+    """Return `row_id` and the roles' columns with the roles' types; truth is as it is read still, nulls stay nulls."""
     columns: dict[str, Any] = {"row_id": row_ids}
     for role in reading.roles:
         name = reading.columns[role.name]
         raw = table[name]
-        if role.kind == "text":
-            text = raw if pa.types.is_string(raw.type) else raw.cast(pa.string())
-            columns[role.name] = text if role.required or not text.null_count else pc.fill_null(text, "")
-        elif role.kind == "image":
-            columns[role.name] = _images(raw, reading.folder)
-        elif role.kind == "words":
-            columns[role.name] = raw.cast(pa.list_(pa.string()))
+        if role.takes is not None:
+            columns[role.name] = role.takes.canonical(raw, role.required, reading.folder)
         else:
             raw = raw.combine_chunks() if raw.num_chunks != 1 else raw.chunk(0)
-            if pa.types.is_large_list(raw.type) or pa.types.is_fixed_size_list(raw.type):
-                raw = raw.cast(pa.list_(raw.type.value_type))
-            columns[role.name] = to_names(raw, features[name], reading.kind, reading.separator)
+            columns[role.name] = reading.answer.canonical(raw, features[name], reading.config)
     return pa.table(columns)
 
 
-def _images(column: pa.ChunkedArray, folder: Path | None) -> pa.ChunkedArray:
-    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
-        base = str(folder or Path.cwd())
-        paths = [None if name is None else os.path.join(base, name) for name in column.to_pylist()]
-        column = pa.chunked_array([pa.array(paths, pa.string())])
-    return pa.chunked_array([IMAGE.cast_storage(chunk) for chunk in column.chunks], IMAGE.pa_type)
+@dataclass(frozen=True)
+class Inspected:
+    """What one look at a canonical table found: unusable rows with the reason, prints and sketches by role."""
+
+    bad: dict[int, str]
+    prints: dict[str, list[bytes]]
+    sketches: dict[str, Any]
+    seen: dict[str, Any]
 
 
-def bad_rows(
-    table: pa.Table, reading: Reading
-) -> tuple[dict[int, str], dict[str, list[bytes]], dict[str, np.ndarray]]:
-    """Return the place and the reason of each row of a canonical table that cannot be used.
-
-    Also, by role, the hash of every image's pixels and a small copy of it, uint8 (rows, pixels), since each is decoded
-    here: empty and black where it cannot be.
-    """
+def inspect(table: pa.Table, reading: Reading) -> Inspected:
+    """Look at every value once: what cannot be used, and what tells equal and nearly equal rows."""
     found: dict[int, str] = {}
-    pixels: dict[str, list[bytes]] = {}
-    thumbs: dict[str, np.ndarray] = {}
-    for role in reading.roles:
-        column = table[role.name]
-        if role.kind == "text" and role.required:
-            trimmed = pc.utf8_trim_whitespace(column)
-            _note(found, pc.or_kleene(pc.is_null(column), pc.equal(trimmed, "")), "no text")
-        elif role.kind == "words":
-            _note(found, pc.equal(pc.fill_null(pc.list_value_length(column), 0), 0), "no words")
-            _note(found, _holds_null(column), "a word that is null")
-        elif role.kind == "label":
-            _note(found, pc.is_null(column), "no label")
-            if pa.types.is_list(column.type):
-                _note(found, _holds_null(column), "a label that is null")
-        elif role.kind == "tags":
-            words = next(other.name for other in reading.roles if other.kind == "words")
-            _note(found, pc.is_null(column), "no tags")
-            _note(found, _holds_null(column), "a tag that is null")
-            differ = pc.not_equal(pc.list_value_length(table[words]), pc.list_value_length(column))
-            _note(found, differ, "tags and words that differ in number")
-        elif role.kind == "image":
-            decoded = list(_decode(column))
-            pixels[role.name] = [digest for _, digest, _ in decoded]
-            thumbs[role.name] = np.stack([thumb for _, _, thumb in decoded])
-            for place, (reason, _, _) in enumerate(decoded):
-                if reason:
-                    found.setdefault(place, reason)
-    return dict(sorted(found.items())), pixels, thumbs
+    prints: dict[str, list[bytes]] = {}
+    sketches: dict[str, Any] = {}
+    seen: dict[str, Any] = {}
+    for role in reading.shown:
+        assert role.takes is not None
+        looked = role.takes.look(table[role.name], role.required)
+        prints[role.name], sketches[role.name], seen[role.name] = looked.prints, looked.sketches, looked.seen
+        for reason, mask in looked.unusable:
+            _note(found, mask, reason)
+    inputs = {role.name: table[role.name] for role in reading.shown}
+    for reason, mask in reading.answer.unusable(table[reading.truth], inputs):
+        _note(found, mask, reason)
+    return Inspected(dict(sorted(found.items())), prints, sketches, seen)
+
+
+def joined(seen: dict[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what was seen of each role's values, with more of them."""
+    both = {name: seen[name].and_(value) if seen.get(name) is not None else value for name, value in more.items()}
+    return {**seen, **both}
+
+
+def learnt_of(seen: Mapping[str, Mapping[str, Any]], reading: Reading) -> tuple[dict[str, Any], list[str]]:
+    """Return settings that the rows decide, and what is to be said, from what was seen of each split, by role."""
+    settings: dict[str, Any] = {}
+    said: list[str] = []
+    for role in reading.shown:
+        assert role.takes is not None
+        found = {use: roles[role.name] for use, roles in seen.items() if roles.get(role.name) is not None}
+        more, told = role.takes.learn(found, reading.config) if found else ({}, [])
+        settings |= more
+        said += told
+    return settings, said
 
 
 def _note(found: dict[int, str], mask: Any, reason: str) -> None:
-    for place in np.flatnonzero(np.asarray(pc.fill_null(mask, False))):
+    marked = pc.fill_null(mask, False) if isinstance(mask, pa.Array | pa.ChunkedArray) else mask
+    for place in np.flatnonzero(np.asarray(marked)):
         found.setdefault(int(place), reason)
-
-
-def _holds_null(lists: pa.ChunkedArray) -> pa.Array:
-    whole = lists.combine_chunks()
-    parents = pc.list_parent_indices(whole)
-    mask = np.zeros(len(whole), dtype=bool)
-    mask[parents.filter(whole.flatten().is_null()).to_numpy()] = True
-    return pa.array(mask)
-
-
-def _decode(column: pa.ChunkedArray) -> Iterator[tuple[str | None, bytes, np.ndarray]]:
-    """Decode every image once, as training will; yield the reason if that fails, its pixels' hash, a small copy."""
-    with warnings.catch_warnings(), ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        warnings.simplefilter("ignore")  # PIL warns about odd metadata in images that are fine
-        for start in range(0, len(column), DECODE_BATCH):
-            yield from pool.map(_decoded, column.slice(start, DECODE_BATCH).to_pylist())
-
-
-def _decoded(value: dict[str, Any] | None) -> tuple[str | None, bytes, np.ndarray]:
-    if value is None or (value["bytes"] is None and value["path"] is None):
-        return "no image", b"", NO_THUMB
-    try:
-        image = IMAGE.decode_example({"bytes": image_bytes(value), "path": value["path"]}).convert("RGB")
-    except UNREADABLE:
-        return "an unreadable image", b"", NO_THUMB
-    digest = hashlib.blake2b(image.tobytes(), digest_size=16, salt=b"%dx%d" % image.size).digest()
-    thumb = image.resize((THUMB, THUMB), PIL.Image.Resampling.HAMMING)  # BOX takes whole pixels: unlike by size
-    return None, digest, np.asarray(thumb, np.uint8).ravel()
-
-
-def image_bytes(value: dict[str, Any]) -> bytes:
-    """Return the encoded bytes of an image, read from its local or remote path when the row does not hold them."""
-    if value["bytes"] is not None:
-        return bytes(value["bytes"])
-    if "://" not in value["path"]:
-        return Path(value["path"]).read_bytes()
-    with fsspec.open(value["path"], "rb") as file:
-        return bytes(file.read())

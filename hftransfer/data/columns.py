@@ -3,33 +3,40 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from datasets import ClassLabel, Features, Image, Json, LargeList, List, Value
+from datasets import ClassLabel, Features, Json, Value
 
-from hftransfer.errors import UserError, hint, unknown
-from hftransfer.tasks.base import Role
+from hftransfer.answers.base import Answer
+from hftransfer.column_types import NUMBERS, STRINGS, element, is_list, is_value, type_name
+from hftransfer.config import DataConfig
+from hftransfer.data import one_hot
+from hftransfer.errors import UnclearColumn, UserError, hint, unknown
+from hftransfer.tasks.base import Role, Task
+from hftransfer.yaml_core import assigned, written
 
 PREVIEW_ROWS = 10_000  # rows from which values are judged, spread over the data set
+NUMBER = re.compile(r"[-+]?[0-9]*[.,]?[0-9]+([eE][-+]?[0-9]+)?")
 IDENTIFIERS = frozenset({
     "id", "idx", "index", "uid", "uuid", "guid", "key", "row", "number", "group", "user", "author", "fold", "split",
     "file", "path", "url",
 })  # fmt: skip
-STRINGS, NUMBERS = ("string", "large_string"), ("int", "uint", "float")
-NEEDS = {
-    "text": "string",
-    "image": "image",
-    "label": "class names, whole numbers, or lists of them",
-    "words": "list of strings",
-    "tags": "list of class names",
-}
-IMAGE_SUFFIXES = frozenset({
-    ".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm", ".avif",
+
+
+FOLDS = frozenset({"fold", "folds", "kfold", "kfolds"})
+MOST_FOLDS = 50
+# whose rows are no independent witnesses: what such columns are often called
+GROUPS = frozenset({
+    "patient", "subject", "speaker", "document", "doc", "user", "author", "participant", "session", "customer",
+    "animal", "video", "recording", "case", "household", "group",
 })  # fmt: skip
+
+
+FEW_GROUPS = 4  # with fewer, splits cannot be cut of whole ones
 
 
 @dataclass(frozen=True)
@@ -54,6 +61,7 @@ def choose(
     columns: Mapping[str, str],
     *,
     task: str,
+    answers: Sequence[Answer[Any]],
     group: str | None = None,
     whole: bool = True,
 ) -> tuple[Choice, ...]:
@@ -62,19 +70,19 @@ def choose(
     `preview` holds rows of the data set (all of them when `whole`); `columns` is what the user set. Raises UserError
     for a column that is not there or does not fit, and where the guess would not be certain.
     """
-    table = _Table(features, preview, whole)
+    table = _Table(features, preview, whole, answers)
     chosen = {role: Choice(role, column, f"named in data.columns.{role}") for role, column in columns.items()}
     _check_named(table, roles, columns)
     for role in sorted(roles, key=lambda role: not role.required):  # an optional role takes what the others leave
         if role.name in chosen:
             continue
-        taken = {choice.column for choice in chosen.values()} | ({group} if group else set())
+        taken = {choice.column for choice in chosen.values()} | ({group} if group and not role.shared else set())
         others = [other for other in roles if other.name not in chosen and other is not role]
         found = _guess(table, role, others, taken)
         if len(found) == 1:
             chosen[role.name] = Choice(role.name, found[0], table.reason(role, found[0]))
         elif role.required:
-            raise _unclear(table, role, found, taken, task)
+            raise _unclear(table, role, others, found, taken, task)
     return tuple(chosen[role.name] for role in roles if role.name in chosen)
 
 
@@ -91,7 +99,7 @@ def _check_named(table: _Table, roles: Sequence[Role], columns: Mapping[str, str
             )
         if not table.can_be(known[name], column):
             raise UserError(
-                f"data.columns.{name} must name a column of type {NEEDS[known[name].kind]}",
+                f"data.columns.{name} must name a column of type {table.needs(known[name])}",
                 f"`{column}` is {type_name(table.features[column])}",
                 "Name another; the data set has " + table.listing() + ".",
             )
@@ -114,8 +122,8 @@ def _guess(table: _Table, role: Role, others: Sequence[Role], taken: set[str]) -
     if named:
         best = min(ranks[column] or (0, 0) for column in named)
         return [column for column in named if ranks[column] == best]
-    classes = [c for c in candidates if isinstance(_element(table.features[c]), ClassLabel)]
-    return classes if role.kind in ("label", "tags") and len(classes) == 1 else candidates
+    classes = [c for c in candidates if isinstance(element(table.features[c]), ClassLabel)]
+    return classes if role.answer and len(classes) == 1 else candidates
 
 
 def _claims(role: Role, column: str) -> bool:
@@ -145,102 +153,191 @@ def _same(wanted: tuple[str, ...], found: tuple[str, ...]) -> bool:
     return len(wanted) == len(found) and all(f in (w, w + "s") for w, f in zip(wanted, found, strict=True))
 
 
-def _unclear(table: _Table, role: Role, found: Sequence[str], taken: set[str], task: str) -> UserError:
+def _unclear(
+    table: _Table, role: Role, others: Sequence[Role], found: Sequence[str], taken: set[str], task: str
+) -> UnclearColumn:
+    parts = table.parts(taken) if role.answer else []
+    offered = _offered(table, role, others, found, taken, parts)
+    if len(parts) > 1 and not any(_claims(role, column) for column in offered):
+        joined = f"data.columns.{role.name}=[{', '.join(map(written, parts))}]"
+        action = f"Set {joined} if they say of a label each whether a row has it"
+        action += f", or {_setting(role, offered[0])}." if offered else "."
+    elif offered:
+        action = f"Set {' or '.join(_setting(role, column) for column in offered[:4])}."
+    else:
+        named = f"Name it in data.columns.{role.name}, or add" if set(table.features) - taken else "Add"
+        action = f"{named} one: {role.about}."
+    wanted, has = f"{task} needs {_a(role.name)} column ({table.needs(role)})", f"the data set has {table.listing()}"
+    return UnclearColumn(wanted, has, action, role.name, offered)
+
+
+def _offered(
+    table: _Table, role: Role, others: Sequence[Role], found: Sequence[str], taken: set[str], parts: Sequence[str]
+) -> list[str]:
+    """Return the columns that may be proposed for a role: none that likely plays another one, or none at all."""
     settings = found or [c for c in table.features if c not in taken and table.can_be(role, c)]
-    choices = " or ".join(f"data.columns.{role.name}={column}" for column in settings[:4])
-    return UserError(
-        f"{task} needs a {role.name} column ({NEEDS[role.kind]})",
-        f"the data set has {table.listing()}",
-        f"Set {choices}." if choices else f"Add such a column ({role.about}), or name another source.",
-    )
+    claimed = {c for other in others for c in _guess(table, other, [role], taken) if other.required}
+    likely = [c for c in settings if not any(_claims(other, c) for other in others) and c not in parts]
+    likely = [c for c in likely if table.plausible(role, c) and not (role.takes and table.is_part(c))]
+    likely = [c for c in likely if (role.answer or table.fits(role, c) or c == role.name) and not table.empty(c)]
+    return [c for c in likely if c not in claimed]
+
+
+def _setting(role: Role, column: str) -> str:
+    return f"data.columns.{role.name}={assigned(column)}"
+
+
+def alternatives(
+    features: Features, preview: pa.Table, whole: bool, task: Task, choices: Sequence[Choice], config: DataConfig
+) -> list[str]:
+    """Return the columns that may hold the truth as well: none that plays another role, or can hold no labels."""
+    table = _Table(features, preview, whole, task.answers)
+    taken = {choice.column for choice in choices} | ({config.group} if config.group else set())
+    fitting = [c for c in features if c not in taken and table.fits(task.truth, c) and not table.empty(c)]
+    return [c for c in fitting if table.plausible(task.truth, c)]
 
 
 class _Table:
     """Columns with their types and a preview of their values."""
 
-    def __init__(self, features: Features, preview: pa.Table, whole: bool) -> None:
-        self.features, self.preview, self.whole = features, preview, whole
+    def __init__(self, features: Features, preview: pa.Table, whole: bool, answers: Sequence[Answer[Any]]) -> None:
+        self.features, self.preview, self.whole, self.answers = features, preview, whole, answers
 
     def listing(self) -> str:
         return ", ".join(f"{name} ({type_name(feature)})" for name, feature in self.features.items())
 
+    def needs(self, role: Role) -> str:
+        """Say what a column for the role holds."""
+        if role.takes is not None:
+            return role.takes.needs
+        return " or ".join(dict.fromkeys(answer.needs for answer in self.answers))
+
+    def parts(self, taken: set[str]) -> list[str]:
+        """Return the columns that say of one label each whether a row has it, where a row may have several."""
+        if not any(answer.several for answer in self.answers):
+            return []
+        offered = [name for name in self.preview.column_names if name not in taken]
+        return [name for name in offered if self.is_part(name)]
+
+    def empty(self, column: str) -> bool:
+        """Tell whether nothing is known to be in a column."""
+        return column in self.preview.column_names and self.preview[column].null_count == self.preview.num_rows
+
+    def is_part(self, column: str) -> bool:
+        """Tell whether a column says of one label whether a row has it."""
+        return column in self.preview.column_names and one_hot.says_of_one(self.features[column], self.preview[column])
+
     def can_be(self, role: Role, column: str) -> bool:
         """Tell whether the user may name this column for the role."""
-        feature = self.features[column]
-        if role.kind == "text":
-            return isinstance(feature, Value) and not _is(feature, "binary", "date", "time", "duration")
-        return self.fits(role, column)
+        if role.takes is None:
+            return self.fits(role, column)
+        return role.takes.can_be(self.features[column], self._values(column))
 
     def fits(self, role: Role, column: str) -> bool:
         """Tell whether the column's type is one that the role has."""
-        feature, element = self.features[column], _element(self.features[column])
-        if role.kind == "text":
-            return _is(feature, *STRINGS, "null")
-        if role.kind == "image":
-            return is_image(feature) or (_is(feature, *STRINGS) and self._holds_image_names(column))
-        if role.kind == "label":
-            return isinstance(element, ClassLabel | Json) or _is(element, *STRINGS, *NUMBERS, "bool", "null")
-        if feature is element:  # what is left is a list for each row
-            return False
-        if role.kind == "words":
-            return _is(element, *STRINGS)
-        return isinstance(element, ClassLabel) or _is(element, *STRINGS, "int", "uint")
+        feature = self.features[column]
+        if role.takes is not None:
+            return role.takes.fits(feature, self._values(column))
+        return any(answer.fits(feature) for answer in self.answers)
 
     def plausible(self, role: Role, column: str) -> bool:
         """Tell whether a guess is allowed: an identifier plays no role, few names are no text, free text no label."""
-        if not _rank(role, column) and IDENTIFIERS & set(words(column)) and role.kind != "image":
+        feature, named = self.features[column], bool(_rank(role, column))
+        if role.takes is not None and not named and self.of_numbers(column):
             return False
-        if isinstance(self.features[column], ClassLabel) or role.kind not in ("text", "label"):
-            return True
-        if isinstance(self.features[column], List | LargeList | Json):
+        identifies = role.takes is not None and role.takes.identifies
+        if not named and IDENTIFIERS & set(words(column)) and not identifies:
+            return False
+        if isinstance(feature, ClassLabel | Json) or is_list(feature) or column not in self.preview.column_names:
             return True
         distinct, rows = self._distinct(column), self.preview.num_rows
-        if role.kind == "text":
-            return rows < 6 or 3 * distinct > rows
-        return bool(_rank(role, column) or 2 * distinct <= rows)
+        if role.takes is not None:
+            return role.takes.plausible(distinct, rows)
+        return any(answer.plausible(distinct, rows, named) for answer in self.answers if answer.fits(feature))
+
+    def of_numbers(self, column: str) -> bool:
+        """Tell whether a column of strings, as files of text have, holds numbers alone."""
+        if not is_value(self.features[column], *STRINGS) or column not in self.preview.column_names:
+            return False
+        return numbers_alone(self.preview[column])
 
     def reason(self, role: Role, column: str) -> str:
         """Say what makes this the column."""
         feature = self.features[column]
-        if role.kind != "label":
+        if not role.answer or not any(answer.told_by_values for answer in self.answers):
             kind = type_name(feature)
             return f"{kind}, by its name" if _rank(role, column) else f"the only column of type {kind}"
         if not isinstance(feature, Value):
             return type_name(feature)
-        kind = "strings" if _is(feature, *STRINGS) else "truth values" if _is(feature, "bool") else "numbers"
+        strings = is_value(feature, *STRINGS) and not self.of_numbers(column)
+        kind = "strings" if strings else "truth values" if is_value(feature, "bool") else "numbers"
         return f"{self._distinct(column)} distinct {kind}" + (
             "" if self.whole else f" in {self.preview.num_rows} rows"
         )
 
     def _distinct(self, column: str) -> int:
-        return int(pc.count_distinct(self.preview[column]).as_py())
+        values = self.preview[column]
+        return 0 if pa.types.is_null(values.type) else int(pc.count_distinct(values).as_py())
 
-    def _holds_image_names(self, column: str) -> bool:
-        values = [v for v in self.preview[column].slice(0, 20).to_pylist() if v]
-        return bool(values) and all("." + v.rpartition(".")[2].lower() in IMAGE_SUFFIXES for v in values)
-
-
-def is_image(feature: Any) -> bool:
-    """Tell whether a column holds images, or their encoded bytes."""
-    if isinstance(feature, dict):
-        return "bytes" in feature and set(feature) <= {"bytes", "path"}
-    return isinstance(feature, Image) or _is(feature, "binary", "large_binary")
+    def _values(self, column: str) -> list[Any]:
+        if column not in self.preview.column_names:
+            return []
+        return [value for value in self.preview[column].slice(0, 20).to_pylist() if value]
 
 
-def _is(feature: Any, *dtypes: str) -> bool:
-    return isinstance(feature, Value) and re.sub(r"[\d\[(].*", "", str(feature.dtype)) in dtypes
+def shared_values(preview: pa.Table, roles: Sequence[Role], columns: Mapping[str, str]) -> list[str]:
+    """Return a warning of columns of which several rows share a value, such as a text with many questions."""
+    found = []
+    for column in (columns[role.name] for role in roles if role.shared and role.name in columns):
+        rows = preview.num_rows
+        distinct = int(pc.count_distinct(preview[column]).as_py()) if column in preview.column_names else rows
+        if rows and 3 * distinct <= 2 * rows:
+            found.append(
+                f"`{column}` has {distinct:,} values in {rows:,} rows: those of one stand on both sides of a cut, and "
+                f"are no independent witnesses; data.group={column} keeps them together"
+            )
+    return found
 
 
-def _element(feature: Any) -> Any:
-    return feature.feature if isinstance(feature, List | LargeList) else feature
+def numbers_alone(values: Any) -> bool:
+    """Tell whether strings are numbers, but for empty ones."""
+    found = pc.unique(values).to_pylist()
+    return any(found) and all(NUMBER.fullmatch(value.strip()) for value in found if value)
 
 
-def type_name(feature: Any) -> str:
-    """Return a column's type in one or a few words."""
-    if isinstance(feature, Value):
-        return str(feature.dtype)
-    if isinstance(feature, List | LargeList):
-        return f"list of {type_name(feature.feature)}"
-    if isinstance(feature, Json):
-        return "values of several types"
-    return "struct" if isinstance(feature, dict) else type(feature).__name__
+def _a(name: str) -> str:
+    return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
+
+
+def unused_folds(features: Features, preview: pa.Table, taken: Collection[str | None]) -> list[str]:
+    """Return a warning of columns that number folds, by which nothing is divided here."""
+    found = []
+    for column in preview.column_names:
+        if column in taken or not set(words(column)) & FOLDS:
+            continue
+        values = preview[column]
+        texts = is_value(features[column], *STRINGS)
+        numbers = is_value(features[column], *NUMBERS) or (texts and numbers_alone(values))
+        distinct = int(pc.count_distinct(values).as_py())
+        if numbers and 1 < distinct <= MOST_FOLDS:
+            found.append(
+                f"`{column}` numbers {distinct} folds and is not used: splits are the source's own, or cut with the "
+                "seed, and folds are drawn (evaluation.folds)"
+            )
+    return found
+
+
+def likely_groups(features: Features, preview: pa.Table, taken: Sequence[str]) -> list[str]:
+    """Return a warning of columns that say whose a row is, where several rows are of one."""
+    found = []
+    for column in preview.column_names:
+        named = {word.removesuffix("s") for word in words(column)} & GROUPS
+        if column in taken or not named or not isinstance(features[column], ClassLabel | Value):
+            continue
+        distinct, rows = int(pc.count_distinct(preview[column]).as_py()), preview.num_rows
+        if distinct >= FEW_GROUPS and 3 * distinct <= 2 * rows:
+            found.append(
+                f"`{column}` has {distinct:,} values in {rows:,} rows: rows of one may stand on both sides of a cut, "
+                f"and are no independent witnesses; data.group={column} keeps them together"
+            )
+    return found

@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 import pyarrow as pa
 from datasets import Dataset
 
-from hftransfer.data.cleaning import image_bytes
 from hftransfer.tasks.base import Role
 
 BATCH = 1024
@@ -28,8 +27,9 @@ class ContentHash:
         self.rows += table.num_rows
         for role in self.roles:
             values = table[role.name].to_pylist()
-            if role.kind == "image":
-                values = [hashlib.sha256(image_bytes(value)).hexdigest() for value in values]
+            if role.takes is not None:
+                values = role.takes.content(values)
+            values = [hashlib.sha256(one).hexdigest() if isinstance(one, bytes) else one for one in values]
             self._hashes[role.name].update((json.dumps(values)[1:-1] + ", ").encode() if values else b"")
 
     def hexdigest(self, names: Sequence[str]) -> str:

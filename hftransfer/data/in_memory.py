@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,15 +12,27 @@ import pyarrow.compute as pc
 from datasets import Dataset, DatasetInfo, Features
 from datasets.fingerprint import generate_random_fingerprint
 
+from hftransfer.answers._catalogue import Catalogue
+from hftransfer.answers.base import Answer
 from hftransfer.config import DataConfig
-from hftransfer.data import hygiene, leakage
-from hftransfer.data.cleaning import BadRows, Reading, bad_rows, canonical, plan, previewable, require_columns
+from hftransfer.data import corrections, hygiene, leakage, slicing
+from hftransfer.data.cleaning import (
+    BadRows,
+    Reading,
+    canonical,
+    inspect,
+    joined,
+    learnt_of,
+    plan,
+    previewable,
+    require_columns,
+)
 from hftransfer.data.columns import PREVIEW_ROWS
 from hftransfer.data.fingerprint import fingerprint
-from hftransfer.data.labels import Tally, counted, encode, missing_names, refuse_unseen, vocabulary
+from hftransfer.data.gathering import beside_one_another, gathered
+from hftransfer.data.named_splits import SPLITS, Picked, Split
 from hftransfer.data.result import Data
-from hftransfer.data.sources import SPLITS, Split
-from hftransfer.data.splits import cut, label_sets, sample
+from hftransfer.data.splits import cut, sample
 from hftransfer.errors import UserError, hint
 from hftransfer.tasks.base import Task
 
@@ -28,76 +40,115 @@ SLICE = 10_000  # rows that are looked at together: looking copies them into mem
 
 
 def read(
-    picked: Mapping[str, Split],
+    source: Picked,
     config: DataConfig,
     task: Task,
     seed: int,
-    warnings: list[str],
     say: Callable[[str], None],
+    slices: Sequence[str] = (),
+    catalogue: Catalogue | None = None,
 ) -> Data:
-    """Return the data of a source whose rows can be reached at random."""
+    """Return the data of a source whose rows can be reached at random, with the values of columns to slice by.
+
+    `catalogue` is what answers are chosen from, where they are.
+    """
+    picked, warnings, guesses = source.splits, [*source.warnings], [*source.guesses]
     for use, split in picked.items():
         if not len(split.rows):
             raise UserError("rows are needed", f"{use} (`{split.name}`) is empty", "Check data.source.")
     kept = sample({use: len(split.rows) for use, split in picked.items()}, config.max_rows, seed)
     raw = {use: _select(split.rows, kept[use]) for use, split in picked.items()}
+    if task.gathers and task.truth.name not in config.column_names:
+        for use in picked:
+            raw[use], told = beside_one_another(raw[use], task.truth.words)
+            guesses += [] if told is None else [f"{use}: {told}"]
+    choices, reading, more, formed = plan(raw["train"].features, *_preview(raw["train"]), config, task)
+    if task.gathers:
+        of_one, told_by = reading.columns[task.shown[0].name], reading.columns[reading.truth]
+        for use in picked:
+            raw[use], kept[use], told = gathered(raw[use], kept[use], of_one, told_by)
+            formed += [] if told is None else [f"{use}: {told}"]
     features = raw["train"].features
-    choices, reading, more = plan(features, *_preview(raw["train"]), config, task)
+    if catalogue is not None:
+        reading = replace(reading, answer=reading.answer.among(catalogue))
     warnings += more
+    guesses += formed
+    tested = "test" if "test" in raw else "train"
+    slicing.require(slices, {tested: raw[tested].features}, reading.columns)
 
     say("checking every row")
-    tables = {}
+    tables: dict[str, pa.Table] = {}
     for use, split in picked.items():
         table = _table(use, raw[use], kept[use], split, reading)
-        if use != "train" and table is None:
-            warnings.append(f"the labels of {use} are hidden, so it is not used as {use}")
-        else:
+        if table is not None:
             tables[use] = table
-    good, prints, sketches = {}, {}, {}
+        else:  # never train's, of which `_table` says so itself
+            warnings.append(f"the labels of {use} are hidden, so it is not used as {use}")
+    good, prints, sketches, seen = {}, {}, {}, {}
     for use, table in tables.items():
-        good[use], prints[use], sketches[use], more = _good_rows(use, table, reading, config)
+        good[use], prints[use], sketches[use], seen[use], more = _good_rows(use, table, reading, config)
         warnings += more
-    names, labels = _encode(tables, good, reading, features)
+    settled, more = learnt_of(seen, reading)
+    warnings += more
+    learnt, truth = _encode(tables, good, reading, features)
+    guesses += learnt.guessed()
+    warnings += _suspicions(tables["train"].take(pa.array(good["train"])), learnt, reading)
 
     say("splitting")
     places = dict(good)
     if len(tables) < len(SPLITS):
-        groups = _groups(raw["train"], config.group)
-        cuts, more = _cut(config, tables, good["train"], labels["train"], groups, reading, seed)
+        groups = _groups(raw["train"], config.group or None)
+        cuts, more = _cut(config, tables, good["train"], truth["train"], groups, learnt, seed)
         places |= cuts
         warnings += more
     if config.group:
         warnings += _shared_groups({use: raw[use].select(good[use]) for use in tables}, config.group)
 
-    say("fingerprinting")
-    whole = {use: _dataset(table, labels[use], reading) for use, table in tables.items()}
     origin = {use: use if use in tables else "train" for use in SPLITS}
+    if config.corrections:
+        mended = corrections.read(config.corrections)
+        row_ids = {use: table["row_id"] for use, table in tables.items()}
+        truth, places, more = corrections.applied(mended, learnt, row_ids, truth, places, origin)
+        warnings += more
+
+    say("fingerprinting")
+    whole = {use: _dataset(table, truth[use], reading) for use, table in tables.items()}
     splits = {use: whole[origin[use]].select(places[use]) for use in SPLITS}
-    answers = {use: labels[origin[use]].take(pa.array(places[use])) for use in SPLITS}
+    named = {use: group_names(raw[use], config.group, tables[use]["row_id"]) for use in tables} if config.group else {}
+    grouped = {use: [names[place] for place in places[use]] for use in SPLITS if (names := named.get(origin[use]))}
+    sliced = {
+        use: slicing.values_of(raw[origin[use]].select(places[use]), slices)
+        for use in SPLITS
+        if slices and (all(column in raw[origin[use]].features for column in slices))
+    }
+    known = {use: truth[origin[use]].take(pa.array(places[use])) for use in SPLITS}
     for use in SPLITS:
-        warnings += missing_names(use, names, answers[use])
+        warnings += learnt.missing(use, known[use])
     shown = {use: prints[origin[use]][places[use]] for use in SPLITS}
-    row_ids = {use: rows["row_id"] for use, rows in splits.items()}
+    named_rows = {use: rows["row_id"] for use, rows in splits.items()}
     exact = leakage.shared(shown)
-    leaks, more = leakage.report(exact, row_ids, reading.roles)
-    warnings += more
+    counts, leaks = leakage.report(exact, named_rows, reading.shown)
     say("looking for near copies")
     sketched = {use: _taken(sketches[origin[use]], places[use]) for use in SPLITS}
-    cleanness, more = hygiene.inspect(sketched, shown, exact, answers, row_ids, reading.roles)
-    warnings += more
-    if reading.kind != "regression":
-        torn, more = leakage.contradictions(shown["train"], answers["train"], row_ids["train"], reading.roles)
+    cleanness, near, more = hygiene.inspect(sketched, shown, exact, known, named_rows, reading.shown)
+    warnings += [*leakage.sentences([*leaks, *near]), *more]
+    if learnt.contradicts:
+        torn, more = leakage.contradictions(shown["train"], known["train"], named_rows["train"], reading.shown)
         cleanness = replace(cleanness, contradicting=torn)
         warnings += more
     return Data(
         splits=dict(splits),
-        labels=counted(reading.kind, names, answers["train"]),
+        answer=learnt.counted(known["train"]),
         columns=choices,
-        fingerprints={use: fingerprint(rows, reading.roles, names) for use, rows in splits.items()},
+        fingerprints={use: fingerprint(rows, reading.roles, learnt.names) for use, rows in splits.items()},
         warnings=tuple(warnings),
+        guesses=tuple(guesses),
         sizes={use: len(rows) for use, rows in splits.items()},
-        leakage=leaks,
+        leakage=counts,
         hygiene=cleanness,
+        groups=grouped,
+        slices=sliced,
+        settled=settled,
     )
 
 
@@ -108,20 +159,22 @@ def _select(rows: Dataset, numbers: np.ndarray) -> Dataset:
 def _preview(rows: Dataset) -> tuple[pa.Table, bool]:
     """Return rows spread over the data set, which may be sorted by label, and whether these are all."""
     spread = np.unique(np.linspace(0, len(rows) - 1, min(len(rows), PREVIEW_ROWS)).astype(np.int64))
-    values = _select(rows.select_columns(previewable(rows.features)), spread).with_format("arrow")[:]
+    shown = previewable(rows.features)
+    # of no columns `datasets` cannot take rows
+    values = _select(rows.select_columns(shown), spread).with_format("arrow")[:] if shown else pa.table({})
     return values, len(spread) == len(rows)
 
 
 def _table(use: str, rows: Dataset, numbers: np.ndarray, split: Split, reading: Reading) -> pa.Table | None:
-    """Return a split's canonical columns with labels as names; None when it has no label at all."""
-    if use != "train" and reading.columns[reading.label] not in rows.features:
+    """Return a split's canonical columns with the truth as it is read; None when it has none at all."""
+    if use != "train" and reading.columns[reading.truth] not in rows.features:
         return None
     columns = require_columns(use, rows.features, reading)
     table = rows.select_columns(columns).with_format("arrow")[:]
     row_ids = pc.binary_join_element_wise(split.name, pa.array(numbers).cast(pa.string()), ":")
     table = canonical(table, rows.features, row_ids, replace(reading, folder=split.folder))
-    answers = table[reading.label]
-    return table if use == "train" or answers.null_count < len(answers) else None
+    truth = table[reading.truth]
+    return table if use == "train" or truth.null_count < len(truth) else None
 
 
 def _taken(sketches: Any, places: np.ndarray) -> Any:
@@ -130,38 +183,44 @@ def _taken(sketches: Any, places: np.ndarray) -> Any:
 
 def _good_rows(
     use: str, table: pa.Table, reading: Reading, config: DataConfig
-) -> tuple[np.ndarray, np.ndarray, Any, list[str]]:
-    """Return the places of the rows that can be used, the prints and sketches of all, and the warnings."""
+) -> tuple[np.ndarray, np.ndarray, Any, dict[str, Any], list[str]]:
+    """Return the places of the rows that can be used, prints and sketches of all, what was seen, and the warnings."""
     report = BadRows(use)
     found: dict[int, str] = {}
     prints = [np.empty(0, leakage.PRINT)]
     sketches = []
+    seen: dict[str, Any] = {}
     for start in range(0, table.num_rows, SLICE):
         part = table.slice(start, SLICE)
-        bad, pixels, thumbs = bad_rows(part, reading)
-        prints.append(leakage.prints(part, reading.roles, pixels))
-        sketches.append(hygiene.sketches(part, reading.roles, thumbs))
-        report.add(part, bad, reading)
-        found |= {start + place: reason for place, reason in bad.items()}
+        looked = inspect(part, reading)
+        prints.append(leakage.prints(looked.prints))
+        sketches.append(hygiene.sketches(looked.sketches, reading.shown))
+        report.add(part, looked.bad, reading)
+        seen = joined(seen, looked.seen)
+        found |= {start + place: reason for place, reason in looked.bad.items()}
     good = np.delete(np.arange(table.num_rows), list(found))
-    joined = (
-        [text for part in sketches for text in part] if isinstance(sketches[0], list) else np.concatenate(sketches)
-    )
-    return good, np.concatenate(prints), joined, report.warnings(config.bad_rows)
+    return good, np.concatenate(prints), hygiene.joined(sketches), seen, report.warnings(config.bad_rows)
 
 
 def _encode(
     tables: Mapping[str, pa.Table], good: Mapping[str, np.ndarray], reading: Reading, features: Features
-) -> tuple[tuple[str, ...], dict[str, pa.Array]]:
-    by_name = {use: _joined(table[reading.label]) for use, table in tables.items()}
-    usable = {use: found.take(pa.array(good[use])) for use, found in by_name.items()}
-    tally = Tally()
-    tally.add(usable["train"])
-    column = reading.columns[reading.label]
-    names = vocabulary(tally, features[column], reading.kind, column, features)
-    for use in [use for use in tables if use != "train" and reading.kind != "regression"]:
-        refuse_unseen(usable[use], tables[use]["row_id"].take(pa.array(good[use])), names, use)
-    return names, {use: encode(found, reading.kind, names) for use, found in by_name.items()}
+) -> tuple[Answer[Any], dict[str, pa.Array]]:
+    """Return the answer with what train taught, and the encoded truth of all rows."""
+    read = {use: _joined(table[reading.truth]) for use, table in tables.items()}
+    usable = {use: found.take(pa.array(good[use])) for use, found in read.items()}
+    learner = reading.learner(features)
+    learner.add(usable["train"])
+    learnt = learner.learn()
+    for use in [use for use in tables if use != "train"]:
+        learnt.refuse_unseen(usable[use], tables[use]["row_id"].take(pa.array(good[use])), use)
+    return learnt, {use: learnt.encode(found) for use, found in read.items()}
+
+
+def _suspicions(table: pa.Table, answer: Answer[Any], reading: Reading) -> list[str]:
+    """Return what the truth of train beside inputs of its own type makes one wonder."""
+    truth = table[reading.truth]
+    inputs = {role.name: table[role.name] for role in reading.shown if table[role.name].type == truth.type}
+    return answer.suspicions(truth, inputs, reading.columns)
 
 
 def _joined(column: pa.ChunkedArray) -> pa.Array:
@@ -180,18 +239,26 @@ def _groups(rows: Dataset, column: str | None) -> np.ndarray | None:
     return np.where(codes.is_valid().to_numpy(zero_copy_only=False), codes.fill_null(0).to_numpy(), alone)
 
 
+def group_names(rows: Dataset, column: str, row_ids: pa.ChunkedArray) -> list[str] | None:
+    """Return the name of each row's group; a row without one is a group by itself. None where the split has none."""
+    if column not in rows.features:
+        return None
+    values = rows.select_columns([column])[:][column]
+    return [row if value is None else str(value) for value, row in zip(values, row_ids.to_pylist(), strict=True)]
+
+
 def _cut(
     config: DataConfig,
     present: Collection[str],
     good: np.ndarray,
-    labels: pa.Array,
+    truth: pa.Array,
     groups: np.ndarray | None,
-    reading: Reading,
+    answer: Answer[Any],
     seed: int,
 ) -> tuple[dict[str, np.ndarray], list[str]]:
     sizes = {"test": config.test_size, "validation": config.validation_size}  # in this order: test first
     sizes = {use: size for use, size in sizes.items() if use not in present}
-    strata = _strata(labels.take(pa.array(good)), reading)
+    strata = answer.strata(truth.take(pa.array(good)))
     cuts = cut(len(good), sizes, seed, strata, None if groups is None else groups[good])
     how = ", ".join(
         (["stratified by label"] if strata is not None else ["at random"])
@@ -204,14 +271,6 @@ def _cut(
     return {use: good[found] for use, found in cuts.items()}, warnings
 
 
-def _strata(labels: pa.Array, reading: Reading) -> np.ndarray | None:
-    if reading.kind == "single_label":
-        return np.asarray(labels.to_numpy())
-    if reading.kind == "multi_label":
-        return label_sets(pc.list_parent_indices(labels).to_numpy(), labels.flatten().to_numpy(), len(labels))
-    return None
-
-
 def _shared_groups(rows: Mapping[str, Dataset], column: str) -> list[str]:
     values = {use: set(found.unique(column)) - {None} for use, found in rows.items() if column in found.features}
     return [
@@ -221,9 +280,9 @@ def _shared_groups(rows: Mapping[str, Dataset], column: str) -> list[str]:
     ]
 
 
-def _dataset(table: pa.Table, labels: pa.Array, reading: Reading) -> Dataset:
+def _dataset(table: pa.Table, truth: pa.Array, reading: Reading) -> Dataset:
     features = reading.features()
-    table = table.set_column(table.column_names.index(reading.label), reading.label, labels)
+    table = table.set_column(table.column_names.index(reading.truth), reading.truth, truth)
     # named at random: `datasets` would hash every value for a name, and never look at ours
     return Dataset(
         table.cast(features.arrow_schema), DatasetInfo(features=features), fingerprint=generate_random_fingerprint()

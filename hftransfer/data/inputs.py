@@ -2,87 +2,143 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from datasets import Dataset, Features, Image, Value
+from datasets import Dataset
 
-from hftransfer.data.cleaning import IMAGE, UNREADABLE
-from hftransfer.data.columns import NEEDS, is_image, type_name, words
-from hftransfer.data.sources import read_tables
+from hftransfer.column_types import NUMBERS, STRINGS, is_value, type_name
+from hftransfer.config import DataConfig
+from hftransfer.data import written_lists
+from hftransfer.data.arranging import asked_with
+from hftransfer.data.columns import numbers_alone, words
+from hftransfer.data.named_files import Finder
+from hftransfer.data.nested import unfolded
+from hftransfer.data.plain_texts import SUFFIXES as TEXTS
+from hftransfer.data.plain_texts import lines
+from hftransfer.data.tables import read_tables
 from hftransfer.errors import UserError
 from hftransfer.tasks.base import Role, Task
 
+FIRST = 1000  # rows that tell whether a column holds numbers
 
-def read_inputs(path: Path, task: Task, columns: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Return a file's rows by role, in order; image names in it are relative to the file.
+
+@dataclass(frozen=True)
+class Unanswerable:
+    """A row of a table that holds nothing to ask with: what it holds, and why that is nothing."""
+
+    input: Any
+    reason: str
+
+
+def read_inputs(path: Path, task: Task, columns: Mapping[str, str]) -> list[dict[str, Any] | Unanswerable]:
+    """Return a file's rows by role, in order; names of files in it are found as in training.
 
     `columns` is what a model was trained on, by role; a column named otherwise is found by the role's own names, or as
-    the only one that fits. Raises UserError when none fits, and names the first row that lacks a value.
+    the only one that fits. A file of text has an input a line. Raises UserError when no column fits, and when no row
+    has a value.
     """
-    rows, _ = read_tables([path], streaming=False)
-    assert isinstance(rows, Dataset)
-    values = {}
-    for role in [role for role in task.roles if role.kind not in ("label", "tags")]:
-        column = _column(path, rows.features, role, task, columns)
-        if column is not None:
-            values[role.name] = _values(path, rows, column, role, required=role.required)
-    return [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]
+    if path.suffix.lower() in TEXTS:
+        role = _only(path, task)
+        values: dict[str, Sequence[Any]] = {role.name: _placed(path, lines(path), role)}
+    else:
+        rows = unfolded(read_tables([path], streaming=False).rows)
+        assert isinstance(rows, Dataset)
+        rows, _ = written_lists.opened(rows, DataConfig(source=str(path)))
+        rows = asked_with(rows, task)
+        values = {}
+        for role in task.shown:
+            column = _column(path, rows, role, task, columns)
+            if column is not None:
+                values[role.name] = _values(path, rows, column, role)
+    required = [role for role in task.shown if role.required]
+    found = [_row(dict(zip(values, row, strict=True)), required) for row in zip(*values.values(), strict=True)]
+    if found and all(isinstance(row, Unanswerable) for row in found):
+        raise UserError(
+            f"rows with {required[0].takes.asked if required[0].takes else 'a value'} are needed in {path.name}",
+            f"all {len(found):,} have {found[0].reason if isinstance(found[0], Unanswerable) else 'none'}",
+            "Fill them in, or name another file.",
+        )
+    return found
 
 
-def _column(path: Path, features: Features, role: Role, task: Task, columns: Mapping[str, str]) -> str | None:
+def _row(row: dict[str, Any], required: Sequence[Role]) -> dict[str, Any] | Unanswerable:
+    for role in required:
+        value = row[role.name]
+        if isinstance(value, Unanswerable):
+            return value
+        empty = value is None or (isinstance(value, str | list) and not len(value))
+        if empty or (isinstance(value, str) and not value.strip()):
+            return Unanswerable(value, f"no {role.name}")
+    return row
+
+
+def _only(path: Path, task: Task) -> Role:
+    required = [role for role in task.shown if role.required]
+    if len(required) > 1:
+        raise UserError(
+            f"a value is needed for each of {', '.join(role.name for role in required)}",
+            f"{path.name} holds one a line",
+            "Give a table with a column for each.",
+        )
+    return required[0]
+
+
+def _column(path: Path, rows: Dataset, role: Role, task: Task, columns: Mapping[str, str]) -> str | None:
     if columns and role.name not in columns:
         return None  # the model never saw such a column
     if not role.required and role.name not in columns:
-        return role.name if role.name in features else None
+        return role.name if role.name in rows.features else None
+    features = rows.features
     by_words = {words(name): name for name in reversed(features)}
     names = [columns.get(role.name), role.name, *(by_words.get(words(word)) for word in role.words)]
     taken = {column for other, column in columns.items() if other != role.name}
     taken |= {other.name for other in task.roles if other is not role}
-    fitting = [name for name, feature in features.items() if name not in taken and _fits(role, feature)]
-    found = next((name for name in names if name in fitting), None)
+    assert role.takes is not None
+    fitting = [name for name, feature in features.items() if name not in taken and role.takes.offered(feature)]
+    named = [name for name in names if name in features and name not in taken]
+    takes = role.takes
+    found = next((n for n in named if takes.offered(features[n]) or takes.can_be(features[n], ())), None)
+    if found is None and len(fitting) > 1:  # numbers beside them are hardly meant
+        fitting = [name for name in fitting if not _of_numbers(rows, name)]
     if found is None and len(fitting) == 1:
         return fitting[0]
     if found is None:
         raise UserError(
-            f"{path.name} needs a column for {role.name} ({NEEDS[role.kind]})",
+            f"{path.name} needs a column for {role.name} ({role.takes.needs})",
             "it has " + ", ".join(f"{name} ({type_name(feature)})" for name, feature in features.items()),
             f"Name the column {columns.get(role.name, role.name)}.",
         )
     return found
 
 
-def _fits(role: Role, feature: Any) -> bool:
-    text = isinstance(feature, Value) and "string" in feature.dtype
-    if role.kind == "image":
-        return text or is_image(feature)
-    return text or (role.kind == "words" and not isinstance(feature, Value) and type_name(feature) == "list of string")
+def _of_numbers(rows: Dataset, name: str) -> bool:
+    if not is_value(rows.features[name], *STRINGS):
+        return False
+    return numbers_alone(rows.select_columns([name]).with_format("arrow")[:FIRST][name])
 
 
-def _values(path: Path, rows: Dataset, column: str, role: Role, required: bool) -> Sequence[Any]:
-    if is_image(rows.features[column]):
-        rows = rows.cast_column(column, Image(decode=False))
-    values = list(rows[column])
-    for number, value in enumerate(values):
-        empty = value is None or (isinstance(value, str | list) and not len(value))
-        if (empty or (isinstance(value, str) and not value.strip())) and required:
-            raise UserError(
-                f"every row of {path.name} needs a value in `{column}`", f"row {number} has none",
-                "Fill it in, or remove the row.",
-            )  # fmt: skip
-        if role.kind == "image":
-            values[number] = _image(path, number, value)
-    return values
+def _values(path: Path, rows: Dataset, column: str, role: Role) -> Sequence[Any]:
+    assert role.takes is not None
+    if is_value(rows.features[column], *STRINGS, *NUMBERS) and role.takes.suffixes:
+        return _placed(path, rows[column], role)
+    return role.takes.cells(rows, column, path)
 
 
-def _image(path: Path, number: int, value: Any) -> Any:
-    if isinstance(value, str):
-        return os.path.join(path.parent, value)
-    try:
-        return IMAGE.decode_example(value)
-    except UNREADABLE as error:
-        raise UserError(
-            f"every image of {path.name} must be readable", f"row {number}: {error}", "Mend it, or remove the row."
-        ) from error
+def _placed(path: Path, values: Sequence[Any], role: Role) -> Sequence[Any]:
+    """Return values as they are; of those that name files, where these are."""
+    assert role.takes is not None
+    if not role.takes.suffixes:
+        return values
+    finder = Finder(path.parent, role.takes.suffixes)
+    return [_place(value, finder) for value in values]
+
+
+def _place(value: Any, finder: Finder) -> Any:
+    """Return where a file is that a cell names."""
+    if value is None or not str(value).strip():
+        return None
+    place = finder.place(str(value))
+    return str(place) if place.is_file() else Unanswerable(value, f"no file of that name in {finder.folder} or below")

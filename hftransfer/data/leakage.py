@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from hftransfer.errors import NAMED_ROWS, with_rows
 from hftransfer.tasks.base import Role
 
 PRINT = "<u8"  # of a row's input; among 10^6 rows of train and 10^5 of test one false pair in 10^8 data sets
 MOST_PRINTS = 10_000_000  # of a stream: 80 MB
-NAMED_ROWS = 3  # rows that a warning names
-KINDS = {"text": ("text", "texts"), "words": ("words", "words"), "image": ("pixels", "pixels")}
 MEANING = {
     ("validation", "train"): "choices made by them favour memory",
     ("test", "train"): "scores on them measure memory",
@@ -25,30 +22,12 @@ MEANING = {
 }
 
 
-def prints(table: pa.Table, roles: Sequence[Role], pixels: Mapping[str, Sequence[bytes]]) -> np.ndarray:
-    """Return a hash (rows,) of each row's input in a canonical table, whose images have the hashes `pixels` by role.
-
-    Texts that differ in case, blanks or compatible characters alone (Unicode NFKC) are alike.
-    """
-    parts = [pixels[role.name] if role.kind == "image" else _texts(table[role.name], role) for role in shown(roles)]
+def prints(found: Mapping[str, Sequence[bytes]]) -> np.ndarray:
+    """Return a hash (rows,) of each row's input, from what each role found equal inputs by."""
+    parts = list(found.values())
     rows = parts[0] if len(parts) == 1 else map(b"\x1f".join, zip(*parts, strict=True))  # no text holds a \x1f
     digests = b"".join(hashlib.blake2b(row, digest_size=8).digest() for row in rows)
     return np.frombuffer(digests, PRINT)
-
-
-def shown(roles: Sequence[Role]) -> list[Role]:
-    """Return the roles that a model is shown."""
-    return [role for role in roles if role.kind in KINDS]
-
-
-def _texts(column: pa.ChunkedArray, role: Role) -> list[bytes]:
-    if role.kind == "words":
-        column = pc.binary_join(column, " ")
-    return [_alike(text or "") for text in column.to_pylist()]
-
-
-def _alike(text: str) -> bytes:
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().split()).encode()
 
 
 def shared(found: Mapping[str, np.ndarray]) -> dict[tuple[str, str], np.ndarray]:
@@ -81,26 +60,71 @@ NEAR_OR_TURNED = replace(NEAR, by="nearly the same {}, perhaps turned or mirrore
 LIKELY = Likeness("has a likely copy in", "have a likely copy in", "nearly the same features")
 
 
+@dataclass(frozen=True)
+class Leak:
+    """Rows (a mask) of a split that have a copy in another, and how they are alike."""
+
+    use: str
+    other: str
+    mask: np.ndarray
+    likeness: Likeness
+    what: str  # a model is shown, in a word
+    row_ids: Sequence[str]
+
+    @property
+    def alike(self) -> str:
+        """What they have in common, in words."""
+        found = self.likeness.by.format(self.what)
+        return f"the {found}" if found.startswith("same") else found
+
+    @property
+    def said(self) -> str:
+        """What they do, in words."""
+        number = int(self.mask.sum())
+        does = self.likeness.one if number == 1 else self.likeness.many
+        return f"{does} {self.other} ({self.likeness.by.format(self.what)})"
+
+
 def report(
     which: Mapping[tuple[str, str], np.ndarray],
     row_ids: Mapping[str, Sequence[str]],
     roles: Sequence[Role],
     likeness: Likeness = SAME,
-) -> tuple[dict[str, dict[str, int]], list[str]]:
-    """Return how many rows of a split have a copy in which other or itself, and a warning for those across splits."""
+) -> tuple[dict[str, dict[str, int]], list[Leak]]:
+    """Return how many rows of a split have a copy in which other or itself, and those across splits."""
     counts: dict[str, dict[str, int]] = {}
-    warnings = []
+    leaks = []
     for (use, other), mask in which.items():
         number = int(mask.sum())
         if number:
             counts.setdefault(use, {})[other] = number
         if number and use != other:
-            warnings.append(
-                f"leakage: {number} of {len(mask)} {use} rows ({number / len(mask):.1%}) "
-                f"{likeness.one if number == 1 else likeness.many} {other} ({likeness.by.format(what(roles))}): "
-                f"{named(mask, row_ids[use])}; {MEANING[use, other]}"
-            )
-    return counts, warnings
+            leaks.append(Leak(use, other, mask, likeness, what(roles), row_ids[use]))
+    return counts, leaks
+
+
+def sentences(leaks: Sequence[Leak]) -> list[str]:
+    """Return a warning for each pair of splits, of rows that are alike in one way or another."""
+    found = []
+    for use, other in MEANING:
+        of = [leak for leak in leaks if (leak.use, leak.other) == (use, other)]
+        if not of:
+            continue
+        whole = np.any([leak.mask for leak in of], axis=0)
+        number = int(whole.sum())
+        head = f"leakage: {number} of {len(whole)} {use} rows ({number / len(whole):.1%})"
+        if len(of) == 1:
+            said = of[0].said
+        else:
+            kinds = (f"{int(leak.mask.sum())} with {leak.alike}" for leak in of)
+            said = f"{'looks' if number == 1 else 'look'} like rows of {other} ({', '.join(kinds)})"
+        found.append(f"{head} {said}; {MEANING[use, other]}{rows_of(whole, of[0].row_ids)}")
+    return found
+
+
+def rows_of(mask: np.ndarray, row_ids: Sequence[str]) -> str:
+    """Return the end of a warning that names the first rows of a mask."""
+    return with_rows("", [row_ids[int(place)] for place in np.flatnonzero(mask)[: NAMED_ROWS + 1]])
 
 
 def contradictions(
@@ -117,19 +141,12 @@ def contradictions(
     if not len(torn):
         return 0, []
     return int(mask.sum()), [
-        f"train: {int(mask.sum())} rows have the same {what(roles)} as another that is labelled otherwise: "
-        f"{named(mask, row_ids)}"
+        f"train: {int(mask.sum())} rows have the same {what(roles)} as another that is labelled otherwise"
+        f"{rows_of(mask, row_ids)}"
     ]
 
 
 def what(roles: Sequence[Role]) -> str:
     """Return in a word what a model is shown."""
-    kinds = [role.kind for role in shown(roles)]
-    return KINDS[kinds[0]][len(kinds) > 1] if len(set(kinds)) == 1 else "input"
-
-
-def named(mask: np.ndarray, row_ids: Sequence[str]) -> str:
-    """Return the first rows of a mask by their ids."""
-    places = np.flatnonzero(mask)
-    more = ", ..." if len(places) > NAMED_ROWS else ""
-    return ", ".join(row_ids[int(place)] for place in places[:NAMED_ROWS]) + more
+    words = [role.takes.words for role in roles if role.takes is not None]
+    return words[0][len(words) > 1] if len(set(words)) == 1 else "input"

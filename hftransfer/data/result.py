@@ -3,32 +3,36 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
+from hftransfer.answers.base import Answer
 from hftransfer.data.columns import Choice
 from hftransfer.data.fingerprint import combined
 from hftransfer.data.hygiene import Hygiene
-from hftransfer.data.sources import Rows
-from hftransfer.tasks.base import Labels
+from hftransfer.data.tables import Rows
 
 
 @dataclass(frozen=True)
 class Data:
     """The rows of a run, by split, in canonical columns: `row_id` and the task's roles.
 
-    A text is a string, an image an `Image()` that was decoded once to see that it can be, words a list of strings; a
-    label is an index into `labels.names` (single_label), a sorted list of indexes (multi_label), a float (regression),
-    or a list of indexes as long as the words (tags).
+    Inputs have the features of their kind, each decoded once to see that it can be; the truth is encoded as its kind
+    of answer says.
     """
 
     splits: dict[str, Rows]  # train, validation, test; train is an IterableDataset when streaming
-    labels: Labels
+    answer: Answer[Any]  # with what train taught
     columns: tuple[Choice, ...]
     fingerprints: dict[str, str]
     warnings: tuple[str, ...]
+    guesses: tuple[str, ...]  # what was not said and had to be found out
     sizes: dict[str, int]
     # how many rows of a split have an input that stands in another too: {"test": {"train": 12}}; None: not looked for
     leakage: dict[str, dict[str, int]] | None = None
     hygiene: Hygiene = field(default_factory=Hygiene)
+    groups: dict[str, list[str]] = field(default_factory=dict)  # of each row, by split, where `data.group` is set
+    slices: dict[str, dict[str, list[str]]] = field(default_factory=dict)  # values of each row, by split and column
+    settled: dict[str, Any] = field(default_factory=dict)  # settings of `data` that the rows decided
 
     @property
     def fingerprint(self) -> str:

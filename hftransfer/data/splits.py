@@ -48,11 +48,12 @@ def _number(size: int | float, rows: int) -> int:
 
 def too_few(rows: int, numbers: Mapping[str, int]) -> UserError:
     """Build the error for a source that is too small for the splits asked of it."""
+    sizes = " and ".join(f"data.{split}_size" for split, number in numbers.items() if number > 1)
     asked = " and ".join(f"{number} for {split}" for split, number in numbers.items())
     return UserError(
         f"rows for train are needed beside {asked}",
         f"there {'is' if rows == 1 else 'are'} {rows} in all",
-        "Add rows, or lower data.test_size and data.validation_size.",
+        "Add rows" + (f", or lower {sizes}." if rows > len(numbers) and any(n > 1 for n in numbers.values()) else "."),
     )
 
 
@@ -114,24 +115,6 @@ def _whole_groups(
     if not chosen:
         chosen = [int(table.sum(axis=1).argmin())]  # every group is far larger than what was asked
     return np.flatnonzero(np.isin(group, chosen))
-
-
-def label_sets(rows: np.ndarray, indexes: np.ndarray, count: int) -> np.ndarray:
-    """Return a class number (count,) for each row's set of labels, rare sets counted as their rarest label.
-
-    `rows` and `indexes` (n,) are the pairs of row and label, sorted.
-    """
-    frequency = np.bincount(indexes, minlength=1)
-    sets: list[list[int]] = [[] for _ in range(count)]
-    for row, index in zip(rows.tolist(), indexes.tolist(), strict=True):
-        sets[row].append(index)
-    keys = [tuple(found) for found in sets]
-    often: dict[tuple[int, ...], int] = {}
-    for key in keys:
-        often[key] = often.get(key, 0) + 1
-    merged = [key if often[key] >= 3 or not key else (min(key, key=lambda i: frequency[i]),) for key in keys]
-    numbers = {key: number for number, key in enumerate(sorted(set(merged)))}
-    return np.array([numbers[key] for key in merged], dtype=np.int64)
 
 
 def sample(counts: Mapping[str, int], most: int | None, seed: int) -> dict[str, np.ndarray]:

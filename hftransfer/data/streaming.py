@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,81 +9,37 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import datasets
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset, DatasetInfo, Features, IterableDataset
 
+from hftransfer.answers.base import Answer, Learner
 from hftransfer.config import DataConfig
 from hftransfer.data import leakage
 from hftransfer.data.archives import scratch
 from hftransfer.data.cleaning import (
     BadRows,
     Reading,
-    bad_rows,
     canonical,
-    image_bytes,
+    inspect,
+    joined,
+    learnt_of,
     plan,
     previewable,
     require_columns,
 )
 from hftransfer.data.fingerprint import ContentHash, fingerprint
-from hftransfer.data.labels import Tally, counted, encode, missing_names, refuse_unseen, vocabulary
+from hftransfer.data.named_splits import Picked, Split
+from hftransfer.data.pieces import BATCH, EVERY, Draw, Piece
 from hftransfer.data.result import Data
-from hftransfer.data.sources import Split, readable
-from hftransfer.data.splits import Lowest, hashes, too_few
+from hftransfer.data.splits import Lowest, too_few
+from hftransfer.data.tables import readable
 from hftransfer.errors import UserError, hint
-from hftransfer.tasks.base import Labels, Task
+from hftransfer.tasks.base import Role, Task
 
-BATCH = 1000
 MOST_HELD_OUT = 10_000  # rows of a cut split: enough for an interval of +-1 point, small enough for any disk
-SHUFFLED_ROWS, SHUFFLED_IMAGES = 10_000, 1_000  # in memory; an encoded image is some hundred kB
-EVERY = np.uint64(2**64 - 1)
-
-
-@dataclass(frozen=True)
-class Piece:
-    """One file (shard) of a stream, its rows numbered from 0, so that it is the same in whatever process reads it."""
-
-    name: str
-    rows: IterableDataset
-
-    def batches(self) -> Iterator[tuple[np.ndarray, pa.Table]]:
-        """Yield the numbers and the raw columns of the rows, a batch at a time."""
-        start = 0
-        with readable(self.name):
-            for table in self.rows.with_format("arrow").iter(batch_size=BATCH):
-                yield np.arange(start, start + table.num_rows), table
-                start += table.num_rows
-
-
-@dataclass(frozen=True)
-class Draw:
-    """Which rows are used, and in which order they are held out: hashes of a row's number, or of its group."""
-
-    seed: int
-    group: str | None = None
-    highest: np.uint64 = EVERY  # rows whose hash is above it are over data.max_rows
-
-    def number(self, piece: Piece, numbers: np.ndarray) -> np.ndarray:
-        """Return a hash of each row."""
-        return hashes(numbers, self.seed, "row", piece.name)
-
-    def used(self, piece: Piece, numbers: np.ndarray) -> np.ndarray:
-        """Return which rows are among data.max_rows."""
-        return self.number(piece, numbers) <= self.highest
-
-    def order(self, piece: Piece, numbers: np.ndarray, table: pa.Table) -> np.ndarray:
-        """Return a hash that rows of one group share: the lowest are held out."""
-        alone = hashes(numbers, self.seed, "order", piece.name)
-        if self.group is None:
-            return alone
-        values = table[self.group].combine_chunks().dictionary_encode()
-        keys = [f"{self.seed}\0{value}".encode() for value in values.dictionary.to_pylist()]
-        orders = np.frombuffer(b"".join(hashlib.blake2b(key, digest_size=8).digest() for key in keys), "<u8")
-        grouped = values.indices.is_valid().to_numpy(zero_copy_only=False)
-        alone[grouped] = orders[values.indices.drop_null().to_numpy()]
-        return alone
 
 
 @dataclass
@@ -93,11 +48,12 @@ class Pass:
 
     use: str
     path: Path
-    tally: Tally
+    learner: Learner
     report: BadRows
     content: ContentHash
     lowest: Lowest
     labelled: bool = False
+    seen: dict[str, Any] = field(default_factory=dict)  # by role
     prints: list[np.ndarray] = field(default_factory=list)  # of the inputs of usable rows
     bad: dict[str, np.ndarray] = field(default_factory=dict)  # by piece: the numbers of rows that cannot be used
 
@@ -119,36 +75,39 @@ class Rest:
     held_out: np.uint64 | None  # rows up to this order are in another split
     features: Features
     reading: Reading
-    names: tuple[str, ...]
+    answer: Answer[Any]
     bad: dict[str, np.ndarray]
 
     def of(self, piece: Piece, numbers: np.ndarray, table: pa.Table) -> pa.Table:
-        """Return the rows of a batch that are train's, with labels as indexes."""
+        """Return the rows of a batch that are train's, as they are trained on."""
         keep = self.draw.used(piece, numbers) & ~np.isin(numbers, self.bad[piece.name])
         if self.held_out is not None:
             keep &= self.draw.order(piece, numbers, table) > self.held_out
         rows = _canonical(piece, numbers[keep], table.filter(pa.array(keep)), self.features, self.reading)
-        return _encoded(rows, self.reading, self.names)
+        return _encoded(rows, self.reading, self.answer)
 
 
 def stream(
-    picked: Mapping[str, Split],
+    source: Picked,
     config: DataConfig,
     task: Task,
     seed: int,
     work_dir: Path | None,
-    warnings: list[str],
     say: Callable[[str], None],
 ) -> Data:
     """Return the data of a source that is read from front to back: train as a stream, the other splits on disk.
 
     Memory is bounded by the buffers above. Train's fingerprint is that of the whole stream that it is cut from.
     """
+    picked, warnings, guesses = source.splits, [*source.warnings], [*source.guesses]
     features = {use: _features(split.rows) for use, split in picked.items()}
-    choices, reading, more = plan(features["train"], *_preview(picked["train"].rows, features["train"]), config, task)
+    choices, reading, more, formed = plan(
+        features["train"], *_preview(picked["train"].rows, features["train"]), config, task
+    )
     warnings += more
-    pieces = {use: _pieces(use, split, features[use], reading, config.group) for use, split in picked.items()}
-    draw = Draw(seed, config.group)
+    guesses += formed
+    pieces = {use: _pieces(use, split, features[use], reading, config.group or None) for use, split in picked.items()}
+    draw = Draw(seed, config.group or None)
     if config.max_rows is not None:
         say("counting rows")
         draw = replace(draw, highest=_highest(pieces, config.max_rows, draw))
@@ -167,48 +126,60 @@ def stream(
                 warnings += found.report.warnings(config.bad_rows)
                 passes[use] = found
         train = passes["train"]
-        column = reading.columns[reading.label]
-        names = vocabulary(train.tally, features["train"][column], reading.kind, column, features["train"])
+        settled, more = learnt_of({use: one.seen for use, one in passes.items()}, reading)
+        warnings += more
+        learnt = train.learner.learn()
+        guesses += learnt.guessed()
         ranges = _ranges(train, _asked(config, passes, "train"))
         spooled = {use: passes[use].spooled() if use in passes else train.spooled(*ranges[use]) for use in HELD_OUT}
         prints = {use: rows["print"].to_numpy() for use, rows in spooled.items()}
-        spooled = {use: rows.drop_columns(["print"]) for use, rows in spooled.items()}
-        for use in [use for use in HELD_OUT if use in passes and reading.kind != "regression"]:
-            refuse_unseen(_joined(spooled[use][reading.label]), _joined(spooled[use]["row_id"]), names, use)
-        held_out = {use: _saved(use, rows, reading, names, folder, Path(temporary)) for use, rows in spooled.items()}
+        groups = {use: rows[GROUP].to_pylist() for use, rows in spooled.items() if GROUP in rows.column_names}
+        extra = {"print", GROUP}
+        spooled = {use: rows.drop_columns([*extra & {*rows.column_names}]) for use, rows in spooled.items()}
+        for use in [use for use in HELD_OUT if use in passes]:
+            learnt.refuse_unseen(_joined(spooled[use][reading.truth]), _joined(spooled[use]["row_id"]), use)
+        held_out = {use: _saved(use, rows, reading, learnt, folder, Path(temporary)) for use, rows in spooled.items()}
 
     cut = {use: held_out[use] for use in ranges}
     warnings += [
-        f"no {use} split: {len(rows)} rows of {train.tally.rows} cut from train, "
+        f"no {use} split: {len(rows)} rows of {train.learner.rows} cut from train, "
         + (f"whole groups of `{config.group}`" if config.group else "at random")
         + f", seed {seed}"
         for use, rows in cut.items()
     ]
-    labels = _remaining(train.tally, reading, names, cut)
-    warnings += _absent(names, labels, held_out, reading)
-    leaks = None
-    if train.tally.rows <= leakage.MOST_PRINTS:
+    answer = learnt
+    for rows in cut.values():
+        answer = answer.less(_truth(rows, reading))
+    warnings += answer.missing("train")
+    for use, rows in held_out.items():
+        warnings += learnt.missing(use, _truth(rows, reading))
+    counts = None
+    if train.learner.rows <= leakage.MOST_PRINTS:
         shared = leakage.shared_with_stream(prints, np.concatenate(train.prints), cut)
         row_ids = {use: rows["row_id"] for use, rows in held_out.items()}
-        leaks, more = leakage.report(shared, row_ids, reading.roles)
-        warnings += more
+        counts, leaks = leakage.report(shared, row_ids, reading.shown)
+        warnings += leakage.sentences(leaks)
     last = max((high for _, high in ranges.values()), default=None)
     here = replace(reading, folder=picked["train"].folder)
-    rest = Rest(draw, last, features["train"], here, names, train.bad)
+    rest = Rest(draw, last, features["train"], here, learnt, train.bad)
     return Data(
         splits={"train": _stream_of(pieces["train"], rest, seed), **held_out},
-        labels=labels,
+        answer=answer,
         columns=choices,
-        fingerprints={"train": train.content.hexdigest(names)}
-        | {use: fingerprint(rows, reading.roles, names) for use, rows in held_out.items()},
+        fingerprints={"train": train.content.hexdigest(learnt.names)}
+        | {use: fingerprint(rows, reading.roles, learnt.names) for use, rows in held_out.items()},
         warnings=tuple(warnings),
-        sizes={"train": train.tally.rows - sum(map(len, cut.values()))}
+        guesses=tuple(guesses),
+        sizes={"train": train.learner.rows - sum(map(len, cut.values()))}
         | {use: len(rows) for use, rows in held_out.items()},
-        leakage=leaks,
+        leakage=counts,
+        groups=groups,
+        settled=settled,
     )
 
 
 HELD_OUT = ("validation", "test")
+GROUP = " group"  # no role is called so
 
 
 def _features(rows: IterableDataset) -> Features:
@@ -229,13 +200,13 @@ def _preview(rows: IterableDataset, features: Features) -> tuple[pa.Table, bool]
 
 
 def _pieces(use: str, split: Split, features: Features, reading: Reading, group: str | None) -> list[Piece]:
-    if use != "train" and reading.columns[reading.label] not in features:
+    if use != "train" and reading.columns[reading.truth] not in features:
         return []  # read as a split whose labels are hidden
     columns = require_columns(use, features, reading)
-    if group is not None and use == "train":
-        if group not in features:
-            raise UserError("data.group must name a column", f"found {group!r}", hint(group, features))
-        columns = [*columns, group] if group not in columns else columns
+    if group is not None and group not in features and use == "train":
+        raise UserError("data.group must name a column", f"found {group!r}", hint(group, features))
+    if group is not None and group in features and group not in columns:
+        columns = [*columns, group]
     rows, count = split.rows.select_columns(columns), split.rows.num_shards
     if count == 1:
         return [Piece(split.name, rows)]
@@ -268,10 +239,14 @@ def _read(
     """Read a split once. A split of the source goes to the file whole; of train, the rows that may yet be held out."""
     whole = use != "train"
     most = sum(size if isinstance(size, int) else MOST_HELD_OUT for size in asked.values()) + 1
-    found = Pass(use, folder / f"{use}.raw", Tally(), BadRows(use), ContentHash(reading.roles), Lowest(most))
+    learner = reading.learner(features)
+    found = Pass(use, folder / f"{use}.raw", learner, BadRows(use), ContentHash(reading.roles), Lowest(most))
     schema = reading.features(encoded=False).arrow_schema.remove_metadata()
     for name in ("order", "print"):
         schema = schema.append(pa.field(name, pa.uint64()))
+    grouped = reading.config.group if reading.config.group in features else None
+    if grouped is not None:
+        schema = schema.append(pa.field(GROUP, pa.string()))
     with pa.OSFile(str(found.path), "wb") as sink, pa.ipc.new_stream(sink, schema) as file:
         for piece in pieces:
             bad = []
@@ -279,31 +254,37 @@ def _read(
                 used = draw.used(piece, numbers)
                 numbers, table = numbers[used], table.filter(pa.array(used))
                 rows = _canonical(piece, numbers, table, features, reading)
-                reasons, pixels, _ = bad_rows(rows, reading)
-                prints = leakage.prints(rows, reading.roles, pixels)
-                found.report.add(rows, reasons, reading)
-                found.labelled = found.labelled or rows[reading.label].null_count < rows.num_rows
-                good = np.delete(np.arange(rows.num_rows), list(reasons))
-                bad.append(numbers[list(reasons)])
+                looked = inspect(rows, reading)
+                prints = leakage.prints(looked.prints)
+                found.report.add(rows, looked.bad, reading)
+                found.seen = joined(found.seen, looked.seen)
+                found.labelled = found.labelled or rows[reading.truth].null_count < rows.num_rows
+                good = np.delete(np.arange(rows.num_rows), list(looked.bad))
+                bad.append(numbers[list(looked.bad)])
                 rows, prints = rows.take(pa.array(good)), prints[good]
-                found.tally.add(_joined(rows[reading.label]))
+                found.learner.add(_joined(rows[reading.truth]))
                 found.content.add(rows)
                 order = np.zeros(len(good), np.uint64)
                 if not whole:
-                    if found.tally.rows <= leakage.MOST_PRINTS:
+                    if found.learner.rows <= leakage.MOST_PRINTS:
                         found.prints.append(prints)
                     order = draw.order(piece, numbers, table)[good]
                     found.lowest.add(order)
                 if whole or asked:
                     near = pa.array(order <= found.lowest.limit)
-                    kept = (
-                        rows.append_column("order", pa.array(order))
-                        .append_column("print", pa.array(prints))
-                        .filter(near)
-                    )
-                    file.write_table(_embedded(kept, reading).cast(schema))
+                    kept = rows.append_column("order", pa.array(order)).append_column("print", pa.array(prints))
+                    if grouped is not None:
+                        kept = kept.append_column(GROUP, _groups_of(table[grouped], rows, good))
+                    kept = kept.filter(near)
+                    file.write_table(embedded(kept, reading.shown).cast(schema))
             found.bad[piece.name] = np.concatenate(bad) if bad else np.empty(0, np.int64)
     return found
+
+
+def _groups_of(values: pa.ChunkedArray, rows: pa.Table, good: np.ndarray) -> pa.Array:
+    """Return the name of each good row's group; a row without one is a group by itself."""
+    named = values.cast(pa.string()).combine_chunks().take(pa.array(good))
+    return pc.coalesce(named, rows["row_id"].combine_chunks())
 
 
 def _canonical(piece: Piece, numbers: np.ndarray, table: pa.Table, features: Features, reading: Reading) -> pa.Table:
@@ -311,21 +292,29 @@ def _canonical(piece: Piece, numbers: np.ndarray, table: pa.Table, features: Fea
     return canonical(table, features, row_ids, reading)
 
 
-def _embedded(table: pa.Table, reading: Reading) -> pa.Table:
-    """Put the bytes of images that lie elsewhere than on this machine into the rows that stay on it."""
-    for role in [role for role in reading.roles if role.kind == "image"]:
-        values = table[role.name].to_pylist()
-        for value in values:
-            if "://" in (value["path"] or ""):
-                value["bytes"] = image_bytes(value)
-        images = pa.array(values, table[role.name].type)
-        table = table.set_column(table.column_names.index(role.name), role.name, images)
+def embedded(table: pa.Table, roles: Sequence[Role]) -> pa.Table:
+    """Put what lies elsewhere, such as pictures, into canonical rows that are kept."""
+    for role in [role for role in roles if role.takes is not None and role.takes.lazy]:
+        assert role.takes is not None
+        values = pa.array(role.takes.embedded(table[role.name].to_pylist()), table[role.name].type)
+        table = table.set_column(table.column_names.index(role.name), role.name, values)
     return table
+
+
+def to_keep(table: pa.Table, roles: Sequence[Role], config: DataConfig) -> pa.Table:
+    """Return canonical rows that stay in a run's folder: all of an input in them, and nothing beside it."""
+    for role in [role for role in roles if role.takes is not None and role.takes.lazy]:
+        assert role.takes is not None
+        place = table.schema.get_field_index(role.name)
+        field = table.schema.field(place)
+        values = pa.array(role.takes.kept(table[role.name].to_pylist(), config), field.type)
+        table = table.set_column(place, field, values)
+    return embedded(datasets.table.embed_table_storage(table), roles)
 
 
 def _ranges(train: Pass, asked: Mapping[str, int | float]) -> dict[str, tuple[np.uint64 | None, np.uint64]]:
     """Return between which orders (above the first, up to the second) the rows of each cut split lie."""
-    rows, left = train.tally.rows, train.lowest.values()
+    rows, left = train.learner.rows, train.lowest.values()
     numbers = {use: _number(size, rows) for use, size in asked.items()}
     ranges: dict[str, tuple[np.uint64 | None, np.uint64]] = {}
     low = None
@@ -344,9 +333,9 @@ def _number(size: int | float, rows: int) -> int:
     return min(size if isinstance(size, int) else max(1, round(size * rows)), MOST_HELD_OUT)
 
 
-def _encoded(table: pa.Table, reading: Reading, names: Sequence[str]) -> pa.Table:
-    labels = encode(_joined(table[reading.label]), reading.kind, names)
-    table = table.set_column(table.column_names.index(reading.label), reading.label, labels)
+def _encoded(table: pa.Table, reading: Reading, answer: Answer[Any]) -> pa.Table:
+    truth = answer.encode(_joined(table[reading.truth]))
+    table = table.set_column(table.column_names.index(reading.truth), reading.truth, truth)
     return table.cast(reading.features().arrow_schema)
 
 
@@ -354,43 +343,27 @@ def _joined(column: pa.ChunkedArray) -> pa.Array:
     return column.combine_chunks()
 
 
-def _saved(use: str, rows: pa.Table, reading: Reading, names: Sequence[str], folder: Path, temporary: Path) -> Dataset:
+def _saved(use: str, rows: pa.Table, reading: Reading, answer: Answer[Any], folder: Path, temporary: Path) -> Dataset:
     """Write a split under the name of its content, whole or not at all, and return it as mapped from there."""
     path, info = temporary / f"{use}.arrow", DatasetInfo(features=reading.features())
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, reading.features().arrow_schema) as file:
         for batch in rows.to_batches():
-            file.write_table(_encoded(pa.Table.from_batches([batch]), reading, names))
-    content = fingerprint(Dataset.from_file(str(path), info=info), reading.roles, names)
+            file.write_table(_encoded(pa.Table.from_batches([batch]), reading, answer))
+    content = fingerprint(Dataset.from_file(str(path), info=info), reading.roles, answer.names)
     final = folder / f"{use}-{content[:16]}.arrow"
     os.replace(path, final)
     return Dataset.from_file(str(final), info=info)
 
 
-def _remaining(tally: Tally, reading: Reading, names: Sequence[str], cut: Mapping[str, Dataset]) -> Labels:
-    if reading.kind == "regression":
-        return Labels(reading.kind)
-    counts = np.array([tally.counts[name] for name in names])
-    for rows in cut.values():
-        counts -= counted(reading.kind, names, _answers(rows, reading)).counts
-    return Labels(reading.kind, tuple(names), tuple(counts.tolist()))
-
-
-def _absent(names: Sequence[str], labels: Labels, held_out: Mapping[str, Dataset], reading: Reading) -> list[str]:
-    warnings = missing_names("train", names, pa.array(np.flatnonzero(labels.counts)))
-    for use, rows in held_out.items():
-        warnings += missing_names(use, names, _answers(rows, reading))
-    return warnings
-
-
-def _answers(rows: Dataset, reading: Reading) -> pa.Array:
-    return _joined(rows.select_columns([reading.label]).with_format("arrow")[:][reading.label])
+def _truth(rows: Dataset, reading: Reading) -> pa.Array:
+    return _joined(rows.select_columns([reading.truth]).with_format("arrow")[:][reading.truth])
 
 
 def _stream_of(pieces: Sequence[Piece], rest: Rest, seed: int) -> IterableDataset:
-    images = any(role.kind == "image" for role in rest.reading.roles)
+    buffer = min(role.takes.buffer for role in rest.reading.shown if role.takes is not None)
     return IterableDataset.from_generator(
         _train_rows, features=rest.reading.features(), gen_kwargs={"pieces": list(pieces), "rest": rest}
-    ).shuffle(seed=seed, buffer_size=SHUFFLED_IMAGES if images else SHUFFLED_ROWS)
+    ).shuffle(seed=seed, buffer_size=buffer)
 
 
 def _train_rows(pieces: list[Piece], rest: Rest) -> Iterator[dict[str, Any]]:

@@ -2,51 +2,82 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from statistics import NormalDist
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from hftransfer.evaluation.metrics import Metric
+from hftransfer.weighting import NORMAL, Metric, wilson
 
 CHUNK = 1_000_000  # weights held at a time; the temporaries of the metrics stay below 100 MB
-JACKKNIFE_GROUPS = 200
-NORMAL = NormalDist()
+JACKKNIFE_PARTS = 200
 
 
-def bootstrap_weights(n: int, count: int, seed: int) -> Iterator[np.ndarray]:
+def bootstrap_weights(n: int, count: int, seed: int, groups: np.ndarray | None = None) -> Iterator[np.ndarray]:
     """Yield weights (n, b), float32: how often each row stands in each of `count` resamples of n rows.
 
-    Equal n and seed give equal resamples, so that two runs on the same rows can be compared pair by pair.
+    Equal n and seed give equal resamples, so that two runs on the same rows can be compared pair by pair. With
+    `groups` (n,), the number of each row's group, whole groups are drawn, as many as there are: rows of one patient
+    are no independent witnesses (Davison and Hinkley 1997, section 3.8).
     """
     rng = np.random.default_rng(seed)
     size = max(CHUNK // n, 1)
+    units = n if groups is None else int(groups.max()) + 1
     for start in range(0, count, size):
-        draws = [np.bincount(rng.integers(n, size=n), minlength=n) for _ in range(min(size, count - start))]
-        yield np.ascontiguousarray(np.array(draws, np.float32).T)
+        times = min(size, count - start)
+        draws = [np.bincount(rng.integers(units, size=units), minlength=units) for _ in range(times)]
+        weights = np.array(draws, np.float32).T
+        yield np.ascontiguousarray(weights if groups is None else weights[groups])
 
 
-def jackknife_weights(n: int) -> Iterator[np.ndarray]:
-    """Yield weights (n, b) that leave out one group of rows each: single rows up to 200, every 200th row beyond."""
-    groups = min(n, JACKKNIFE_GROUPS)
+def jackknife_weights(n: int, groups: np.ndarray | None = None) -> Iterator[np.ndarray]:
+    """Yield weights (n, b) that leave out some rows each: one row, or one of `groups` (n,); every 200th beyond 200."""
+    units = np.arange(n) if groups is None else groups
+    parts = min(int(units.max()) + 1, JACKKNIFE_PARTS)
     size = max(CHUNK // n, 1)
-    for start in range(0, groups, size):
-        left_out = np.arange(start, min(start + size, groups))
-        yield (np.arange(n)[:, None] % groups != left_out).astype(np.float64)
+    for start in range(0, parts, size):
+        left_out = np.arange(start, min(start + size, parts))
+        yield (units[:, None] % parts != left_out).astype(np.float64)
 
 
-def wilson(value: float, n: float, confidence: float) -> tuple[float, float]:
-    """Return Wilson's score interval for a share `value` of n rows (Wilson 1927, Brown, Cai and DasGupta 2001)."""
-    z = NORMAL.inv_cdf((1 + confidence) / 2)
-    centre = (value + z**2 / (2 * n)) / (1 + z**2 / n)
-    half = z / (1 + z**2 / n) * np.sqrt(value * (1 - value) / n + z**2 / (4 * n**2))
-    return float(max(centre - half, 0)), float(min(centre + half, 1))
+def effective(share: float, replicates: np.ndarray, rows: float, units: int, confidence: float) -> float:
+    """Return how many independent rows tell as much of a share as `rows` of them in `units` groups do.
+
+    That number has the variance that resampling groups found; it is lowered by how much wider Student's quantile is
+    than the normal one, since the variance is itself an estimate (Korn and Graubard 1998). Of a share that resampling
+    does not change, each group is one. In simulation (tests) Wilson's interval with it covers as often as it says
+    where the bootstrap's own covers too seldom: of shares near 0 or 1.
+    """
+    from scipy.special import stdtrit
+
+    variance = float(np.nanvar(replicates))
+    found = min(share * (1 - share) / variance, rows) if variance > 1e-12 else float(min(rows, units))
+    tail = (1 + confidence) / 2
+    return found * (NORMAL.inv_cdf(tail) / float(stdtrit(max(units - 1, 1), tail))) ** 2
+
+
+def corrected(scores: Sequence[float], ratio: float, confidence: float) -> tuple[float, float]:
+    """Return the interval of the mean of scores on folds, `ratio` being the test rows of one by its other rows.
+
+    The corrected resampled t of Nadeau and Bengio (2003): folds share their training rows, so the variance of the mean
+    is (1 / folds + ratio) times that of the scores. In simulation (tests) it covers what the way of training gives on
+    such rows 94 to 97 % of the time at a nominal 95 %, where a bootstrap of out-of-fold answers covers about 90 %: it
+    does not know that other rows would have trained another model (Bates, Hastie and Tibshirani 2023).
+    """
+    from scipy.special import stdtrit
+
+    count = len(scores)
+    mean = float(np.mean(scores))
+    if count < 2:
+        return float("-inf"), float("inf")
+    error = float(np.sqrt((1 / count + ratio) * np.var(scores, ddof=1)))
+    half = float(stdtrit(count - 1, (1 + confidence) / 2)) * error
+    return mean - half, mean + half
 
 
 def interval(
     value: float, replicates: np.ndarray, left_out: np.ndarray, n: int, confidence: float, metric: Metric
 ) -> tuple[float, float]:
-    """Return the BCa bootstrap interval (Efron 1987) of one score.
+    """Return the BCa bootstrap interval (Efron 1987) of one score over n rows, or groups of rows.
 
     Two exceptions. Faultless answers never vary under resampling, which says nothing of the rows not seen: Wilson's
     interval of n right answers out of n stands in. A recentred metric counts the noise of resampling as error, so its
@@ -54,13 +85,14 @@ def interval(
     """
     replicates = replicates[np.isfinite(replicates)]
     if metric.perfect is not None and abs(value - metric.perfect) < 1e-9:
-        return wilson(metric.perfect, n, confidence)
+        low, high = wilson(metric.perfect / metric.scale, n, confidence)
+        return metric.scale * low, metric.scale * high
     if not len(replicates):
         return value, value
     tails = np.array([(1 - confidence) / 2, (1 + confidence) / 2])
     if metric.recentred:
         low, high = np.quantile(replicates, tails) - np.median(replicates) + value
-        return float(max(low, 0)), float(min(high, 1))
+        return float(max(low, 0)), float(min(high, metric.scale))
     low, high = np.quantile(replicates, _bias_corrected(value, replicates, left_out, tails))
     return float(min(low, value)), float(max(high, value))
 

@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from hftransfer.evaluation.entities import entity_types, has_entities
-from hftransfer.evaluation.intervals import bootstrap_weights, interval, jackknife_weights, wilson
-from hftransfer.evaluation.metrics import (
-    METRICS,
-    Metric,
-    Outcomes,
-    Weighted,
-    check_names,
-    default_metrics,
-    from_hub,
-    rate,
-)
+from hftransfer.answers.base import Answer
+from hftransfer.evaluation.intervals import bootstrap_weights, effective, interval, jackknife_weights
+from hftransfer.evaluation.names import check_names, from_hub, metric_names
 from hftransfer.evaluation.predictions import Predictions
-from hftransfer.tasks.base import Labels
+from hftransfer.weighting import Metric, Statistic, wilson
 
 Score = dict[str, float]  # value, low, high
 HUB_RESAMPLES = 200  # a metric of the Hub is computed row set by row set, each many times slower than ours
@@ -33,123 +24,152 @@ def measure(
     resamples: int = 2000,
     seed: int = 0,
 ) -> dict[str, Score]:
-    """Return {name: {value, low, high}} for the default metrics of these labels and the ones asked for.
+    """Return {name: {value, low, high}} for the default metrics of these answers and the ones asked for.
 
-    Rows (sentences for tags) are resampled; a plain share of right rows has Wilson's interval. A metric that is
-    undefined on these rows is left out. UserError for a name that is unknown or does not fit.
+    Rows (sentences for tags), or whole groups of them, are resampled; a plain share of right rows that stand each for
+    itself has Wilson's interval. A metric that is undefined on these rows is left out. UserError for a name that is
+    unknown or does not fit.
     """
-    return measure_only(predictions, metric_names(predictions.labels, metrics), confidence, resamples, seed)
+    return measure_only(predictions, metric_names(predictions.answer, metrics), confidence, resamples, seed)
 
 
 def measure_only(
     predictions: Predictions, names: Sequence[str], confidence: float = 0.95, resamples: int = 2000, seed: int = 0
 ) -> dict[str, Score]:
     """Return the same for these metrics and no others."""
-    outcomes, n = Outcomes(predictions), len(predictions)
-    values = _point(outcomes, [name for name in names if name in METRICS])
-    drawn = _compute(outcomes, values, bootstrap_weights(n, resamples, seed))
-    left_out = _compute(outcomes, values, jackknife_weights(n))
+    ours = {name: metric for name in names if (metric := predictions.answer.METRICS.get(name)) is not None}
+    found = measure_outcomes(predictions, ours, predictions.outcomes, confidence, resamples, seed)
     measured: dict[str, Score] = {}
     for name in names:
-        if from_hub(name):
+        if from_hub(name, predictions.answer):
             measured |= _measure_from_hub(name, predictions, confidence, seed)
-        elif name in values:
-            low, high = (
-                wilson(values[name], n, confidence)
-                if is_share_of_rows(name, predictions.labels)
-                else interval(values[name], drawn[name], left_out[name], n, confidence, METRICS[name])
-            )
-            measured[name] = {"value": values[name], "low": low, "high": high}
+        elif name in found:
+            measured[name] = found[name]
+    return measured
+
+
+def measure_outcomes(
+    rows: Predictions,
+    metrics: Mapping[str, Metric],
+    outcomes: Any,
+    confidence: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> dict[str, Score]:
+    """Return {name: {value, low, high}} of metrics of what each of these rows contributes; undefined ones left out."""
+    n, codes = len(rows), rows.codes
+    whole = rows.answer.sample(outcomes, np.ones((n, 1)))
+    values = {name: float(metric.value(whole)[0]) for name, metric in metrics.items()}
+    values = {name: value for name, value in values.items() if np.isfinite(value)}
+
+    def witnesses(share: Statistic, of: float) -> float:
+        if codes is None:
+            return of
+        weightings = bootstrap_weights(n, resamples, seed, codes)
+        drawn = np.concatenate([share(rows.answer.sample(outcomes, weights)) for weights in weightings])
+        return effective(float(share(whole)[0]), drawn, of, rows.units, confidence)
+
+    resampled = {
+        name: metric
+        for name, metric in metrics.items()
+        if name in values and metric.closed is None and not (metric.is_share and codes is None)
+    }
+    drawn = _weighted(rows, resampled, outcomes, bootstrap_weights(n, resamples, seed, codes))
+    left_out = _weighted(rows, resampled, outcomes, jackknife_weights(n, codes))
+    measured = {}
+    for name, value in values.items():
+        metric = metrics[name]
+        if metric.closed is not None:
+            low, high = metric.closed(whole, confidence, witnesses)
+        elif metric.is_share and (codes is None or value in (0.0, 1.0)):
+            low, high = wilson(value, rows.units, confidence)
+        else:
+            low, high = interval(value, drawn[name], left_out[name], rows.units, confidence, metric)
+        measured[name] = {"value": value, "low": low, "high": high}
     return measured
 
 
 def measure_point(predictions: Predictions, names: Sequence[str] | None = None) -> dict[str, float]:
     """Return the values alone: of `names`, or of the default metrics; undefined ones are left out."""
-    chosen = default_metrics(predictions.labels) if names is None else list(names)
-    check_names(chosen, predictions.labels)
-    values = _point(Outcomes(predictions), [name for name in chosen if name in METRICS])
-    for name in filter(from_hub, chosen):
+    answer = predictions.answer
+    chosen = list(answer.default_metrics) if names is None else list(names)
+    check_names(chosen, answer)
+    values = _point(predictions, [name for name in chosen if name in answer.METRICS])
+    for name in [name for name in chosen if from_hub(name, answer)]:
         values |= _from_hub(name, predictions).compute(range(len(predictions)))
     return values
 
 
-def prepare_metrics(labels: Labels, metrics: Sequence[str]) -> None:
+def prepare_metrics(answer: Answer[Any], metrics: Sequence[str]) -> None:
     """Raise UserError before training for a metric that is unknown, unfit, or that the Hub does not give."""
-    check_names(metrics, labels)
-    for name in filter(from_hub, metrics):
-        from hftransfer.evaluation.modules import load_from_hub
+    check_names(metrics, answer)
+    for name in [name for name in metrics if from_hub(name, answer)]:
+        from hftransfer.evaluation.hub_metrics import load_from_hub
 
-        load_from_hub(name, labels)
+        load_from_hub(name, answer)
 
 
 def replicates(predictions: Predictions, names: Sequence[str], resamples: int, seed: int) -> dict[str, np.ndarray]:
     """Return each metric of ours on every resample, (resamples,); equal seeds pair two runs on the same rows."""
-    return _compute(Outcomes(predictions), names, bootstrap_weights(len(predictions), resamples, seed))
-
-
-def metric_names(labels: Labels, extra: Sequence[str] = ()) -> list[str]:
-    """Return the default metrics and the extra ones, each once; UserError for a name unknown or unfit."""
-    check_names(extra, labels)
-    return list(dict.fromkeys([*default_metrics(labels), *extra]))
-
-
-def is_share_of_rows(name: str, labels: Labels) -> bool:
-    """Tell whether a metric is the share of right rows, whose interval Wilson gives also at 0 and 1."""
-    micro = name in ("precision_micro", "recall_micro", "f1_micro")
-    return labels.kind != "tags" and (name == "accuracy" or (labels.kind == "single_label" and micro))
+    return _metrics(predictions, names, bootstrap_weights(len(predictions), resamples, seed, predictions.codes))
 
 
 def per_class(
     predictions: Predictions, confidence: float = 0.95, resamples: int = 2000, seed: int = 0
 ) -> list[dict[str, Any]]:
-    """Return name, n, precision, recall, f1, f1_low, f1_high of each class, or of each entity type.
+    """Return name, n and the scores of each class (or entity type), the main one with `_low` and `_high`.
 
     n counts the rows (words, entities) of the truth; a score with nothing to divide by is None. The interval is the
     bootstrap's, Wilson's for a class without a fault.
     """
-    outcomes, n = Outcomes(predictions), len(predictions)
-    labels = predictions.labels
-    if labels.kind == "regression":
+    table, n = predictions.answer.by_class(), len(predictions)
+    if table is None:
         return []
-    entities = labels.kind == "tags" and has_entities(labels.names)
-    names = entity_types(labels.names) if entities else labels.names
 
-    def totals(weights: np.ndarray) -> Any:
-        sample = Weighted(outcomes, weights)
-        return sample.entities if entities else sample.classes
+    def over(statistic: Statistic, weightings: Iterable[np.ndarray]) -> np.ndarray:
+        found = [statistic(predictions.answer.sample(predictions.outcomes, weights)) for weights in weightings]
+        return np.concatenate(found, axis=1)
 
-    def f1(weightings: Iterable[np.ndarray]) -> np.ndarray:
-        return np.concatenate([rate("f1", totals(weights), np.nan) for weights in weightings], axis=1)
-
-    whole = totals(np.ones((n, 1)))
-    scores = {quality: rate(quality, whole, np.nan)[:, 0] for quality in ("precision", "recall", "f1")}
-    drawn, left_out = f1(bootstrap_weights(n, resamples, seed)), f1(jackknife_weights(n))
+    whole = predictions.answer.sample(predictions.outcomes, np.ones((n, 1)))
+    scores = {name: statistic(whole)[:, 0] for name, statistic in table.values.items()}
+    support = table.support(whole)[:, 0]
+    main = table.values[table.main]
+    codes = predictions.codes
+    drawn, left_out = over(main, bootstrap_weights(n, resamples, seed, codes)), over(main, jackknife_weights(n, codes))
+    faultless = Metric("", main, perfect=table.perfect)
     rows = []
-    for i, name in enumerate(names):
-        support = int(whole.actual[i, 0])
+    for i, name in enumerate(table.names):
         low = high = float("nan")
-        if np.isfinite(scores["f1"][i]):
-            low, high = interval(scores["f1"][i], drawn[i], left_out[i], max(support, 1), confidence, F1_OF_CLASS)
-        row = {quality: values[i] for quality, values in scores.items()} | {"f1_low": low, "f1_high": high}
+        if np.isfinite(scores[table.main][i]):
+            counted = max(min(int(support[i]), predictions.units) if codes is not None else int(support[i]), 1)
+            low, high = interval(scores[table.main][i], drawn[i], left_out[i], counted, confidence, faultless)
+        row = {quality: values[i] for quality, values in scores.items()}
+        row |= {f"{table.main}_low": low, f"{table.main}_high": high}
         known = {key: float(value) if np.isfinite(value) else None for key, value in row.items()}
-        rows.append({"name": name, "n": support, **known})
+        rows.append({"name": name, "n": int(support[i]), **known})
     return rows
 
 
-F1_OF_CLASS: Metric = METRICS["f1_macro"]
-
-
-def _point(outcomes: Outcomes, names: Sequence[str]) -> dict[str, float]:
-    values = _compute(outcomes, names, [np.ones((outcomes.n, 1))])
+def _point(predictions: Predictions, names: Sequence[str]) -> dict[str, float]:
+    values = _metrics(predictions, names, [np.ones((len(predictions), 1))])
     return {name: float(value[0]) for name, value in values.items() if np.isfinite(value[0])}
 
 
-def _compute(outcomes: Outcomes, names: Iterable[str], weightings: Iterable[np.ndarray]) -> dict[str, np.ndarray]:
-    parts: dict[str, list[np.ndarray]] = {name: [] for name in names}
-    for weights in weightings:
-        sample = Weighted(outcomes, weights)
+def _metrics(
+    predictions: Predictions, names: Iterable[str], weightings: Iterable[np.ndarray]
+) -> dict[str, np.ndarray]:
+    chosen = {name: predictions.answer.METRICS[name] for name in names}
+    return _weighted(predictions, chosen, predictions.outcomes, weightings)
+
+
+def _weighted(
+    rows: Predictions, metrics: Mapping[str, Metric], outcomes: Any, weightings: Iterable[np.ndarray]
+) -> dict[str, np.ndarray]:
+    parts: dict[str, list[np.ndarray]] = {name: [] for name in metrics}
+    for weights in weightings if parts else ():
+        sample = rows.answer.sample(outcomes, weights)
         for name, values in parts.items():
-            values.append(METRICS[name].compute(sample))
+            values.append(metrics[name].value(sample))
     return {name: np.concatenate(values) for name, values in parts.items()}
 
 
@@ -157,7 +177,7 @@ def _measure_from_hub(name: str, predictions: Predictions, confidence: float, se
     metric, n = _from_hub(name, predictions), len(predictions)
     rng = np.random.default_rng(seed)
     values = metric.compute(range(n))
-    drawn = [metric.compute(rng.integers(n, size=n).tolist()) for _ in range(HUB_RESAMPLES)]
+    drawn = [metric.compute(_drawn(rng, n, predictions.codes)) for _ in range(HUB_RESAMPLES)]
     tails = ((1 - confidence) / 2, (1 + confidence) / 2)
     measured = {}
     for key, value in values.items():
@@ -168,7 +188,18 @@ def _measure_from_hub(name: str, predictions: Predictions, confidence: float, se
     return measured
 
 
+def _drawn(rng: np.random.Generator, n: int, codes: np.ndarray | None) -> list[int]:
+    """Return rows drawn with replacement, or those of groups that are."""
+    if codes is None:
+        return list(rng.integers(n, size=n).tolist())
+    groups = int(codes.max()) + 1
+    members = np.argsort(codes, kind="stable")
+    ends = np.cumsum(np.bincount(codes, minlength=groups))
+    drawn = rng.integers(groups, size=groups)
+    return [int(row) for one in drawn for row in members[ends[one - 1] if one else 0 : ends[one]]]
+
+
 def _from_hub(name: str, predictions: Predictions) -> Any:
-    from hftransfer.evaluation.modules import HubMetric
+    from hftransfer.evaluation.hub_metrics import HubMetric
 
     return HubMetric(name, predictions)

@@ -14,12 +14,13 @@ from typing import Any
 
 from hftransfer.artifact import NOTES as PUBLISHED
 from hftransfer.artifact import name_base, public_config, require_schema
-from hftransfer.config import RunConfig, build, dump_yaml, override, read_yaml, without_defaults
+from hftransfer.config import RunConfig, build, override, without_defaults
 from hftransfer.errors import UserError
 from hftransfer.hub import access, origins
 from hftransfer.hub.connection import page, require_online
 from hftransfer.hub.retrying import in_words, insist
 from hftransfer.runs import MANIFEST, Run, is_whole, read_json, seal, write_text
+from hftransfer.yaml_core import dump_yaml, read_yaml
 
 BRANCH = "checkpoints"  # beside `main`, which holds the published model: nobody who pulls that one pulls these
 SCHEMA = 1
@@ -141,7 +142,7 @@ def stage(run: Run, config: RunConfig, checkpoint: Path, target: Path) -> None:
         if source.is_dir() and (name == INITIAL or is_whole(source)):
             _copy(source, target / "checkpoints" / str(name), config)
     events = run.events()[0]
-    noted = {kind: [e for e in events if e["type"] == kind][-1:] for kind in ("tuned", "data")}
+    noted = {kind: [e for e in events if e["type"] == kind][-1:] for kind in ("tuned", "data", "lengths")}
     notes = {
         "schema": SCHEMA,
         "run": run.name,
@@ -150,6 +151,7 @@ def stage(run: Run, config: RunConfig, checkpoint: Path, target: Path) -> None:
         "processes": next((e["world_size"] for e in reversed(events) if e["type"] == "process"), 1),
         "tuned": {k: v for e in noted["tuned"] for k, v in e.items() if k not in ("type", "time")},
         "data": {k: v for e in noted["data"] for k, v in e.items() if k not in ("type", "time")},
+        "lengths": {k: v for e in noted["lengths"] for k, v in e.items() if k not in ("type", "time")},
         "sources": read_json(run.folder / origins.FILE),
     }
     write_text(target / NOTES, json.dumps(notes, indent=1))
@@ -187,8 +189,9 @@ def fetch(repo: str, overrides: list[str] | None = None, folder: Path | None = N
     write_text(run.folder / origins.FILE, json.dumps(sources.to_dict(), indent=1))
     write_text(run.launch_path, json.dumps({"launcher": "local", "processes": notes["processes"]}))
     run.event("data", **notes["data"])
-    if notes["tuned"]:
-        run.event("tuned", **notes["tuned"])
+    for kind in ("tuned", "lengths"):
+        if notes.get(kind):
+            run.event(kind, **notes[kind])
     run.event("notice", message=f"goes on from {notes['checkpoint']} of {repo} ({pulled.name[:12]})")
     return run
 
@@ -200,7 +203,7 @@ def configured(tree: Mapping[str, Any], sources: origins.Origins, overrides: lis
     """
     given = {word.partition("=")[0] for word in overrides}
     for key, origin in (("model", sources.model), ("data.source", sources.data)):
-        if origin.kind == "local" and key not in given:
+        if origin.is_local and key not in given:
             raise UserError(
                 f"{key} was a file or folder of the machine it was trained on", f"it was called {origin.name!r}",
                 f"Say where it is here: hftransfer {command} {key}=PATH",

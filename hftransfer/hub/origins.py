@@ -13,19 +13,20 @@ import yaml
 
 from hftransfer import samples
 from hftransfer.artifact import public_name
-from hftransfer.config import RunConfig, read_yaml
+from hftransfer.config import RunConfig
 from hftransfer.errors import UserError
 from hftransfer.hub import access
 from hftransfer.hub.connection import is_offline, page
 from hftransfer.hub.retrying import insist
 from hftransfer.runs import Run, is_hub_id, read_json, write_text
+from hftransfer.yaml_core import read_yaml
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import DatasetInfo, ModelInfo
 
 FILE = "origins.json"
 # as the licences of samples are written, and as the Hub calls them
-LICENCES = re.compile(r"MIT|Apache-2\.0|BSD-3-Clause|CC-BY(?:-SA)?-\d\.\d")
+LICENCES = re.compile(r"MIT|Apache-2\.0|MPL-2\.0|BSD-[23]-Clause|CC-BY(?:-SA)?-\d\.\d")
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,11 @@ class Origin:
     revision: str | None = None
     license: str | None = None
     languages: tuple[str, ...] = ()
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only the machine that used it has it."""
+        return self.kind == "local"
 
 
 @dataclass(frozen=True)

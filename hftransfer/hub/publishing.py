@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -16,19 +15,21 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from hftransfer import artifact, card
-from hftransfer.config import build
+from hftransfer import artifact
+from hftransfer.card import report
+from hftransfer.config import as_now, build
 from hftransfer.errors import UserError
-from hftransfer.hub import access, verification
+from hftransfer.hub import access, cards, exporting, verification
+from hftransfer.hub.cards import CARD
 from hftransfer.hub.connection import endpoint, require_online
 from hftransfer.hub.retrying import in_words, insist, may_pass
-from hftransfer.runs import Run, called, find, require_artifact, write_text
+from hftransfer.runs import Run, called, find, read_json, require_artifact, write_text
+from hftransfer.safety.pictures import holds_dicom
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitInfo, CommitOperationAdd, HfApi
 
 FILE = "published.json"
-CARD = "README.md"
 LARGE = 2**20  # bytes of a file whose upload is worth a line of its own
 # what may lie in a folder of transformers' and is nobody's business: pickles, optimizer state, logs, hidden files
 WITHHELD = re.compile(r"(^|/)(\.|training_args|optimizer|scheduler|rng_state|events\.jsonl)|\.(bin|pt|pth|pkl|log)$")
@@ -66,14 +67,16 @@ def publish(
     verify: bool = True,
     license: str | None = None,
     say: Say | None = None,
+    replace_card: bool = False,
 ) -> Published:
     """Publish a run's artifact as `repo` and prove, from a fresh process, that it answers as the trained model does.
 
     `run` is a run, its name or its folder; `repo` is user/name; `license` an id of the Hub in place of the base's.
     Files that are there already are not sent again, so it can be repeated, also after a failure half way. A new repo
     is private as `private` says, else as the run's configuration does where that names a repo, else public; an
-    existing one changes only when `private` is given. Events go to `say` (the run's own unless given). Raises
-    UserError, NotVerified, or what the Hub's client raises; the event `unpublished` then says why.
+    existing one changes only when `private` is given. A card that was edited by hand stays, and the new one is put
+    beside it, unless `replace_card`. Events go to `say` (the run's own unless given). Raises UserError, NotVerified,
+    or what the Hub's client raises; the event `unpublished` then says why.
     """
     run = run if isinstance(run, Run) else find(run)
     say = say or run.event
@@ -81,7 +84,8 @@ def publish(
         say("publishing", repo=repo, stage="checking")
         if verify:
             verification.require_examples(run)
-        published = _publish(run, repo, private, create_pr, license, say)
+        exporting.add(run, repo, say)
+        published = _publish(run, repo, private, create_pr, license, say, replace_card)
         if verify:
             _verify(run, published, say)
             published = Published(**{**asdict(published), "verified": True})
@@ -135,12 +139,24 @@ def contents(run: Run, repo: str, license: str | None = None) -> dict[str, Conte
         if not WITHHELD.search(name):
             files[name] = path
     notes = artifact.read_notes(run.artifact)
-    config = build(notes["config"])
+    config = build(as_now(notes["config"]))
     license = license or run.config().hub.license
-    files[CARD] = card.render(run.result(), config, repo=repo, license=license).encode()
+    refuse_records(files)
+    result = {**run.result(), "onnx": artifact.onnx_of(run.artifact)}
+    files[CARD] = report.render(result, config, repo=repo, license=license).encode()
     files[artifact.NOTES] = (json.dumps({**notes, "files": sorted(files)}, indent=1) + "\n").encode()
     refuse_secrets(run, files)
     return files
+
+
+def refuse_records(files: Mapping[str, Content]) -> None:
+    """Raise UserError where a file of medicine lies among those that are to be published: it names its patient."""
+    for name, content in files.items():
+        if isinstance(content, Path) and holds_dicom(content):
+            raise UserError(
+                "no file that names a patient may be published", f"{name} is or holds a DICOM file",
+                "Take it out of the run's artifact: hftransfer puts none there.",
+            )  # fmt: skip
 
 
 def refuse_secrets(run: Run, files: Mapping[str, Content]) -> None:
@@ -165,7 +181,9 @@ def refuse_secrets(run: Run, files: Mapping[str, Content]) -> None:
             )  # fmt: skip
 
 
-def _publish(run: Run, repo: str, private: bool | None, create_pr: bool, license: str | None, say: Say) -> Published:
+def _publish(
+    run: Run, repo: str, private: bool | None, create_pr: bool, license: str | None, say: Say, replace_card: bool
+) -> Published:
     require_online("publishing", f" and try again: hftransfer publish {called(run)} {repo}")
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError
@@ -182,7 +200,7 @@ def _publish(run: Run, repo: str, private: bool | None, create_pr: bool, license
             insist(lambda: api.create_repo(full, private=hidden, exist_ok=True), notice)
         elif private is not None and not create_pr:
             insist(lambda: api.update_repo_settings(full, private=private), notice)
-        return insist(lambda: _commit(api, full, files, create_pr, say), notice)
+        return insist(lambda: _commit(api, full, files, create_pr, say, replace_card), notice)
     except ValueError as error:  # BadRequestError is one too
         if "nvalid metadata" not in str(error):
             raise
@@ -206,15 +224,22 @@ def _publish(run: Run, repo: str, private: bool | None, create_pr: bool, license
         raise
 
 
-def _commit(api: HfApi, repo: str, files: Mapping[str, Content], create_pr: bool, say: Say) -> Published:
+def _commit(
+    api: HfApi, repo: str, files: Mapping[str, Content], create_pr: bool, say: Say, replace_card: bool
+) -> Published:
     """Send what is not there yet and commit it at once; somebody else's commit meanwhile makes this begin anew."""
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
     from huggingface_hub.errors import HfHubHTTPError
 
     head = str(api.repo_info(repo).sha)
+    earlier = _notes_of(repo, head)
+    files, kept = cards.settled(api, repo, head, files, earlier, replace_card)
+    if kept:
+        message = f"{CARD} was edited by hand and stays; the new card is {cards.BESIDE} (--replace-card overwrites it)"
+        say("notice", message=message)
     additions = [CommitOperationAdd(name, str(c) if isinstance(c, Path) else c) for name, c in files.items()]
     changed = _changed(api, repo, head, additions)
-    stale = _stale(api, repo, head, files)
+    stale = _stale(api, repo, head, {CARD, *files} if kept else set(files), earlier)
     sent = sum(addition.upload_info.size for addition in changed)
     if not changed and not stale:
         return Published(repo, f"{endpoint()}/{repo}", head, False, 0, 0, len(files))
@@ -264,24 +289,28 @@ def _changed(api: HfApi, repo: str, head: str, additions: list[CommitOperationAd
         else:
             with addition.as_file() as file:
                 content = file.read()
-            blob = hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
-            if there.blob_id != blob:
+            if there.blob_id != cards.blob_of(content):
                 changed.append(addition)
     return changed
 
 
-def _stale(api: HfApi, repo: str, head: str, files: Mapping[str, Content]) -> list[str]:
-    """Return what an earlier publication put there and this one does not have; files that others added stay."""
+def _notes_of(repo: str, head: str) -> dict[str, Any]:
+    """Return the notes of the last publication; empty where hftransfer has published nothing yet."""
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError
 
     try:
-        path = hf_hub_download(repo, artifact.NOTES, revision=head)
+        return read_json(Path(hf_hub_download(repo, artifact.NOTES, revision=head)))
     except EntryNotFoundError:
+        return {}
+
+
+def _stale(api: HfApi, repo: str, head: str, files: set[str], earlier: Mapping[str, Any]) -> list[str]:
+    """Return what an earlier publication put there and this one does not have; files that others added stay."""
+    if not earlier:
         return []
-    earlier = json.loads(Path(path).read_text(encoding="utf-8")).get("files", [])
     there = set(api.list_repo_files(repo, revision=head))
-    return sorted(name for name in {str(name) for name in earlier} & there if name not in files)
+    return sorted({str(name) for name in earlier.get("files", [])} & there - files)
 
 
 def _verify(run: Run, published: Published, say: Say) -> None:

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hftransfer import artifact
-from hftransfer.config import RunConfig
+from hftransfer.config import RunConfig, as_now
 from hftransfer.errors import UserError
 from hftransfer.hub import access, origins
 from hftransfer.hub.checkpoints import configured
 from hftransfer.hub.connection import page, require_online
 from hftransfer.hub.retrying import insist
-from hftransfer.runs import Run, write_text
+from hftransfer.runs import AUTO, Run, write_text
 
 FILE = "published_notes.json"  # in the run's folder: what it is to be compared with
 ROUNDING = 1e-6  # figures closer than this are the same: JSON holds them to more digits than float32 sums agree in
@@ -70,13 +70,17 @@ def prepare(repo: str, revision: str | None = None, overrides: Sequence[str] = (
             "Only models that hftransfer published can be reproduced.",
         )  # fmt: skip
     sources = origins.read(notes["sources"])
-    tree = {**notes["config"], "hub": {}, "output": None}
+    tree = {**as_now(notes["config"]), "hub": {}, "output": None}
     config = sources.pin(configured(tree, sources, list(overrides), f"reproduce {repo}"))
     require_parts(config, repo)
     run = Run.create(config)
     write_text(run.folder / FILE, json.dumps({**notes, "repo": repo, "commit": folder.name}, indent=1))
     if notes.get("speed"):
         run.event("tuned", **notes["speed"])
+    if notes.get("max_length"):
+        run.event("lengths", tokens=notes["max_length"])
+    if notes.get("auto"):
+        write_text(run.folder / AUTO, json.dumps({"plan": notes["auto"]["plan"]}))
     return run, int(notes.get("cost", {}).get("processes", 1))
 
 

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import hftransfer
+from hftransfer import answers
+from hftransfer.answers.base import Answer
 from hftransfer.artifact import read_notes
 from hftransfer.errors import UserError
 from hftransfer.runs import Run
@@ -37,46 +39,43 @@ def require_examples(run: Run) -> None:
 
 def differences(run: Run, repo: str, revision: str) -> list[str]:
     """Pull `repo` as a stranger would and return, in words, where its answers differ from those of the run's model."""
-    stored = _stored(run)
-    answers = _ask(repo, revision, run.predictions / EXAMPLES)
-    if "error" in answers:
-        return [answers["error"]]
-    labels = read_notes(run.artifact)["labels"]
-    wanted = labels["names"]
+    answer = answers.of_notes(read_notes(run.artifact))
+    stored = _stored(run, answer)
+    told = _ask(repo, revision, run.predictions / EXAMPLES)
+    if "error" in told:
+        return [told["error"]]
+    wanted = list(answer.names)
     found = [
         f"{who} has the labels {_few(names)} in place of {_few(wanted)}"
-        for who, names in answers["labels"].items()
+        for who, names in told["labels"].items()
         if names is not None and names != wanted
     ]
     if found:
         return found
-    for who, limit in (("Predictor", TOLERANCE), ("pipeline()", answers["pipeline_tolerance"])):
-        rows = answers["scores"][who]
+    what = "answers" if answer.linear is None else "probabilities"
+    for who, rows in told["answers"].items():
         if rows is not None:
-            found += _apart(who, [stored[row] for row in answers["row_ids"]], rows, limit)
+            limit = told["tolerance"][who]
+            apart = [answer.distance(stored[row], one) for row, one in zip(told["row_ids"], rows, strict=True)]
+            off = [distance for distance in apart if not distance <= limit]
+            if len(off) > answer.may_differ * len(apart):
+                found.append(f"{who} gives {what} that are up to {max(off):.2g} off, where {limit:g} can be rounding")
     return found
 
 
-def _stored(run: Run) -> dict[str, Any]:
+def _stored(run: Run, answer: Answer[Any]) -> dict[str, dict[str, Any]]:
+    """Return the answers of the run's model to the kept examples, by row id, not calibrated."""
     import pyarrow.parquet as pq
 
-    table = pq.read_table(run.predictions / "test.parquet")
-    column = "scores" if "scores" in table.column_names and table["scores"].null_count < len(table) else "prediction"
-    return dict(zip(table["row_id"].to_pylist(), table[column].to_pylist(), strict=True))
-
-
-def _apart(who: str, wanted: Sequence[Any], found: Sequence[Any], limit: float) -> list[str]:
-    import numpy as np
-
-    worst = 0.0
-    for one, other in zip(wanted, found, strict=True):
-        left, right = (np.atleast_1d(np.asarray(part, np.float64)) for part in (one, other))
-        if left.shape != right.shape:
-            return [f"{who} gives {right.shape} numbers for a row in place of {left.shape}"]
-        worst = max(worst, float(np.max(np.abs(left - right) / np.maximum(1, np.abs(left)), initial=0.0)))
-    if worst <= limit:
-        return []
-    return [f"{who} gives probabilities that are up to {worst:.2g} off, where {limit:g} can be rounding"]
+    predictions = pq.read_table(run.predictions / "test.parquet").combine_chunks()
+    rows = {row["row_id"]: row for row in pq.read_table(run.predictions / EXAMPLES).to_pylist()}
+    _, outputs = answer.from_columns(predictions)
+    ids = predictions["row_id"].to_pylist()
+    return {
+        row_id: answer.plainly(rows[row_id], output)
+        for row_id, output in zip(ids, outputs, strict=True)
+        if row_id in rows
+    }
 
 
 def _ask(repo: str, revision: str, examples: Path) -> dict[str, Any]:
@@ -102,8 +101,8 @@ def _ask(repo: str, revision: str, examples: Path) -> dict[str, Any]:
             return {"error": f"it could not be pulled and asked within {SECONDS / 60:.0f} minutes"}
     if done.returncode != 0:
         return {"error": f"it cannot be loaded: {' '.join(done.stderr.split()[-60:])}"}
-    answers: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return answers
+    told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return told
 
 
 def _few(names: Sequence[str]) -> str:

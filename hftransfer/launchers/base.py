@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import time
@@ -9,16 +10,18 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
+from hftransfer.config import Section, building
 from hftransfer.errors import UserError
-from hftransfer.events import Event
+from hftransfer.events import PREFIX, Event
 from hftransfer.runs import Run, State
 
 Ending = Literal["stopped", "killed", "gone"]  # by itself when asked, by force, or before anyone asked
 
 GRACE = 60.0  # seconds a trainer gets for its checkpoint
 POLL = 0.2  # seconds between two looks at the events of a run
+TAIL_BYTES = 65536
 
 
 class RunFailed(RuntimeError):
@@ -59,11 +62,49 @@ class Outcome:
         return RunFailed("\n".join([f"the run {self.state}: {self.message}", *self.log]))
 
 
+class NoOptions(Section):
+    """A place that has to be told nothing."""
+
+
 class Launcher(ABC):
-    """A place where runs happen; the object of a launcher's file is its module's `LAUNCHER`."""
+    """A place where runs happen; the object of a launcher's file is its module's `LAUNCHER`.
+
+    What a place wants to know (a partition, a kind of machine) are its own `Options`: a run's configuration says what
+    is computed, never where. They are noted in the run's folder, so that it goes on as it began.
+    """
 
     name: ClassVar[str]
     about: ClassVar[str]
+    needs: ClassVar[str] = "nothing"
+    Options: ClassVar[type[Section]] = NoOptions
+
+    @property
+    def options(self) -> Section:
+        """What this place was told; its defaults where nothing was."""
+        return self.Options()
+
+    @property
+    def usual_processes(self) -> int:
+        """How many processes a run has here unless somebody says."""
+        return 1
+
+    def told(self, values: Mapping[str, Any]) -> Launcher:
+        """Return this place told `values` of its options; ConfigError with everything that is wrong in them."""
+        building.build_section(self.Options, values)  # of a place without options every name is wrong
+        return self
+
+    @property
+    def estimates(self) -> bool:
+        """Whether the time of a run must be known before it starts here."""
+        return False
+
+    def foreseen(self, seconds: float) -> tuple[Launcher, str]:
+        """Return this place told how long a run takes, and what is to be said of time and cost before it starts."""
+        return self, f"about {max(seconds / 60, 1):.0f} min"
+
+    def missing(self) -> list[str]:
+        """Return what keeps every run from starting here from this machine, in sentences; empty where nothing does."""
+        return []
 
     @abstractmethod
     def check(self, run: Run, processes: int = 1) -> None:
@@ -86,13 +127,19 @@ class Launcher(ABC):
     def is_alive(self, run: Run) -> bool:
         """Tell whether any process still works on the run."""
 
-    @abstractmethod
     def events(self, run: Run, cursor: int = 0) -> tuple[list[Event], int]:
-        """Return the events behind `cursor` and the cursor to go on from."""
+        """Return the events behind `cursor` (bytes) and the cursor to go on from."""
+        return run.events(cursor)
 
-    @abstractmethod
     def log_tail(self, run: Run, lines: int = 20) -> list[str]:
         """Return the last lines that the run's processes printed, events left out."""
+        try:
+            with open(run.log_path, "rb") as file:
+                file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL_BYTES))
+                text = file.read().decode(errors="replace")
+        except FileNotFoundError:
+            return []
+        return [line for line in text.splitlines() if not line.startswith(PREFIX)][-lines:]
 
     def follow(self, run: Run, cursor: int = 0) -> Iterator[Event]:
         """Yield the run's events behind `cursor` as they come, until its processes are gone."""

@@ -7,7 +7,6 @@ import importlib.util
 import json
 import os
 import shlex
-import signal
 import subprocess
 import sys
 import time
@@ -17,16 +16,16 @@ from pathlib import Path
 import psutil
 
 from hftransfer.errors import UserError
-from hftransfer.events import PREFIX, Event
 from hftransfer.launchers.base import GRACE, Ending, Launcher
-from hftransfer.runs import MARK, Run, called, note_process, write_text
+from hftransfer.runs import MARK, Run, called, write_text
+from hftransfer.safety import machine
+from hftransfer.safety.identity import note_process
 
 SCRIPT = Path(__file__).parents[1] / "train.py"
 PROCESSES = "HFTRANSFER_PROCESSES"  # environment variable: how many processes were asked for
 # accelerate falls back on the user's default_config.yaml, whose DeepSpeed or FSDP no flag turns off; this file does
 NEUTRAL = "compute_environment: LOCAL_MACHINE\ndistributed_type: 'NO'\n"
 KILL_WAIT = 10.0  # seconds for the kernel to end what was killed: one that writes to a slow disk takes a while
-TAIL_BYTES = 65536
 
 
 class LocalLauncher(Launcher):
@@ -34,6 +33,7 @@ class LocalLauncher(Launcher):
 
     name = "local"
     about = "this machine, in a process of its own"
+    needs = "accelerate, which comes with hftransfer"
 
     def __init__(self, script: Path = SCRIPT) -> None:
         self.script = script
@@ -52,10 +52,7 @@ class LocalLauncher(Launcher):
 
     def command(self, run: Run, processes: int = 1, resume: bool = False) -> list[str]:
         """Return the launch command; every setting is spelled out, so that it means the same on every machine."""
-        # `--cpu --num_processes 2` starts one process without a word; `--multi_gpu` starts two, on CPUs too
-        flags = [*(["--multi_gpu"] if processes > 1 else []), "--num_processes", str(processes), "--num_machines", "1"]
-        flags += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
-        flags += ["--config_file", str(_neutral(run))]
+        flags = [*launch_flags(processes, 1, neutral(run)), "--main_process_port", "0"]
         script = [str(self.script), "--config", str(run.config_path), *(["--resume"] if resume else [])]
         return [sys.executable, "-m", "accelerate.commands.launch", *flags, *script]
 
@@ -65,7 +62,7 @@ class LocalLauncher(Launcher):
         """Start the trainer; the event `launched` is there before it is."""
         self.check(run, processes)
         command = self.command(run, processes, resume)
-        write_text(_neutral(run), NEUTRAL)
+        write_text(neutral(run), NEUTRAL)
         # until the child is there, this process stands for it: nobody shall read a run without a process as killed
         _note(run, command, processes, os.getpid())
         run.event("launched", command=command, processes=processes)
@@ -77,7 +74,7 @@ class LocalLauncher(Launcher):
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,
+                **machine.own_session(),
             )
         self._children[run.folder] = child
         _note(run, command, processes, child.pid)
@@ -91,7 +88,7 @@ class LocalLauncher(Launcher):
         while (members := self._members(run)) and time.monotonic() < end:
             for process in _trainers(members, run) - asked:  # one may appear while the launcher is starting it
                 with contextlib.suppress(psutil.NoSuchProcess):
-                    process.send_signal(signal.SIGTERM)
+                    machine.ask_to_end(process)
                 asked.add(process)
             time.sleep(0.1)
         killed = self._kill(run)
@@ -104,20 +101,6 @@ class LocalLauncher(Launcher):
         """Tell whether the launcher or a trainer still works on the run."""
         self._reap(run)
         return run.is_alive()
-
-    def events(self, run: Run, cursor: int = 0) -> tuple[list[Event], int]:
-        """Return the events behind `cursor` (bytes) and the next cursor."""
-        return run.events(cursor)
-
-    def log_tail(self, run: Run, lines: int = 20) -> list[str]:
-        """Return the last lines of console.log, events left out."""
-        try:
-            with open(run.log_path, "rb") as file:
-                file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL_BYTES))
-                text = file.read().decode(errors="replace")
-        except FileNotFoundError:
-            return []
-        return [line for line in text.splitlines() if not line.startswith(PREFIX)][-lines:]
 
     def _kill(self, run: Run) -> bool:
         end = time.monotonic() + KILL_WAIT
@@ -160,7 +143,16 @@ def relative(path: str | Path) -> str:
     return str(Path(path).relative_to(Path.cwd())) if Path(path).is_relative_to(Path.cwd()) else str(path)
 
 
-def _neutral(run: Run) -> Path:
+def launch_flags(processes: int, machines: int, config: Path) -> list[str]:
+    """Return what accelerate is told everywhere: every setting, so that no default of the user's own counts."""
+    # `--cpu --num_processes 2` starts one process without a word; `--multi_gpu` starts two, on CPUs too
+    flags = [*(["--multi_gpu"] if processes > 1 else []), "--num_processes", str(processes)]
+    flags += ["--num_machines", str(machines), "--mixed_precision", "no", "--dynamo_backend", "no"]
+    return [*flags, "--config_file", str(config)]
+
+
+def neutral(run: Run) -> Path:
+    """Return the file of launch settings in a run's folder."""
     return run.folder / "accelerate.yaml"
 
 

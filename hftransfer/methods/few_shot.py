@@ -22,9 +22,9 @@ from hftransfer.methods.base import Method
 if TYPE_CHECKING:
     import torch
 
-    from hftransfer.features import Features
-    from hftransfer.fitting import Fitted, Setup
-    from hftransfer.modeling import Loaded
+    from hftransfer.fitting.base import Fitted, Setup
+    from hftransfer.frozen.features import Features
+    from hftransfer.modeling.loading import Loaded
 
 BATCH = 32
 EPOCHS = 10  # times that each row is seen, unless train.num_train_epochs or train.max_steps says otherwise
@@ -50,6 +50,7 @@ class FewShot(Method):
     )
     OPTIONS = Options
     learning_rate = 1e-4  # SetFit's 2e-5 is for some twenty times as many steps of fewer pairs
+    needs = "linear"
     takes_unlabelled = True
 
     def apply(self, loaded: Loaded, config: MethodConfig) -> Any:
@@ -63,8 +64,10 @@ class FewShot(Method):
 
     def fit(self, setup: Setup, loaded: Loaded) -> Fitted:
         """Return the plain checkpoint of a probe on the tuned encoder, or on augmented views of the pictures."""
-        from hftransfer import fitting, modeling, self_training
+        from hftransfer.fitting.processes import wait_for_everyone
+        from hftransfer.frozen import self_training
         from hftransfer.methods.probe import conclude, features_of
+        from hftransfer.modeling.parts import count_parameters
 
         options = Options.model_validate(setup.config.method.model_dump())
         self.require(setup, loaded)
@@ -80,9 +83,9 @@ class FewShot(Method):
             train = with_views(setup, loaded, train, options.views)
         fitted = conclude(setup, loaded, train, validation, poolings, options.strengths, unlabelled)
         seconds = time.perf_counter() - began
-        trainable = modeling.count_parameters(loaded.model)[1] if steps else fitted.trainable_parameters
+        trainable = count_parameters(loaded.model)[1] if steps else fitted.trainable_parameters
         rows = steps * batch_size(setup) if steps else len(train)
-        fitting.wait_for_everyone()
+        wait_for_everyone()
         return dataclasses.replace(
             fitted,
             train_seconds=seconds,
@@ -94,13 +97,13 @@ class FewShot(Method):
 
 def require_classes(setup: Setup) -> None:
     """Raise UserError where there are no pairs of one class: several labels, numbers, tags, single rows."""
-    labels = setup.labels
-    if labels.kind != "single_label":
+    answer = setup.answer
+    if answer.linear is None or not answer.linear.stratified:
         raise UserError(
-            "method.name=few_shot needs texts with one label each", f"these are {labels.kind}", "Use probe or lora."
+            "method.name=few_shot needs texts with one label each", f"these are {answer.called}", "Use probe or lora."
         )
-    if min(labels.counts) < 2:
-        rare = labels.names[int(np.argmin(labels.counts))]
+    if min(answer.counts) < 2:
+        rare = answer.names[int(np.argmin(answer.counts))]
         raise UserError(
             "method.name=few_shot needs two training rows of each class", f"{rare!r} has fewer", "Label some more."
         )
@@ -108,9 +111,9 @@ def require_classes(setup: Setup) -> None:
 
 def pooling_of(setup: Setup, loaded: Loaded, train: Features) -> str:
     """Return what is pulled together: the mean over the tokens, or what the head is shown where that cannot be."""
-    from hftransfer import forms
+    from hftransfer.frozen import pooling_heads
 
-    names = [form.name for form in forms.forms(loaded.model, setup.labels, train.pooled, loaded.fresh)]
+    names = [form.name for form in pooling_heads.forms(loaded.model, setup.answer, train.pooled, loaded.fresh)]
     return "mean" if "mean" in names else names[0]
 
 
@@ -124,18 +127,24 @@ def pull_together(setup: Setup, loaded: Loaded, pooling: str, learning_rate: flo
     import torch
     from accelerate import PartialState
 
-    from hftransfer import features, fitting, modeling, speed
-    from hftransfer.interruption import Interrupted
+    from hftransfer.fitting import speed
+    from hftransfer.fitting.arguments import require_disk
+    from hftransfer.fitting.base import phase
+    from hftransfer.fitting.interruption import Interrupted
+    from hftransfer.fitting.processes import is_main_process, wait_for_everyone
+    from hftransfer.frozen import features
+    from hftransfer.modeling.parts import count_parameters
+    from hftransfer.modeling.prepared import moved
 
     options, state, model = setup.config.train.options, PartialState(), loaded.model
-    fitting.phase(setup, "training")
-    fitting.require_disk(setup.run.folder, modeling.count_parameters(model)[1], modeling.count_parameters(model)[1])
-    dataset, collate = setup.prepared["train"].dataset, setup.task.collator(setup.processor)
-    given = np.asarray(setup.rows["train"]["label"])
+    phase(setup, "training")
+    require_disk(setup.run.folder, count_parameters(model)[1], count_parameters(model)[1])
+    dataset, collate = setup.prepared["train"].dataset, setup.collator
+    given = np.asarray(setup.prepared["train"].truth)
     size = batch_size(setup)
     steps = count_steps(options, len(given), size)
     rate = float(options.get("learning_rate", learning_rate))
-    half = speed.default_choice(setup.config, setup.task, setup.threads).bf16
+    half = speed.default_choice(setup.config, setup.task, setup.threads, len(given)).bf16
     torch.manual_seed(setup.config.seed)
     model.to(state.device).train()
     tuning = Tuning.of(model, rate, float(options.get("weight_decay", 0.01)), steps)
@@ -143,9 +152,9 @@ def pull_together(setup: Setup, loaded: Loaded, pooling: str, learning_rate: flo
         tuning.load(setup.checkpoint)
     first, began = tuning.step, time.perf_counter()
     saved = began
-    with features.kept_outputs(model, setup.labels) as kept, setup.interruption.patience():
+    with features.kept_outputs(model, setup.answer) as kept, setup.interruption.patience():
         for rows in itertools.islice(batches(given, size, setup.config.seed), first, steps):
-            batch = {k: v.to(state.device) for k, v in collate([dataset[int(i)] for i in rows]).items()}
+            batch = moved(collate([dataset[int(i)] for i in rows]), state.device)
             classes = batch.pop("labels")
             with torch.autocast(state.device.type, dtype=torch.bfloat16, enabled=half):
                 model(**batch)
@@ -156,10 +165,10 @@ def pull_together(setup: Setup, loaded: Loaded, pooling: str, learning_rate: flo
             stop = asked_to_stop(setup)
             if stop or time.perf_counter() - saved > SAVE_SECONDS:
                 saved = time.perf_counter()
-                if fitting.is_main_process():
+                if is_main_process():
                     tuning.save(setup)
             if stop:
-                fitting.wait_for_everyone()  # with the first process that goes the launcher would end all
+                wait_for_everyone()  # with the first process that goes the launcher would end all
                 raise Interrupted(tuning.step)
     model.eval()
     if state.num_processes > 1:  # all did the same: rank 0's roundings are everybody's
@@ -279,7 +288,7 @@ def pooled(kept: dict[str, Any], batch: dict[str, Any], pooling: str) -> torch.T
     """Return a vector a text of a forward pass, with gradients: a token's, the mean, or what the head is shown."""
     import torch
 
-    from hftransfer import features
+    from hftransfer.frozen import features
 
     hidden, mask = kept["backbone"]["last_hidden_state"].float(), batch["attention_mask"]
     if pooling == "mean":
@@ -327,11 +336,12 @@ def batches(given: np.ndarray, size: int, seed: int) -> Iterator[np.ndarray]:
 
 def with_views(setup: Setup, loaded: Loaded, plain: Features, views: int) -> Features:
     """Return the features of the training pictures and of augmented views of them, together."""
-    from hftransfer import features
+    from hftransfer.frozen import features
+    from hftransfer.modeling.prepared import prepare
 
     parts = [plain]
     for view in range(views if setup.preparation.config.augmentation is not None else 0):
-        prepared = setup.task.prepare(setup.rows["train"], setup.processor, setup.preparation, training=True)
+        prepared = prepare(setup.task, setup.rows["train"], setup.processor, setup.preparation, training=True)
         if prepared.on_epoch is not None:
             prepared.on_epoch(view)
         name = f"{setup.fingerprints['train']}:{view}:{setup.config.seed}:{setup.preparation.config.augmentation}"
@@ -357,9 +367,9 @@ def batch_size(setup: Setup) -> int:
 
 def tell(setup: Setup, step: int, first: int, steps: int, began: float, rows: int, loss: float, rate: float) -> None:
     """Write the events of a step, as a fit by Trainer does; `first` were taken by an earlier process."""
-    from hftransfer import fitting
+    from hftransfer.fitting.processes import is_main_process
 
-    if fitting.is_main_process() and (step == steps or step % max(1, steps // 20) == 0):
+    if is_main_process() and (step == steps or step % max(1, steps // 20) == 0):
         spent = time.perf_counter() - began
         left = spent / (step - first) * (steps - step)
         setup.run.event("step", step=step, max_steps=steps, epoch=0.0, seconds=round(spent, 3))

@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
-from hftransfer.config import MethodConfig, Section
+from hftransfer.config import MethodConfig, RunConfig, Section
 from hftransfer.errors import UserError, nearest
 from hftransfer.methods.base import Method
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from hftransfer.fitting import Fitted, Setup
-    from hftransfer.modeling import Loaded
+    from hftransfer.fitting.base import Fitted, Setup
+    from hftransfer.modeling.loading import Loaded
+    from hftransfer.tasks.base import Task
 
 
 class Options(Section):
@@ -27,9 +28,11 @@ class Options(Section):
         str, ...
     ] = ()  # shell patterns of module or parameter names: "*.embeddings*", "bert.encoder.layer.[0-3]"
     layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0  # learning rate of a layer as a share of the one above it
+    backbone_rate: Annotated[float, Field(gt=0, le=10)] | None = None  # share of the learning rate; none: the answer's
     unfreeze_after: Annotated[float, Field(ge=0, lt=1)] = 0.0  # share of the steps in which only the head trains
     cache_frozen: bool = True  # run frozen lower layers once, where that changes nothing but their dropout
     init_head: Literal["random", "probe"] = "random"  # what the head starts from
+    negatives: Annotated[int, Field(ge=0, le=64)] = 0  # wrong entries of a catalogue beside each right one, mined
 
 
 class Full(Method):
@@ -38,6 +41,18 @@ class Full(Method):
     about = "train all weights; freeze parts by pattern, decay the learning rate by layer, warm the head up first"
     OPTIONS = Options
     learning_rate = 5e-5
+
+    def try_options(self, config: RunConfig, task: Task, threads: int) -> None:
+        """Ask TrainingArguments and Trainer."""
+        from hftransfer.fitting import arguments
+
+        arguments.rehearse(config, task, self.learning_rate, threads)
+
+    def gave_way(self, setup: Setup) -> list[str]:
+        """Return what of Trainer's options was set to match the user's."""
+        from hftransfer.fitting import arguments
+
+        return arguments.gave_way(setup, self.learning_rate)
 
     def apply(self, loaded: Loaded, config: MethodConfig) -> Any:
         """Freeze what the patterns name."""
@@ -48,25 +63,50 @@ class Full(Method):
             raise UserError("something must train", "method.freeze covers every weight", "Freeze less.")
         return loaded.model
 
+    def require(self, setup: Setup, loaded: Loaded) -> None:
+        """Refuse options that are about a head which there is not."""
+        require_head(setup, Options.model_validate(setup.config.method.model_dump()))
+
     def fit(self, setup: Setup, loaded: Loaded) -> Fitted:
         """Train with Trainer, with a learning rate for each layer if asked."""
-        from hftransfer import fitting, prefix
+        from hftransfer.fitting import recorder, trainer
+        from hftransfer.frozen import cached_encoder, cached_layers
         from hftransfer.methods import probe
 
         options = Options.model_validate(setup.config.method.model_dump())
+        require_head(setup, options)
         if options.init_head == "probe":
             probe.start_head(setup, loaded)
         model = self.apply(loaded, setup.config.method)
+        rate = setup.answer.backbone_rate if options.backbone_rate is None else options.backbone_rate
         groups = layer_groups(model, options.layer_decay) if options.layer_decay < 1 else None
+        if groups is None and rate != 1:
+            groups = backbone_groups(model, rate)
         callbacks = []
         if options.unfreeze_after:
             held = _backbone_parameters(model)
-            callbacks.append(fitting.unfreezing(held, options.unfreeze_after))
+            callbacks.append(recorder.unfreezing(held, options.unfreeze_after))
         if not (options.freeze and options.cache_frozen) or options.unfreeze_after:
-            return fitting.descend(setup, model, self.learning_rate, groups=groups, callbacks=callbacks)
-        with prefix.computed_once(setup, model) as (shortened, seconds):
-            fitted = fitting.descend(shortened, model, self.learning_rate, groups=groups)
+            return trainer.descend(setup, model, self.learning_rate, groups=groups, callbacks=callbacks)
+        # of models without a linear head nobody knows which layers run one after the other, but for an encoder's
+        cached = cached_layers if setup.answer.linear is not None else cached_encoder
+        with cached.computed_once(setup, model) as (shortened, seconds):
+            fitted = trainer.descend(shortened, model, self.learning_rate, groups=groups)
         return dataclasses.replace(fitted, train_seconds=fitted.train_seconds + seconds)
+
+
+def require_head(setup: Setup, options: Options) -> None:
+    """Raise UserError for options that are about a head, where the answer needs none, or none that can be solved."""
+    answer = setup.answer
+    asked = {
+        "init_head=probe": options.init_head == "probe" and answer.linear is None,
+        "unfreeze_after": bool(options.unfreeze_after) and not answer.makes_head,
+    }
+    for name in (name for name, wrong in asked.items() if wrong):
+        raise UserError(
+            f"method.{name} needs a task whose model gets a new head", f"this one answers with {setup.answer.called}",
+            "Drop it.",
+        )  # fmt: skip
 
 
 def freeze(model: nn.Module, pattern: str) -> int:
@@ -104,9 +144,9 @@ def layer_groups(model: nn.Module, decay: float) -> list[dict[str, Any]]:
     """
     from torch import nn as torch_nn
 
-    from hftransfer import modeling
+    from hftransfer.modeling.parts import backbone_prefix
 
-    prefix = modeling.backbone_prefix(model)
+    prefix = backbone_prefix(model)
     lists = [
         name
         for name, module in model.named_modules()
@@ -135,14 +175,32 @@ def layer_groups(model: nn.Module, decay: float) -> list[dict[str, Any]]:
     ]
 
 
+def backbone_groups(model: nn.Module, rate: float) -> list[dict[str, Any]] | None:
+    """Return optimizer groups in which the backbone learns at `rate` of the rest's learning rate; None: it is frozen.
+
+    The backbone of a detector is what is called so inside of it, where something is: a decoder stands between.
+    """
+    inner = {name for name, _ in model.named_parameters() if "backbone" in name.split(".")}
+    inside = inner or {name for name, p in model.named_parameters() if name.startswith(_prefix(model))}
+    parts = {
+        scale: [p for name, p in model.named_parameters() if p.requires_grad and (name in inside) == of_backbone]
+        for scale, of_backbone in ((rate, True), (1.0, False))
+    }
+    return [{"params": found, "scale": scale} for scale, found in parts.items()] if all(parts.values()) else None
+
+
+def _prefix(model: nn.Module) -> str:
+    from hftransfer.modeling.parts import backbone_prefix
+
+    return backbone_prefix(model)
+
+
 def _size(module: nn.Module) -> int:
     return sum(p.numel() for p in module.parameters())
 
 
 def _backbone_parameters(model: nn.Module) -> list[nn.Parameter]:
-    from hftransfer import modeling
-
-    prefix = modeling.backbone_prefix(model)
+    prefix = _prefix(model)
     return [p for name, p in model.named_parameters() if name.startswith(prefix) and p.requires_grad]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -14,24 +14,21 @@ from pydantic import Field
 from hftransfer.config import DataConfig, FrozenMap, MethodConfig, Section
 from hftransfer.errors import UserError
 from hftransfer.methods.base import Method
-from hftransfer.runs import Run, called, read_json, require_artifact, write_text
+from hftransfer.runs import Run, write_text
 
 if TYPE_CHECKING:
     import torch
 
-    from hftransfer.fitting import Fitted, Setup
-    from hftransfer.modeling import Loaded
+    from hftransfer.answers.base import Answer
+    from hftransfer.fitting.base import Fitted, Setup
+    from hftransfer.modeling.loading import Loaded
+    from hftransfer.modeling.prepared import Prepared
 
     Weights = dict[str, torch.Tensor]
+from hftransfer.methods._kin import PARTS, require_alike, require_fit, seconds_of, told_apart, unfit
 
-PARTS = "seconds_of_its_runs"  # in FILE and in a result's cost
 FILE = "fusion.json"  # in the run's folder: what was tried and chosen
 How = Literal["interpolate", "greedy", "uniform", "task_arithmetic", "ties", "ensemble"]
-# what a model's config says beside how it computes
-BESIDE = {
-    "_name_or_path", "name_or_path", "transformers_version", "dtype", "torch_dtype", "architectures", "problem_type",
-    "id2label", "label2id", "num_labels", "pad_token_id", "_attn_implementation", "return_dict", "use_cache",
-}  # fmt: skip
 
 
 class Options(Section):
@@ -77,15 +74,17 @@ class Judge:
         self.tried.append(Tried(made_of, value, loss, second))
         return self.tried[-1]
 
-    def _measure(self, model: Any, prepared: Any) -> tuple[float, float | None]:
-        from hftransfer import evaluation, fitting
+    def _measure(self, model: Any, prepared: Prepared) -> tuple[float, float | None]:
+        from hftransfer.evaluation.predictions import Predictions
+        from hftransfer.evaluation.scoring import measure_point
+        from hftransfer.fitting import trainer
 
-        truth, logits = fitting.predict(self.setup, model, prepared)
-        found = fitting.predictions(self.setup.labels, truth, logits)
-        main = evaluation.main_metric(self.setup.labels)
-        names = [main, *(["log_loss"] if self.setup.labels.kind == "single_label" else [])]
-        values = evaluation.measure_point(found, names)
-        return values.get(main, float("-inf") if self.higher else float("inf")), values.get("log_loss")
+        outputs = trainer.predict(self.setup, model, prepared, judging=True)
+        found = Predictions(self.answer, [str(i) for i in range(len(outputs))], prepared.truth, outputs)
+        names = [self.answer.judged_by, *(["log_loss"] if "log_loss" in self.answer.metrics else [])]
+        values = measure_point(found, names)
+        worst = float("-inf") if self.higher else float("inf")
+        return values.get(self.answer.judged_by, worst), values.get("log_loss")
 
     def best(self, among: Sequence[Tried] | None = None) -> Tried:
         """Return the best mixture so far, the first of equal ones."""
@@ -94,9 +93,12 @@ class Judge:
     @property
     def higher(self) -> bool:
         """Whether a higher score is better."""
-        from hftransfer import evaluation
+        return self.answer.metrics[self.answer.judged_by].greater_is_better
 
-        return evaluation.greater_is_better(evaluation.main_metric(self.setup.labels))
+    @property
+    def answer(self) -> Answer[Any]:
+        """What the rows are answered with."""
+        return self.setup.answer
 
 
 class Fuse(Method):
@@ -105,6 +107,7 @@ class Fuse(Method):
     about = "mix the weights of finished runs, or of one run and its base, by shares chosen on validation rows"
     OPTIONS = Options
     learning_rate = 0.0
+    crosses = False  # its runs have seen the rows
 
     def apply(self, loaded: Loaded, config: MethodConfig) -> Any:
         """Return the base."""
@@ -112,7 +115,9 @@ class Fuse(Method):
 
     def fit(self, setup: Setup, loaded: Loaded) -> Fitted:
         """Try the mixtures on validation rows and return the best of them as a plain model."""
-        from hftransfer import evaluation, fitting, modeling
+        from hftransfer.fitting.base import Fitted, phase
+        from hftransfer.fitting.processes import is_main_process, wait_for_everyone
+        from hftransfer.modeling.parts import count_parameters
 
         began = time.perf_counter()
         options = Options.model_validate(setup.config.method.model_dump())
@@ -121,11 +126,11 @@ class Fuse(Method):
                 "method.how=ensemble mixes answers, not weights, so no one model comes of it",
                 "it was asked of train", "Run: hftransfer fuse runs/A runs/B --how ensemble",
             )  # fmt: skip
-        fitting.phase(setup, "fusing")
+        phase(setup, "fusing")
         runs = [Run(Path(folder)) for folder in options.runs]
-        fitting.wait_for_everyone()  # the main process has written the event that is read here
+        wait_for_everyone()  # the main process has written the event that is read here
         rows = [event["fingerprint"] for event in setup.run.events()[0] if event["type"] == "data"][-1]
-        require_fit(runs, setup.config.task, setup.labels.names, rows)
+        require_fit(runs, setup.config.task, setup.answer.names, rows)
         judge = Judge(setup, second_rows(setup, options))
         if options.how in ("task_arithmetic", "ties"):
             model = adapters(setup, runs, options, judge)
@@ -134,7 +139,7 @@ class Fuse(Method):
         else:
             model = soup(setup, runs, options.how, judge)
         best, seconds = judge.best(), time.perf_counter() - began
-        main = evaluation.main_metric(setup.labels)
+        main = setup.answer.judged_by
         note = {
             "how": options.how,
             "runs": told_apart(runs),
@@ -147,110 +152,11 @@ class Fuse(Method):
             "second": options.second,
             PARTS: sum(seconds_of(run.result()["cost"]) or 0.0 for run in runs),
         }
-        if fitting.is_main_process():
+        if is_main_process():
             write_text(setup.run.folder / FILE, json.dumps(note, indent=1))
             setup.run.event("fused", how=options.how, chosen=note["chosen"], metric=main, value=best.score)
-        total = modeling.count_parameters(model)[1]
-        return fitting.Fitted(model, seconds, 0.0, 0, total, 0)
-
-
-# --- what fits together ---
-
-
-def require_fit(runs: Sequence[Run], task: str, labels: Sequence[str], rows: str) -> None:
-    """Raise UserError unless the runs are done, of this task, labels and rows (a fingerprint), with a model each."""
-    for run in runs:
-        require_artifact(run)
-        result = require_result(run)
-        if result["task"] != task:
-            raise _unfit(run, f"its task is {result['task']}, not {task}")
-        names = labels_of(run)
-        if names != tuple(labels):
-            raise _unfit(run, f"its labels are {', '.join(names)}, not {', '.join(labels)}")
-        if result["data"]["fingerprint"] != rows:
-            raise UserError(
-                "runs on the same rows in every split are needed: what one was trained on, another was judged by",
-                f"the data of {run.name} has the fingerprint {result['data']['fingerprint'][:16]}, not {rows[:16]}",
-                "Fuse runs of one data set and one seed (the seed cuts the splits), or of data with its own splits.",
-            )
-
-
-def told_apart(runs: Sequence[Run]) -> list[str]:
-    """Return the runs' names, with as many of the folders above as it takes to tell them apart."""
-    paths = [run.folder.resolve().parts for run in runs]
-    ends = (["/".join(path[-length:]) for path in paths] for length in range(1, max(map(len, paths)) + 1))
-    return next((names for names in ends if len(set(names)) == len(names)), [run.name for run in runs])
-
-
-def require_different(runs: Sequence[Run]) -> None:
-    """Raise UserError where a run is named twice."""
-    folders = [run.folder.resolve() for run in runs]
-    for run in runs:
-        if folders.count(run.folder.resolve()) > 1:
-            raise UserError("different runs are needed to fuse", f"{run.name} is named twice", "Name each once.")
-
-
-def require_kin(runs: Sequence[Run]) -> None:
-    """Raise UserError for what the folders of runs tell before any library is loaded: `require_fit`, their kind."""
-    require_different(runs)
-    require_artifact(runs[0])
-    first = require_result(runs[0])
-    require_fit(runs, first["task"], labels_of(runs[0]), first["data"]["fingerprint"])
-    models = [read_json(run.artifact / "config.json") for run in runs]
-    for run, model in zip(runs, models, strict=True):
-        kinds = [", ".join(one.get("architectures") or ()) for one in (model, models[0])]
-        if kinds[0] != kinds[1]:
-            raise _unfit(run, f"it is a {kinds[0]}, {runs[0].name} a {kinds[1]}")
-        require_same_settings(run, model, models[0], runs[0].name)
-
-
-def require_result(run: Run) -> dict[str, Any]:
-    """Return the result of a run; UserError when it is not done."""
-    result = run.result()
-    if not result:
-        raise UserError(
-            "finished runs are needed", f"{run.name} is {run.status().state}",
-            f"Go on with it: hftransfer resume {called(run)}",
-        )  # fmt: skip
-    return result
-
-
-def labels_of(run: Run) -> tuple[str, ...]:
-    """Return the names of the labels of a run with a model, from its artifact's notes."""
-    return tuple(read_json(run.artifact / "hftransfer.json")["labels"]["names"])
-
-
-def require_alike(run: Run, model: Any, reference: Any, name: str) -> None:
-    """Raise UserError naming the first difference between two models: kind, configuration, or a weight's shape."""
-    if type(model) is not type(reference):
-        raise _unfit(run, f"it is a {type(model).__name__}, {name} a {type(reference).__name__}")
-    require_same_settings(run, model.config.to_dict(), reference.config.to_dict(), name)
-    mine, other = model.state_dict(), reference.state_dict()
-    for key in [*mine, *(key for key in other if key not in mine)]:
-        shapes = [tuple(state[key].shape) if key in state else None for state in (mine, other)]
-        if shapes[0] != shapes[1]:
-            raise _unfit(run, f"{key} has the shape {shapes[0]}, in {name} {shapes[1]}")
-
-
-def require_same_settings(run: Run, ours: Mapping[str, Any], theirs: Mapping[str, Any], name: str) -> None:
-    """Raise UserError naming the first setting in which the config of a run's model differs from another's."""
-    for key in sorted((ours.keys() | theirs.keys()) - BESIDE):
-        if ours.get(key) != theirs.get(key):
-            raise _unfit(run, f"{key} is {ours.get(key)!r} in its config, {theirs.get(key)!r} in that of {name}")
-
-
-def _unfit(run: Run, found: str) -> UserError:
-    return UserError(
-        "models of one architecture with the same labels are needed to mix their weights",
-        f"{run.name} differs: {found}",
-        "Answers of different models can be mixed: hftransfer fuse runs/A runs/B --how ensemble",
-    )
-
-
-def seconds_of(cost: Mapping[str, Any]) -> float | None:
-    """Return what a model alone took, with the runs it was fused of, from a result's `cost`; None: not known."""
-    own = cost.get("alone_seconds", cost.get("total_seconds"))
-    return None if own is None else float(own) + float(cost.get(PARTS, 0.0))
+        total = count_parameters(model)[1]
+        return Fitted(model, seconds, 0.0, 0, total, 0)
 
 
 def second_rows(setup: Setup, options: Options) -> Any:
@@ -258,7 +164,7 @@ def second_rows(setup: Setup, options: Options) -> Any:
     if options.second is None:
         return None
     from hftransfer import data
-    from hftransfer.tasks.base import Preparation
+    from hftransfer.modeling.prepared import prepare
 
     config = DataConfig(source=options.second, columns=options.second_columns)
     try:
@@ -269,26 +175,20 @@ def second_rows(setup: Setup, options: Options) -> Any:
             for said in (error.wanted, error.action)
         )
         raise UserError(wanted, error.found, action) from error
-    if found.labels.names != setup.labels.names:
+    if found.answer.names != setup.answer.names:
         raise UserError(
-            f"method.second needs the labels {', '.join(setup.labels.names)}",
-            f"{options.second} has {', '.join(found.labels.names)}", "Choose another data set.",
+            f"method.second needs the labels {', '.join(setup.answer.names)}",
+            f"{options.second} has {', '.join(found.answer.names)}", "Choose another data set.",
         )  # fmt: skip
-    preparation = Preparation(config, found.labels, setup.config.seed, setup.preparation.max_length)
-    return setup.task.prepare(found.splits["validation"], setup.processor, preparation, training=False)
+    preparation = replace(setup.preparation, config=config, answer=found.answer)
+    return prepare(setup.task, found.splits["validation"], setup.processor, preparation, training=False)
 
 
 def load(setup: Setup, run: Run) -> Any:
     """Return a run's model in float32."""
-    import torch
-    import transformers
+    from hftransfer.modeling import loading
 
-    return getattr(transformers, setup.task.auto_model).from_pretrained(
-        run.artifact, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
-    )
-
-
-# --- mixtures ---
+    return loading.load_saved(run.artifact, setup.task)
 
 
 def mix(one: Weights, other: Weights, share: float) -> Weights:
@@ -388,7 +288,7 @@ def adapters(setup: Setup, runs: Sequence[Run], options: Options, judge: Judge) 
             )  # fmt: skip
         settings.append(PeftConfig.from_pretrained(str(folder)))
         if run.result()["model"] != setup.config.model:
-            raise _unfit(run, f"its adapter is for {run.result()['model']}, not for {setup.config.model}")
+            raise unfit(run, f"its adapter is for {run.result()['model']}, not for {setup.config.model}")
     base = setup.reload()
     base.name_or_path = ""  # by this name peft would look for the base on the Hub
     trained = sorted({name for config in settings for name in config.modules_to_save or ()})

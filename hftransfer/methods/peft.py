@@ -9,15 +9,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hftransfer.config import MethodConfig
+from hftransfer.config import MethodConfig, RunConfig
 from hftransfer.errors import UserError
 from hftransfer.methods.base import Method
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from hftransfer.fitting import Fitted, Setup
-    from hftransfer.modeling import Loaded
+    from hftransfer.fitting.base import Fitted, Setup
+    from hftransfer.modeling.loading import Loaded
+    from hftransfer.tasks.base import Task
 
 # Names that people use for one peft method with some of its options set
 ALIASES: dict[str, dict[str, Any]] = {
@@ -28,6 +29,7 @@ ALIASES: dict[str, dict[str, Any]] = {
     "qlora": {"peft_type": "lora"},  # and the base in 4 bits, see `loading`
 }
 INIT_HEAD = "init_head"  # ours, not peft's: what the head starts from, random or a probe
+NEGATIVES = "negatives"  # ours as well: wrong entries of a catalogue, see `frozen.hard_negatives`
 CHANGES_BASE = ("pissa", "olora")  # initialisations that take their part out of the base weights
 
 
@@ -36,6 +38,20 @@ class Peft(Method):
 
     about = "train small added parts (LoRA and its kin), then merge them into the weights"
     learning_rate = 5e-4
+
+    def try_options(self, config: RunConfig, task: Task, threads: int) -> None:
+        """Ask TrainingArguments, Trainer and the method's own class."""
+        from hftransfer.fitting import arguments
+
+        arguments.rehearse(config, task, self.learning_rate, threads)
+        kind, options = _asked_of_peft(config.method)
+        _made(config.method, kind, {"target_modules": "all-linear", **options})
+
+    def gave_way(self, setup: Setup) -> list[str]:
+        """Return what of Trainer's options was set to match the user's."""
+        from hftransfer.fitting import arguments
+
+        return arguments.gave_way(setup, self.learning_rate)
 
     def loading(self, config: MethodConfig) -> Mapping[str, Any]:
         """Ask for 4-bit weights with qlora (Dettmers et al. 2023)."""
@@ -68,32 +84,55 @@ class Peft(Method):
         # by this name peft would look the base's vocabulary up on the Hub at every checkpoint, in its branch main
         model.name_or_path = ""
         settings = peft_config(config, loaded.fresh, model)
+        tied = _is_tied(model)
         try:
             wrapped = peft.get_peft_model(model, settings)
         except (ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
             raise _explained(config, model, error) from error
         _require_rank(wrapped)
+        if tied:
+            _require_untouched_embeddings(config, wrapped)
         _require_mergeable(config, wrapped)
         return wrapped
 
+    def require(self, setup: Setup, loaded: Loaded) -> None:
+        """Refuse to begin with a probe where there is none."""
+        if setup.config.method.options.get(INIT_HEAD) == "probe" and setup.answer.linear is None:
+            raise UserError(
+                "method.init_head=probe needs a task whose model gets a new head",
+                f"this one answers with {setup.answer.called}", "Drop it.",
+            )  # fmt: skip
+
+    def rehearsed(self, setup: Setup, loaded: Loaded, model: Any) -> Any | None:
+        """Merge the adapters as they start; 4-bit weights are merged into the whole ones at the end alone."""
+        return None if setup.config.method.name == "qlora" else merged(model)
+
     def fit(self, setup: Setup, loaded: Loaded) -> Fitted:
         """Train the adapters with Trainer, keep them beside, and merge them."""
-        from hftransfer import fitting
+        from hftransfer.fitting import trainer
         from hftransfer.methods import probe
 
         config = setup.config.method
+        self.require(setup, loaded)
         if config.options.get(INIT_HEAD) == "probe":
             probe.start_head(setup, loaded)
         model = self.apply(loaded, config)
         initial = _save_initial(model, setup) if _changes_base(model) else None
-        fitted = fitting.descend(setup, model, self.learning_rate)
+        return self.conclude(setup, trainer.descend(setup, model, self.learning_rate), initial)
+
+    def conclude(self, setup: Setup, fitted: Fitted, initial: Path | None = None) -> Fitted:
+        """Keep the trained adapters beside the model, and merge them; `initial`: as they were before training."""
+        from hftransfer.fitting.processes import is_main_process, wait_for_everyone
+
         folder = setup.run.folder / "adapter"
-        if fitting.is_main_process():
+        if is_main_process():
             options = {"path_initial_model_for_weight_conversion": str(initial)} if initial else {}
             fitted.model.save_pretrained(folder, **options)
-        fitting.wait_for_everyone()
+        wait_for_everyone()
         base = fitted.model
-        if config.name == "qlora":  # merging into 4-bit weights would round them again: merge into the whole ones
+        if (
+            setup.config.method.name == "qlora"
+        ):  # merging into 4-bit weights would round them again: merge into the whole ones
             from peft import PeftModel
 
             base = PeftModel.from_pretrained(setup.reload(), folder)
@@ -105,15 +144,9 @@ def peft_config(config: MethodConfig, fresh: tuple[str, ...], model: nn.Module) 
 
     Without `modules_to_save` a random head would be adapted, then neither trained nor saved (peft #577, #876, #2027).
     """
-    from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
-    from peft.utils import PeftType
+    from hftransfer.modeling.parts import head_modules
 
-    from hftransfer.modeling import head_modules
-
-    alias = ALIASES.get(config.name, {})
-    options = {**{k: v for k, v in alias.items() if k != "peft_type"}, **config.options}
-    options.pop(INIT_HEAD, None)
-    kind = PEFT_TYPE_TO_CONFIG_MAPPING[PeftType(str(alias.get("peft_type", config.name)).upper())]
+    kind, options = _asked_of_peft(config)
     fields = {field.name for field in dataclasses.fields(kind)}
     if not {"target_modules", "modules_to_save"} <= fields:
         raise UserError(
@@ -124,8 +157,16 @@ def peft_config(config: MethodConfig, fresh: tuple[str, ...], model: nn.Module) 
     holders = [name for head in heads for name in _holders(model.get_submodule(head), head)]
     trained_whole = list(dict.fromkeys([*holders, *(name for name in fresh if name not in heads)]))
     defaults: dict[str, Any] = {"target_modules": "all-linear", "modules_to_save": trained_whole}
-    inside = "|".join(re.escape(name) for name in trained_whole)
-    defaults["exclude_modules"] = rf"(.*\.)?({inside})(\..*)?"  # a head that is a module of its own has linear layers
+    if trained_whole:  # a head that is a module of its own has linear layers
+        inside = "|".join(re.escape(name) for name in trained_whole)
+        defaults["exclude_modules"] = rf"(.*\.)?({inside})(\..*)?"
+    else:
+        del defaults["modules_to_save"]
+    if "lm_head" in trained_whole:
+        # by "all-linear" peft counts a layer of that name among its targets, and asks for embeddings beside it
+        defaults["target_modules"] = [
+            name for name in _linear_layers(model) if not re.fullmatch(defaults["exclude_modules"], name)
+        ]
     if config.name == "ln_tuning":  # its layers are not linear, and peft knows their names in a dozen models alone
         defaults["target_modules"] = [
             name for name, module in model.named_modules() if type(module).__name__.endswith(("LayerNorm", "RMSNorm"))
@@ -133,13 +174,29 @@ def peft_config(config: MethodConfig, fresh: tuple[str, ...], model: nn.Module) 
     if "feedforward_modules" in fields and "target_modules" not in options:
         # IA3 scales the inputs of feed-forward modules and the outputs of the others; outputs alone always works
         defaults["feedforward_modules"] = []
-    if "exclude_modules" in options:  # the user's come on top: the head stays out whatever they are
+    if "exclude_modules" in options and trained_whole:  # the user's come on top: the head stays out whatever they are
         asked = options["exclude_modules"]
         asked = asked if isinstance(asked, str) else "|".join(rf"(.*\.)?{re.escape(name)}" for name in asked)
         options["exclude_modules"] = f"({asked})|{defaults['exclude_modules']}"
+    return _made(config, kind, {k: v for k, v in defaults.items() if k in fields} | options)
+
+
+def _asked_of_peft(config: MethodConfig) -> tuple[Any, dict[str, Any]]:
+    """Return the class of a method's options in peft, and those that its name and the user set."""
+    from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
+    from peft.utils import PeftType
+
+    alias = ALIASES.get(config.name, {})
+    options = {**{k: v for k, v in alias.items() if k != "peft_type"}, **config.options}
+    for own in (INIT_HEAD, NEGATIVES):
+        options.pop(own, None)
+    return PEFT_TYPE_TO_CONFIG_MAPPING[PeftType(str(alias.get("peft_type", config.name)).upper())], options
+
+
+def _made(config: MethodConfig, kind: Any, options: Mapping[str, Any]) -> Any:
     try:
-        return kind(**{k: v for k, v in defaults.items() if k in fields} | options)
-    except (ValueError, TypeError) as error:
+        return kind(**options)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, ImportError, OSError) as error:
         raise UserError(
             f"method: options that {config.name} takes are needed", _short(error), "Mend method.*"
         ) from error
@@ -182,15 +239,21 @@ def _explained(config: MethodConfig, model: nn.Module, error: Exception) -> User
     return UserError(f"method: options that {config.name} takes are needed", text, "Mend method.*")
 
 
-def _linear_names(model: nn.Module) -> list[str]:
-    """Return how the linear layers of the backbone are called, as target_modules takes it."""
+def _linear_layers(model: nn.Module) -> list[str]:
+    """Return the whole names of all linear layers."""
     from torch.nn import Linear
 
-    from hftransfer.modeling import head_modules
+    return [name for name, module in model.named_modules() if isinstance(module, Linear)]
+
+
+def _linear_names(model: nn.Module) -> list[str]:
+    """Return how the linear layers of the backbone are called, as target_modules takes it."""
+    from hftransfer.modeling.parts import head_modules
 
     heads = head_modules(model)
-    found = [name for name, module in model.named_modules() if isinstance(module, Linear)]
-    return sorted({name.rpartition(".")[2] for name in found if name.partition(".")[0] not in heads})[:12]
+    return sorted({name.rpartition(".")[2] for name in _linear_layers(model) if name.partition(".")[0] not in heads})[
+        :12
+    ]
 
 
 def _require_rank(model: nn.Module) -> None:
@@ -211,6 +274,41 @@ def _require_rank(model: nn.Module) -> None:
                     f"method.r must be at most {widest}, the smaller width of {name}", f"it is {rank}",
                     f"Set method.r={widest} or less, or a lower rank for such layers alone in method.rank_pattern.",
                 )  # fmt: skip
+
+
+def _is_tied(model: nn.Module) -> bool:
+    """Tell whether a model's last layer is its embeddings once more."""
+    last: Any = model.get_output_embeddings()  # type: ignore[operator]
+    if last is None:
+        return False
+    try:
+        return last.weight is model.get_input_embeddings().weight  # type: ignore[operator]
+    except NotImplementedError:  # what hears and answers place by place has none
+        return False
+
+
+def _require_untouched_embeddings(config: MethodConfig, model: Any) -> None:
+    """Refuse adapters on weights that stand in two places: merged, both would change, where one was trained.
+
+    Single tokens may be trained, and the whole embeddings where peft is told to keep them tied.
+    """
+    from peft.tuners.trainable_tokens.layer import TrainableTokensLayer
+    from peft.tuners.tuners_utils import BaseTunerLayer
+    from peft.utils import ModulesToSaveWrapper
+
+    inner = model.get_base_model()
+    kept_tied = model.peft_config["default"].to_dict().get("ensure_weight_tying")
+    for module in (inner.get_input_embeddings(), inner.get_output_embeddings()):
+        adapted = isinstance(module, BaseTunerLayer) and not isinstance(module, TrainableTokensLayer)
+        if adapted or (isinstance(module, ModulesToSaveWrapper) and not kept_tied):
+            names = [name for name, one in inner.named_modules() if one is module]
+            raise UserError(
+                f"method.name={config.name} must leave {names[0]} alone, or keep it tied",
+                "this model has the same weights as embeddings and as last layer: merged, it would not be what was "
+                "trained",
+                "Drop it; to train new tokens set method.trainable_token_indices={embed_tokens: [NUMBERS]}; to train "
+                "all of them method.modules_to_save=[embed_tokens] and method.ensure_weight_tying=true.",
+            )  # fmt: skip
 
 
 def _require_mergeable(config: MethodConfig, model: nn.Module) -> None:
@@ -238,15 +336,15 @@ def _changes_base(model: Any) -> bool:
 
 def _save_initial(model: Any, setup: Setup) -> Path:
     """Save the adapters as they start: with them, what was learned can be written against the untouched base."""
-    from hftransfer import fitting
+    from hftransfer.fitting.processes import is_main_process, wait_for_everyone
 
     folder: Path = setup.run.checkpoints / "initial_adapter"
-    if fitting.is_main_process() and not folder.exists():
+    if is_main_process() and not folder.exists():
         settings = model.peft_config["default"]
         init, settings.init_lora_weights = settings.init_lora_weights, True
         model.save_pretrained(folder)
         settings.init_lora_weights = init
-    fitting.wait_for_everyone()
+    wait_for_everyone()
     return folder
 
 

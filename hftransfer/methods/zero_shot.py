@@ -12,9 +12,10 @@ from hftransfer.errors import UserError
 from hftransfer.methods.base import Method
 
 if TYPE_CHECKING:
-    from hftransfer.direct import Way
-    from hftransfer.fitting import Fitted, Setup
-    from hftransfer.modeling import Loaded
+    from hftransfer.answers.base import Rows
+    from hftransfer.fitting.base import Fitted, Setup
+    from hftransfer.frozen.zero_shot import Way
+    from hftransfer.modeling.loading import Loaded
 
 
 def _template(value: str) -> str:
@@ -41,6 +42,7 @@ class ZeroShot(Method):
     """Ask the model's own head, entailment, similarity of embeddings, or pictures beside prompts: what it can."""
 
     about = "train nothing: ask the pretrained model as it is"
+    trains = False
     OPTIONS = Options
     learning_rate = 0.0
 
@@ -53,32 +55,40 @@ class ZeroShot(Method):
         """Find a way to answer, or raise UserError."""
         way_of(setup, loaded)
 
+    def rehearsed(self, setup: Setup, loaded: Loaded, model: Any) -> Any | None:
+        """Return the model that answers, where a folder can hold it."""
+        way = way_of(setup, loaded)
+        return way.model if way.plain else None
+
     def fit(self, setup: Setup, loaded: Loaded) -> Fitted:
         """Find the way in which the model can answer; UserError when there is none."""
-        from hftransfer import fitting, modeling
+        from hftransfer.fitting.base import Fitted, phase
+        from hftransfer.fitting.processes import is_main_process
+        from hftransfer.modeling.parts import count_parameters
 
         began = time.perf_counter()
-        fitting.phase(setup, "asking")
+        phase(setup, "asking")
         way = way_of(setup, loaded)
-        if fitting.is_main_process():
+        if is_main_process():
             setup.run.event("notice", message=f"zero_shot: {way.about}")
-        return fitting.Fitted(
+        return Fitted(
             model=way.model,
             train_seconds=round(time.perf_counter() - began, 3),
             examples_per_second=0.0,
             trainable_parameters=0,
-            total_parameters=modeling.count_parameters(way.model)[1],
+            total_parameters=count_parameters(way.model)[1],
             steps=0,
             plain=way.plain,
         )
 
-    def predict(self, setup: Setup, fitted: Fitted, split: str) -> tuple[Any, Any]:
+    def predict(self, setup: Setup, fitted: Fitted, split: str) -> Rows:
         """Ask row by row, or once for each label where the answer is whether it is entailed."""
-        from hftransfer import direct, fitting
+        from hftransfer.fitting import trainer
+        from hftransfer.frozen import zero_shot
 
-        if isinstance(fitted.model, direct.Entailment):
-            return direct.ask(setup, fitted.model, split)
-        return fitting.predict(setup, fitted.model, setup.prepared[split])
+        if isinstance(fitted.model, zero_shot.Entailment):
+            return zero_shot.ask(setup, fitted.model, split)
+        return trainer.predict(setup, fitted.model, setup.prepared[split])
 
 
 NEEDS = {
@@ -90,12 +100,12 @@ NEEDS = {
 
 def way_of(setup: Setup, loaded: Loaded) -> Way:
     """Return the way in which the model can answer; UserError that names what could."""
-    from hftransfer import direct
+    from hftransfer.frozen import zero_shot
 
     options = Options.model_validate(setup.config.method.model_dump())
-    way = direct.find(setup, loaded, options.templates, options.premise)
+    way = zero_shot.find(setup, loaded, options.templates, options.premise)
     if way is None:
-        known = ", ".join(setup.labels.names[:5]) or "numbers"
+        known = ", ".join(setup.answer.names[:5]) or "numbers"
         raise UserError(
             f"method.name=zero_shot needs {_needed(setup)}",
             f"{setup.config.model} is {type(loaded.model.base_model).__name__}, without a head for {known}",
@@ -105,10 +115,12 @@ def way_of(setup: Setup, loaded: Loaded) -> Way:
 
 
 def _needed(setup: Setup) -> str:
-    kind = setup.labels.kind
-    if kind == "regression":
+    target = setup.answer.linear
+    if target is None:
+        return "a model that was trained to give such answers: the weights that would are new here"
+    if target.numeric:
         return "a model whose own head gives one number: a number has no name that could be asked for"
-    if kind == "tags":
+    if target.by_part:
         return "a model whose own tags are those of the data: the words of a sentence are asked for nothing else"
     ways = [NEEDS[way] for way in setup.task.direct]
     return " or ".join(["a model that can answer as it is: one whose own labels are those of the data", *ways])

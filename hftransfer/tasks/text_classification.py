@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
-import numpy as np
-
-from hftransfer.errors import UserError
-from hftransfer.tasks.base import Preparation, Prepared, Role, Task, targets
+from hftransfer.answers import multi_label, regression, single_label
+from hftransfer.inputs.text import TEXT
+from hftransfer.processors import truncated
+from hftransfer.tasks.base import Known, Preparation, Role, Task, truth
 
 
 class TextClassification(Task):
@@ -17,58 +17,32 @@ class TextClassification(Task):
     name = "text-classification"
     about = "a text, or a pair of texts, to one label, several labels or a number"
     roles = (
-        Role("text", "text", "a string", ("text", "sentence", "sentence1", "premise", "review", "tweet", "comment",
+        Role("text", TEXT, "a string", ("text", "sentence", "sentence1", "premise", "review", "tweet", "comment",
              "content", "body", "message", "document", "question", "utterance", "query")),
-        Role("text_pair", "text", "a string that is read together with the text", ("text_pair", "sentence2",
+        Role("text_pair", TEXT, "a string that is read together with the text", ("text_pair", "sentence2",
              "hypothesis", "answer", "passage", "context", "question"), required=False),
-        Role("label", "label", "a name, a number, or a list of names", ("label", "labels", "class", "category",
-             "target", "sentiment", "intent", "topic", "emotion", "stars", "rating", "score", "y")),
+        truth("label", "a name, a number, or a list of names", ("label", "labels", "class", "category",
+              "target", "sentiment", "intent", "topic", "emotion", "stars", "rating", "score", "y")),
     )  # fmt: skip
-    label_kinds = ("single_label", "multi_label", "regression")
+    answers = (single_label.ANSWER, multi_label.ANSWER, regression.ANSWER)
+    known_models = (
+        Known("distilbert/distilbert-base-uncased", "Small and quick; English.", "66 M", "apache-2.0"),
+        Known("FacebookAI/roberta-base", "A strong all-rounder; English.", "125 M", "mit"),
+        Known("answerdotai/ModernBERT-base", "Newer, and reads long texts; English.", "149 M", "apache-2.0"),
+        Known("FacebookAI/xlm-roberta-base", "A hundred languages.", "278 M", "mit"),
+    )
     auto_model = "AutoModelForSequenceClassification"
     auto_processor = "AutoTokenizer"
-    example = '"a text"'
-    streams = True
+    pipeline = "text-classification"
+    browser = "text-classification"
     direct = ("entailment", "similarity")
     templates: ClassVar = {"entailment": ("This example is {}.",), "similarity": ("{}", "It was {}.")}
     premise = "First: {} Second: {}"
-    input_widget = "text"
-    output_widget = "label"
 
-    def prepare(self, rows: Any, processor: Any, preparation: Preparation, training: bool) -> Prepared:
+    def inputs(self, rows: Mapping[str, list[Any]], processor: Any, preparation: Preparation) -> dict[str, Any]:
         """Tokenize without padding: batches are padded to their own longest row."""
-        encoded = rows.map(
-            lambda batch: self._encode(batch, processor, preparation),
-            batched=True,
-            remove_columns=rows.column_names,
-            desc=None,
-        )
-        lengths = np.asarray(encoded["length"], dtype=np.int64)
-        truncated = int(np.sum(encoded["truncated"]))
-        return Prepared(encoded.remove_columns(["truncated"]), np.arange(len(rows)), lengths, truncated)
-
-    def stream(self, rows: Any, processor: Any, preparation: Preparation) -> Any:
-        """Tokenize while reading."""
-        encoded = rows.map(
-            lambda batch: self._encode(batch, processor, preparation), batched=True, remove_columns=rows.column_names
-        )
-        return encoded.remove_columns(["truncated", "length"])
-
-    def _encode(self, batch: Mapping[str, list[Any]], processor: Any, preparation: Preparation) -> dict[str, Any]:
-        encoded = processor(batch["text"], batch.get("text_pair"), truncation=True, max_length=preparation.max_length)
-        result: dict[str, Any] = dict(encoded)
-        result["length"] = [len(ids) for ids in encoded["input_ids"]]
-        result["truncated"] = _truncated(encoded, preparation.max_length)
-        if "label" in batch:
-            result["labels"] = targets(preparation.labels, batch["label"])
-        return result
-
-    def collator(self, processor: Any) -> Callable[[list[dict[str, Any]]], dict[str, Any]]:
-        """Pad to the longest row of the batch."""
-        from transformers import DataCollatorWithPadding
-
-        pad = DataCollatorWithPadding(processor)
-        return lambda items: dict(pad([{k: v for k, v in item.items() if k != "length"} for item in items]))
+        encoded = processor(rows["text"], rows.get("text_pair"), truncation=True, max_length=preparation.max_length)
+        return {**encoded, "_truncated": truncated(encoded, preparation.max_length)}
 
     def with_hypothesis(self, rows: Any, hypothesis: str, premise: str) -> Any | None:
         """Make the sentence the second text of each pair; of rows that are pairs already, `premise` makes one text."""
@@ -77,27 +51,11 @@ class TextClassification(Task):
             rows = rows.remove_columns(["text", "text_pair"]).add_column("text", joined)
         return rows.add_column("text_pair", [hypothesis] * len(rows))
 
-    def ask_pipeline(self, pipeline: Any, row: dict[str, Any], max_length: int | None) -> dict[str, float] | None:
+    def ask_pipeline(self, pipeline: Any, row: dict[str, Any], max_length: int | None) -> dict[str, Any] | None:
         """Give it text and pair, cut where training cut them."""
         cut = {} if max_length is None else {"max_length": max_length}
-        return {answer["label"]: answer["score"] for answer in pipeline(row, top_k=None, truncation=True, **cut)}
-
-    def row(self, value: Any) -> dict[str, Any]:
-        """Take a string, a pair of strings, or a dict with text and text_pair."""
-        row = {"text": value}
-        if isinstance(value, Mapping):
-            row = {role: value[role] for role in ("text", "text_pair") if value.get(role) is not None}
-        elif isinstance(value, tuple | list) and len(value) == 2:
-            row = {"text": value[0], "text_pair": value[1]}
-        if all(isinstance(part, str) for part in row.values()) and row.get("text", "").strip():
-            return row
-        raise UserError("a text is needed", f"found {value!r}", "Give a string, a pair of strings, or a text column.")
-
-
-def _truncated(encoded: Any, max_length: int | None) -> list[bool]:
-    if encoded.encodings is not None:
-        return [bool(encoding.overflowing) for encoding in encoded.encodings]
-    return [len(ids) == max_length for ids in encoded["input_ids"]]  # a slow tokenizer keeps no overflow
+        scores = {found["label"]: found["score"] for found in pipeline(row, top_k=None, truncation=True, **cut)}
+        return {"scores": scores, "score": next(iter(scores.values()))}
 
 
 TASK = TextClassification()

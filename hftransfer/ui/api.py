@@ -19,7 +19,7 @@ from typing import Any
 import gradio as gr
 
 from hftransfer.errors import UserError
-from hftransfer.ui import rules, uploads, visitors
+from hftransfer.ui import received, rules, visitors
 from hftransfer.ui.queueing import Queue
 from hftransfer.ui.settings import Settings
 from hftransfer.ui.visitors import Visitor
@@ -27,13 +27,14 @@ from hftransfer.ui.workers import Workers
 
 EVENTS = 500  # of one answer; the cursor leads on
 PICTURE = 14 * 2**20  # characters of a picture as a data: URL
-DATA_URL = re.compile(r"data:image/(png|jpeg|webp|gif|bmp);base64,")
+DATA_URL = re.compile(r"data:(?:image/(png|jpeg|webp|gif|bmp)|application/dicom);base64,")
 
 
 def add(settings: Settings, queue: Queue, workers: Workers) -> None:
     """Declare the endpoints inside an open gr.Blocks; everything else there is api_visibility="private"."""
     for endpoint in endpoints(settings, queue, workers):
-        gr.api(endpoint, api_name=endpoint.__name__, concurrency_limit=8, concurrency_id=f"api-{endpoint.__name__}")
+        # none waits in gradio's queue, which would hold what it sent: Workers refuses what is too much at once
+        gr.api(endpoint, api_name=endpoint.__name__, concurrency_limit=None)
 
 
 def mcp_wanted(settings: Settings) -> bool:
@@ -106,7 +107,7 @@ def endpoints(settings: Settings, queue: Queue, workers: Workers) -> list[Callab
 
         Args:
             where: the name of a run, or a model of the Hub
-            inputs: texts, or pictures as data: URLs (data:image/png;base64,...)
+            inputs: texts, or pictures as data: URLs (data:image/png;base64,..., data:application/dicom;base64,...)
             top_k: how many labels to return for each input
         """
         with _told():
@@ -150,7 +151,7 @@ def _after(run: Any, cursor: int, count: int) -> int:
 @contextmanager
 def _as_inputs(inputs: list[str]) -> Iterator[list[Any]]:
     """Write pictures to files where uploads arrive, for the time of the call."""
-    folder = uploads.received()
+    folder = received.folder()
     written: list[Path] = []
     try:
         values: list[Any] = []
@@ -166,7 +167,7 @@ def _as_inputs(inputs: list[str]) -> Iterator[list[Any]]:
             except (binascii.Error, ValueError) as error:
                 raise UserError("a data: URL is needed", "its base64 is damaged", "Encode it again.") from error
             folder.mkdir(parents=True, exist_ok=True)
-            written.append(folder / f"api-{secrets.token_hex(8)}.{head[1]}")
+            written.append(folder / f"api-{secrets.token_hex(8)}.{head[1] or 'dcm'}")
             written[-1].write_bytes(data)
             values.append({"image": str(written[-1])})
         yield values

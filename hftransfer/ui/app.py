@@ -9,6 +9,7 @@ import gradio as gr
 from starlette.middleware import Middleware
 
 from hftransfer.errors import UserError
+from hftransfer.inputs import _dicom
 from hftransfer.launchers import launcher
 from hftransfer.ui import (
     api,
@@ -17,22 +18,24 @@ from hftransfer.ui import (
     markup,
     model_step,
     publish_step,
+    received,
     result_step,
     theme,
     train_step,
     try_step,
 )
-from hftransfer.ui.gate import Gate
+from hftransfer.ui.gate import Gate, NoPreflight
 from hftransfer.ui.monitor import Monitor
 from hftransfer.ui.page import Page, html
 from hftransfer.ui.queueing import Queue
-from hftransfer.ui.settings import Settings, remarks
-from hftransfer.ui.visitors import Visitor, allow_host, forget_owner
+from hftransfer.ui.same_origin import allow_host
+from hftransfer.ui.settings import Settings, remarks, require_sign_in
+from hftransfer.ui.visitors import Visitor, forget_owner
 from hftransfer.ui.workers import Workers
 
 STEPS = ("Data", "Model", "Train", "Result", "Try", "Publish")
 MASTHEAD = (
-    '<div class="masthead"><b>hf<i>transfer</i></b><span>From your data to a published model, with honest numbers.'
+    '<div class="masthead"><h1>hf<i>transfer</i></h1><span>From your data to a published model, with honest numbers.'
     "</span></div>"
 )
 
@@ -61,6 +64,8 @@ def build(settings: Settings) -> gr.Blocks:
         _remember(page, blocks)
         api.add(settings, queue, workers)
     queue.start()
+    if settings.space:  # elsewhere other programs keep theirs in the same folder
+        received.keep_swept()
     return cast(gr.Blocks, blocks)
 
 
@@ -114,6 +119,8 @@ def _remember(page: Page, blocks: gr.Blocks) -> None:
 
 def launch(settings: Settings, host: str = "127.0.0.1", port: int | None = None, block: bool = True) -> gr.Blocks:
     """Serve the page and return it; with `block`, until Ctrl-C."""
+    require_sign_in(settings)
+    _dicom.leave_to_others()  # gradio opens pictures in this process, and a file of medicine is for a fenced one
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     # Gradio sums up its last 10,000 events after each one, with pandas, unless told to do so rarely
     os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", "1000000")
@@ -138,6 +145,7 @@ def launch(settings: Settings, host: str = "127.0.0.1", port: int | None = None,
         mcp_server=api.mcp_wanted(settings),
         show_error=False,
     )
+    blocks.app.middleware_stack = NoPreflight(blocks.app.middleware_stack)  # gradio's CORS stands before the gate
     if block:
         print(f"the app is at {url}  (Ctrl-C ends it; runs go on)", flush=True)
         blocks.block_thread()

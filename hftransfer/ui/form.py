@@ -13,30 +13,31 @@ import pprint
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
-import yaml
 from pydantic import BaseModel
 
-from hftransfer import catalog, upstream
-from hftransfer import config as configuration
-from hftransfer.config import RunConfig, override, read_yaml
+from hftransfer import catalog, yaml_core
+from hftransfer.config import RunConfig, meanings, override
 from hftransfer.errors import UserError
 from hftransfer.launchers.local import LAUNCHER, shown
 from hftransfer.runs import Run
+from hftransfer.upstream.options import Option as UpstreamOption
+from hftransfer.upstream.options import peft_options, training_options
+from hftransfer.yaml_core import written
 
 Tree = dict[str, Any]
 
 BASIC: tuple[str, ...] = (
     "task", "data.source", "data.name", "data.revision", "data.columns", "data.max_rows", "data.test_size",
-    "data.validation_size", "data.group", "model", "revision", "method.name", "train.num_train_epochs",
-    "train.learning_rate", "train.per_device_train_batch_size", "seed",
+    "data.validation_size", "data.group", "model", "revision", "method.name", "auto.minutes",
+    "train.num_train_epochs", "train.learning_rate", "train.per_device_train_batch_size", "seed",
 )  # fmt: skip
-NUMBERS = ("data.max_rows", "data.test_size", "data.validation_size", "train.num_train_epochs", "train.learning_rate",
-           "train.per_device_train_batch_size", "seed")  # fmt: skip
+NUMBERS = ("auto.minutes", "data.max_rows", "data.test_size", "data.validation_size", "train.num_train_epochs",
+           "train.learning_rate", "train.per_device_train_batch_size", "seed")  # fmt: skip
 ELSEWHERE = ("output", "hub.repo", "hub.private", "hub.push")  # set by the queue and by publishing
 SECTIONS = tuple(
     name for name, field in RunConfig.model_fields.items()
@@ -44,15 +45,12 @@ SECTIONS = tuple(
 )  # fmt: skip
 
 
-UNWRITABLE = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
-
-
 @dataclass(frozen=True)
 class Option:
     """One option that has no widget of its own: its dotted path, what it takes, its default, what it does."""
 
     path: str
-    kind: str
+    wants: str
     default: str
     about: str = ""
     choices: tuple[str, ...] = ()
@@ -96,10 +94,31 @@ def _read(path: str, value: Any) -> Any:
     if value is None or value == "" or value == {}:
         return None
     if path == "data.columns":
-        return {role: column for role, column in value.items() if column} or None
+        return {role: _columns(column) for role, column in value.items() if column} or None
     if path in NUMBERS:
         return _number(value)
     return value.strip() if isinstance(value, str) else value
+
+
+def several(columns: Sequence[str]) -> str:
+    """Return several columns as the one value that a drop-down holds."""
+    return json.dumps(list(columns))
+
+
+def as_words(value: str) -> str:
+    """Return what a drop-down shows for a column, or for several."""
+    found = _columns(value)
+    return value if isinstance(found, str) else f"{', '.join(found)} (a label each)"
+
+
+def _columns(value: str) -> str | list[str]:
+    if not value.startswith('["'):
+        return value
+    try:
+        found = json.loads(value)
+    except ValueError:  # a column of such a name
+        return value
+    return [str(one) for one in found]
 
 
 def _number(value: Any) -> Any:
@@ -126,25 +145,13 @@ def _leaves(tree: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
             yield name, value
 
 
-def written(value: Any) -> str:
-    """Return a value as `override` reads it back: plain where that is the same, JSON (which is YAML) otherwise."""
-    if isinstance(value, str):
-        try:
-            if read_yaml(value) == value and "\n" not in value:
-                return value
-        except yaml.YAMLError:
-            pass
-    # JSON leaves characters as they are that YAML takes for line ends, or does not take at all
-    return UNWRITABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(value, ensure_ascii=False))
-
-
 # --- the options without a widget ---
 
 
-def options(method: str = "full") -> dict[str, Option]:
+def options(method: str = catalog.USUAL) -> dict[str, Option]:
     """Return every option that a configuration with this method may set and that has no widget, by dotted path."""
     found: dict[str, Option] = {}
-    for option in (*_own(), *_of_training(), *_of_method(method or "full")):
+    for option in (*_own(), *_of_training(), *_of_method(method or catalog.USUAL)):
         if option.path not in (*BASIC, *ELSEWHERE):
             found.setdefault(option.path, option)
     return found
@@ -161,7 +168,9 @@ def with_option(more: Sequence[str], path: str, value: str) -> list[str]:
 
 @cache
 def _own() -> tuple[Option, ...]:
-    return tuple(_fields_of(RunConfig, ""))
+    closed = {"data.problem_type": catalog.problem_types()}  # by files, which no annotation spells out
+    options = _fields_of(RunConfig, "")
+    return tuple(replace(option, choices=closed.get(option.path, option.choices)) for option in options)
 
 
 def _fields_of(model: type[BaseModel], prefix: str) -> Iterator[Option]:
@@ -173,7 +182,7 @@ def _fields_of(model: type[BaseModel], prefix: str) -> Iterator[Option]:
             default = field.get_default(call_default_factory=True)
             plain = default.model_dump() if isinstance(default, BaseModel) else default
             text = "" if plain is None or field.is_required() else json.dumps(_listed(plain))
-            yield Option(path, _kind(annotation), text, choices=_choices(annotation))
+            yield Option(path, _kind(annotation), text, meanings.plain(path), _choices(annotation))
 
 
 def _listed(value: Any) -> Any:
@@ -199,10 +208,10 @@ def _choices(annotation: Any) -> tuple[str, ...]:
 
 @cache
 def _of_training() -> tuple[Option, ...]:
-    decided = set(catalog.DECIDED) | {name for name in upstream.training_options() if name.startswith("hub_")}
+    decided = set(catalog.DECIDED) | {name for name in training_options() if name.startswith("hub_")}
     return tuple(
         _upstream(f"train.{option.name}", option)
-        for option in upstream.training_options().values()
+        for option in training_options().values()
         if option.name not in decided
     )
 
@@ -215,12 +224,12 @@ def _of_method(name: str) -> tuple[Option, ...]:
     if own is not None:
         return tuple(_fields_of(own, "method."))
     alias: Mapping[str, Any] = catalog.aliases().get(name, {"peft_type": name})
-    known = upstream.peft_options(str(alias["peft_type"]))
+    known = peft_options(str(alias["peft_type"]))
     decided = ("peft_type", "task_type", "inference_mode", *alias)
     return tuple(_upstream(f"method.{o.name}", o) for o in known.values() if o.name not in decided)
 
 
-def _upstream(path: str, option: upstream.Option) -> Option:
+def _upstream(path: str, option: UpstreamOption) -> Option:
     default = option.default or ""
     shown_default = {"None": "", "True": "true", "False": "false"}.get(default, default.strip("'\""))
     choices = _literals(option.annotation)
@@ -241,8 +250,9 @@ def _literals(annotation: str) -> tuple[str, ...]:
 
 # --- methods as cards, and as code ---
 
-COMMON = ("probe", "lora", "full", "zero_shot")  # shown as cards, in this order, where the catalog has them
+COMMON = ("auto", "probe", "lora", "full", "zero_shot")  # shown as cards, in this order, where the catalog has them
 WORDS = {
+    "auto": "A probe first, then training at a learning rate that is measured; kept is the better. For most people.",
     "full": "Train all weights. The best scores where there are thousands of rows; the most memory.",
     "lora": "Train small added parts, then merge them. Less memory, and close to full training.",
     "dora": "LoRA with direction and size apart: a little slower, often a little better at low ranks.",
@@ -252,10 +262,12 @@ WORDS = {
 }
 
 
-def method_names() -> list[str]:
-    """Return the methods that can be chosen, those for most people first."""
+def method_names(task: str | None = None) -> list[str]:
+    """Return the methods that can be chosen, those for most people first; for a task, those that give its answers."""
     names = [*(name for name in catalog.methods() if catalog.methods()[name] != catalog.PEFT)]
     names += [name for name in catalog.adapting_methods() if name not in names]
+    if task in catalog.tasks():
+        names = [name for name in names if catalog.fits(str(task), name)]
     first = [name for name in COMMON if name in names]
     return [*first, *sorted(name for name in names if name not in first)]
 
@@ -269,7 +281,7 @@ def yaml_of(tree: Mapping[str, Any]) -> str:
     """Return the tree as a configuration file, in the order of RunConfig."""
     order = [*RunConfig.model_fields]
     known = {name: tree[name] for name in order if name in tree}
-    return configuration.dump_yaml({**known, **{k: v for k, v in tree.items() if k not in known}}) if tree else ""
+    return yaml_core.dump_yaml({**known, **{k: v for k, v in tree.items() if k not in known}}) if tree else ""
 
 
 def command_of(tree: Mapping[str, Any], run: Run | None = None) -> str:

@@ -1,25 +1,54 @@
-"""The gate before every request with a body: gradio takes files and JSON of any size, from anyone, onto one disk."""
+"""The gate before every request: whose page sends it, what it asks for, and how large and involved its body is.
+
+Gradio answers every site that sends a session's cookie, takes files and JSON of any size from anyone, and has routes
+that this page never asks for.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import json
-import os
-import time
-from collections.abc import Awaitable, Callable, MutableMapping
-from pathlib import Path
+import re
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from typing import Any
+from urllib.parse import parse_qs
 
-from hftransfer.ui import uploads
+from hftransfer.ui import disk, received, visitors
+from hftransfer.ui.same_origin import FRAMES, refusal
 from hftransfer.ui.settings import Settings
+from hftransfer.ui.shares import GUESTS, Shares
 
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+FILES, STREAM = "/gradio_api/upload", "/gradio_api/queue/data"
+STREAMS = 50_000  # of which it is known whose they are
+# what the page and the four endpoints are made of; all else of gradio's is not there
+SERVED = (
+    "/config", "/favicon.ico", "/theme.css", "/robots.txt", "/manifest.json", "/pwa_icon", "/login/huggingface",
+    "/login/callback", "/logout", FILES, "/gradio_api/app_id", "/gradio_api/cancel", "/gradio_api/config",
+    "/gradio_api/info", "/gradio_api/openapi.json", "/gradio_api/queue/data", "/gradio_api/queue/join",
+    "/gradio_api/reset", "/gradio_api/startup-events", "/gradio_api/theme.css", "/gradio_api/upload_progress",
+    "/gradio_api/mcp",
+)  # fmt: skip
+BROUGHT = "/gradio_api/file="
+BELOW = (
+    "/assets/", "/static/", "/svelte/", "/gradio_api/call/", BROUGHT, "/gradio_api/heartbeat/",
+    "/gradio_api/mcp/", "/gradio_api/run/",
+)  # fmt: skip
 
 JSON_MB = 32  # of a question: a program's pictures come in it
+GUEST_JSON_MB = 15  # one picture of GUEST_MB, as text
 GUEST_MB = 10  # of a file from somebody who has not signed in: a picture to try
-STALE = 3600.0  # seconds after which a received file that nobody took is deleted
+SMALL = 2**16  # bytes of JSON that nobody counts: a look, a click
+MINUTE = 60.0  # seconds in which so much JSON is taken, for what was sent lies in memory until it is answered
+MINUTE_MB = {"guests": 60, "one": 120, "all": 360}
+VALUES = 20_000  # of one JSON body: each becomes an object many times its size
+DEPTH = 64
+PARTS = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\Z)|[\[{]|[\]}]|,', re.DOTALL)  # a string is skipped as a whole
+FILE = re.compile(rb"filename\*?=")
 
 
 class Gate:
@@ -27,70 +56,204 @@ class Gate:
 
     def __init__(self, app: Any, settings: Settings) -> None:
         self.app, self.settings = app, settings
+        self.json = Shares(MINUTE)
+        self.files = Shares(received.STALE)
+        self._streams: OrderedDict[str, str] = OrderedDict()
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, or answer 413 when it is too large and 507 when received files fill their share."""
-        if scope["type"] != "http" or scope["method"] not in ("POST", "PUT", "PATCH"):
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Pass a request on, or answer why not: 403 other sites, 404, 413 too large, 429 and 507 too much at once."""
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close"})  # nothing here speaks it
+            return
+        if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        upload = scope["path"].rstrip("/").endswith("/upload")
-        most = self._most(scope) if upload else JSON_MB
-        length = _length(scope)
-        if most and length > most * 2**20:
-            await _refuse(send, 413, f"at most {most} MB are taken here")
-        elif upload and not await _in_thread(self._has_room, length / 2**20):
-            await _refuse(send, 507, "too many files are on their way to this Space; try again later")
+        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+        method, path = scope["method"], "/" + scope["path"].strip("/")
+        if words := refusal(method, path, headers, self.settings.space):
+            await _refuse(send, 403, words)
+        elif path != "/" and path not in SERVED and not path.startswith(BELOW):
+            await _refuse(send, 404, "there is no such page")
+        elif method not in ("POST", "PUT", "PATCH"):
+            if path == STREAM and not self._is_own(scope, parse_qs(scope["query_string"].decode("latin-1"))):
+                await _refuse(send, 403, "this is somebody else's")
+                return
+            # a file that somebody brought runs nothing in the page's name, whatever it is
+            more = "; sandbox; default-src 'none'" if path.startswith(BROUGHT) else ""
+            await self.app(scope, receive, self._framed(send, more))
+        elif path == FILES:
+            await self._file(scope, receive, send, headers)
         else:
-            await self.app(scope, _counted(receive, most * 2**20) if most else receive, send)
+            await self._json(scope, receive, send, headers)
 
-    def _most(self, scope: Scope) -> int:
-        if self.settings.space and "oauth_info" not in scope.get("session", {}):
-            return GUEST_MB
-        return self.settings.upload_mb and self.settings.upload_mb + 1  # and the form around the file
+    def _framed(self, send: Send, more: str = "") -> Send:
+        """Let no other site show the page in a frame, where a click means what that site wants."""
+        frames = FRAMES if self.settings.space else "'self'"
+
+        async def framed(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [
+                    *message.get("headers", []),
+                    (b"content-security-policy", f"frame-ancestors {frames}{more}".encode()),
+                    (b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"same-origin"),
+                ]  # fmt: skip
+            await send(message)
+
+        return framed
+
+    # --- files ---
+
+    async def _file(self, scope: Message, receive: Receive, send: Send, headers: dict[str, str]) -> None:
+        settings, who, length = self.settings, self._who(scope, headers), _length(headers)
+        most = GUEST_MB + 1 if who == GUESTS else settings.upload_mb and settings.upload_mb + 1  # the form around it
+        if most and length > most * 2**20:
+            await _refuse(send, 413, f"at most {most - 1} MB are taken here")
+            return
+        room = settings.received_mb
+        # guests have a quarter of it, one visitor a half: nobody fills what all share
+        own = max(room / (4 if who == GUESTS else 2), most or 0) if room else float("inf")
+        wanted = max(length / 2**20, disk.INODE / 2**20)
+        if room and not (self.files.take(who, wanted, own) and await _in_thread(self._has_room, wanted)):
+            await _refuse(send, 507, "too many files are on their way to this Space; try again later")
+            return
+        paid = 1
+
+        def counted(message: Message) -> bool:
+            nonlocal paid
+            more = len(FILE.findall(message.get("body", b""))) - paid
+            paid = max(0, -more)
+            # every file takes a place on the disk, however small
+            return more <= 0 or not room or self.files.take(who, more * disk.INODE / 2**20, own)
+
+        await self.app(scope, _bounded(receive, most * 2**20, counted), send)
 
     def _has_room(self, more_mb: float) -> bool:
-        if not self.settings.received_mb:
+        if received.used_mb() + more_mb <= self.settings.received_mb:
             return True
-        folder = uploads.received()
-        if uploads.used_mb(folder) + more_mb <= self.settings.received_mb:
+        received.sweep()
+        return received.used_mb() + more_mb <= self.settings.received_mb
+
+    # --- questions ---
+
+    async def _json(self, scope: Message, receive: Receive, send: Send, headers: dict[str, str]) -> None:
+        who = self._who(scope, headers)
+        most = (GUEST_JSON_MB if who == GUESTS else JSON_MB) * 2**20
+        own = float(MINUTE_MB["guests" if who == GUESTS else "one"])
+        length = _length(headers)
+        if length > most:
+            await _refuse(send, 413, f"at most {most >> 20} MB are taken here")
+            return
+        body, taken, more = bytearray(), 0, True
+        while more:
+            message = await receive()
+            if message["type"] != "http.request":
+                return
+            body += message.get("body", b"")
+            more = message.get("more_body", False)
+            if len(body) > most:
+                await _refuse(send, 413, f"at most {most >> 20} MB are taken here")
+                return
+            if self.settings.space and len(body) > SMALL and len(body) > taken:
+                step = max(length, len(body)) - taken
+                if not self.json.take(who, step / 2**20, own, float(MINUTE_MB["all"])):
+                    await _refuse(send, 429, "too much is being asked at once; try again in a minute")
+                    return
+                taken += step
+        if words := involved(body):
+            await _refuse(send, 413, words)
+            return
+        if b"\\u" in body or b"session_hash" in body:
+            with contextlib.suppress(ValueError, RecursionError):
+                asked = json.loads(body)
+                if isinstance(asked, dict) and not self._is_own(scope, {"session_hash": [asked.get("session_hash")]}):
+                    await _refuse(send, 403, "this is somebody else's")
+                    return
+        whole: list[Message] = [{"type": "http.request", "body": bytes(body), "more_body": False}]
+
+        async def again() -> Message:
+            return whole.pop() if whole else await receive()
+
+        await self.app(scope, again, self._framed(send))
+
+    def _is_own(self, scope: Message, asked: Mapping[str, Sequence[Any]]) -> bool:
+        """Tell whether the stream of answers that a request names belongs to its session, and remember whose it is.
+
+        Gradio hands a stream to whoever knows its name.
+        """
+        if not self.settings.space:
             return True
-        sweep(folder)
-        return uploads.used_mb(folder) + more_mb <= self.settings.received_mb
+        who = visitors.of_session(scope.get("session", {})) or GUESTS
+        for name in map(str, asked.get("session_hash", ())):
+            if self._streams.setdefault(name, who) not in (who, GUESTS):
+                return False
+            self._streams[name] = who
+            self._streams.move_to_end(name)
+        while len(self._streams) > STREAMS:
+            self._streams.popitem(last=False)
+        return True
+
+    def _who(self, scope: Message, headers: dict[str, str]) -> str:
+        """Return whose share this counts for: a token that the Hub has not vouched for is nobody's."""
+        if not self.settings.space:
+            return visitors.LOCAL
+        return visitors.of_session(scope.get("session", {})) or visitors.vouched(headers) or GUESTS
 
 
-def sweep(folder: Path, now: float | None = None) -> None:
-    """Delete received files that are older than an hour."""
-    limit = (time.time() if now is None else now) - STALE
-    for place, _, names in os.walk(folder):
-        for name in names:
-            path = Path(place) / name
-            with contextlib.suppress(OSError):
-                if path.lstat().st_mtime < limit:
-                    path.unlink()
+def involved(body: bytes | bytearray) -> str | None:
+    """Return why JSON must not be parsed: more values, or deeper ones, than any question of ours has; None if it may.
+
+    A few bytes become an object of hundreds; what is in strings costs what it weighs and is not looked at.
+    """
+    if b"\0" in body:
+        return "UTF-8 is needed"  # json would guess UTF-16 or 32, in which this sees other strings
+    depth = 0
+    for values, part in enumerate(PARTS.finditer(body)):
+        first = body[part.start()]
+        if first in b"[{":
+            depth += 1
+        elif first in b"]}":
+            depth -= 1
+        if values > 2 * VALUES or depth > DEPTH:
+            return f"at most {VALUES:,} values, {DEPTH} deep, are taken here"
+    return None
 
 
-def _length(scope: Scope) -> int:
-    found = [value for name, value in scope["headers"] if name == b"content-length"]
-    return int(found[0]) if found and found[0].isdigit() else 0
+def _length(headers: dict[str, str]) -> int:
+    text = headers.get("content-length", "")
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 16 else 0
 
 
-def _counted(receive: Receive, most: int) -> Receive:
-    """Hang up on a body that is longer than it said, or did not say."""
+def _bounded(receive: Receive, most: int, allowed: Callable[[Message], bool]) -> Receive:
+    """Hang up on a body that is longer than it said, or did not say, or holds more files than somebody may bring."""
     seen = 0
 
-    async def counting() -> MutableMapping[str, Any]:
+    async def bounded() -> Message:
         nonlocal seen
         message = await receive()
         seen += len(message.get("body", b""))
-        return {"type": "http.disconnect"} if seen > most else message
+        return {"type": "http.disconnect"} if (most and seen > most) or not allowed(message) else message
 
-    return counting
+    return bounded
 
 
 async def _in_thread(do: Callable[[float], bool], value: float) -> bool:
     from anyio.to_thread import run_sync
 
     return await run_sync(do, value)
+
+
+class NoPreflight:
+    """ASGI middleware before all others: gradio answers another site that asks whether it may ask, before the gate."""
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Refuse OPTIONS, which neither the page nor a program sends."""
+        if scope["type"] == "http" and scope["method"] == "OPTIONS":
+            await _refuse(send, 405, "this app answers its own page and programs, and neither asks for that")
+        else:
+            await self.app(scope, receive, send)
 
 
 async def _refuse(send: Send, status: int, words: str) -> None:

@@ -9,11 +9,9 @@ import contextlib
 import csv
 import io
 import json
-import resource
 import shutil
 import stat
 import sys
-import warnings
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
@@ -21,23 +19,29 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-from hftransfer import fence
 from hftransfer.errors import UserError
-from hftransfer.unpacking import require_safe
+from hftransfer.inputs._sounds import SUFFIXES as SOUNDS
+from hftransfer.safety import fence, machine
+from hftransfer.safety.pictures import SUFFIXES as PICTURES
+from hftransfer.safety.unpacking import require_places, require_safe
+from hftransfer.ui.disk import INODE
+from hftransfer.ui.picture_inspection import ACTIVE, is_marked, require_picture
+from hftransfer.ui.recording_inspection import require_recording
 
 MEMORY = 3 * 2**30  # of this process
 CPU_SECONDS = 120
 LINE = 10 * 2**20  # bytes of a line: a row of a table
 READ = 256 * 2**20  # bytes of JSON that are looked at whole; tables that are larger are looked at so far
-ENTRIES = 200_000  # files of a zip
+ENTRIES = 200_000  # files and folders of a zip
 LOOKED_AT = 20_000  # pictures of a zip, spread evenly, that are opened
 PICTURE_BYTES = 64 * 2**20  # of one packed picture
 DEPTH = 32  # of nested JSON
 NAME = 200  # characters of a name in a zip
-TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")
-PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".avif")
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF", "MPO")  # not EPS, which starts a program
-ACTIVE = (b"%!ps", b"<!doctype", b"<html", b"<svg", b"<?xml", b"<script")  # what a picture or table never begins with
+SENTENCES = (".conll", ".conllu", ".bio", ".iob", ".iob2")
+WORKBOOKS = (".xlsx", ".xlsm")
+TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet", ".pq", *WORKBOOKS, *SENTENCES)
+MAPPED = (".arrow", ".feather")  # read where they lie, not checked value by value
+TEXTS = (".txt", ".text")
 BINARY = (b"PK\x03\x04", b"\x7fELF", b"\x1f\x8b", b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"%PDF", b"MZ", b"PAR1")
 
 
@@ -52,15 +56,10 @@ class Limits:
 
 def main() -> int:
     """Look at the file that the one argument tells of; print {"found": ...} or {"refused": [...]}."""
-    fence.close()
+    fence.close(sockets="none")
     asked = json.loads(sys.argv[1])
-    for kind, most in (
-        (resource.RLIMIT_AS, MEMORY),
-        (resource.RLIMIT_CPU, CPU_SECONDS),
-        (resource.RLIMIT_FSIZE, 0),
-        (resource.RLIMIT_CORE, 0),
-    ):
-        resource.setrlimit(kind, (most, most))
+    for kind, most in (("AS", MEMORY), ("CPU", CPU_SECONDS), ("FSIZE", 0), ("CORE", 0)):
+        machine.limit(kind, most)
     try:
         found = inspect(Path(asked["path"]), asked["suffix"], Limits(**asked["limits"]))
     except UserError as error:
@@ -81,7 +80,9 @@ def inspect(path: Path, suffix: str, limits: Limits) -> dict[str, Any]:
     if suffix == ".zip":
         return _zip(path, limits)
     if suffix in PICTURES:
-        return _picture(path.read_bytes(), path.name, limits, decode=True)
+        return require_picture(path.read_bytes(), path.name, limits.pixels, decode=True)
+    if suffix in SOUNDS:
+        return require_recording(path.read_bytes(), path.name)
     with open(path, "rb") as file:
         return _table(file, suffix, path.name, limits)
 
@@ -90,9 +91,13 @@ def inspect(path: Path, suffix: str, limits: Limits) -> dict[str, Any]:
 
 
 def _table(file: IO[bytes], suffix: str, name: str, limits: Limits) -> dict[str, Any]:
-    if suffix == ".parquet":
+    if suffix in (".parquet", ".pq"):
         return _parquet(file, name, limits)
+    if suffix in WORKBOOKS:
+        return _workbook(file, name, limits)
     _require_text(file, name)
+    if suffix in (*TEXTS, *SENTENCES):
+        return {"rows": sum(1 for _ in _lines(file, name)), "columns": 1}
     if suffix in (".csv", ".tsv"):
         return _delimited(file, name, limits)
     return _json_lines(file, name, limits) if suffix != ".json" else _json(file, name, limits)
@@ -101,7 +106,8 @@ def _table(file: IO[bytes], suffix: str, name: str, limits: Limits) -> dict[str,
 def _require_text(file: IO[bytes], name: str) -> None:
     head = file.read(65536)
     file.seek(0)
-    wide = head[:2] in (b"\xff\xfe", b"\xfe\xff")
+    zeros = {place % 2 for place, byte in enumerate(head) if not byte}
+    wide = head[:2] in (b"\xff\xfe", b"\xfe\xff") or len(zeros) == 1  # UTF-16 without its mark
     if head.startswith(BINARY) or head.lstrip().lower().startswith(ACTIVE) or (b"\0" in head and not wide):
         raise UserError(
             f"{name} must be the table that its suffix says", "its content is something else", "Convert it."
@@ -120,21 +126,21 @@ def _lines(file: IO[bytes], name: str) -> Iterator[bytes]:
 
 def _delimited(file: IO[bytes], name: str, limits: Limits) -> dict[str, Any]:
     rows = 0
-    first = b""
+    head = bytearray()  # a header may have line breaks in quotes, as the reader of the rows takes it
     for line in _lines(file, name):
-        first = first or line
+        if len(head) < LINE:
+            head += line
         rows += 1
-    text = first.decode("utf-16" if first[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8", errors="replace")
+    text = bytes(head).decode("utf-16" if head.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8", errors="replace")
     columns = max(_columns(text, delimiter) for delimiter in ",;\t|")
     _require_columns(columns, name, limits)
     return {"rows": max(0, rows - 1), "columns": columns}
 
 
-def _columns(header: str, delimiter: str) -> int:
-    if header.count(delimiter) > 100_000:
-        return header.count(delimiter)
+def _columns(head: str, delimiter: str) -> int:
+    """Return how many fields the first row of a file's head has, wherever it ends."""
     csv.field_size_limit(2 * LINE)
-    return len(next(csv.reader([header], delimiter=delimiter), []))
+    return len(next(csv.reader(io.StringIO(head, newline=""), delimiter=delimiter), []))
 
 
 def _require_columns(columns: int, name: str, limits: Limits) -> None:
@@ -168,6 +174,10 @@ def _json(file: IO[bytes], name: str, limits: Limits) -> dict[str, Any]:
         file.seek(0)
         return _json_lines(file, name, limits)
     rows = tree if isinstance(tree, list) else [tree]
+    if isinstance(tree, dict) and tree and all(isinstance(value, dict) for value in tree.values()):
+        first = next(iter(tree.values()))  # column by column, or row by row: whichever are fewer are columns
+        rows = [first] if len(first) < len(tree) else [dict.fromkeys(tree)]
+        _keys([tree], name)  # not too deep
     columns = _keys(rows, name)
     _require_columns(len(columns), name, limits)
     return {"rows": len(rows), "columns": len(columns)}
@@ -198,6 +208,20 @@ def _keys(rows: Iterable[Any], name: str) -> set[str]:
         elif isinstance(value, list):
             waiting += [(part, depth + 1) for part in value if isinstance(part, dict | list)]
     return found
+
+
+def _workbook(file: IO[bytes], name: str, limits: Limits) -> dict[str, Any]:
+    """Look at the parts of a workbook, which is a zip; what its cells hold is read by a worker within its limits."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            parts = archive.infolist()
+            if sum(part.file_size for part in parts) > limits.unpacked:
+                raise _too_large(name, limits)
+            if "xl/workbook.xml" not in archive.namelist():
+                raise UserError(f"{name} must be a workbook of Excel", "it is another zip file", "Save it again.")
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, ValueError, OSError) as error:
+        raise UserError(f"{name} must be a workbook of Excel", str(error)[:200], "Save it again.") from error
+    return {"parts": len(parts)}
 
 
 def _parquet(file: IO[bytes], name: str, limits: Limits) -> dict[str, Any]:
@@ -256,44 +280,6 @@ def _require_embedded(batch: Any, name: str) -> None:
             )
 
 
-# --- pictures ---
-
-
-def _picture(data: bytes, name: str, limits: Limits, decode: bool) -> dict[str, Any]:
-    from PIL import Image
-
-    if data.lstrip()[:16].lower().startswith(ACTIVE):
-        raise UserError(f"{name} must be a picture", "its content is a program or a page", "Save it as PNG or JPEG.")
-    try:
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is below
-        with Image.open(io.BytesIO(data), formats=FORMATS) as opened:
-            width, height = opened.size
-            if width * height > limits.pixels:
-                raise _too_many(name, width * height, limits)
-            if decode:
-                opened.load()
-            return {"width": width, "height": height, "format": opened.format}
-    except Image.DecompressionBombError as error:
-        raise _too_many(name, None, limits) from error
-    except (
-        OSError,
-        SyntaxError,
-        ValueError,
-        EOFError,
-        TypeError,
-        IndexError,
-        KeyError,
-        OverflowError,
-        zlib.error,
-    ) as error:
-        raise UserError(f"{name} must be a picture", " ".join(str(error).split())[:200], "Save it as PNG.") from error
-
-
-def _too_many(name: str, pixels: int | None, limits: Limits) -> UserError:
-    found = "it has more" if pixels is None else f"it has {pixels / 1e6:.0f}"
-    return UserError(f"{name} may have up to {limits.pixels / 1e6:.0f} megapixels", found, "Make it smaller.")
-
-
 # --- archives ---
 
 
@@ -309,41 +295,48 @@ def _zip(path: Path, limits: Limits) -> dict[str, Any]:
 
 
 def _entries(name: str, archive: zipfile.ZipFile, limits: Limits) -> dict[str, Any]:
+    require_places(name, archive, min(ENTRIES, limits.unpacked // INODE))
     entries = [entry for entry in archive.infolist() if not entry.is_dir()]
-    if len(entries) > ENTRIES:
-        raise UserError(f"{name} may hold {ENTRIES:,} files", f"it holds {len(entries):,}", "Upload fewer.")
-    pictures, tables = [], []
+    pictures, sounds, tables, texts = [], [], [], []
     for entry in entries:
         parts = PurePosixPath(entry.filename).parts
         if not parts or any(not part.isprintable() or len(part) > NAME for part in parts) or len(parts) > DEPTH:
             raise UserError(f"{name} must hold plain names", f"found {entry.filename[:80]!r}", "Rename the file.")
         last = parts[-1].lower()
         suffix = PurePosixPath(last).suffix
-        if last in ("state.json", "dataset_dict.json") or suffix == ".arrow":
+        if last in ("state.json", "dataset_dict.json") or suffix in MAPPED:
             raise UserError(
                 f"{name} must hold pictures or tables", "it holds a saved data set, which names files by their path",
                 "Write it as Parquet.",
             )  # fmt: skip
         if any(part.startswith((".", "__")) for part in parts):
             continue  # what systems leave in archives, and nobody reads
-        if suffix in PICTURES:
+        if suffix in PICTURES or is_marked(archive, entry, suffix):
             pictures.append(entry)
+        elif suffix in SOUNDS:
+            sounds.append(entry)
         elif suffix in TABLES:
             tables.append(entry)
-    if not pictures and not tables:
+        elif suffix in TEXTS:
+            texts.append(entry)
+    if not pictures and not sounds and not tables and not texts:
         raise UserError(
-            f"{name} must hold pictures or tables", f"it holds {len(entries)} other files", "Pack it again."
+            f"{name} must hold pictures, recordings, texts or tables",
+            f"it holds {len(entries)} other files",
+            "Pack it again.",
         )
     readable = _pictures(archive, pictures, limits)
     if pictures and not readable:
         raise UserError(f"the pictures of {name} must be readable", "none that was tried is", "Pack it again.")
-    for entry in tables:
+    if pictures:
+        texts = []  # notes beside them, which nobody reads
+    for entry in [*tables, *texts]:
         data = io.BytesIO(archive.read(entry))
         _table(data, PurePosixPath(entry.filename.lower()).suffix, entry.filename, limits)
-        if PurePosixPath(entry.filename).stem == "metadata" and pictures:
+        if PurePosixPath(entry.filename).stem == "metadata" and (pictures or sounds):
             data.seek(0)
             _require_inside(data, entry.filename)
-    return {"pictures": len(pictures), "tables": len(tables)}
+    return {"pictures": len(pictures), "recordings": len(sounds), "tables": len(tables), "texts": len(texts)}
 
 
 def _pictures(archive: zipfile.ZipFile, entries: list[zipfile.ZipInfo], limits: Limits) -> int:
@@ -353,7 +346,7 @@ def _pictures(archive: zipfile.ZipFile, entries: list[zipfile.ZipInfo], limits: 
             raise UserError(f"{entry.filename} may have {PICTURE_BYTES >> 20} MB", "it has more", "Make it smaller.")
         data = archive.read(entry)
         try:
-            _picture(data, entry.filename, limits, decode=False)
+            require_picture(data, entry.filename, limits.pixels, decode=False)
             readable += 1
         except UserError as error:
             if "pixels" in error.wanted or "program" in error.found:
@@ -366,7 +359,7 @@ def _require_inside(file: IO[bytes], name: str) -> None:
     for value in _file_names(file, name):
         parts = PurePosixPath(value.replace("\\", "/")).parts
         if value.startswith(("/", "~", "\\")) or ".." in parts or ":" in value or "\0" in value:
-            raise UserError(f"{name} must name pictures beside it", f"found {value[:80]!r}", "Mend the file.")
+            raise UserError(f"{name} must name files beside it", f"found {value[:80]!r}", "Mend the file.")
 
 
 def _file_names(file: IO[bytes], name: str) -> Iterator[str]:

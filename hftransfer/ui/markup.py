@@ -10,15 +10,22 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any, Literal
 
+from hftransfer import views
+from hftransfer.errors import brief, rows_in
+
 Tone = Literal["", "good", "warn", "bad"]
 WIDE = 32  # characters of a cell from which its column is given room
 LONG = 13  # characters from which a figure is set smaller
 LONGEST = 400  # characters of one text that are shown
 
 
+# what turns the order of what follows around: a name would read as another, and so would the page behind it
+TURNS = re.compile("[\u202a-\u202e\u2066-\u2069]")
+
+
 def text(value: Any, longest: int = LONGEST) -> str:
     """Return any value as text that can stand in HTML, cut when it is long."""
-    words = "" if value is None else str(value)
+    words = "" if value is None else TURNS.sub("", str(value))
     # Gradio fills templates of its own over what it is given: braces and dollars of the data are data
     safe = escape(words if len(words) <= longest else words[: longest - 1] + "…")
     return safe.replace("{", "&#123;").replace("}", "&#125;").replace("$", "&#36;").replace("`", "&#96;")
@@ -42,17 +49,46 @@ def note(words: str | Sequence[str], tone: Tone = "") -> str:
         return ""
     role = ' role="alert"' if tone == "bad" else ""
     inside = (
-        f"<p>{_lines(found[0])}</p>"
+        f"<p>{_told(found[0])}</p>"
         if len(found) == 1
-        else f"<ul>{''.join(f'<li>{_lines(one)}</li>' for one in found)}</ul>"
+        else f"<ul>{''.join(f'<li>{_told(one)}</li>' for one in found)}</ul>"
     )
     return f'<div class="note {tone}"{role}>{inside}</div>'
 
 
+FEW = 2  # warnings that stand open: more of them would hide the page behind them
+SUBJECTS = {  # of warnings that begin with a word for what they are about, as a page sums them up
+    "leakage": "rows that stand in more than one split", "labels": "labels that may be wrong",
+}  # fmt: skip
+
+
 def warnings(words: Sequence[str]) -> str:
-    """Return warnings in a box, and below it in another what is told but not wrong: how splits were cut."""
+    """Return warnings in a box, and below it in another what is told but not wrong: how splits were cut.
+
+    Where there are many, what they are about stands open and they themselves behind a fold.
+    """
     told = [one for one in words if one.startswith(("no test split", "no validation split"))]
-    return note([one for one in words if one not in told], "warn") + note(told)
+    warned = [one for one in words if one not in told]
+    shown = note(warned, "warn")
+    if len(warned) > FEW:
+        about = dict.fromkeys(SUBJECTS[one.partition(":")[0]] for one in warned if one.partition(":")[0] in SUBJECTS)
+        others = sum(one.partition(":")[0] not in SUBJECTS for one in warned)
+        listed = [*about, *([f"{others} more" if about else f"{others} things"] if others else [])]
+        head = f"{len(warned)} warnings: {', '.join(listed)}"
+        shown = fold(head, shown, "warn")
+    return shown + note(told)
+
+
+def fold(head: str, inside: str, tone: Tone = "") -> str:
+    """Return HTML behind a line that opens it."""
+    return f'<details class="more {tone}"><summary>{text(head)}</summary>{inside}</details>'
+
+
+def _told(words: str) -> str:
+    """Return a sentence; the rows that a warning names stand behind a fold."""
+    rows = rows_in(words)
+    shown = f" <details><summary>show</summary>{text(rows, 2000)}</details>" if rows else ""
+    return _lines(brief(words)) + shown
 
 
 def _lines(words: str) -> str:
@@ -109,7 +145,10 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]], numbers: Sequenc
     for place in range(len(header)):
         if any(len(re.sub(r"<[^>]*>", "", row[place])) > WIDE for row in body):
             css[place] = "wide"
-    head = "".join(f'<th class="{c}" scope="col">{text(name)}</th>' for name, c in zip(header, css, strict=True))
+    head = "".join(
+        f'<th class="{c}" scope="col">{text(name)}</th>' if name else "<td></td>"  # no heading without words
+        for name, c in zip(header, css, strict=True)
+    )
     lines = "".join(
         "<tr>" + "".join(f'<td class="{c}">{cell}</td>' for cell, c in zip(row, css, strict=True)) + "</tr>"
         for row in body
@@ -117,6 +156,55 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]], numbers: Sequenc
     return (
         f'<div class="scroll"><table class="plain"><thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table></div>'
     )
+
+
+TOP = 5  # probabilities that are shown
+PAGE = 50_000  # characters of a text whose parts are marked
+
+
+def view(found: views.View) -> str:
+    """Return an answer as its form is drawn."""
+    match found:
+        case views.Ranked():
+            if found.several:
+                names = ", ".join(found.given) or "none of them"
+                return f'<p class="answer">{text(names)}</p>{shares(found.scores[:TOP])}'
+            sure = dict(found.scores).get(found.given[0])
+            small = "" if sure is None else f"<small>{sure:.1%} sure</small>"
+            return f'<p class="answer">{text(found.given[0])}{small}</p>{shares(found.scores[:TOP])}'
+        case views.Number():
+            return f'<p class="answer">{significant(found.value, 5)}</p>'
+        case views.Marked():
+            return marked(found)
+        case views.Prose():
+            return f'<p class="answer prose">{_lines(found.text)}</p>'
+        case views.Regions():
+            rows = [
+                [text(name), f"{sure:.3f}", text(", ".join(f"{edge:.0f}" for edge in box))]
+                for name, sure, box in found.found
+            ]
+            drawn = "" if found.drawn is None else picture(found.drawn, "the picture with what was found drawn in it")
+            head = ["what", found.measure, "left, top, width, height"]
+            return drawn + (table(head, rows, [1]) if rows else note("Nothing found."))
+        case views.Items():
+            rows = [[text(name), f"{score:.3f}", text(about)] for name, score, about in found.found]
+            return table(["item", "score", ""], rows, [1]) if rows else note("Nothing found.")
+
+
+def marked(found: views.Marked) -> str:
+    """Return a text whose parts have their marks below; an answer in its text is said, and lit up where it stands."""
+    if found.said is not None:
+        sure = next((sure for _, mark, sure in found.parts if mark is not None), None)
+        small = "" if sure is None else f"<small>{sure:.1%} sure</small>"
+        inside = [(text(part, PAGE).replace("\n", "<br>"), mark) for part, mark, _ in found.parts]
+        parts = "".join(part if mark is None else f"<mark>{part}</mark>" for part, mark in inside)
+        return f'<p class="answer">{text(found.said) or "no answer"}{small}</p><p class="words">{parts}</p>'
+    cells = "".join(
+        f'<ruby class="{"out" if mark in (None, found.outside) else "tag"}">{text(part)}'
+        f"<rt>{text(mark or '')}{'' if sure is None else f' {sure:.2f}'}</rt></ruby> "
+        for part, mark, sure in found.parts
+    )
+    return f'<p class="words tagged">{cells}</p>'
 
 
 @dataclass(frozen=True)
@@ -202,9 +290,11 @@ def short_count(value: float | None) -> str:
 
 
 def size(megabytes: float | None) -> str:
-    """Return megabytes as 90 MB or 1.9 GB."""
+    """Return megabytes as 12 kB, 0.4 MB, 90 MB or 1.9 GB."""
     if megabytes is None:
         return ""
+    if megabytes < 1:
+        return f"{math.ceil(megabytes * 1000)} kB" if megabytes < 0.1 else f"{megabytes:.1f} MB"
     return f"{megabytes:,.0f} MB" if megabytes < 1000 else f"{megabytes / 1000:.1f} GB"
 
 

@@ -2,61 +2,28 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
 from hftransfer import catalog, samples
 from hftransfer.errors import UserError
-from hftransfer.ui import form, markup, rules, search, visitors
-from hftransfer.ui.data_step import fetch, looking
+from hftransfer.ui import form, markup, received, rules, search, visitors
+from hftransfer.ui.data_step import FIRST, fetch, looking
 from hftransfer.ui.markup import Card
 from hftransfer.ui.page import Page, html
 from hftransfer.ui.visitors import Visitor
 
 OWN = "Your settings"
-
-
-@dataclass(frozen=True)
-class Known:
-    """A well-known model of the Hub: what a short list says without asking anyone."""
-
-    repo: str
-    about: str
-    parameters: str
-    licence: str
-
-
-RECOMMENDED: dict[str, tuple[Known, ...]] = {
-    "text-classification": (
-        Known("distilbert/distilbert-base-uncased", "Small and quick; English.", "66 M", "apache-2.0"),
-        Known("FacebookAI/roberta-base", "A strong all-rounder; English.", "125 M", "mit"),
-        Known("answerdotai/ModernBERT-base", "Newer, and reads long texts; English.", "149 M", "apache-2.0"),
-        Known("FacebookAI/xlm-roberta-base", "A hundred languages.", "278 M", "mit"),
-    ),
-    "token-classification": (
-        Known("distilbert/distilbert-base-cased", "Small and quick; English, sees capitals.", "66 M", "apache-2.0"),
-        Known("FacebookAI/roberta-base", "A strong all-rounder; English.", "125 M", "mit"),
-        Known("FacebookAI/xlm-roberta-base", "A hundred languages.", "278 M", "mit"),
-    ),
-    "image-classification": (
-        Known("microsoft/resnet-50", "A convolutional classic; quick on a CPU.", "26 M", "apache-2.0"),
-        Known("google/vit-base-patch16-224-in21k", "The vision transformer.", "86 M", "apache-2.0"),
-        Known("facebook/dinov2-base", "Features that need little training.", "87 M", "apache-2.0"),
-        Known("facebook/convnextv2-tiny-22k-224", "Modern convolutions.", "29 M", "apache-2.0"),
-    ),
-}
+TIMES = [("The best there is", ""), ("5 minutes", "5"), ("15 minutes", "15"), ("an hour", "60")]
 
 
 def build(page: Page) -> Callable[[], None]:
     """Lay out the step; the function it returns wires it, once every step is laid out."""
     with gr.Column(elem_id="panel-model", elem_classes="step"):
         html(markup.lead("Which model starts from what it already knows?", "Small ones are a good first try."))
-        short = html(_short("text-classification", None), js_on_load=markup.CARDS, elem_id="models")
+        short = html(_short(FIRST, usual(FIRST)), js_on_load=markup.CARDS, elem_id="models")
         with gr.Accordion("Search the Hub, or name a model yourself", open=False, elem_classes="fold"):
             with gr.Row(elem_classes="inline"):
                 words = gr.Textbox(label="Search models", placeholder="bert, vit, dutch, owner/name", scale=4,
@@ -64,28 +31,30 @@ def build(page: Page) -> Callable[[], None]:
                 fits = gr.Checkbox(label="Made for the task", value=False, scale=1, min_width=140)
             found = html(js_on_load=markup.CARDS)
             with gr.Row():
-                model = gr.Textbox(label="Model", info="A Hub id, a sample, or a folder", scale=3, min_width=200,
-                                   elem_id="model")  # fmt: skip
+                model = gr.Textbox(usual(FIRST), label="Model", info="A Hub id, a sample, or a folder", scale=3,
+                                   min_width=200, elem_id="model")  # fmt: skip
                 revision = gr.Textbox(label="Revision", info="Branch, tag or commit", scale=1, min_width=150)
         about = html(elem_id="model-about")
         html(markup.title("How it is adapted"))
-        cards = html(_methods("full"), js_on_load=markup.CARDS, elem_id="methods")
+        cards = html(_methods(catalog.USUAL), js_on_load=markup.CARDS, elem_id="methods")
         with gr.Row():
-            method = gr.Dropdown(form.method_names(), value="full", label="Method", min_width=150, elem_id="method",
-                                 info="All of them, by name")  # fmt: skip
-            epochs = gr.Textbox(label="Epochs", info="Times through the rows", placeholder="3", min_width=130,
+            method = gr.Dropdown(form.method_names(), value=catalog.USUAL, label="Method", min_width=150,
+                                 elem_id="method", info="All of them, by name")  # fmt: skip
+            epochs = gr.Textbox(label="Epochs", info="Times through the rows", placeholder="by rule", min_width=130,
                                 elem_id="epochs")  # fmt: skip
             rate = gr.Textbox(
-                label="Learning rate", info="How far a step goes", placeholder=_rate("full"), min_width=130
+                label="Learning rate", info="How far a step goes", placeholder=_rate(catalog.USUAL), min_width=130
             )
-            batch = gr.Textbox(label="Batch size", info="Rows of one step", placeholder="32", min_width=130)
+            batch = gr.Textbox(label="Batch size", info="Rows of one step", placeholder="by rule", min_width=130)
             seed = gr.Textbox(label="Seed", info="Of all that is drawn", placeholder="42", min_width=110)
+        minutes = gr.Radio(TIMES, value="", label="Time for auto", info="Of training, at most", elem_id="minutes",
+                           elem_classes="segmented")  # fmt: skip
         with gr.Accordion("Every other option", open=False, elem_classes="fold"):
             html('<p class="quiet small">Type a part of a name or of what it does. The list is read from '
                     "TrainingArguments, peft and hftransfer as installed.</p>")  # fmt: skip
             with gr.Row(elem_classes="inline"):
-                option = gr.Dropdown(_option_choices("full"), value=None, label="Option", scale=4, min_width=220,
-                                     elem_id="option")  # fmt: skip
+                option = gr.Dropdown(_option_choices(catalog.USUAL), value=None, label="Option", scale=4,
+                                     min_width=220, elem_id="option")  # fmt: skip
                 value = gr.Dropdown(
                     [], label="Value", allow_custom_value=True, scale=2, min_width=130, elem_id="value"
                 )
@@ -123,7 +92,7 @@ def build(page: Page) -> Callable[[], None]:
     page.estimate = gr.State(None)
     page.widgets |= {
         "model": model, "revision": revision, "method.name": method, "train.num_train_epochs": epochs,
-        "train.learning_rate": rate, "train.per_device_train_batch_size": batch, "seed": seed,
+        "auto.minutes": minutes, "train.learning_rate": rate, "train.per_device_train_batch_size": batch, "seed": seed,
     }  # fmt: skip
 
     def wire() -> None:
@@ -137,22 +106,25 @@ def build(page: Page) -> Callable[[], None]:
                     fetch(one.name)
             return [picked, ""]
 
-        def tell(visitor: Visitor, name: str, at: str, chosen: str) -> str:
+        def tell(visitor: Visitor, name: str, at: str, chosen: str, way: str) -> list[str]:
             if not name:
-                return ""
+                return ["", _methods(way, chosen)]
             answer = page.workers.call(visitor, "model", model=name, revision=at or None, task=chosen)
-            return _about(name, answer)
+            return [_about(name, answer), _methods(way, chosen, answer.get("linear", True))]
 
-        def changed(visitor: Visitor, name: str, chosen: str) -> str:
-            return _short(chosen, name)
+        def changed(visitor: Visitor, name: str, chosen: str, way: str) -> list[Any]:
+            names = form.method_names(chosen)
+            fit = way if way in names else catalog.USUAL
+            name = name if name and not _is_proposed(name) else usual(chosen)
+            return [_short(chosen, name), _methods(fit, chosen), gr.update(choices=names, value=fit), name]
 
-        page.on(task.change, changed, [model, task], [short])
+        page.on(task.change, changed, [model, task, method], [short, cards, method, model])
         for event in (short.click, found.click):
             page.on(event, lambda visitor, picked: looking("Looking at the model …"), [], [about], picks=True)
             picked = page.on(event, pick, [task], [model, revision], picks=True)
-            page.on(picked.success, tell, [model, revision, task], [about])
+            page.on(picked.success, tell, [model, revision, task, method], [about, cards])
         page.on(page.on(model.submit, lambda visitor: looking("Looking at the model …"), [], [about]).then,
-                tell, [model, revision, task], [about])  # fmt: skip
+                tell, [model, revision, task, method], [about, cards])  # fmt: skip
 
         def searched(visitor: Visitor, text: str, fit: bool, chosen: str, name: str) -> str:
             return search.shown(search.models(text, chosen if fit else None, visitor.token), name, "Models on the Hub")
@@ -162,21 +134,23 @@ def build(page: Page) -> Callable[[], None]:
 
         page.on(cards.click, lambda visitor, picked: picked, [], [method], picks=True)
 
-        def of_method(visitor: Visitor, chosen: str, lines: Sequence[str]) -> list[Any]:
+        def of_method(visitor: Visitor, chosen: str, lines: Sequence[str], for_task: str) -> list[Any]:
             known = form.options(chosen)
             kept = [line for line in lines if not line.startswith("method.") or line.partition("=")[0] in known]
             return [
-                _methods(chosen), gr.update(choices=_option_choices(chosen), value=None), gr.update(value=kept),
+                _methods(chosen, for_task), gr.update(choices=_option_choices(chosen), value=None),
+                # what a form that is being filled holds has not all arrived when this is asked: nothing is put back
+                gr.skip() if kept == list(lines or ()) else gr.update(value=kept),
                 gr.update(placeholder=_rate(chosen)),
             ]  # fmt: skip
 
-        page.on(method.change, of_method, [method, page.more], [cards, option, page.more, rate])
+        page.on(method.change, of_method, [method, page.more, task], [cards, option, page.more, rate])
 
         def describe(visitor: Visitor, path: str | None, chosen: str) -> list[Any]:
             one = form.options(chosen).get(path or "")
             if one is None:
                 return ["", gr.update(choices=[], value=None)]
-            words = f"<b>{markup.text(one.path)}</b>: {markup.text(one.kind)}. {markup.text(one.about, 900)}"
+            words = f"<b>{markup.text(one.path)}</b>: {markup.text(one.wants)}. {markup.text(one.about, 900)}"
             return [
                 f'<p class="quiet small">{words}</p>',
                 gr.update(choices=list(one.choices), value=one.default or None),
@@ -212,8 +186,7 @@ def build(page: Page) -> Callable[[], None]:
                 triggers=[fold.expand, *(w.change for w in page.inputs)], trigger_mode="always_last")  # fmt: skip
 
         def offer(visitor: Visitor, *values: Any) -> str:
-            folder = Path(tempfile.mkdtemp(prefix="hftransfer-config-"))
-            path = folder / "config.yaml"
+            path = received.place("config.yaml")
             path.write_text(f"# {form.cli_of()}\n{form.yaml_of(page.tree(values))}", encoding="utf-8")
             return str(path)
 
@@ -225,7 +198,8 @@ def build(page: Page) -> Callable[[], None]:
         page.on(apply.click, fill, [yaml], page.inputs)
 
         def taken(visitor: Visitor, name: str) -> list[Any]:
-            return page.filled(search.settings_of((name or "").strip(), visitor.token))
+            tree = page.workers.call(visitor, "settings", repo=(name or "").strip())
+            return page.filled(rules.small(tree))
 
         page.on(take.click, taken, [repo], page.inputs)
         page.on(repo.submit, taken, [repo], page.inputs)
@@ -233,35 +207,53 @@ def build(page: Page) -> Callable[[], None]:
     return wire
 
 
+def usual(task: str) -> str:
+    """Return the model that is proposed for a task: a sample that is here, else the first of the well-known ones."""
+    here = [one for one in _sample_models(task) if one.present]
+    known = catalog.task(task).known_models
+    return f"{samples.PREFIX}{here[0].name}" if here else known[0].repo if known else ""
+
+
+def _is_proposed(name: str) -> bool:
+    """Tell whether a model is one that was proposed for some task, not one that somebody chose."""
+    return any(name == usual(task) for task in catalog.tasks())
+
+
 def _rate(method: str) -> str:
-    return f"{catalog.method(method).learning_rate:g}"
+    return "measured" if method == catalog.USUAL else "by rule"
 
 
 def _option_choices(method: str) -> list[tuple[str, str]]:
     return [(one.label, path) for path, one in sorted(form.options(method).items())]
 
 
-def _short(task: str, chosen: str | None) -> str:
-    texts = ("text-classification", "token-classification", "sentence-similarity")
+def _sample_models(task: str) -> list[Any]:
+    texts = ("text-classification", "token-classification", "sentence-similarity", "retrieval", "recommendation")
     kinds = texts if task in texts else (task,)
+    return [one for one in samples.models() if one.task in kinds]
+
+
+def _short(task: str, chosen: str | None) -> str:
     cards = [
         Card(f"{samples.PREFIX}{one.name}", one.name, one.about, (
-            ("sample", ""), (f"{one.package.size / 1e6:.0f} MB", ""), (one.licence.split(",")[0], ""),
+            ("sample", ""), (f"{one.size / 1e6:.0f} MB", ""), (one.licence.split(",")[0], ""),
             *((("here", "good"),) if one.present else (("fetched when picked", ""),)),
         ))
-        for one in samples.listing() if one.kind == "model" and one.task in kinds
+        for one in _sample_models(task)
     ]  # fmt: skip
     cards += [
         Card(known.repo, known.repo.split("/")[1], known.about, (
             (f"{known.parameters} parameters", ""), (known.licence, ""), ("Hub", ""),
         ))
-        for known in RECOMMENDED.get(task, ())
+        for known in catalog.task(task).known_models
     ]  # fmt: skip
     return markup.cards(cards, chosen, "Recommended models", wide=True)
 
 
-def _methods(chosen: str) -> str:
-    names = [name for name in form.method_names() if name in form.WORDS]
+def _methods(chosen: str, task: str | None = None, linear: bool = True) -> str:
+    """Return the methods for most people; of a model without linear layers none that would wrap them."""
+    names = [name for name in form.method_names(task) if name in form.WORDS]
+    names = [name for name in names if linear or catalog.methods()[name] != catalog.PEFT]
     return markup.cards([Card(name, name, form.about_method(name)) for name in names], chosen, "Methods")
 
 
@@ -275,6 +267,8 @@ def _about(name: str, answer: dict[str, Any]) -> str:
     ]  # fmt: skip
     labels = answer.get("labels") or []
     words = f"It answers with its own {len(labels)} labels so far; training gives it yours." if labels else ""
+    if not answer.get("linear", True):
+        words += " Low-rank methods (lora and its kin) have nothing to wrap in it: auto trains all of it."
     return f'<div class="card-block" style="padding:18px 22px">{markup.facts(pairs)}</div>' + markup.note(words)
 
 
@@ -294,4 +288,5 @@ def _estimate(answer: dict[str, Any]) -> str:
         '<p class="quiet small" style="margin:10px 0 0">Measured just now; what it really took stands beside it '
         "afterwards.</p>"
     )
-    return markup.title("Cost") + markup.facts(pairs) + words + warnings
+    tells = markup.note(answer.get("resolution", []))
+    return markup.title("Cost") + markup.facts(pairs) + words + tells + warnings

@@ -18,15 +18,19 @@ from typing import Any
 
 import psutil
 
+from hftransfer.errors import Damaged
 from hftransfer.events import Event
 from hftransfer.launchers.base import Outcome
 from hftransfer.launchers.local import LAUNCHER
-from hftransfer.runs import Run, Status, read_json, status_of, works
+from hftransfer.runs import Run, Status, read_json, status_of
+from hftransfer.safety.identity import works
 
 KEPT = 500  # runs whose reading is kept
 STATES = ("queued", "launched", "process", "phase", "done", "failed", "stopped")  # events that decide the state
-SAID = ("phase", "columns", "notice", "warning", "tuned", "checkpoint", "checkpoint_pushed", "checkpoint_not_pushed",
-        "stopped", "failed", "done")  # events that the page tells in words  # fmt: skip
+SAID = (  # events that the page tells in words
+    "phase", "columns", "notice", "warning", "tuned", "chosen", "tried", "checkpoint", "checkpoint_pushed",
+    "checkpoint_not_pushed", "stopped", "failed", "done",
+)  # fmt: skip
 MOST_SAID = 60
 LOOKS = 5  # looks a second that all pages together may take: training comes first
 PRESENT = 30.0  # seconds after its last look that a page counts as open
@@ -48,9 +52,11 @@ class View:
     losses: list[tuple[float, float]] = field(default_factory=list)
     rates: list[tuple[float, float]] = field(default_factory=list)
     evaluations: list[tuple[float, dict[str, float]]] = field(default_factory=list)
+    trivial: Event = field(default_factory=dict)  # what the trivial answer scores on the validation rows
     said: list[Event] = field(default_factory=list)
     publishing: list[Event] = field(default_factory=list)  # the last of each try
     last_checkpoint: int | None = None
+    damaged: str | None = None  # why its files cannot be read
 
     def fold(self, event: Event) -> None:
         """Take in one event."""
@@ -63,6 +69,8 @@ class View:
             at = float(event["step"])
             self.evaluations = [e for e in self.evaluations if e[0] < at]
             self.evaluations.append((at, event.get("metrics", {})))
+        elif kind == "trivial":
+            self.trivial = event
         elif kind == "created":
             self.created = event
         elif kind == "launched":
@@ -105,7 +113,12 @@ class View:
 
     def status(self) -> Status:
         """Say how the run is doing, from the events and from whether its process lives."""
-        alive = any(works(note) for note in (read_json(self.run.launch_path), self.process))
+        if self.damaged is not None:
+            return Status("damaged", message=self.damaged)
+        try:
+            alive = any(works(note) for note in (read_json(self.run.launch_path), self.process))
+        except Damaged as error:
+            return Status("damaged", message=str(error))
         return status_of([*self.marks, *([self.step] if self.step else [])], alive)
 
     @property
@@ -134,9 +147,14 @@ class Monitor:
             self._views.move_to_end(folder)
             if len(self._views) > KEPT:
                 self._views.popitem(last=False)
-            events, found.offset = Run(folder).events(found.offset)
-            for event in events:
-                found.fold(event)
+            try:
+                events, found.offset = Run(folder).events(found.offset)
+                for event in events:
+                    found.fold(event)
+            except Damaged as error:
+                found.damaged = str(error)
+            except (LookupError, TypeError, ValueError):  # lines of JSON that no run wrote
+                found.damaged = f"events.jsonl must be what a run wrote; one of its lines is not: {folder}"
             return found.snapshot()
 
     def outcome(self, view: View) -> Outcome:
@@ -155,7 +173,11 @@ class Monitor:
             return {}
         known = self._results.get(folder)
         if known is None or known[0] != stamp:
-            known = self._results[folder] = (stamp, read_json(path))
+            try:
+                found = read_json(path)
+            except Damaged:  # the run is shown without its scores
+                found = {}
+            known = self._results[folder] = (stamp, found)
         return known[1]
 
     def memory_mb(self, view: View, now: float | None = None) -> float | None:
@@ -163,7 +185,7 @@ class Monitor:
         now = time.monotonic() if now is None else now
         known = self._memory.get(view.folder)
         if known is None or now - known[0] >= 1:
-            found = _memory_mb(read_json(view.run.launch_path).get("pid"))
+            found = _memory_mb(view.run.launch().get("pid")) if view.status().state == "running" else None
             if found is None:
                 return None
             known = self._memory[view.folder] = (now, found)
@@ -179,12 +201,21 @@ class Monitor:
             return float(max(wanted, min(math.ceil(len(self._looks) / LOOKS), PRESENT / 2)))
 
 
-def plot(folder: Path, name: str) -> dict[str, Any]:
-    """Return the data of one of the run's plots."""
-    try:
-        return read_json(folder / "plots" / f"{name}.json")
-    except json.JSONDecodeError:
-        return {}
+def plots(folder: Path) -> list[dict[str, Any]]:
+    """Return the data of the run's plots, each with the chart that draws it; one that cannot be read is left out."""
+    found = []
+    for path in sorted((folder / "plots").glob("*.json")):
+        try:
+            plot = read_json(path)
+        except json.JSONDecodeError:
+            continue
+        # runs of before results of schema 3 did not say which chart it is
+        chart = next((chart for held, chart in HELD.items() if held in plot), "")
+        found.append({"chart": chart, **plot})
+    return found
+
+
+HELD = {"counts": "matrix", "labels": "bars", "bins": "reliability", "residual_histogram": "scatter"}
 
 
 def curves(view: View) -> dict[str, list[tuple[float, float]]]:

@@ -67,6 +67,15 @@
     event.preventDefault();
   });
 
+  // labels to mend: a key for each choice, while nothing is being typed
+  document.addEventListener("keydown", (event) => {
+    const button = { 1: "mend-keep", 2: "mend-change", 3: "mend-drop" }[event.key];
+    if (!button || event.ctrlKey || event.metaKey || event.altKey || root.dataset.step !== "result") return;
+    if (event.target.closest?.("input, textarea, [contenteditable=true]")) return;
+    const found = document.getElementById(button);
+    if (found?.offsetParent) found.click();
+  });
+
   // When the app was started anew, this page talks to nobody: it loads itself again and finds the same run. While the
   // app does not answer, a line says so; runs go on without it.
   let serving = null;

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -43,10 +45,14 @@ class Page:
     ) -> Any:  # fmt: skip
         """Call `do(visitor, *inputs)` on an event; with `picks`, `do(visitor, picked, *inputs)` for a click on cards.
 
-        A UserError becomes a message on the page. No handler is an endpoint for programs.
+        A UserError becomes a message on the page. No handler is an endpoint for programs. Where `do` is a generator,
+        the page shows each of its answers as it comes.
         """
         words = {**QUIET, **options}
-        return event(fn=self._handler(do, picks), inputs=list(inputs), outputs=list(outputs) or None, **words)
+        handler = self._handler(do, picks)
+        if inspect.isgeneratorfunction(do):
+            handler = _one_by_one(handler)
+        return event(fn=handler, inputs=list(inputs), outputs=list(outputs) or None, **words)
 
     def _handler(self, do: Callable[..., Any], picks: bool) -> Callable[..., Any]:
         settings = self.settings
@@ -114,6 +120,19 @@ class Page:
         return [*(values.get(path) for path in self.widgets), *roles, gr.update(value=more, choices=more)]
 
 
+def _one_by_one(handler: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a handler whose answer is a generator as one that Gradio knows to be such."""
+
+    @functools.wraps(handler)  # Gradio reads its parameters' types
+    def each(*values: Any) -> Any:
+        try:
+            yield from handler(*values)
+        except UserError as error:
+            raise as_message(error) from error
+
+    return each
+
+
 def html(value: str = "", js_on_load: str | None = None, **options: Any) -> gr.HTML:
     """Return a piece of the page in our own styles alone; clicks on it mean something only with `js_on_load`."""
     return gr.HTML(value, js_on_load=js_on_load, apply_default_css=False, **options)
@@ -125,17 +144,28 @@ def role_names(task: Any) -> list[str]:
 
 
 def role_update(
-    task: Any, place: int, column: str | None = None, columns: Sequence[str] = (), guess: str | None = None
+    task: Any,
+    place: int,
+    column: Any = None,
+    columns: Sequence[str] = (),
+    guess: str | None = None,
+    parts: Sequence[str] = (),
 ) -> Any:
-    """Return what the drop-down of the role at `place` shows for this task; empty means: found by itself."""
+    """Return what the drop-down of the role at `place` shows for this task; empty means: found by itself.
+
+    `parts` are columns that say of a label each whether a row has it: together they are offered for the truth.
+    """
     roles = catalog.task(task).roles if task in catalog.tasks() else ()
     if place >= len(roles):
         return gr.update(visible=False, value="", choices=[])
     role = roles[place]
     label = role.name.replace("_", " ").capitalize() + ("" if role.required else " (optional)")
     automatic = f"{guess} (found by itself)" if guess else "found by itself" if role.required else "none"
-    choices = [(automatic, ""), *((one, one) for one in dict.fromkeys([*columns, *([column] if column else [])]))]
-    return gr.update(visible=True, label=label, info=role.about.capitalize(), value=column or "", choices=choices)
+    chosen = form.several(column) if isinstance(column, list | tuple) else column or ""
+    together = [form.several(parts)] if parts and role.answer else []
+    values = dict.fromkeys([*columns, *together, *([chosen] if chosen else [])])
+    choices = [(automatic, ""), *((form.as_words(one), one) for one in values)]
+    return gr.update(visible=True, label=label, info=role.about.capitalize(), value=chosen, choices=choices)
 
 
 def as_message(error: UserError) -> gr.Error:

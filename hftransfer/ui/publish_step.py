@@ -14,9 +14,10 @@ from typing import Any
 
 import gradio as gr
 
-from hftransfer import card
+from hftransfer.card import report
 from hftransfer.errors import UserError
-from hftransfer.runs import Run
+from hftransfer.runs import Run, verdict_of
+from hftransfer.safety import machine
 from hftransfer.ui import markup, visitors
 from hftransfer.ui.monitor import View
 from hftransfer.ui.page import Page, html
@@ -26,6 +27,7 @@ from hftransfer.ui.visitors import Visitor
 NOTHING = markup.empty("Nothing to publish yet", "A finished run can go to the Hub, with its card.", "train",
                        "Go to training")  # fmt: skip
 LICENCES = ("apache-2.0", "mit", "bsd-3-clause", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0", "openrail", "other")
+SURE = "Publish it although it is of no use as it is"
 SECONDS = 7200.0  # after which a push that says nothing is ended
 REPO = re.compile(r"[\w][\w.-]{0,95}(/[\w][\w.-]{0,95})?", re.ASCII)
 LOG = "publish.log"
@@ -54,6 +56,7 @@ def build(page: Page) -> Callable[[], None]:
                 state = html(elem_id="publishing")
                 with gr.Row(elem_classes="foot"):
                     push = gr.Button("Publish", variant="primary", elem_id="publish")
+                sure = gr.Checkbox(label=SURE, value=False, visible=False, elem_id="publish-sure")
             with gr.Accordion("The card as it will look", open=True, elem_classes="fold"):
                 shown = gr.Markdown(elem_id="card", elem_classes="model-card")
     page.go["publishing"] = state
@@ -63,28 +66,39 @@ def build(page: Page) -> Callable[[], None]:
             run = visitors.find(visitor, name) if name else None
             result = page.monitor.result(run.folder) if run else {}
             if run is None or not result:
-                return [NOTHING, gr.update(visible=False), gr.skip(), gr.skip()]
+                return [NOTHING, gr.update(visible=False), gr.skip(), gr.skip(), gr.skip()]
             suggested = typed or suggestion(visitor, result)
-            return ["", gr.update(visible=True), suggested, card_of(run, result, suggested, chosen)]
+            verdict = verdict_of(result)
+            said = markup.note([*verdict.sentences, *verdict.advice], "bad" if verdict.useless else "warn")
+            again = gr.update(visible=verdict.useless, value=False)  # whoever wants it says so twice
+            return [said, gr.update(visible=True), suggested, card_of(run, result, suggested, chosen), again]
 
         page.on(
-            gr.on, offer, [page.run, repo, licence], [nothing, there, repo, shown],
+            gr.on, offer, [page.run, repo, licence], [nothing, there, repo, shown, sure],
             triggers=[page.go["viewed"].change, licence.change, repo.blur],
         )  # fmt: skip
 
         def publish(
-            visitor: Visitor, name: str | None, to: str, chosen: str, hidden: bool, as_pull: bool
+            visitor: Visitor, name: str | None, to: str, chosen: str, hidden: bool, as_pull: bool, certain: bool
         ) -> list[Any]:
             try:
                 visitors.require(visitor)
-                start(page.settings, visitor, visitors.find(visitor, str(name)), to, chosen, hidden, as_pull)
+                run = visitors.find(visitor, str(name))
+                require_certain(page.monitor.result(run.folder), certain)
+                start(page.settings, visitor, run, to, chosen, hidden, as_pull)
             except UserError as error:
                 return [markup.note(str(error), "bad"), gr.skip()]
             return [_bar("Starting", None), gr.Timer(1.0)]
 
-        page.on(push.click, publish, [page.run, repo, licence, private, pull], [state, page.go["timer"]])
+        page.on(push.click, publish, [page.run, repo, licence, private, pull, sure], [state, page.go["timer"]])
 
     return wire
+
+
+def require_certain(result: Mapping[str, Any], certain: bool) -> None:
+    """Raise UserError for a model of no use that its owner did not say twice to publish."""
+    if result and verdict_of(result).useless and not certain:
+        raise UserError("a model that is of use is needed", verdict_of(result).sentences[0], f"Or tick: {SURE}.")
 
 
 def suggestion(visitor: Visitor, result: Mapping[str, Any]) -> str:
@@ -97,7 +111,7 @@ def suggestion(visitor: Visitor, result: Mapping[str, Any]) -> str:
 
 def card_of(run: Run, result: Mapping[str, Any], repo: str, licence: str) -> str:
     """Return the card's text, without its metadata: those are a table on the Hub."""
-    text = card.render(result, run.config(), repo=repo or None, license=licence or None)
+    text = report.render(result, run.config(), repo=repo or None, license=licence or None)
     body = re.sub(r"\A---\n.*?\n---\n", "", text, flags=re.DOTALL)
     return re.sub(r"(!\[[^\]]*\])\(([\w/-]+\.png)\)", lambda found: _inlined(found, run.artifact), body)
 
@@ -135,7 +149,7 @@ def start(
     with open(run.folder / LOG, "wb") as log:
         child = subprocess.Popen(
             command, env=visitors.environment(visitor, settings), cwd=run.folder, stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL, stderr=log, start_new_session=True,
+            stdout=subprocess.DEVNULL, stderr=log, **machine.own_session(),
         )  # fmt: skip
     _PUSHING[run.folder] = child
     threading.Thread(target=_watch, args=(run, child, name, visitor), daemon=True).start()

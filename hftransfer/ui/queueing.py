@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import logging
 import os
 import shutil
@@ -19,12 +18,14 @@ import psutil
 from hftransfer.errors import UserError
 from hftransfer.launchers.base import GRACE, Launcher
 from hftransfer.runs import Run, default_name, listing
-from hftransfer.ui import rules, uploads, visitors
+from hftransfer.safety import machine
+from hftransfer.ui import disk, rules, uploads, visitors
 from hftransfer.ui.settings import Settings
 from hftransfer.ui.visitors import Visitor
 
 POLL = 1.0  # seconds between two looks at the runs
 DISK_POLL = 15.0  # seconds between two looks at a visitor's disk
+TITLE, NOTE = 80, 1000  # characters of what people call a run, and of a note on it
 TURNS = ("queued", "launched", "process", "done", "failed", "stopped")  # events that say where a run stands
 
 log = logging.getLogger(__name__)
@@ -128,6 +129,16 @@ class Queue:
                 raise UserError("a run that has ended is needed", f"{own.name} goes on", "Stop it first.")
             shutil.rmtree(own.folder)
 
+    def entitle(self, visitor: Visitor, run: Run | str, name: str, note: str) -> None:
+        """Write down what a visitor calls a run of theirs, and a note on it; UserError for more than fits a page."""
+        visitors.require(visitor)
+        own = self._own(visitor, run)
+        if len(name) > TITLE or len(note) > NOTE:
+            raise UserError(
+                f"a name of {TITLE} characters and a note of {NOTE:,} are the most", "there are more", "Shorten it."
+            )
+        own.entitle(name, note)
+
     def place(self, run: Run) -> int | None:
         """Return the run's place among those that wait (1 is next), or None when it does not wait."""
         with self._changed:
@@ -143,7 +154,8 @@ class Queue:
         with self._changed:
             known = {ticket.run.folder for ticket in (*self._waiting, *self._working.values())}
         left = [run for run in visitors.runs(visitor) if run.folder not in known]
-        return [run for run in left if run.status().state == "killed" or _waits(run)]
+        states = [(run, run.status().state) for run in left]
+        return [run for run, state in states if state == "killed" or (state != "damaged" and _waits(run))]
 
     # --- limits ---
 
@@ -222,6 +234,10 @@ class Queue:
 
     def _launch(self, ticket: Ticket) -> None:
         run = ticket.run
+        if run.status().state == "done":  # by its last processes, which were still at work when it was asked for
+            with self._changed:
+                self._working.pop(run.folder, None)
+            return
         try:
             environment = visitors.environment(ticket.visitor, self.settings)
             self.launcher.start(run, ticket.resume, ticket.processes, environment)
@@ -256,7 +272,7 @@ class Queue:
             self._fail(run, f"{limit}: set train.per_device_train_batch_size or data.max_length lower")
         elif settings.disk_mb and time.monotonic() > ticket.disk_due:
             ticket.disk_due = time.monotonic() + DISK_POLL
-            if (used := uploads.used_mb(ticket.visitor.folder)) > settings.disk_mb:
+            if (used := disk.used_mb(ticket.visitor.folder)) > settings.disk_mb:
                 ticket.ending = True
                 limit = f"you may keep {settings.disk_mb:,} MB here, and keep {used:,.0f}"
                 self._fail(run, f"{limit}: delete uploads or runs, or set train.save_total_limit=1")
@@ -286,7 +302,7 @@ class Queue:
                 state = run.status().state
                 if state == "running":
                     self._working[run.folder] = Ticket(run, owner, started=_launched(run))
-                elif local and first and _waits(run):
+                elif local and first and state != "damaged" and _waits(run):
                     resume = any(event["type"] == "process" for event in run.events()[0])
                     waiting.append((_queued(run), Ticket(run, owner, _asked(run), resume)))
         self._waiting += [ticket for _, ticket in sorted(waiting, key=lambda pair: pair[0])]
@@ -304,10 +320,9 @@ class Queue:
         folder.mkdir(parents=True, exist_ok=True)
         self._mine = open(folder / ".queue", "a")  # noqa: SIM115  # held as long as the app lives
         try:
-            fcntl.flock(self._mine, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return machine.lock(self._mine.fileno(), within=True)
         except OSError:
             return False
-        return True
 
 
 def memory_mb(run: Run) -> float:

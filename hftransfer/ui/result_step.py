@@ -8,16 +8,25 @@ from typing import Any
 
 import gradio as gr
 
-from hftransfer import follow
-from hftransfer.config import read_yaml
+from hftransfer import answers, follow
+from hftransfer.audit import forgetting_report
 from hftransfer.errors import UserError
-from hftransfer.ui import charts, form, markup, monitor, rows_found, train_step, visitors
+from hftransfer.evaluation import telling
+from hftransfer.runs import verdict_of
+from hftransfer.ui import charts, downloads, markup, mending, monitor, rows_found, train_step, train_view, visitors
 from hftransfer.ui.charts import Line
-from hftransfer.ui.data_step import cell, looking
+from hftransfer.ui.data_step import looking
 from hftransfer.ui.page import Page, html
 from hftransfer.ui.visitors import Visitor
+from hftransfer.yaml_core import read_yaml, written
 
 ERRORS = 12
+FEW_SCORES = 3  # that stand open
+TITLES = {  # of charts, in a page's words
+    "matrix": "What it takes for what", "bars": "What it finds of each label",
+    "reliability": "When it is sure, is it right?", "scatter": "How far off",
+    "lines": "Is it worth acting on?",
+}  # fmt: skip
 MOST_COMPARED = 6
 NOTHING = markup.empty("No result yet", "It stands here when a run is done.", "train", "Go to training")
 
@@ -38,6 +47,7 @@ def build(page: Page) -> Callable[[], None]:
                 html(markup.title("Where it is wrong", "the surest mistakes first"))
                 errors = html(elem_id="errors")
                 ask = gr.Button("Show the worst mistakes", elem_classes="narrow", elem_id="show-errors")
+            mend = mending.build(page)
             cost = html(elem_classes="card-block", elem_id="cost")
         with gr.Column(elem_classes="card-block"):
             html(markup.title("Side by side", "scores, curves, and only what differs in the settings"))
@@ -47,18 +57,27 @@ def build(page: Page) -> Callable[[], None]:
             side = html(elem_id="side")
         with gr.Accordion("All runs", open=False, elem_classes="fold"):
             history = html(elem_id="history")
+            with gr.Row(elem_classes="inline"):
+                title = gr.Textbox(label="Name of the run above", placeholder="what you call it", scale=2,
+                                   min_width=160, elem_id="title")  # fmt: skip
+                remark = gr.Textbox(label="Note", placeholder="what you tried, what you saw", scale=4, min_width=200,
+                                    elem_id="remark")  # fmt: skip
+                keep = gr.Button("Keep", scale=0, min_width=90, elem_id="keep-title")
             delete = gr.Button("Delete the run above", size="sm", elem_classes="narrow", elem_id="delete")
         with gr.Row(elem_classes="foot"):
+            take = gr.DownloadButton("Download the model", elem_id="download")
             gr.Button("Try it", variant="primary").click(None, js="() => hftransfer.go('try')")
 
     def wire() -> None:
-        outputs = [nothing, there, scores, where, errors, ask, cost, others, history]
+        mend()
+        outputs = [nothing, there, scores, where, errors, ask, cost, others, history, title, remark]
 
         def render(visitor: Visitor, name: str | None) -> list[Any]:
             folder = visitors.find(visitor, name).folder if name else Path()
             result = page.monitor.result(folder) if name else {}
-            names = [run.name for run in page.queue.runs(visitor)]
-            choices = gr.update(choices=[n for n in names if n != name], value=[])
+            rest = [run for run in page.queue.runs(visitor) if run.name != name]
+            choices = gr.update(choices=[(train_view.called(run), run.name) for run in rest], value=[])
+            given = visitors.find(visitor, name).title() if name else ("", "")
             if not result:
                 return [
                     NOTHING,
@@ -66,12 +85,13 @@ def build(page: Page) -> Callable[[], None]:
                     *(gr.skip() for _ in range(5)),
                     choices,
                     history_of(page, visitor),
+                    *given,
                 ]
             return [
                 "", gr.update(visible=True), scores_of(result),
                 where_of(result, folder) + rows_found.rows_of(result, folder), "", gr.update(visible=True),
-                cost_of(result, train_step.estimate_of(folder)), choices,
-                history_of(page, visitor),
+                cost_of(result, train_view.estimate_of(folder)), choices,
+                history_of(page, visitor), *given,
             ]  # fmt: skip
 
         page.on(gr.on, render, [page.run], outputs, triggers=[page.go["viewed"].change])
@@ -81,10 +101,15 @@ def build(page: Page) -> Callable[[], None]:
                 found = page.workers.call(visitor, "errors", run=name, n=ERRORS)
             except UserError as error:
                 return [markup.note(str(error), "bad"), gr.update(visible=True)]
-            return [errors_of(found), gr.update(visible=False)]
+            return [rows_found.errors_of(found), gr.update(visible=False)]
 
         page.on(ask.click, lambda visitor: looking("Looking at the test rows …"), [], [errors])
         page.on(ask.click, worst, [page.run], [errors, ask])
+
+        def pack(visitor: Visitor, name: str | None) -> str:
+            return str(downloads.packed(visitor, visitors.find(visitor, name or ""), page.settings))
+
+        page.on(take.click, pack, [page.run], [take])
 
         def compare(visitor: Visitor, name: str | None, chosen: Sequence[str]) -> str:
             names = [n for n in (name, *(chosen or ())) if n]
@@ -102,7 +127,7 @@ def build(page: Page) -> Callable[[], None]:
                 found = page.workers.call(visitor, "verdict", run=name, others=list(chosen)[: MOST_COMPARED - 1])
             except UserError as error:
                 return markup.note(str(error), "warn")
-            return verdict_of(found)
+            return comparison_of(found)
 
         def remove(visitor: Visitor, name: str | None) -> Any:
             if not name:
@@ -113,6 +138,14 @@ def build(page: Page) -> Callable[[], None]:
             return gr.update(choices=train_step.choices_of(entries), value=left, visible=bool(entries))
 
         tick, told, shown = page.go["refresh"]
+
+        def entitle(visitor: Visitor, name: str | None, words: str, more: str) -> str:
+            if name:
+                page.queue.entitle(visitor, name, words or "", more or "")
+            return history_of(page, visitor)
+
+        kept = page.on(keep.click, entitle, [page.run, title, remark], [history])
+        page.on(kept.success, tick, told, shown)
         sure = "(name) => confirm(`Delete ${name} with its model?`) ? name : null"
         page.on(page.on(delete.click, remove, [page.run], [page.run], js=sure).success, tick, told, shown)
         compared = page.on(others.change, compare, [page.run, others], [side])
@@ -131,16 +164,37 @@ def scores_of(result: Mapping[str, Any]) -> str:
     confidence = f"{test.get('confidence', 0.95):.0%} interval"
     rows = [
         [
-            markup.text(name.replace("_", " ")), markup.score(score),
+            _explained(name), markup.score(score),
             markup.text(follow.number(baseline["metrics"].get(name, {}).get("value"))),
         ]
         for name, score in test["metrics"].items()
     ]  # fmt: skip
-    remarks = [baseline.get("below"), *test.get("notes", ())]
-    words = markup.note([r for r in remarks if r], "warn")
-    head = markup.title("Scores on the test rows", f"{test['n']:,} rows, {confidence}")
+    verdict = verdict_of(result)
+    words = markup.note([*verdict.sentences, *verdict.advice], "bad" if verdict.useless else "warn")
+    words += markup.note(list(test.get("notes", ())), "warn")
+    words += markup.note(telling.sentences(result))
+    of = f" in {test['groups']:,} groups, which are resampled" if test.get("groups") else ""
+    head = markup.title("Scores on the test rows", f"{test['n']:,} rows{of}, {confidence}")
     first, second = _headline(result)
-    return f"{first}{words}{head}{markup.table(['score', 'this run', baseline['name']], rows, [2])}{second}"
+    table = markup.table(["score", "this run", baseline["name"]], rows, [2])
+    scores = head + table
+    if len(rows) > FEW_SCORES:
+        scores = markup.fold(f"All {len(rows)} scores on {test['n']:,} test rows{of}, with {confidence}s", table)
+    apart = "".join(
+        markup.title(found.title) + markup.table(found.header, [[*map(markup.text, row)] for row in found.rows])
+        for found in telling.tables(result)
+    )
+    return f"{first}{words}{scores}{apart}{second}"
+
+
+def _explained(name: str) -> str:
+    """Return a metric's name, with what it is behind it."""
+    metric = answers.metrics().get(name)
+    words = markup.text(name.replace("_", " "))
+    if metric is None:
+        return words
+    better = "higher" if metric.greater_is_better else "lower"
+    return f'<abbr title="{markup.text(metric.about)}; {better} is better">{words}</abbr>'
 
 
 def _headline(result: Mapping[str, Any]) -> tuple[str, str]:
@@ -150,35 +204,55 @@ def _headline(result: Mapping[str, Any]) -> tuple[str, str]:
     against = "" if trivial is None else f"{result['baseline']['name']}: {trivial:.3f}"
     small = "; ".join(part for part in (ends, against) if part)
     words = f"{markup.text(name.replace('_', ' '))} {score['value']:.3f}<small>{markup.text(small)}</small>"
-    head = f'<p class="answer">{words}</p>'
+    head = f'<p class="answer">{words}</p>{_in_words(name, score, trivial)}'
     warnings = markup.warnings(result["data"].get("warnings", []))
     return head, f'<div style="margin-top:14px">{warnings}</div>' if warnings else ""
 
 
+def _in_words(name: str, score: Mapping[str, Any], trivial: float | None) -> str:
+    """Return what a share of right rows means, in a sentence; nothing for other scores."""
+    metric = answers.metrics().get(name)
+    if metric is None or not metric.is_share or score.get("low") is None:
+        return ""
+    right = round(100 * score["value"])
+    ends = f"{round(100 * score['low'])} to {round(100 * score['high'])}"
+    against = "" if trivial is None else f" An answer that does not look is right on {round(100 * trivial)}."
+    return f"<p>Of 100 rows like these it is right on about {right} ({ends}).{against}</p>"
+
+
 def where_of(result: Mapping[str, Any], folder: Path) -> str:
     """Return the confusion matrix, the reliability and the table per class, where the task has them."""
-    matrix = charts.confusion(monitor.plot(folder, "confusion_matrix"))
-    reliability = charts.reliability(monitor.plot(folder, "reliability"))
-    residuals = charts.residuals(monitor.plot(folder, "predicted_vs_true"))
     parts = [
-        f"<div>{markup.title('What it takes for what')}{matrix}</div>" if matrix else "",
-        f"<div>{markup.title('When it is sure, is it right?')}{reliability}</div>" if reliability else "",
-        f"<div>{markup.title('How far off')}{residuals}</div>" if residuals else "",
+        f'<div class="{"whole" if charts.is_wide(plot) else ""}">{_titled(plot)}{drawn}</div>'
+        for plot in monitor.plots(folder)
+        if (drawn := charts.of_plot(plot))
     ]
     classes = result["test"].get("classes") or []
+    scores = [
+        name
+        for name in (classes[0] if classes else ())
+        if name not in ("name", "n") and not name.endswith(("_low", "_high"))
+    ]
     rows = [
-        [
-            markup.text(c["name"]), markup.count(c.get("n")), markup.text(follow.number(c.get("precision"))),
-            markup.text(follow.number(c.get("recall"))), markup.score(
-                {"value": c.get("f1"), "low": c.get("f1_low"), "high": c.get("f1_high")}),
-        ]
-        for c in classes
-    ]  # fmt: skip
-    table = markup.title("Label by label") + markup.table(
-        ["label", "rows", "precision", "recall", "F1"], rows, [1, 2, 3]
-    )
+        [markup.text(one["name"]), markup.count(one.get("n")), *(_of_class(one, name) for name in scores)]
+        for one in classes
+    ]
+    plain = [place + 2 for place, name in enumerate(scores) if classes and f"{name}_low" not in classes[0]]
+    header = ["label", "rows", *({"f1": "F1"}.get(name, name.replace("_", " ")) for name in scores)]
+    table = markup.title("Label by label") + markup.table(header, rows, [1, *plain])
     together = f'<div class="charts">{"".join(parts)}</div>' if any(parts) else ""
     return together + (f'<div style="margin-top:26px">{table}</div>' if rows else "")
+
+
+def _titled(plot: Mapping[str, Any]) -> str:
+    return markup.title(TITLES.get(plot["chart"], plot.get("title", "")))
+
+
+def _of_class(row: Mapping[str, Any], name: str) -> str:
+    """Return one score of a class, with its interval where it has one."""
+    if f"{name}_low" not in row:
+        return markup.text(follow.number(row.get(name)))
+    return markup.score({"value": row.get(name), "low": row[f"{name}_low"], "high": row[f"{name}_high"]})
 
 
 def cost_of(result: Mapping[str, Any], estimate: Mapping[str, Any]) -> str:
@@ -194,31 +268,27 @@ def cost_of(result: Mapping[str, Any], estimate: Mapping[str, Any]) -> str:
         ("Peak memory", f"{markup.size(cost['peak_memory_mb'])}|{memory}"),
         ("Trained", f"{markup.short_count(trained)}|of {markup.short_count(total)} parameters, {trained / total:.2%}"),
     ]
-    return markup.title("What it cost") + markup.facts(pairs)
+    forgotten = "".join(markup.note(one) for one in forgetting_report.facts(result))
+    return markup.title("What it cost") + markup.facts(pairs) + forgotten + choices_of(result)
 
 
-def errors_of(found: Sequence[Mapping[str, Any]]) -> str:
-    """Return the worst mistakes: pictures as pictures, texts in a table."""
+def choices_of(result: Mapping[str, Any]) -> str:
+    """Return what `auto` chose, and why; nothing for a run whose owner chose."""
+    found = result.get("auto")
     if not found:
-        return markup.note("No mistakes on the test rows.", "good")
-    if any(entry.get("kind") == "image" for entry in found[0]["input"].values()):
-        figures = []
-        for row in found:
-            image = next(entry for entry in row["input"].values() if entry.get("kind") == "image")
-            words = f"{markup.text(row['prediction'])}, is {markup.text(row['label'])}"
-            sure = f" ({row['score']:.2f})" if row.get("score") is not None else ""
-            figures.append(
-                f"<figure>{markup.picture(image['value'], str(row['label']))}"
-                f"<figcaption>{words}{sure}</figcaption></figure>"
-            )
-        return f'<div class="pictures">{"".join(figures)}</div>'
-    roles = list(found[0]["input"])
-    rows = [
-        [*(cell(row["input"].get(role)) for role in roles), markup.text(row["label"]), markup.text(row["prediction"]),
-         "" if row.get("score") is None else f"{row['score']:.2f}"]
-        for row in found
-    ]  # fmt: skip
-    return markup.table([*roles, "is", "answered", "sure"], rows, [len(roles) + 2])
+        return ""
+    settings = [
+        [markup.text(text) for text in (one["name"], follow.settled(one["value"]), one["origin"], one["reason"])]
+        for one in found["plan"]["settings"]
+    ]
+    drawn = markup.table(["setting", "value", "origin", "why"], settings)
+    final = found["final"]
+    kept = f"Kept: {final['method']}" + (
+        f", whose {final['judged_by']} on validation rows is {final['loss']:.4f}; that of {final['instead_of']} is "
+        f"{final['other']:.4f}." if "other" in final else "."
+    )  # fmt: skip
+    again = [found["again"]["message"]] if found["again"] else []
+    return markup.title("What was chosen for you") + drawn + markup.note([kept, *again])
 
 
 # --- several ---
@@ -232,11 +302,14 @@ def history_of(page: Page, visitor: Visitor) -> str:
         name, score = next(iter(result["test"]["metrics"].items()), ("", None)) if result else ("", None)
         took = markup.roughly(result["cost"]["total_seconds"]) if result else ""
         measured = f"{markup.text(name)} {markup.score(score)}" if score else ""
-        rows.append([markup.text(run.name), markup.text(train_step.NAMES[state]), measured, took])
+        words, note = markup.text(train_view.called(run)), run.title()[1]
+        words = f'<span title="{markup.text(run.name)}">{words}</span>'
+        noted = f'{words}<br><span class="quiet small">{markup.text(note)}</span>' if note else words
+        rows.append([noted, markup.text(train_view.NAMES[state]), measured, took])
     return markup.table(["run", "state", "score", "took"], rows) if rows else markup.note("There is no run yet.")
 
 
-def verdict_of(found: Mapping[str, Any]) -> str:
+def comparison_of(found: Mapping[str, Any]) -> str:
     """Return which run is worth its time, in words and as a table: paired on the same test rows."""
     header, *rows = found["table"]
     cells = [[markup.text(cell) for cell in row] for row in rows]
@@ -289,7 +362,7 @@ def differences(trees: Sequence[Mapping[str, Any]]) -> list[list[str]]:
     """Return (path, value of each) of the settings in which configurations differ; empty where one has the default."""
     flat = [dict(_flat(tree)) for tree in trees]
     paths = list(dict.fromkeys(path for one in flat for path in one))
-    rows = [[path, *(form.written(one[path]) if path in one else "" for one in flat)] for path in paths]
+    rows = [[path, *(written(one[path]) if path in one else "" for one in flat)] for path in paths]
     return [row for row in rows if len(set(row[1:])) > 1 and row[0] != "output"]
 
 

@@ -10,13 +10,13 @@ from typing import Any
 
 import yaml
 
-from hftransfer import catalog, samples, upstream
-from hftransfer import config as configuration
+from hftransfer import answers, catalog, samples, yaml_core
 from hftransfer.config import RunConfig
 from hftransfer.errors import ConfigError, Problem, UserError, hint, unknown
 from hftransfer.ui import visitors
 from hftransfer.ui.settings import Settings
 from hftransfer.ui.visitors import Visitor
+from hftransfer.upstream.options import peft_methods, peft_options, training_options
 
 MOST_CHARACTERS = 64_000  # of a pasted configuration; the largest in configs/ has 1,200
 MOST_NODES = 4_000
@@ -29,13 +29,6 @@ DATA_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCI
 REVISION = re.compile(r"\w[\w./-]{0,200}", re.ASCII)
 SPLIT = re.compile(r"\w[\w .+-]{0,200}")
 
-# metrics that run no code of the Hub (hftransfer.evaluation.metrics.METRICS, which is too heavy for the app's process)
-METRICS = (
-    "accuracy", "precision_macro", "recall_macro", "f1_macro", "precision_micro", "recall_micro", "f1_micro",
-    "precision_weighted", "recall_weighted", "f1_weighted", "precision_entity", "recall_entity", "f1_entity", "mcc",
-    "roc_auc", "average_precision", "log_loss", "brier", "calibration_error", "hamming_loss", "mae", "rmse", "r2",
-    "pearson", "spearman",
-)  # fmt: skip
 # kernels that are part of torch or transformers; other words are repositories of the Hub with native code
 ATTENTION = ("eager", "sdpa", "flash_attention_2", "flex_attention")
 
@@ -59,7 +52,7 @@ def read(text: str) -> dict[str, Any]:
         raise UserError(wanted, f"this has {len(text):,} characters", f"{MOST_CHARACTERS:,} are the most.")
     try:
         _require_plain(text, wanted)
-        tree = configuration.read_yaml(text)
+        tree = yaml_core.read_yaml(text)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UserError(wanted, " ".join(str(error).split())[:300], "Mend it.") from error
     if not isinstance(tree, dict):
@@ -101,6 +94,21 @@ def _require_small(tree: Any, wanted: str = "a configuration of reasonable size 
             raise UserError(wanted, "this is nested too deep, or too large", "Write less.")
 
 
+def small(tree: Any) -> dict[str, Any]:
+    """Return a tree that came another way than as text, where it is one of reasonable size; UserError otherwise."""
+    if not isinstance(tree, dict):
+        raise UserError("a configuration is needed", f"found {type(tree).__name__}", "Start it with 'task: ...'.")
+    _require_small(tree)
+    return tree
+
+
+def hub_model(name: Any) -> str:
+    """Return a model's id on the Hub; UserError for whatever else."""
+    if not isinstance(name, str) or not MODEL_ID.fullmatch(name) or ".." in name:
+        raise UserError("the name of a published model is needed", f"found {str(name)[:80]!r}", "Type owner/name.")
+    return name
+
+
 def admit(visitor: Visitor, tree: Mapping[str, Any], settings: Settings) -> RunConfig:
     """Build the configuration and refuse whatever this visitor may not use; ConfigError lists all problems at once.
 
@@ -118,6 +126,8 @@ def admit(visitor: Visitor, tree: Mapping[str, Any], settings: Settings) -> RunC
     data: dict[str, Any] = {"source": _source(visitor, config.data.source)}
     if config.data.unlabelled is not None:
         data["unlabelled"] = _source(visitor, config.data.unlabelled)
+    if config.data.corrections is not None:
+        data["corrections"] = _source(visitor, config.data.corrections)
     if settings.rows:
         data["max_rows"] = min(config.data.max_rows or settings.rows, settings.rows)
     update = {"data": config.data.model_copy(update=data), "model": place(visitor, config.model, settings)}
@@ -138,7 +148,7 @@ def place(visitor: Visitor, where: str, settings: Settings) -> str:
     if not isinstance(where, str) or not visitors.is_path(where):
         raise UserError("a model is needed", f"found {str(where)[:80]!r}", "Give a Hub id or the name of a run.")
     if where.startswith(samples.PREFIX):
-        return _sample(where, "model")
+        return _sample(where, "model", samples.models())
     if "/" not in where and (visitor.runs / where / "config.yaml").is_file():
         return str(_artifact(visitor, where))
     if not settings.space:
@@ -162,8 +172,8 @@ def _artifact(visitor: Visitor, name: str) -> Path:
     return Path(run.artifact)
 
 
-def _sample(text: str, kind: str) -> str:
-    choices = [sample.name for sample in samples.listing() if sample.kind == kind]
+def _sample(text: str, kind: str, among: Iterable[samples.Sample]) -> str:
+    choices = [sample.name for sample in among]
     if text.removeprefix(samples.PREFIX) not in choices:
         raise unknown(f"sample {kind}", text.removeprefix(samples.PREFIX)[:80], choices)
     return text
@@ -174,7 +184,7 @@ def _source(visitor: Visitor, source: str) -> str:
     if not visitors.is_path(source):
         raise UserError("a data source is needed", f"found {source[:80]!r}", "Mend it.")
     if source.startswith(samples.PREFIX):
-        return _sample(source, "data")
+        return _sample(source, "data", samples.data_sets())
     # a plain name is one of the visitor's own uploads
     path = visitor.uploads / source if Path(source).name == source else Path(source)
     if path.is_absolute() and visitor.owns(path) and path.exists():
@@ -203,12 +213,15 @@ def _problems(visitor: Visitor, config: RunConfig, settings: Settings) -> Iterat
             yield Problem(f"data.{name}", f"the name of a split, or of a file beside the source; found {split!r}.")
     if config.data.unlabelled is not None:
         yield from _refused("data.unlabelled", lambda: _source(visitor, str(config.data.unlabelled)))
+    if config.data.corrections is not None:
+        yield from _refused("data.corrections", lambda: _source(visitor, str(config.data.corrections)))
     for path, revision in (("revision", config.revision), ("data.revision", config.data.revision)):
         if revision is not None and (not REVISION.fullmatch(revision) or ".." in revision):
             yield Problem(path, f"a branch, tag or commit is needed; found {revision!r}.")
     for number, metric in enumerate(config.evaluation.metrics):
-        if metric not in METRICS:
-            yield Problem(f"evaluation.metrics.{number}", f"{metric!r} runs code of the Hub. {hint(metric, METRICS)}")
+        if metric not in answers.metrics():
+            said = hint(metric, answers.metrics())
+            yield Problem(f"evaluation.metrics.{number}", f"{metric!r} runs code of the Hub. {said}")
     if config.evaluation.resamples > MOST["resamples"]:
         yield Problem("evaluation.resamples", f"at most {MOST['resamples']:,} here.")
     cores = os.cpu_count() or 1
@@ -231,14 +244,15 @@ NOT_HERE = "this Space takes numbers, true, false and closed sets of words here;
 
 
 def _train(config: RunConfig, cores: int) -> Iterable[Problem]:
-    known = upstream.training_options()
+    known = training_options()
+    measured = [*sorted(answers.validated()), "loss"]
     for name, value in config.train.options.items():
         path = f"train.{name}"
         words = list(_words(value))
         if name == "report_to" and set(words) - {"none"}:
             yield Problem(path, "none is the only choice here: others send to accounts of whoever owns the Space.")
-        elif name == "metric_for_best_model" and str(value).removeprefix("eval_") not in (*METRICS, "loss"):
-            yield Problem(path, f"found {value!r}. {hint(str(value), [*METRICS, 'loss'])}")
+        elif name == "metric_for_best_model" and str(value).removeprefix("eval_") not in measured:
+            yield Problem(path, f"found {value!r}. {hint(str(value), measured)}")
         elif words and name not in WORDS and not (isinstance(value, str) and CLOSED.search(known[name].annotation)):
             yield Problem(path, NOT_HERE.format(repr(words[0][:60])))
         elif name == "dataloader_num_workers" and isinstance(value, int) and value > cores:
@@ -264,9 +278,9 @@ def _method_annotations(name: str) -> dict[str, str]:
     from hftransfer.methods.peft import ALIASES
 
     kind = str(ALIASES.get(name, {}).get("peft_type", name))
-    if kind not in upstream.peft_methods():
+    if kind not in peft_methods():
         return {}
-    return {option.name: option.annotation for option in upstream.peft_options(kind).values()}
+    return {option.name: option.annotation for option in peft_options(kind).values()}
 
 
 def _words(value: Any) -> Iterator[str]:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hftransfer.config import build, read_yaml
-from hftransfer.errors import UserError
 from hftransfer.hub import connection
 from hftransfer.ui import markup
 from hftransfer.ui.markup import Card
@@ -98,31 +95,3 @@ def _marks(words: Iterable[str], one: Any) -> tuple[tuple[str, Any], ...]:
     if one.gated:
         found.append(("gated: ask its owner for access", "warn"))
     return tuple(found)
-
-
-def settings_of(repo: str, token: str | None) -> dict[str, Any]:
-    """Return the configuration that a published model was made with, from its hftransfer.json; UserError without."""
-    import json
-
-    from httpx2 import HTTPError
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
-
-    if not repo:
-        raise UserError("the name of a published model is needed", "found none", "Type owner/name.")
-    if not connection.reachable(REACH):
-        raise UserError("the Hugging Face Hub is needed", "it cannot be reached from here", "Paste the YAML instead.")
-    try:
-        with tempfile.TemporaryDirectory(prefix="hftransfer-settings-") as folder:  # a cache would outlive the token
-            path = hf_hub_download(repo, "hftransfer.json", token=token or False, local_dir=folder)
-            with open(path, encoding="utf-8") as file:
-                notes = json.loads(file.read(2**20))
-        config = dict(notes["config"])
-    except (HfHubHTTPError, HFValidationError) as error:
-        raise UserError(
-            "a model published by hftransfer is needed", f"{repo!r} has no hftransfer.json that you may read", ""
-        ) from error
-    except (OfflineModeIsEnabled, HTTPError, OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError("a model published by hftransfer is needed", f"{repo!r}: {error}", "") from error
-    found: dict[str, Any] = read_yaml(build({k: v for k, v in config.items() if k not in ("output", "hub")}).to_yaml())
-    return found  # what is a default is left out: the form shows only what was chosen

@@ -86,6 +86,24 @@ def remarks(settings: Settings, environment: Mapping[str, str] | None = None) ->
     return said
 
 
+SIGN_IN = ("OAUTH_CLIENT_ID", "OAUTH_CLIENT_SECRET", "OAUTH_SCOPES", "OPENID_PROVIDER_URL")
+
+
+def require_sign_in(settings: Settings, environment: Mapping[str, str] | None = None) -> None:
+    """Raise UserError for a Space that cannot tell who signs in: gradio would take everybody's word for it."""
+    found = os.environ if environment is None else environment
+    if not settings.space:
+        return
+    missing = [name for name in SIGN_IN if not found.get(name)]
+    if found.get("SYSTEM") != "spaces":  # without it gradio signs in whoever clicks, as the machine's owner
+        missing.append("SYSTEM=spaces")
+    if missing:
+        raise UserError(
+            "SPACE_ID is set, and a Space needs its sign-in", f"{', '.join(missing)} is not set",
+            "On the Hub, write hf_oauth: true into the README.md of the Space. Elsewhere, leave SPACE_ID unset.",
+        )  # fmt: skip
+
+
 def name_of(option: str) -> str:
     """Return the environment variable of an option."""
     return PREFIX + option.upper()

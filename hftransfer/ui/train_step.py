@@ -4,42 +4,31 @@ from __future__ import annotations
 
 import json
 import secrets
-import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from hftransfer import follow
 from hftransfer.errors import UserError
-from hftransfer.launchers.local import LAUNCHER
-from hftransfer.runs import Run, Status, read_json, write_text
-from hftransfer.ui import charts, markup, monitor, publish_step, visitors
-from hftransfer.ui.charts import Line
-from hftransfer.ui.markup import Card
+from hftransfer.runs import Run, Status, write_text
+from hftransfer.ui import markup, publish_step, visitors
 from hftransfer.ui.monitor import View
 from hftransfer.ui.page import Page, html
+from hftransfer.ui.train_view import (
+    ESTIMATE,
+    NAMES,
+    SHOWN_RUNS,
+    about,
+    body_of,
+    called,
+    head_of,
+    log_of,
+    short,
+    timeline,
+)
 from hftransfer.ui.visitors import Visitor
 
 FAST, SLOW = 1.0, 5.0  # seconds between two looks: while something moves, and while nothing does
-SHOWN_RUNS = 100
-LOG_LINES = 60
-MOST_CUT_OFF = 6  # runs that are offered to go on with
-ESTIMATE = "estimate.json"  # in the run's folder: what was predicted before it started
-WAITS = {
-    "start": "starting a process of its own",
-    "imports": "Python loads torch and transformers, a few seconds",
-    "data": "rows are read, checked and split",
-    "model": "weights are loaded, rows become what the model reads",
-    "tuning": "a few real steps with each setting tell which is fastest here",
-    "training": "",
-    "evaluation": "the test rows are answered, once",
-    "saving": "the model is written whole",
-}
-NAMES = {"created": "not started", "running": "running", "done": "done", "failed": "failed", "stopped": "stopped",
-         "killed": "ended without a word", "queued": "waiting"}  # fmt: skip
-GAP = '<div style="height:12px"></div>'
 STICK = """
 let stuck = true;
 element.addEventListener('scroll', (event) => {
@@ -59,7 +48,7 @@ def build(page: Page) -> Callable[[], None]:
         html(
             markup.lead("Train", "It runs in a process of its own: close the tab, it goes on; come back, it is here.")
         )
-        with gr.Column(elem_classes="card-block"):
+        with gr.Column(elem_classes="card-block", elem_id="to-train"):
             summary = html(about(None, None, None), elem_id="train-summary")
             said = html(elem_id="train-said")
             with gr.Row(elem_classes="foot"):
@@ -122,16 +111,18 @@ def build(page: Page) -> Callable[[], None]:
                 screen.now,
             ]
 
-        def chose(visitor: Visitor, source: str, model: str, method: str) -> str:
-            return about(source, model, method)
+        def chose(visitor: Visitor, source: str, model: str, method: str) -> list[str]:
+            return [about(source, model, method), ""]  # what was said stood there of another choice
 
-        page.on(gr.on, chose, chosen, [summary], triggers=[widget.change for widget in chosen])
+        page.on(gr.on, chose, chosen, [summary, said], triggers=[widget.change for widget in chosen])
         page.go["refresh"] = (tick, told_inputs, shown)
         page.on(timer.tick, tick, told_inputs, shown)
         page.on(page.run.input, tick, told_inputs, shown)
 
         def begin(visitor: Visitor, known: Any, count: Any, *values: Any) -> list[Any]:
             tree = page.tree(values)
+            if unready := missing(tree):
+                return [markup.note(unready, "bad"), gr.skip(), gr.skip()]
             try:
                 visitors.require(visitor)
                 run = page.queue.submit(visitor, tree, int(count or 1))
@@ -141,10 +132,11 @@ def build(page: Page) -> Callable[[], None]:
                 write_text(run.folder / ESTIMATE, json.dumps(known["answer"]))
             return ["", gr.update(choices=choices_of(entries_of(page, visitor)), value=run.name), gr.Timer(FAST)]
 
-        begun = page.on(
-            start.click, begin, [page.estimate, page.go["processes"], *page.inputs], [said, page.run, timer]
-        )
-        page.on(begun.success, tick, told_inputs, shown)
+        told_to = [page.estimate, page.go["processes"], *page.inputs]
+        page.go["train"].click(None, js="() => hftransfer.go('train')")
+        for button in (start, page.go["train"]):
+            begun = page.on(button.click, begin, told_to, [said, page.run, timer])
+            page.on(begun.success, tick, told_inputs, shown)
 
         def end(visitor: Visitor, name: str) -> None:
             page.queue.stop(visitor, name)
@@ -172,6 +164,13 @@ def build(page: Page) -> Callable[[], None]:
     return wire
 
 
+def missing(tree: Mapping[str, Any]) -> str:
+    """Return what must be chosen before anything can be trained, in words; empty where nothing is missing."""
+    if not tree.get("data", {}).get("source"):
+        return "Choose data in step 1 first: a sample, a file of yours, or a data set of the Hub."
+    return "" if tree.get("model") else "Choose a model in step 2 first."
+
+
 class _Screen:
     """What one browser shows: parts are sent only when they differ from what was sent before."""
 
@@ -194,8 +193,6 @@ class _Screen:
         return gr.skip() if self._same("timer", seconds) else gr.Timer(seconds)
 
 
-# --- the runs ---
-
 Entry = tuple[Run, str, Status]  # the run, its state (one that waits is "queued"), what its files say
 
 
@@ -215,7 +212,7 @@ def entries_of(page: Page, visitor: Visitor) -> list[Entry]:
 
 def choices_of(entries: Sequence[Entry]) -> list[tuple[str, str]]:
     """Return the runs as choices of a drop-down."""
-    return [(f"{run.name}  ·  {NAMES[state]}", run.name) for run, state, _ in entries]
+    return [(f"{called(run)}  ·  {NAMES[state]}", run.name) for run, state, _ in entries]
 
 
 def _stamp(view: View) -> int | None:
@@ -223,177 +220,6 @@ def _stamp(view: View) -> int | None:
         return int(view.run.result_path.stat().st_mtime_ns)
     except FileNotFoundError:
         return None
-
-
-# --- what it shows ---
-
-
-def about(source: str | None, model: str | None, method: str | None) -> str:
-    """Return what Start would train."""
-    if not source:
-        return markup.empty("Nothing to train on yet", "", "data", "Choose data first")
-    if not model:
-        return markup.empty("No model yet", "", "model", "Choose a model first")
-    pairs = [("Data", short(source)), ("Model", short(model)), ("Method", method or "full")]
-    return markup.title("What will be trained") + markup.facts(pairs)
-
-
-def cut_off_of(runs: Sequence[Run]) -> str:
-    """Return the runs that a restart cut off, each as a button that goes on with it."""
-    cards = [Card(run.name, run.name, "Go on from its last checkpoint") for run in runs[:MOST_CUT_OFF]]
-    return (
-        markup.title("Cut off on the way") + markup.cards(cards, None, "Runs to go on with", wide=True)
-        if cards
-        else ""
-    )
-
-
-def short(place: str) -> str:
-    """Return the last part of a source or model's name."""
-    return place.removeprefix("sample:").rstrip("/").rsplit("/", 1)[-1]
-
-
-def head_of(page: Page, view: View, state: str | None) -> str:
-    """Return a run's name, its state in words, and its progress."""
-    status = view.status()
-    head = (
-        f'<div class="run-head" data-state="{state}"><h3>{markup.text(view.folder.name)}</h3>'
-        f'<span class="state {state}">{NAMES.get(state or "", "")}</span></div>'
-    )
-    if state == "queued":
-        place = page.queue.place(view.run)
-        others = "It is next." if place == 1 else f"It is number {place} in the queue."
-        return _headed(head + GAP + markup.note(f"{others} It starts by itself when there is room."))
-    if state == "running":
-        return _headed(head + progress(status))
-    if state in ("failed", "killed"):
-        outcome = page.monitor.outcome(view)
-        tone = "The log below has more. " if not outcome.user_error else ""
-        step = view.last_checkpoint
-        going = f"Resume goes on from step {step}." if step else "Resume starts it again."
-        return _headed(head + GAP + markup.note([outcome.message, tone + going], "bad"))
-    if state == "stopped":
-        step = view.last_checkpoint
-        going = f"Resume goes on from step {step}." if step else "There is no checkpoint yet: Resume starts it again."
-        return _headed(head + GAP + markup.note(f"{status.message or 'Stopped'}. {going}", "warn"))
-    if state == "created":
-        return _headed(head + GAP + markup.note("It has not started. Resume starts it.", "warn"))
-    return _headed(head)
-
-
-def _headed(inside: str) -> str:
-    return f'<div id="run-head">{inside}</div>'
-
-
-def body_of(page: Page, view: View, state: str | None, others: Sequence[Run]) -> str:
-    """Return the figures and curves of a run, and the other runs that wait for somebody to go on with them."""
-    figures, curves = figures_of(page, view, state), curves_of(view)
-    return (
-        f'<div id="figures">{figures}</div><div id="curves">{curves}</div><div id="cut-off">{cut_off_of(others)}</div>'
-    )
-
-
-def progress(status: Status) -> str:
-    """Return the bar of a running run, or its phase while there is nothing to count."""
-    phase = status.phase or "start"
-    name = follow.PHASES.get(phase, phase)
-    if phase == "training" and status.max_steps:
-        share = min(status.step / status.max_steps, 1)
-        words = f"step {status.step:,} of {status.max_steps:,}"
-        bar = (
-            f'<div class="progress" role="progressbar" aria-label="training" aria-valuemin="0" aria-valuemax="100"'
-            f' aria-valuenow="{100 * share:.0f}"><i style="width:{100 * share:.1f}%"></i></div>'
-        )
-        return f'{bar}<div class="quiet small">{share:.0%}, {words}</div>'
-    waits = WAITS.get(phase, "")
-    words = f"{name.capitalize()}{': ' + waits if waits else ''}"
-    bar = '<div class="progress waiting" role="progressbar" aria-label="working"><i></i></div>'
-    return f'{bar}<div class="quiet small">{markup.text(words)}</div>'
-
-
-def figures_of(page: Page, view: View, state: str | None, now: float | None = None) -> str:
-    """Return the figures of a run: loss, learning rate, speed, memory, time left and gone."""
-    now = time.time() if now is None else now
-    log, running = view.log, state == "running"
-    left = log.get("eta_seconds")
-    if left is not None and running:
-        left = max(left - (now - float(log.get("time", now))), 0)
-    rate = log.get("examples_per_second")
-    memory = page.monitor.memory_mb(view) if running else None
-    ends = now if running else float(view.marks[-1]["time"]) if view.marks else now
-    gone = ends - view.began
-    training = view.status().phase == "training"
-    pairs = [
-        ("Left", f"about {markup.roughly(left)}" if running and training and left is not None else ""),
-        ("Running for" if running else "Took", markup.roughly(gone) if view.began and gone > 0 else ""),
-        ("Loss", markup.significant(log.get("loss"))),
-        ("Learning rate", markup.significant(log.get("learning_rate"), 3)),
-        ("Speed", f"{rate:.1f}| examples/s" if rate else ""),
-        ("Memory", markup.size(memory)),
-        ("Epoch", f"{log['epoch']:.2f}" if log.get("epoch") is not None else ""),
-    ]  # fmt: skip
-    return markup.facts(pairs)
-
-
-def curves_of(view: View) -> str:
-    """Return the curves: training and validation loss, the main validation metric, and the learning rate."""
-    validation = monitor.curves(view)
-    span = (0.0, float(view.step.get("max_steps") or 1)) if view.step else None
-    losses = [Line("training loss", view.losses)]
-    if validation.get("loss"):
-        losses.append(
-            Line("validation loss", validation["loss"], "dots" if len(validation["loss"]) < 2 else "line", 2)
-        )
-    parts = [charts.chart(losses, "Loss", x=span)]
-    name = monitor.main_curve(validation)
-    if name:
-        metric = Line(
-            f"validation {name.replace('_', ' ')}",
-            validation[name],
-            "dots" if len(validation[name]) < 2 else "line",
-            2,
-        )
-        parts.append(charts.chart([metric], name, x=span))
-    if view.rates and any(rate for _, rate in view.rates):
-        parts.append(charts.chart([Line("learning rate", view.rates, color=0)], "Learning rate", x=span))
-    return f'<div class="charts">{"".join(parts)}</div>' if any(parts) else ""
-
-
-def timeline(view: View) -> str:
-    """Return what happened, a line each, newest last."""
-    start = view.began or float(view.created.get("time", 0))
-    items = []
-    for event in view.said:
-        lines = follow.lines_of(event) or _more(event)
-        after = max(float(event.get("time", start)) - start, 0)
-        css = "warning" if event["type"] == "warning" else ""
-        items += [
-            f'<li class="{css}"><time>{follow.duration(after)}</time>'
-            f"<span>{markup.text(line[:1].upper() + line[1:])}</span></li>"
-            for line in (line.removeprefix("warning: ") for line in lines)
-        ]
-    return f'<ol class="timeline">{"".join(items)}</ol>'
-
-
-def _more(event: Mapping[str, Any]) -> list[str]:
-    kind = event["type"]
-    if kind == "tuned":
-        precision = "bfloat16" if event.get("bf16") else "float32"
-        return [f"Fastest here: {event.get('attention')} attention, {precision}, {event.get('threads')} threads"]
-    if kind == "failed":
-        return [f"Failed: {event.get('message')}"]
-    if kind == "checkpoint_pushed":
-        return [f"Checkpoint pushed to {event.get('repo', 'the Hub')}"]
-    if kind == "checkpoint_not_pushed":
-        return [f"A checkpoint was not pushed: {event.get('message', '')}"]
-    return []
-
-
-def log_of(view: View) -> str:
-    """Return the end of what the run's processes printed."""
-    lines = LAUNCHER.log_tail(view.run, LOG_LINES)
-    text = visitors.redacted("\n".join(lines)) if lines else "Nothing was printed yet."
-    return f'<pre class="log" tabindex="0" aria-label="Log">{markup.text(text, 20_000)}</pre>'
 
 
 def navigation(source: str, model: str, method: str, view: View | None, state: str | None) -> str:
@@ -410,8 +236,3 @@ def navigation(source: str, model: str, method: str, view: View | None, state: s
         )
     data = " ".join(f'data-{step}="{markup.text(word, 40)}"' for step, word in words.items())
     return f'<div id="nav-texts" hidden {data}></div>'
-
-
-def estimate_of(folder: Path) -> dict[str, Any]:
-    """Return what was predicted before the run started."""
-    return read_json(folder / ESTIMATE)

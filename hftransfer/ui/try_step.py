@@ -5,26 +5,28 @@ from __future__ import annotations
 import base64
 import csv
 import io
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from hftransfer import catalog
+from hftransfer import catalog, views
 from hftransfer.errors import UserError
-from hftransfer.ui import markup, rules, uploads, visitors
+from hftransfer.safety.pictures import DICOM
+from hftransfer.ui import chatting, markup, received, rules, uploads, visitors
 from hftransfer.ui.data_step import looking
 from hftransfer.ui.markup import Card
 from hftransfer.ui.page import Page, html
 from hftransfer.ui.visitors import Visitor
 
 RUN, OTHER = "The run above", "A model by its name"
-TOP = 5
+Asks = list[tuple[str, str]]  # what a model is asked with: (role, widget)
 EXAMPLES = 12
 SHOWN_ROWS = 50
-NOTHING = markup.empty("Nothing asked yet", "Write a text or take a picture, or pick an example of the test rows.")
+NOTHING = markup.empty(
+    "Nothing asked yet", "Write a text, take a picture or record a sound, or pick an example of the test rows."
+)
 NO_MODEL = markup.empty("No model to ask yet", "Train one, or name a published one above.")
 
 
@@ -38,9 +40,10 @@ def build(page: Page) -> Callable[[], None]:
                 label="Model", placeholder="owner/name on the Hub, a sample, or a run", elem_id="try-model"
             )
         about = html(elem_id="try-about")
-        kind = gr.State("")  # the widget that the model's task takes: text, image, or none yet
+        kind = gr.State([])  # what the model is asked with: (role, widget) each; nothing yet
         with gr.Column(elem_classes="card-block"):
             with gr.Column(visible=False) as for_text:
+                talk = chatting.build()
                 text = gr.Textbox(label="Text", lines=3, max_lines=12, elem_id="try-text")
                 pair = gr.Textbox(label="Second text", lines=2, visible=False)
             with gr.Column(visible=False) as for_image:
@@ -48,6 +51,10 @@ def build(page: Page) -> Callable[[], None]:
                     label="Picture", type="filepath", sources=["upload", "webcam", "clipboard"], height=300,
                     elem_id="try-image",
                 )  # fmt: skip
+            with gr.Column(visible=False) as for_sound:
+                sound = gr.Audio(
+                    label="Recording", type="filepath", sources=["microphone", "upload"], elem_id="try-recording"
+                )
             nothing = html(NO_MODEL)
             against = gr.Dropdown(
                 [], value=None, label="Beside", info="Another run or model answers the same", visible=False,
@@ -61,7 +68,8 @@ def build(page: Page) -> Callable[[], None]:
         with gr.Accordion("Examples of the test rows", open=False, elem_classes="fold", visible=False) as fold:
             examples = html(js_on_load=markup.CARDS, elem_id="examples")
         with gr.Accordion("Many at once", open=False, elem_classes="fold", visible=False) as many:
-            table = gr.File(label="A table of inputs: CSV, TSV, JSONL or Parquet", file_types=[*uploads.KINDS[:-1]],
+            table = gr.File(label="A table of inputs, a text file with one a line, or a DICOM file",
+                            file_types=[*uploads.ASKED, *DICOM],
                             height=140, elem_id="try-table")  # fmt: skip
             answers = html()
             download = gr.DownloadButton("Download the answers", visible=False, size="sm", elem_classes="narrow")
@@ -76,6 +84,7 @@ def build(page: Page) -> Callable[[], None]:
             for_text,
             pair,
             for_image,
+            for_sound,
             nothing,
             against,
             why,
@@ -85,20 +94,29 @@ def build(page: Page) -> Callable[[], None]:
             answer,
             mattered,
             examples,
+            text,
+            talk.place,
+            talk.shown,
+            talk.turns,
         ]
 
         def choose(visitor: Visitor, chosen: str, typed: str, run: str | None) -> list[Any]:
             known = _known(page, visitor, chosen, typed, run)
             runs = [r.name for r in page.queue.runs(visitor) if r.name != run and page.monitor.result(r.folder)]
-            widget = known.get("widget", "")
-            there = bool(widget)
+            asks = known.get("asks", [])
+            there, talks = bool(asks), chatting.is_chat(asks)
+            texts = [role for role, widget in asks if widget in ("textbox", "chat")]
+            heard, labels = any(widget == "recording" for _, widget in asks), labels_of(texts, len(asks))
             return [
-                known["about"], widget, gr.update(visible=widget == "text"),
-                gr.update(visible=known.get("pair", False)),
-                gr.update(visible=widget == "image"), gr.update(visible=not there),
+                known["about"], asks, gr.update(visible=bool(texts)),
+                gr.update(visible=len(texts) > 1, label=labels[1]),
+                gr.update(visible=any(widget == "picture" for _, widget in asks)), gr.update(visible=heard),
+                gr.update(visible=not there),
                 gr.update(visible=there, choices=[("nothing", ""), *((r, r) for r in runs)], value=""),
-                gr.update(visible=there), gr.update(visible=there), gr.update(visible=chosen == RUN and there),
-                gr.update(visible=there and widget == "text"), NOTHING if there else "", "", "",
+                gr.update(visible=there and not talks and not heard), gr.update(visible=there),
+                gr.update(visible=chosen == RUN and there), gr.update(visible=there and len(texts) == len(asks)),
+                NOTHING if there and not talks else "", "", "", gr.update(label=labels[0]),
+                gr.update(visible=talks), chatting.FRESH, [],
             ]  # fmt: skip
 
         page.on(origin.change, lambda visitor, chosen: gr.update(visible=chosen == OTHER), [origin], [naming])
@@ -109,11 +127,13 @@ def build(page: Page) -> Callable[[], None]:
         )  # fmt: skip
 
         def asked(
-            visitor: Visitor, chosen: str, typed: str, run: str | None, widget: str, words: str, second: str,
-            picture: str | None, beside: str | None,
+            visitor: Visitor, chosen: str, typed: str, run: str | None, asks: Asks, words: str, second: str,
+            picture: str | None, recording: str | None, beside: str | None,
         ) -> list[Any]:  # fmt: skip
+            if chatting.is_chat(asks):
+                return ["", ""]
             where = _where(page, visitor, chosen, typed, run)
-            value = _input(page, visitor, widget, words, second, picture)
+            value = _input(asks, words, second, {"picture": picture, "recording": recording})
             try:
                 found = page.workers.call(visitor, "predict", where=where, inputs=[value], top_k=None)[0]
                 parts = [(_title(chosen, typed, run), answer_of(found))]
@@ -130,17 +150,20 @@ def build(page: Page) -> Callable[[], None]:
             )
             return [f'<div class="charts">{cells}</div>', ""]
 
-        question = [*whom, kind, text, pair, image]
+        question = [*whom, kind, text, pair, image, sound]
         for event in (ask.click, text.submit):
             page.on(event, lambda visitor: looking("Asking …"), [], [answer])
             page.on(event, asked, [*question, against], [answer, mattered])
+        chatting.wire(
+            page, talk, lambda *given: _where(page, *given), (ask.click, text.submit), [*whom, kind, text], text
+        )
 
         def explained(
-            visitor: Visitor, chosen: str, typed: str, run: str | None, widget: str, words: str, second: str,
-            picture: str | None,
+            visitor: Visitor, chosen: str, typed: str, run: str | None, asks: Asks, words: str, second: str,
+            picture: str | None, recording: str | None,
         ) -> str:  # fmt: skip
             where = _where(page, visitor, chosen, typed, run)
-            value = _input(page, visitor, widget, words, second, picture)
+            value = _input(asks, words, second, {"picture": picture, "recording": recording})
             try:
                 return explanation(page.workers.call(visitor, "explain", where=where, input=value))
             except UserError as error:
@@ -164,12 +187,18 @@ def build(page: Page) -> Callable[[], None]:
         def pick(visitor: Visitor, picked: str, run: str | None) -> list[Any]:
             rows = page.workers.call(visitor, "examples", run=visitors.find(visitor, str(run)).name, n=EXAMPLES)
             row: dict[str, Any] = next((r["input"] for r in rows if str(r["row_id"]) == picked), {})
-            values = {role: entry["value"] for role, entry in row.items()}
-            picture = _file_of(values["image"]) if "image" in values else None
-            words = values.get("text", values.get("words", ""))
-            return [words if isinstance(words, str) else " ".join(words), values.get("text_pair") or "", picture]
+            pictures = [entry["value"] for entry in row.values() if entry["form"] == "picture"]
+            sounds = [entry["sound"] for entry in row.values() if "sound" in entry]
+            written = [entry for entry in row.values() if entry["form"] != "picture" and "sound" not in entry]
+            texts = [str(entry["value"] or "") for entry in written]
+            words, second, *_ = [*texts, "", ""]
+            files = [
+                _file_of(found[0], name) if found else None
+                for found, name in ((pictures, "example.png"), (sounds, "example.wav"))
+            ]
+            return [*([words, second] if texts else [gr.skip()] * 2), *files]  # labels beside a picture stay
 
-        picked = page.on(examples.click, pick, [page.run], [text, pair, image], picks=True)
+        picked = page.on(examples.click, pick, [page.run], [text, pair, image, sound], picks=True)
         page.on(picked.success, asked, [*question, against], [answer, mattered])
 
         def batch(visitor: Visitor, path: str | None, chosen: str, typed: str, run: str | None) -> list[Any]:
@@ -177,7 +206,8 @@ def build(page: Page) -> Callable[[], None]:
                 return [gr.skip(), gr.skip(), gr.skip()]
             where = _where(page, visitor, chosen, typed, run)
             try:
-                found = page.workers.call(visitor, "predict", where=where, inputs=[{"table": path}], top_k=None)
+                one = {"image" if Path(path).suffix.lower() in DICOM else "table": path}
+                found = page.workers.call(visitor, "predict", where=where, inputs=[one], top_k=None)
             except UserError as error:
                 return [markup.note(str(error), "bad"), gr.update(visible=False), None]
             return [answers_of(found), gr.update(visible=True, value=_csv_of(found)), None]
@@ -192,14 +222,12 @@ def build(page: Page) -> Callable[[], None]:
 
 
 def _known(page: Page, visitor: Visitor, chosen: str, typed: str, run: str | None) -> dict[str, Any]:
-    """Return what there is to say of the model, and which widget it takes; no widget when there is no model."""
+    """Return what there is to say of the model, and what it is asked with; nothing when there is no model."""
     if chosen == RUN:
         result = page.monitor.result(visitors.find(visitor, run).folder) if run else {}
         if not result:
             return {"about": ""}
-        task = result["task"]
-        columns = visitors.find(visitor, str(run)).config().data.columns
-        return {"about": "", "widget": catalog.task(task).input_widget, "pair": "text_pair" in columns}
+        return {"about": "", "asks": _asks(result["task"], [one["role"] for one in result.get("columns") or ()])}
     if not (typed or "").strip():
         return {"about": ""}
     try:
@@ -210,14 +238,26 @@ def _known(page: Page, visitor: Visitor, chosen: str, typed: str, run: str | Non
         return {"about": markup.note(str(error), "bad")}
     task = found.get("task")
     if task not in catalog.tasks():
-        return {
-            "about": markup.note("It is not a classifier that can be asked here. Train it for a task first.", "warn")
-        }
+        return {"about": markup.note("It is no model that can be asked here. Train it for a task first.", "warn")}
     labels = [str(label) for label in found.get("labels") or []]
     some = ", ".join(labels[:12]) + (f" and {len(labels) - 12} more" if len(labels) > 12 else "")
     words = [f"{task.replace('-', ' ').capitalize()}, {markup.short_count(found.get('parameters'))} parameters."]
     words += [f"It answers with: {some}."] if some else []
-    return {"about": markup.note(" ".join(words)), "widget": catalog.task(task).input_widget, "pair": False}
+    return {"about": markup.note(" ".join(words)), "asks": _asks(task, ())}
+
+
+def _asks(task: str, found: Sequence[str]) -> Asks:
+    """Return what a model is asked with, a (role, widget) each: required, of a column, or given with the question."""
+    known = catalog.task(task).shown
+    roles = [role for role in known if role.required or role.asks or (role.name in found and not role.teaches)]
+    return [(role.name, role.takes.widget) for role in roles if role.takes is not None]
+
+
+def labels_of(roles: Sequence[str], asked: int = 0) -> tuple[str, str]:
+    """Return what the two boxes of text are called: by roles of two things, or of one where `asked` has others."""
+    if len(roles) < 2 or roles[1].startswith(roles[0]):
+        return (roles[0].capitalize() if len(roles) == 1 and asked > 1 else "Text"), "Second text"
+    return roles[0].capitalize(), roles[1].capitalize()
 
 
 def _where(page: Page, visitor: Visitor, chosen: str, typed: str, run: str | None) -> str:
@@ -231,55 +271,50 @@ def _title(chosen: str, typed: str, run: str | None) -> str:
     return str(run) if chosen == RUN else typed.strip()
 
 
-def _input(page: Page, visitor: Visitor, widget: str, words: str, second: str, picture: str | None) -> Any:
-    if widget == "image":
-        if not picture:
-            raise UserError("a picture is needed", "there is none yet", "Take, paste or drop one.")
-        return {"image": picture}
-    if not (words or "").strip():
-        raise UserError("a text is needed", "there is none yet", "Write one, or pick an example.")
-    return {"text": words, "text_pair": second} if (second or "").strip() else words
+FILES = {
+    "picture": ("a picture is needed", "Take, paste or drop one."),
+    "recording": ("a recording is needed", "Record or drop one."),
+}
 
 
-def _file_of(picture: str) -> str:
-    """Write a picture that came as a data: URL to a file, for the picture's widget."""
-    data = base64.b64decode(picture.partition(",")[2])
-    with tempfile.NamedTemporaryFile(prefix="example-", suffix=".png", delete=False) as file:
-        file.write(data)
-    return file.name
+def _input(asks: Asks, words: str, second: str, files: Mapping[str, str | None]) -> dict[str, Any]:
+    """Return an input by role, of what stands in the widgets; `files` are those of widgets that give one."""
+    texts = iter((words, second))
+    value: dict[str, Any] = {}
+    for role, widget in asks:
+        if widget in FILES:
+            if not files[widget]:
+                raise UserError(FILES[widget][0], "there is none yet", FILES[widget][1])
+            value[role] = files[widget]
+            continue
+        text = next(texts, "")
+        if (text or "").strip():
+            value[role] = text
+        elif not value:
+            raise UserError("a text is needed", "there is none yet", "Write one, or pick an example.")
+    return value
+
+
+def _file_of(url: str, name: str) -> str:
+    """Write what came as a data: URL to a file, for its widget."""
+    data = base64.b64decode(url.partition(",")[2])
+    path = received.place(name)
+    path.write_bytes(data)
+    return str(path)
 
 
 # --- answers ---
 
 
 def answer_of(found: Mapping[str, Any]) -> str:
-    """Return one answer of the Predictor: the label with its probabilities, the labels, a number, or tagged words."""
-    if "tags" in found:
-        return tagged(found["words"], found["tags"], found.get("scores") or [])
-    if "scores" not in found:
-        return f'<p class="answer">{markup.significant(found.get("score"), 5)}</p>'
-    scores = list(found["scores"].items())
-    if "labels" in found:
-        names = ", ".join(map(str, found["labels"])) or "none of them"
-        return f'<p class="answer">{markup.text(names)}</p>{markup.shares(scores[:TOP])}'
-    small = f"<small>{found['score']:.1%} sure</small>"
-    return f'<p class="answer">{markup.text(found["label"])}{small}</p>{markup.shares(scores[:TOP])}'
-
-
-def tagged(words: Sequence[str], tags: Sequence[str], scores: Sequence[Any]) -> str:
-    """Return words with their tags below."""
-    sure = [f" {score:.2f}" if isinstance(score, int | float) else "" for score in scores] or [""] * len(words)
-    cells = "".join(
-        f'<ruby class="{"out" if tag == "O" else "tag"}">{markup.text(word)}<rt>{markup.text(tag)}{s}</rt></ruby> '
-        for word, tag, s in zip(words, tags, sure, strict=False)
-    )
-    return f'<p class="words tagged">{cells}</p>'
+    """Return one answer of the Predictor, drawn as its view says."""
+    return markup.view(views.from_dict(found["view"]))
 
 
 def explanation(found: Mapping[str, Any]) -> str:
     """Return what mattered: words tinted by their weight, or the picture with the parts that spoke for the answer."""
     head = markup.title("What mattered", "blue spoke for the answer, amber against it")
-    if found.get("kind") == "tokens":
+    if found.get("form") == "tokens":
         parts = found["parts"]
         largest = max((abs(part["weight"]) for part in parts), default=0) or 1
         words = "".join(
@@ -305,15 +340,19 @@ def examples_of(rows: Sequence[Mapping[str, Any]]) -> str:
     """Return examples to click: texts as cards, pictures as pictures."""
     if not rows:
         return markup.note("This run kept no examples.")
-    if all("image" not in row["input"] for row in rows):
+    if all(entry["form"] != "picture" for row in rows for entry in row["input"].values()):
         cards = [Card(str(row["row_id"]), " · ".join(_words(e) for e in row["input"].values())) for row in rows]
         return markup.cards(cards, None, "Examples", wide=True)
     figures = "".join(
         f'<button type="button" data-pick="{markup.text(row["row_id"])}">'
-        f"{markup.picture(row['input']['image']['value'], 'example')}</button>"
+        f"{markup.picture(_picture_of(row), 'example')}</button>"
         for row in rows
     )
     return f'<div class="pictures picks" role="group" aria-label="Examples">{figures}</div>'
+
+
+def _picture_of(row: Mapping[str, Any]) -> str:
+    return next(str(entry["value"]) for entry in row["input"].values() if entry["form"] == "picture")
 
 
 def _words(entry: Mapping[str, Any]) -> str:
@@ -340,11 +379,10 @@ def _shown(value: Any) -> Any:
 
 
 def _short(one: Mapping[str, Any]) -> str:
-    if "tags" in one:
-        return " ".join(f"{w}/{t}" for w, t in zip(one["words"], one["tags"], strict=False))
-    if "labels" in one:
-        return ", ".join(one["labels"])
-    return f"{one['label']} {one['score']:.3f}" if "label" in one else f"{one['score']:.5g}"
+    view = views.from_dict(one["view"])
+    if isinstance(view, views.Number):
+        return f"{view.value:.5g}"
+    return ", ".join(view.given) if isinstance(view, views.Ranked) and view.several else views.line(view)
 
 
 def _csv_of(found: Sequence[Mapping[str, Any]]) -> str:
@@ -355,6 +393,6 @@ def _csv_of(found: Sequence[Mapping[str, Any]]) -> str:
         row = [_shown(one["input"]), _short(one)]
         # a spreadsheet would run what starts like a formula
         writer.writerow([f"'{v}" if str(v)[:1] in ("=", "+", "-", "@") else v for v in map(str, row)])
-    path = Path(tempfile.mkdtemp(prefix="hftransfer-answers-")) / "answers.csv"
+    path = received.place("answers.csv")
     path.write_text(out.getvalue(), encoding="utf-8")
     return str(path)

@@ -19,12 +19,15 @@ from pathlib import Path
 from typing import Any
 
 from hftransfer.errors import UserError
-from hftransfer.ui import visitors
+from hftransfer.safety.pictures import COMMON
+from hftransfer.ui import disk, received, visitors
 from hftransfer.ui.settings import Settings
 from hftransfer.ui.visitors import Visitor
 
-KINDS = (".csv", ".tsv", ".jsonl", ".json", ".parquet", ".zip")  # what a file input offers
-PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif")  # what a prediction takes besides
+KINDS = (".csv", ".tsv", ".jsonl", ".json", ".parquet", ".xlsx", ".conll", ".zip")  # what a file input offers
+ASKED = (*KINDS[:-1], ".txt")  # what holds inputs to ask with
+PICTURES = COMMON  # what a prediction takes besides
+RECORDINGS = (".wav", ".flac", ".mp3", ".ogg", ".opus")
 SECONDS = 300.0  # for one inspection
 STEM = 80  # characters of a file's name
 BLOCK = 2**20
@@ -83,37 +86,16 @@ def remove(visitor: Visitor, path: str | Path) -> None:
     raise UserError("one of your uploads is needed", f"{_shown(Path(path).name)} is none", "Reload the page.")
 
 
-def used_mb(folder: Path) -> float:
-    """Return what a folder and everything below it take on the disk, links not followed."""
-    total, waiting = 0, [folder]
-    while waiting:
-        try:
-            with os.scandir(waiting.pop()) as entries:
-                for entry in entries:
-                    if entry.is_dir(follow_symlinks=False):
-                        waiting.append(Path(entry.path))
-                    else:
-                        total += entry.stat(follow_symlinks=False).st_size
-        except OSError:
-            continue  # deleted meanwhile
-    return total / 2**20
-
-
 def require_room(visitor: Visitor, settings: Settings, more_mb: float = 0.0) -> None:
     """Raise UserError when the visitor's share of the disk is used up, or the disk itself."""
     place = next(folder for folder in (visitor.folder, *visitor.folder.parents) if folder.exists())
     if shutil.disk_usage(place).free / 2**20 < more_mb + SPARE_MB:
         raise UserError("room on the disk is needed", "it is full", "Try again later, or delete what you do not need.")
-    if settings.disk_mb and (used := used_mb(visitor.folder)) + more_mb > settings.disk_mb:
+    if settings.disk_mb and (used := disk.used_mb(visitor.folder)) + more_mb > settings.disk_mb:
         raise UserError(
             f"at most {settings.disk_mb:,} MB may be kept here",
             f"you use {used:,.0f} MB and want {more_mb:,.0f} more", "Delete uploads or runs.",
         )  # fmt: skip
-
-
-def received() -> Path:
-    """Return the folder that gradio keeps files in that arrived and were not taken yet."""
-    return Path(os.environ.get("GRADIO_TEMP_DIR") or Path(tempfile.gettempdir()) / "gradio")
 
 
 def safe_name(name: str) -> str:
@@ -136,7 +118,7 @@ def _require_received(path: Path, settings: Settings) -> None:
         raise UserError(
             "an uploaded file is needed", f"{_shown(path.name)} is not there", "Upload it again."
         ) from error
-    inside = Path(os.path.realpath(path)).is_relative_to(os.path.realpath(received()))
+    inside = Path(os.path.realpath(path)).is_relative_to(os.path.realpath(received.folder()))
     if not stat.S_ISREG(mode) or (settings.space and not inside):
         raise UserError("an uploaded file is needed", f"{_shown(path.name)} is none", "Upload the file itself.")
 

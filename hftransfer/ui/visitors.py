@@ -2,33 +2,28 @@
 
 from __future__ import annotations
 
-import ctypes
-import hashlib
+import contextlib
 import os
-import platform
 import re
 import tempfile
 import threading
 import time
-from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
-from hftransfer import fence, samples
+from hftransfer import samples
 from hftransfer.errors import UserError, hint
 from hftransfer.runs import Run, listing
+from hftransfer.safety import fence, machine
+from hftransfer.ui import tokens
 from hftransfer.ui.settings import Settings
 
 PACKAGE = Path(__file__).parents[1]
 LOCAL = "local"
 GUESTS = "guests"  # the folder of all who have not signed in: what they try is public
-LOCAL_HOSTS = ("localhost", "127.0.0.1", "[::1]")
-_SET_DUMPABLE = 4  # prctl
-ASKED_PER_MINUTE = 100  # tokens that the Hub is asked about
-KNOWN_SECONDS = 300.0  # for which the Hub's word on a program's token counts
 
 
 @dataclass(frozen=True)
@@ -76,26 +71,44 @@ def of(request: Any, profile: Any, token: Any, settings: Settings) -> Visitor:
     `X-HF-Authorization`, which gradio_client sends), and the Hub says whose it is.
     """
     if not settings.space:
-        _require_local(request)
         return Visitor(LOCAL, settings.root.absolute(), _own_token(), local=True)
     if profile is not None and token is not None:
         if token.expires_at is not None and token.expires_at <= time.time():
             return guest(settings)
         return user(settings, profile["preferred_username"], token.token, profile.get("sub"))
-    bearer = _bearer(request)
+    bearer = None if request is None else tokens.sent(request.headers)
     if bearer is None:
         return guest(settings)
-    known = _whoami(bearer)
-    return user(settings, known["name"], bearer, known.get("id"))
+    known = tokens.owner(bearer, tokens.sender(request.headers, request.client.host if request.client else ""))
+    return user(settings, known.name, bearer, known.number)
+
+
+def of_session(session: Mapping[str, Any]) -> str | None:
+    """Return the folder's name of who is signed in, as a request's session says before any handler is called."""
+    found = session.get("oauth_info") or {}
+    who = found.get("userinfo") or {}
+    if not who.get("preferred_username") or (found.get("expires_at") or float("inf")) <= time.time():
+        return None
+    return _folder(who["preferred_username"], who.get("sub"))
+
+
+def vouched(headers: Mapping[str, str]) -> str | None:
+    """Return the folder's name of whose token a request carries, where the Hub vouched for it of late."""
+    bearer = tokens.sent(headers)
+    known = tokens.known(bearer) if bearer else None
+    return _folder(known.name, known.number) if known else None
 
 
 def user(settings: Settings, name: str, token: str, identity: str | None = None) -> Visitor:
     """Return a signed-in user; the folder carries the Hub's number, which nobody gets by taking over a freed name."""
     if not name or not isinstance(name, str):
         raise UserError("a Hub user is needed", "the token belongs to none", "Sign in again.")
+    return Visitor(name, settings.root.absolute() / "users" / _folder(name, identity), token)
+
+
+def _folder(name: str, identity: str | None) -> str:
     words = [name] if not identity else [name, str(identity)]
-    folder = "~".join(quote(word, safe="").replace(".", "%2E").replace("~", "%7E") for word in words)
-    return Visitor(name, settings.root.absolute() / "users" / folder, token)
+    return "~".join(quote(word, safe="").replace(".", "%2E").replace("~", "%7E") for word in words)
 
 
 def guest(settings: Settings) -> Visitor:
@@ -121,7 +134,18 @@ def find(visitor: Visitor, name: str) -> Run:
         raise UserError(
             "the name of one of your runs is needed", f"{str(name)[:80]!r} is none", hint(str(name)[:80], names)
         )
+    if not visitor.local and _holds_links(folder):
+        raise UserError("a run of files is needed", f"{folder.name} holds links", "Ask who runs this Space to look.")
     return Run(folder.absolute())
+
+
+def _holds_links(folder: Path) -> bool:
+    """Tell whether a run leads elsewhere: the app reads its files, and stands behind no fence."""
+    for place in (folder, folder / "artifact", folder / "predictions"):
+        with contextlib.suppress(NotADirectoryError, FileNotFoundError), os.scandir(place) as entries:
+            if any(entry.is_symlink() for entry in entries):
+                return True
+    return False
 
 
 def is_path(text: str) -> bool:
@@ -135,7 +159,8 @@ def is_path(text: str) -> bool:
 
 def runs(visitor: Visitor) -> list[Run]:
     """Return the visitor's own runs, newest first; for guests those that the operator put there to be looked at."""
-    return [run for run in listing(visitor.runs) if not run.folder.is_symlink()]
+    found = [run for run in listing(visitor.runs) if not run.folder.is_symlink()]
+    return found if visitor.local else [run for run in found if not _holds_links(run.folder)]
 
 
 # --- processes ---
@@ -151,8 +176,7 @@ def forget_owner(settings: Settings) -> None:
     for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HUGGINGFACEHUB_API_TOKEN"):
         os.environ.pop(name, None)
     os.environ["HF_HUB_DISABLE_IMPLICIT_TOKEN"] = "1"
-    if platform.system() == "Linux":
-        ctypes.CDLL(None).prctl(_SET_DUMPABLE, 0, 0, 0, 0)  # /proc/PID/environ still holds what a process began with
+    machine.close_memory()  # /proc/PID/environ still holds what a process began with
 
 
 # what a child on a Space keeps of the app's environment: a list, so that no secret of any name gets through
@@ -194,7 +218,8 @@ def environment(visitor: Visitor, settings: Settings) -> dict[str, str]:
         "HF_TOKEN_PATH": str(visitor.home / "no-token"),
         "HF_HUB_DISABLE_IMPLICIT_TOKEN": "0" if token else "1",
         "HFTRANSFER_CACHE": str(cache),
-        **fence.environment([shared], [visitor.folder]),
+        # no file of theirs grows beyond its share, whatever a server sends or a list of files said
+        **fence.environment([shared], [visitor.folder], settings.model_mb if visitor.anonymous else settings.disk_mb),
         **token,
     }
 
@@ -220,78 +245,8 @@ def redacted(text: str, visitor: Visitor | None = None) -> str:
 # --- the request ---
 
 
-def allow_host(name: str) -> None:
-    """Let the local app answer under the address that it listens on; 0.0.0.0 is every address and no name."""
-    known = os.environ.get("HFTRANSFER_HOSTS", "").split(",")
-    os.environ["HFTRANSFER_HOSTS"] = ",".join(filter(None, dict.fromkeys([*known, "" if name == "0.0.0.0" else name])))
-
-
-def _require_local(request: Any) -> None:
-    """Refuse a browser that was led here by another site: its host name is not this machine's (DNS rebinding)."""
-    if request is None:
-        return
-    allowed = {*LOCAL_HOSTS, *filter(None, os.environ.get("HFTRANSFER_HOSTS", "").split(","))}
-    host = _host(str(request.headers.get("host") or ""))
-    origin = request.headers.get("origin")
-    asked = {host} if not origin else {host, _host(urlsplit(str(origin)).netloc)}
-    if not asked <= allowed:
-        raise UserError(
-            "a page of this app is needed", f"the request comes from {', '.join(sorted(asked - allowed))[:80]!r}",
-            "Open the address that the app printed; HFTRANSFER_HOSTS=name,name allows others.",
-        )  # fmt: skip
-
-
-def _host(text: str) -> str:
-    return re.sub(r":\d+$", "", text).lower()
-
-
 def _own_token() -> str | None:
     from huggingface_hub import get_token
 
     found: str | None = get_token()
     return found
-
-
-def _bearer(request: Any) -> str | None:
-    headers: Mapping[str, str] = {} if request is None else request.headers
-    for name in ("x-hf-authorization", "authorization"):
-        kind, _, token = str(headers.get(name) or "").partition(" ")
-        if kind.lower() == "bearer" and re.fullmatch(r"[\x21-\x7e]{4,4096}", token):
-            return token
-    return None
-
-
-_known: dict[str, tuple[float, dict[str, Any]]] = {}  # by the token's hash: no list of tokens lies in memory
-_asked: deque[float] = deque()  # when the Hub was asked
-_lock = threading.Lock()
-
-
-def _whoami(token: str) -> dict[str, Any]:
-    """Ask the Hub whose token this is; UserError when it is nobody's."""
-    from httpx2 import HTTPError
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError
-
-    key, now = hashlib.sha256(token.encode()).hexdigest(), time.monotonic()
-    with _lock:
-        for old in [k for k, (until, _) in _known.items() if until < now]:
-            del _known[old]
-        if key in _known:
-            return _known[key][1]
-        while _asked and _asked[0] < now - 60:
-            _asked.popleft()
-        if len(_asked) >= ASKED_PER_MINUTE:  # else anybody could make this machine ask the Hub without end
-            raise UserError("a known token is needed", "too many new ones came at once", "Try again in a minute.")
-        _asked.append(now)
-    try:
-        found = HfApi(token=token).whoami()
-    except HfHubHTTPError as error:
-        raise UserError("a valid Hub token is needed", "the Hub refuses this one", "Make a new one.") from error
-    except (HTTPError, OSError) as error:
-        raise UserError("the Hub is needed to sign in", "it cannot be reached", "Try again later.") from error
-    if found.get("type") != "user" or not found.get("name"):
-        raise UserError("the token of a user is needed", f"this is one of an {found.get('type')}", "Use your own.")
-    answer = {"name": found["name"], "id": found.get("id")}
-    with _lock:
-        _known[key] = (now + KNOWN_SECONDS, answer)
-    return answer

@@ -99,9 +99,10 @@ def tree_of(visitor: Visitor, **train: Any) -> dict[str, Any]:
         "task": "text-classification",
         "model": str(visitor.uploads / "model"),
         "data": {"source": "rows.csv"},
+        "method": {"name": "full"},
         "train": {
-            "learning_rate": 1e-3, "max_steps": 20, "per_device_train_batch_size": 8, "use_cpu": True, "bf16": False,
-            "eval_strategy": "no", "save_strategy": "no", **train,
+            "auto": False, "learning_rate": 1e-3, "max_steps": 20, "per_device_train_batch_size": 8, "use_cpu": True,
+            "bf16": False, "eval_strategy": "no", "save_strategy": "no", **train,
         },
         "evaluation": {"resamples": 100},
         "speed": {"tune": False, "threads": 1},

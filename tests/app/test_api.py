@@ -6,6 +6,7 @@ import asyncio
 import base64
 import io
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,11 @@ from gradio_client.exceptions import AppError
 from mcp import ClientSession
 from mcp.client.streamable_http import streamable_http_client
 from PIL import Image
+from starlette.middleware import Middleware
 
 from hftransfer.runs import Run
-from hftransfer.ui import api, visitors
+from hftransfer.ui import api, tokens, visitors
+from hftransfer.ui.gate import Gate
 from hftransfer.ui.queueing import Queue
 from hftransfer.ui.settings import Settings
 from hftransfer.ui.visitors import Visitor
@@ -46,18 +49,19 @@ def served(space: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[s
     """Serve a Space's endpoints, and tell who is who without a Hub."""
     known = {"hf_alice_token": ("alice", "64a1"), "hf_bob_token": ("bob", "64b2")}
 
-    def whoami(token: str) -> dict[str, Any]:
-        name, identity = known[token]
-        return {"name": name, "id": identity}
-
-    monkeypatch.setattr(visitors, "_whoami", whoami)
+    now = time.monotonic()
+    owners = {tokens._key(token): tokens.Owner(*who, now) for token, who in known.items()}
+    monkeypatch.setattr(tokens, "_owners", owners)
     launcher, workers = Pretended(), Asked(space)
     queue = Queue(space, launcher)
     with gr.Blocks(analytics_enabled=False) as blocks:
         box = gr.Textbox()
         box.change(lambda text: text, box, box, api_visibility="private")
         api.add(space, queue, workers)  # type: ignore[arg-type]
-    _, url, _ = blocks.launch(prevent_thread_lock=True, quiet=True, ssr_mode=False, show_error=False)
+    _, url, _ = blocks.launch(
+        prevent_thread_lock=True, quiet=True, ssr_mode=False, show_error=False,
+        app_kwargs={"middleware": [Middleware(Gate, settings=space)]},
+    )  # fmt: skip
     yield url, queue, workers, launcher
     blocks.close()
 
@@ -133,7 +137,7 @@ def test_predictions_of_texts_and_pictures(served: Any, received: Path) -> None:
     assert not list(received.glob("api-*")), "lent for one question"
 
 
-@pytest.mark.parametrize("url", ["data:image/png;base64,###", "data:image/png;base64," + "A" * (15 * 2**20)])
+@pytest.mark.parametrize("url", ["data:image/png;base64,###", "data:image/png;base64," + "A" * (14 * 2**20 + 2**18)])
 def test_damaged_and_large_pictures_are_refused(url: str, served: Any, received: Path) -> None:
     with pytest.raises(AppError, match="needed"):
         client(served[0]).predict("owner/model", [url], 1, api_name="/predict")
@@ -185,7 +189,13 @@ def test_mcp_is_asked_for_by_name_and_has_the_same_four(space: Settings, monkeyp
     assert not api.mcp_wanted(space)
     monkeypatch.setenv("HFTRANSFER_MCP", "1")
     assert api.mcp_wanted(space)
-    monkeypatch.setattr(visitors, "_whoami", lambda token: {"name": token.split("_")[1], "id": "64a1"})
+    senders = []
+
+    def owner(token: str, sender: str) -> tokens.Owner:
+        senders.append(sender)
+        return tokens.Owner(token.split("_")[1], "64a1", 0.0)
+
+    monkeypatch.setattr(tokens, "owner", owner)
     # gradio's MCP server asks the app through gradio_client, which sends whatever token it finds: the owner's
     monkeypatch.setenv("HF_HUB_DISABLE_IMPLICIT_TOKEN", "1")
     visitors.forget_owner(space)
@@ -193,10 +203,14 @@ def test_mcp_is_asked_for_by_name_and_has_the_same_four(space: Settings, monkeyp
         box = gr.Textbox()
         box.change(lambda text: text, box, box, api_visibility="private")
         api.add(space, Queue(space, Pretended()), Asked(space))  # type: ignore[arg-type]
-    _, url, _ = blocks.launch(prevent_thread_lock=True, quiet=True, ssr_mode=False, mcp_server=api.mcp_wanted(space))
+    _, url, _ = blocks.launch(
+        prevent_thread_lock=True, quiet=True, ssr_mode=False, mcp_server=api.mcp_wanted(space),
+        app_kwargs={"middleware": [Middleware(Gate, settings=space)]},
+    )  # fmt: skip
 
     async def ask(token: str | None) -> list[Any]:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
+        headers["X-Forwarded-For"] = "8.8.8.8"
         async with (
             httpx.AsyncClient(headers=headers, timeout=30) as client,
             streamable_http_client(f"{url}gradio_api/mcp/", http_client=client) as (read, write, _),
@@ -210,6 +224,7 @@ def test_mcp_is_asked_for_by_name_and_has_the_same_four(space: Settings, monkeyp
         names, started = asyncio.run(ask("hf_alice_token"))
         assert names == ["start", "status", "stop", "predict"]
         assert not started.isError and "'place': 1" in started.content[0].text
+        assert set(senders) == {"8.8.8.8"}, "who asks through MCP is who is counted"
         _, refused = asyncio.run(ask(None))
         assert refused.isError and "Sign in" in refused.content[0].text
     finally:

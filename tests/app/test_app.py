@@ -10,12 +10,25 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+import numpy as np
 import pytest
 
+from hftransfer import views
 from hftransfer.runs import Run
-from hftransfer.ui import app, data_step, markup, publish_step, result_step, train_step, try_step
+from hftransfer.ui import (
+    app,
+    data_step,
+    markup,
+    publish_step,
+    result_step,
+    rows_found,
+    train_step,
+    train_view,
+    try_step,
+)
 from hftransfer.ui.monitor import Monitor, View
 from hftransfer.ui.settings import Settings
+from tests import tiny_dicom
 
 HOSTILE = "<img src=x onerror=alert(1)>${1+1}{{7*7}}\"'`"
 HEAVY = ("torch", "transformers", "datasets", "peft", "accelerate")
@@ -25,8 +38,19 @@ from gradio_client import Client
 from hftransfer.ui import app
 from hftransfer.ui.settings import Settings
 blocks = app.launch(Settings.read(), block=False)
+import PIL.Image
+try:
+    PIL.Image.open(sys.argv[1])
+    refused = False
+except PIL.UnidentifiedImageError:
+    refused = "pydicom" not in sys.modules
 endpoints = Client(blocks.local_url, verbose=False).view_api(return_format="dict")["named_endpoints"]
-print("SAID" + json.dumps({"endpoints": sorted(endpoints), "modules": [m for m in sys.modules if "." not in m]}))
+import httpx
+asked = {"origin": "https://evil.example", "access-control-request-method": "POST"}
+preflight = httpx.options(blocks.local_url + "gradio_api/queue/join", headers=asked)
+modules = [m for m in sys.modules if "." not in m]
+print("SAID" + json.dumps({"endpoints": sorted(endpoints), "modules": modules, "refused": refused,
+                          "preflight": [preflight.status_code, *preflight.headers]}))
 sys.stdout.flush(); import os; os._exit(0)
 """
 
@@ -38,13 +62,16 @@ def settings(tmp_path: Path) -> Settings:
 
 def test_the_process_of_the_app_stays_light_and_shows_only_what_is_meant_for_programs(tmp_path: Path) -> None:
     source = str(Path(app.__file__).parents[2])
+    scan = tiny_dicom.write(tmp_path / "scan.dcm", np.zeros((8, 8), np.uint8))
     done = subprocess.run(
-        [sys.executable, "-c", f"import sys; sys.path.insert(0, {source!r})\n{SERVE}"], cwd=tmp_path,
+        [sys.executable, "-c", f"import sys; sys.path.insert(0, {source!r})\n{SERVE}", str(scan)], cwd=tmp_path,
         capture_output=True, text=True, timeout=90,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout.rpartition("SAID")[2])
     assert not {*HEAVY} & {*said["modules"]}
+    assert said["preflight"][0] == 405 and not any("access-control" in name for name in said["preflight"][1:])
+    assert said["refused"]  # a DICOM file is for the workers
     assert said["endpoints"] == ["/predict", "/start", "/status", "/stop"]
 
 
@@ -97,24 +124,30 @@ def test_names_and_texts_of_the_data_are_text(tmp_path: Path) -> None:
     plots = tmp_path / "plots"
     plots.mkdir()
     (plots / "confusion_matrix.json").write_text(json.dumps({"labels": [HOSTILE, "b"], "counts": [[1, 2], [3, 4]]}))
-    entry = {"kind": "text", "value": HOSTILE}
-    answer = {"label": HOSTILE, "score": 0.5, "scores": {HOSTILE: 0.5}}
+    entry = {"form": "text", "value": HOSTILE}
+    shown = views.Ranked(((HOSTILE, 0.5),), (HOSTILE,))
+    answer = {"label": HOSTILE, "score": 0.5, "scores": {HOSTILE: 0.5}, "view": views.to_dict(shown)}
+    forms = [
+        shown, views.Ranked(((HOSTILE, 0.5),), (HOSTILE,), several=True), views.Prose(HOSTILE),
+        views.Marked(((HOSTILE, HOSTILE, 0.5), (HOSTILE, None, None))),
+        views.Regions(((HOSTILE, 0.5, (0, 0, 1, 1)),)), views.Items(((HOSTILE, 0.5, HOSTILE),)),
+    ]  # fmt: skip
     preview = {
         "columns": [{"name": HOSTILE, "type": "string"}],
         "choices": [{"role": "text", "column": HOSTILE, "reason": HOSTILE}],
         "rows": [{HOSTILE: entry}], "balance": [{"label": HOSTILE, "count": 1}], "splits": {HOSTILE: 1},
-        "warnings": [HOSTILE], "problem": HOSTILE,
+        "guesses": [HOSTILE], "warnings": [HOSTILE], "problem": HOSTILE,
     }  # fmt: skip
     tree = {"task": "text-classification", "data": {"source": HOSTILE}}
     row = {"row_id": HOSTILE, "label": HOSTILE, "prediction": HOSTILE, "score": 1.0, "input": {HOSTILE: entry}}
     for html in (
         result_step.scores_of(result()), result_step.where_of(result(), tmp_path),
-        result_step.errors_of([row]), try_step.answer_of(answer), try_step.tagged([HOSTILE], [HOSTILE], [0.5]),
-        try_step.explanation({"kind": "tokens", "parts": [{"text": HOSTILE, "weight": 1.0}]}),
+        rows_found.errors_of([row]), try_step.answer_of(answer), *map(markup.view, forms),
+        try_step.explanation({"form": "tokens", "parts": [{"text": HOSTILE, "weight": 1.0}]}),
         try_step.examples_of([row]), try_step.answers_of([{"input": HOSTILE, **answer}]),
         *(html for html in data_step._seen(preview, tree) if isinstance(html, str)),
         markup.cards([markup.Card(HOSTILE, HOSTILE, HOSTILE, ((HOSTILE, ""),))]), markup.note([HOSTILE, HOSTILE]),
-        train_step.about(HOSTILE, HOSTILE, HOSTILE), train_step.navigation(HOSTILE, HOSTILE, HOSTILE, None, None),
+        train_view.about(HOSTILE, HOSTILE, HOSTILE), train_step.navigation(HOSTILE, HOSTILE, HOSTILE, None, None),
     ):  # fmt: skip
         assert "onerror" in html  # it is there, as text
         harmless(html)
@@ -128,7 +161,7 @@ def test_what_a_run_says_is_text(tmp_path: Path) -> None:
         {"type": "unpublished", "repo": HOSTILE, "message": HOSTILE},
     ):  # fmt: skip
         view.fold({"time": 1.0, **event})
-    for html in (train_step.timeline(view), publish_step.progress_of(view), train_step.progress(view.status())):
+    for html in (train_view.timeline(view), publish_step.progress_of(view), train_view.progress(view.status())):
         harmless(html)
 
 
@@ -183,13 +216,28 @@ def test_publishing_needs_a_name_and_a_token(settings: Settings, tmp_path: Path,
 
 
 def test_a_run_that_was_cut_off_is_one_button(tmp_path: Path) -> None:
-    assert train_step.cut_off_of([]) == ""
-    assert 'data-pick="one"' in train_step.cut_off_of([Run(tmp_path / "one")])
+    assert train_view.cut_off_of([]) == ""
+    assert 'data-pick="one"' in train_view.cut_off_of([Run(tmp_path / "one")])
 
 
 def test_answers_for_a_spreadsheet_are_no_formulas() -> None:
-    path = Path(try_step._csv_of([{"input": "=cmd()", "label": "@x", "score": 0.5, "scores": {}}]))
-    assert path.read_text().splitlines()[1] == "'=cmd(),'@x 0.500"
+    found = [views.Ranked((("@x", 0.5), ("y", 0.25)), ("@x",)), views.Prose("+1\n\tand =2")]
+    path = Path(try_step._csv_of([{"input": "=cmd()", "view": views.to_dict(view)} for view in found]))
+    assert path.read_text().splitlines()[1:] == ["'=cmd(),'@x 0.500", "'=cmd(),'+1 and =2"]
+
+
+@pytest.mark.parametrize(
+    ("view", "cell"),
+    [
+        (views.Ranked((("a", 0.75), ("b", 0.25)), ("a",)), "a 0.750"),
+        (views.Ranked((("a", 0.75), ("b", 0.5)), ("a", "b"), several=True), "a, b"),
+        (views.Ranked((("a", 0.25),), (), several=True), ""),
+        (views.Number(1.2345678), "1.2346"),
+        (views.Marked((("I", "PRON", 0.5), ("see", "VERB", 0.5))), "I/PRON see/VERB"),
+    ],
+)
+def test_every_kind_of_answer_is_a_cell(view: views.View, cell: str) -> None:
+    assert try_step._short({"view": views.to_dict(view)}) == cell
 
 
 def test_the_words_below_the_steps_tell_how_far_a_run_is(tmp_path: Path) -> None:

@@ -9,10 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hftransfer import catalog, upstream
-from hftransfer.config import build, read_tree, read_yaml
+from hftransfer import catalog
+from hftransfer.config import build, read_tree
 from hftransfer.errors import UserError
 from hftransfer.ui import form
+from hftransfer.upstream.options import training_options
+from hftransfer.yaml_core import read_yaml, written
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = sorted((ROOT / "configs").glob("*-*/*.yaml"))
@@ -38,7 +40,7 @@ def test_a_configuration_survives_the_form(path: Path) -> None:
 @settings(max_examples=150, deadline=None)
 @given(value=VALUES)
 def test_any_value_is_written_so_that_it_reads_back(value: Any) -> None:
-    assert form.tree_of({}, [f"train.lr_scheduler_kwargs={form.written(value)}"]) == {
+    assert form.tree_of({}, [f"train.lr_scheduler_kwargs={written(value)}"]) == {
         "train": {"lr_scheduler_kwargs": value}
     }
 
@@ -68,7 +70,7 @@ def test_what_was_mistyped_is_said_by_the_configuration_itself() -> None:
 @pytest.mark.parametrize("method", ["full", "lora", "dora", "ia3"])
 def test_every_option_can_be_set_and_none_twice(method: str) -> None:
     found = form.options(method)
-    train = {name for name in upstream.training_options() if f"train.{name}" not in form.BASIC}
+    train = {name for name in training_options() if f"train.{name}" not in form.BASIC}
     decided = {name for name in train if name in catalog.DECIDED or name.startswith("hub_")}
     assert {path.removeprefix("train.") for path in found if path.startswith("train.")} >= train - decided
     assert not decided & {path.removeprefix("train.") for path in found}
@@ -87,8 +89,9 @@ def test_options_say_what_they_do() -> None:
     assert found["method.use_rslora"].choices == ("true", "false")
     assert "gaussian" in found["method.init_lora_weights"].choices
     assert found["data.bad_rows"].choices == ("drop", "refuse")
+    assert {"single_label", "multi_label", "regression"} <= {*found["data.problem_type"].choices}
     assert "method.use_dora" not in form.options("dora")  # the name says it already
-    assert sum(bool(option.about) for option in found.values()) > 0.75 * len(found)
+    assert sum(bool(option.about) for option in found.values()) > 0.9 * len(found)
 
 
 def test_an_option_replaces_its_earlier_line() -> None:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import platform
+import socket
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
 from collections.abc import Iterator
@@ -20,14 +23,20 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from hftransfer import fence
 from hftransfer.errors import UserError
+from hftransfer.safety import calls, fence
 from hftransfer.ui import publish_step, visitors
 from hftransfer.ui.settings import Settings
 from hftransfer.ui.visitors import Visitor
 from hftransfer.ui.workers import Workers
 from tests.app.conftest import ALICE_TOKEN, BOB_TOKEN, OWNER_TOKEN, Finished
 from tests.hub_server import HubServer
+
+
+def child(code: str) -> str:
+    """Return the line that runs code in a program of its own, which has none of Python's hooks."""
+    return f"subprocess.run([sys.executable, '-S', '-c', {'import socket; ' + code!r}], check=True, stderr=-3)"
+
 
 KERNEL = pytest.mark.skipif(
     not fence.version(), reason="this kernel has no Landlock: docs/space.md says what then holds"
@@ -54,92 +63,169 @@ def secrets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]
         def log_message(self, *_: Any) -> None:
             pass
 
-    server = HTTPServer(("127.0.0.1", 0), Inside)
-    Thread(target=server.serve_forever, daemon=True).start()
-    yield {"folder": folder, "pid": worker.pid, "port": server.server_port, "hits": hits}
+    servers = [HTTPServer(("127.0.0.1", 0), Inside) for _ in range(2)]
+    for server in servers:
+        Thread(target=server.serve_forever, daemon=True).start()
+    abstract = f"hftransfer-test-{os.getpid()}"
+    with socket.socket(socket.AF_UNIX) as at_path, socket.socket(socket.AF_UNIX) as by_name:
+        at_path.bind(str(folder / "socket"))
+        by_name.bind(f"\0{abstract}")
+        at_path.listen(64)
+        by_name.listen(64)
+        with tempfile.NamedTemporaryFile(dir="/dev/shm") as shared:
+            yield {
+                "folder": folder, "pid": worker.pid, "port": servers[0].server_port, "hits": hits,
+                "hub_port": servers[1].server_port, "shared": shared.name, "abstract": abstract,
+            }  # fmt: skip
     worker.kill()
     worker.wait()
-    server.shutdown()
+    for server in servers:
+        server.shutdown()
 
 
-def inside(visitor: Visitor, settings: Settings, code: str, kernel: bool = True) -> str:
+def inside(visitor: Visitor, settings: Settings, code: str, kernel: bool = True, sockets: str = "all") -> str:
     """Run code in a process of the visitor's, behind their fence; return what it printed."""
-    close = "from hftransfer import fence; held = fence.close()"
+    lines = ["from hftransfer.safety import fence", f"held = fence.close(sockets={sockets!r})", textwrap.dedent(code)]
     if not kernel:
-        close = f"from hftransfer import fence; fence.version = lambda: 0; {close.partition('; ')[2]}"
+        lines.insert(1, "fence.version = lambda: 0")
     done = subprocess.run(
-        [sys.executable, "-c", f"{close}\n{textwrap.dedent(code)}"], env=visitors.environment(visitor, settings),
+        [sys.executable, "-c", "\n".join(lines)], env=visitors.environment(visitor, settings),
         cwd=visitor.folder, capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     return done.stdout + done.stderr
 
 
+# The rows of the table in docs/space.md, as code: what it says is tried below.
 ATTEMPTS = {
-    "a file": "open({folder!r} + '/rows.csv').read()",
-    "a file by its descriptor's path": "os.open({folder!r} + '/rows.csv', os.O_RDONLY)",
-    "a folder": "os.listdir({folder!r})",
-    "a folder scanned": "list(os.scandir({folder!r}))",
-    "a detour": "open('../../../' + os.path.relpath({folder!r} + '/rows.csv', '/'))",
-    "a link of one's own": "os.symlink({folder!r} + '/rows.csv', 'link.csv'), open('link.csv')",
-    "a hard link": "os.link({folder!r} + '/rows.csv', 'hard.csv')",
-    "a file to write": "open({folder!r} + '/new.csv', 'w')",
-    "a file to remove": "os.remove({folder!r} + '/rows.csv')",
-    "a file to rename": "os.rename({folder!r} + '/rows.csv', 'mine.csv')",
-    "a folder to make": "os.mkdir({folder!r} + '/new')",
-    "a program's environment": "open('/proc/{pid}/environ').read()",
-    "a program's memory": "open('/proc/{pid}/mem', 'rb')",
-    "a program's root": "os.listdir('/proc/{pid}/root' + {folder!r})",
-    "the app's own source folder": "open({checkout!r} + '/pyproject.toml')",
-    "a server of the machine": "socket.create_connection(('127.0.0.1', {port}), 2)",
-    "a server of the machine by its name": "socket.create_connection(('localhost', {port}), 2)",
-    "the cloud's metadata": "socket.create_connection(('169.254.169.254', 80), 2)",
-    "a private network": "socket.create_connection(('10.0.0.1', 80), 2)",
+    "a file or folder of others: opened, listed, linked, made, removed, renamed": [
+        "open({folder!r} + '/rows.csv').read()",
+        "os.open({folder!r} + '/rows.csv', os.O_RDONLY)",
+        "os.listdir({folder!r})",
+        "list(os.scandir({folder!r}))",
+        "open('../../../' + os.path.relpath({folder!r} + '/rows.csv', '/'))",
+        "os.symlink({folder!r} + '/rows.csv', 'link.csv'), open('link.csv')",
+        "os.link({folder!r} + '/rows.csv', 'hard.csv')",
+        "open({folder!r} + '/new.csv', 'w')",
+        "os.remove({folder!r} + '/rows.csv')",
+        "os.rename({folder!r} + '/rows.csv', 'mine.csv')",
+        "os.mkdir({folder!r} + '/new')",
+    ],
+    "the app's own source folder": ["open({checkout!r} + '/pyproject.toml')"],
+    "a file of others, by native code or a program it starts": [
+        "refuse(ctypes.CDLL(None).open(({folder!r} + '/rows.csv').encode(), 0))",
+        "__import__('pyarrow').memory_map({folder!r} + '/rows.csv')",
+        "subprocess.run(['cat', {folder!r} + '/rows.csv'], check=True)",
+    ],
+    "environment, memory and root of another process": [
+        "open('/proc/{pid}/environ').read()",
+        "open('/proc/{pid}/mem', 'rb')",
+        "os.listdir('/proc/{pid}/root' + {folder!r})",
+    ],
+    "a debugger on another process": [
+        "refuse(ctypes.CDLL(None).ptrace(16, {pid}, 0, 0))",
+        "refuse(ctypes.CDLL(None).process_vm_readv({pid}, 0, 0, 0, 0, 0))",
+    ],
+    "a signal to another process": ["os.kill({pid}, 0)"],
+    "limits and priority of another process": [
+        "resource.prlimit({pid}, resource.RLIMIT_NOFILE, (99, 99))",
+        "os.setpriority(os.PRIO_PROCESS, {pid}, 19)",
+    ],
+    "on which processors another process runs": ["os.sched_setaffinity({pid}, os.sched_getaffinity({pid}))"],
+    "names and command lines of other processes": ["open('/proc/{pid}/cmdline').read()"],
+    "tensors that others keep in /dev/shm": ["open({shared!r}).read()"],
+    "a server of this machine, a private network, the cloud's metadata": [
+        "socket.create_connection(('127.0.0.1', {port}), 2)",
+        "socket.create_connection(('localhost', {port}), 2)",
+        "socket.create_connection(('169.254.169.254', 80), 2)",
+        "socket.create_connection(('10.0.0.1', 443), 2)",
+        "socket.create_connection(('127.0.0.1', {hub_port}), 2)",
+    ],
+    "the same by native code or a program it starts": [child("socket.create_connection(('127.0.0.1', {port}), 2)")],
+    "the same on port 443, 53 or the Hub's": [child("socket.create_connection(('127.0.0.1', {hub_port}), 2)")],
+    "a server of its own": ["socket.create_server(('0.0.0.0', 0))"],
+    "a datagram to them": ["socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'x', ('127.0.0.1', {port}))"],
+    "a datagram by a program it starts": [
+        child("socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'x', ('127.0.0.1', {port}))")
+    ],
+    "TCP by another name (MPTCP), raw packets, other kinds of sockets": [
+        child("socket.socket(socket.AF_INET, socket.SOCK_STREAM, 262)"),
+        child("socket.socket(socket.AF_INET, socket.SOCK_RAW, 255)"),
+        child("socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)"),
+        child("socket.socket(40, socket.SOCK_STREAM, 0)"),
+    ],
+    "a Unix socket by its path": ["socket.socket(socket.AF_UNIX).connect({folder!r} + '/socket')"],
+    "a Unix socket by its path, from a program it starts": [
+        child("socket.socket(socket.AF_UNIX).connect({folder!r} + '/socket')")
+    ],
+    "a Unix socket by a name that is no file": ["socket.socket(socket.AF_UNIX).connect('\\0' + {abstract!r})"],
+    "keys of the machine's keyring, io_uring, programs in the kernel": [
+        "refuse(ctypes.CDLL(None).syscall({keyctl}, 0, -3, 0))",
+        "refuse(ctypes.CDLL(None).syscall(425, 1, ctypes.create_string_buffer(120)))",
+        "refuse(ctypes.CDLL(None).syscall({bpf}, 0, ctypes.create_string_buffer(72), 72))",
+    ],
 }
-NATIVE = {
-    "native code that opens": "refuse(ctypes.CDLL(None).open(({folder!r} + '/rows.csv').encode(), 0))",
-    "Arrow that maps": "__import__('pyarrow').memory_map({folder!r} + '/rows.csv')",
-    "a program that reads": "subprocess.run(['cat', {folder!r} + '/rows.csv'], check=True)",
-    "a signal to another's process": "os.kill({pid}, 0)",
-    "a debugger on another's process": "refuse(ctypes.CDLL(None).ptrace(16, {pid}, 0, 0))",
+# the columns of the table, as a process
+PROCESSES: dict[str, dict[str, Any]] = {
+    "trainer": {},
+    "worker": {"sockets": "internet"},
+    "inspection": {"sockets": "none"},
+    "trainer without Landlock": {"kernel": False},
 }
 
 
-def attempt(what: str, secrets: dict[str, Any]) -> str:
-    checkout = str(Path(fence.__file__).parents[1])
-    line = what.format(**{**secrets, "folder": str(secrets["folder"]), "checkout": checkout})
-    return f"""
-        import ctypes, os, socket, subprocess
-        def refuse(answer):
-            if answer < 0:
-                raise PermissionError
-        try:
-            {line}
-        except (OSError, subprocess.CalledProcessError) as error:
-            print("refused", type(error).__name__)
-        else:
-            print("REACHED")
-    """
+def table() -> dict[str, dict[str, str]]:
+    """Return what docs/space.md says of each attempt, by process."""
+    text = (Path(__file__).parents[2] / "docs" / "space.md").read_text()
+    lines = text.partition("<!-- fence -->")[2].partition("<!-- /fence -->")[0].strip().splitlines()
+    head, _, *rows = [[cell.strip() for cell in line.strip("| ").split("|")] for line in lines]
+    return {row[0]: dict(zip(head[1:], row[1:], strict=True)) for row in rows}
 
 
-@pytest.mark.parametrize("held", [pytest.param("kernel", marks=KERNEL), "python"])
-@pytest.mark.parametrize("what", ATTEMPTS)
-def test_nothing_of_others_is_in_reach(
-    what: str, held: str, secrets: dict[str, Any], space: Settings, alice: Visitor
+def test_the_table_of_the_fence_is_tried_whole() -> None:
+    found = table()
+    assert list(found) == list(ATTEMPTS)
+    assert all(list(row) == list(PROCESSES) and set(row.values()) <= {"refused", "possible"} for row in found.values())
+
+
+@pytest.mark.parametrize("process", [pytest.param(one, marks=() if "without" in one else KERNEL) for one in PROCESSES])
+def test_the_fence_holds_what_its_table_says_and_no_more(
+    process: str, secrets: dict[str, Any], space: Settings, alice: Visitor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if what == "the app's own source folder" and space.root.is_relative_to(Path(fence.__file__).parents[1]):
-        pytest.skip("the tests' folder lies in the checkout")
-    said = inside(alice, space, attempt(ATTEMPTS[what], secrets), kernel=held == "kernel")
-    assert said.startswith("refused"), said
+    monkeypatch.setenv("HF_ENDPOINT", f"https://hub.invalid:{secrets['hub_port']}")
+    numbers = calls._MACHINES[platform.machine()][1]
+    places = {
+        **{name: str(value) if isinstance(value, Path) else value for name, value in secrets.items()},
+        "checkout": str(Path(fence.__file__).parents[2]), "keyctl": numbers["keyctl"], "bpf": numbers["bpf"],
+    }  # fmt: skip
+    tries = {what: [line.format(**places) for line in lines] for what, lines in ATTEMPTS.items()}
+    if space.root.is_relative_to(Path(fence.__file__).parents[2]):  # the tests' folder lies in the checkout
+        tries["the app's own source folder"] = ["raise PermissionError"]
+    said = inside(alice, space, f"tries = {json.dumps(tries)}" + TRYING, **PROCESSES[process])
+    (found,) = [json.loads(line) for line in said.splitlines() if line.startswith("{")]
+    assert "without" in process or all(len(set(said)) == 1 for said in found.values()), found
+    assert {what: max(said, key=["refused", "possible"].index) for what, said in found.items()} == {
+        what: row[process] for what, row in table().items()
+    }
     assert not secrets["hits"]
 
 
-@KERNEL
-@pytest.mark.parametrize("what", NATIVE)
-def test_the_kernel_also_holds_what_python_does_not_see(
-    what: str, secrets: dict[str, Any], space: Settings, alice: Visitor
-) -> None:
-    said = inside(alice, space, attempt(NATIVE[what], secrets))
-    assert "refused" in said and "REACHED" not in said, said
+TRYING = """
+import ctypes, json, os, resource, socket, subprocess, sys
+def refuse(answer):
+    if answer < 0:
+        raise PermissionError
+found = {}
+for what, lines in tries.items():
+    found[what] = []
+    for line in lines:
+        try:
+            exec(line)
+        except (OSError, subprocess.CalledProcessError) as error:
+            found[what].append("refused")
+        else:
+            found[what].append("possible")
+print(json.dumps(found), flush=True)
+"""
 
 
 @pytest.mark.parametrize("held", [pytest.param("kernel", marks=KERNEL), "python"])
@@ -206,7 +292,7 @@ def test_pictures_named_by_path_in_ones_own_data_show_nothing_of_others(
     for source in ("paths.parquet", "names.csv"):
         tree = {"task": "image-classification", "data": {"source": source}}
         seen = opened.call(finished.visitor, "preview", tree=tree)
-        assert all(row["image"]["kind"] != "image" for row in seen["rows"])
+        assert all(row["image"]["form"] != "picture" for row in seen["rows"])
         assert seen["problem"], "none of the rows can be used"
     assert not secrets["hits"]
     opened.close()
@@ -241,6 +327,38 @@ def test_what_one_visitor_downloaded_no_other_may_read(finished: Finished, monke
             opened.call(bob, "predict", where="alice/large", inputs=["a good film"], top_k=1)
         opened.close()
         assert {record.user for record in hub.requests} <= {"alice", "bob", None}, "never the owner's token"
+
+
+def test_what_a_guest_names_on_the_hub_fills_neither_disk_nor_memory(
+    finished: Finished, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = dataclasses.replace(finished.settings, model_mb=1)
+    guest = visitors.guest(settings)
+    model = {path.name: path.read_bytes() for path in finished.run.artifact.iterdir() if path.is_file()}
+    notes = json.loads(model["hftransfer.json"])
+    with HubServer() as hub:
+        for name, value in hub.env().items():
+            monkeypatch.setenv(name, value)
+        hub.create_repo("alice/open", files=model)
+        hub.create_repo("alice/hidden", private=True, files=model)
+        hub.create_repo("alice/large", files={"hftransfer.json": b" " * 3 * 2**20 + model["hftransfer.json"]})
+        hub.create_repo("alice/deep", files={"hftransfer.json": b'{"config":' + b"[" * 100_000})
+        hub.create_repo("alice/words", files={**model, "tokenizer.json": b" " * 3 * 2**20 + model["tokenizer.json"]})
+        opened = Workers(settings)
+        assert opened.call(guest, "settings", repo="alice/open")["task"] == notes["task"]
+        for repo, words in {
+            "alice/hidden": "you may read", "alice/none": "you may read", "alice/large": "larger than any",
+            "alice/deep": "published by hftransfer", "../alice": "found", "http://10.0.0.1/x": "found",
+            str(finished.run.folder): "found",
+        }.items():  # fmt: skip
+            with pytest.raises(UserError, match=words):
+                opened.call(guest, "settings", repo=repo)
+        with pytest.raises(UserError):
+            opened.call(guest, "model", model="alice/words", task="text-classification")
+        opened.close()
+        assert {record.user for record in hub.requests} == {None}
+    kept = [path.stat().st_size for path in guest.folder.rglob("*") if path.is_file() and not path.is_symlink()]
+    assert max(kept, default=0) <= 2**20
 
 
 def test_a_push_is_made_and_proved_with_the_visitors_token_alone(

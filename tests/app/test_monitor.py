@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from hftransfer.runs import Run, note_process
+from hftransfer.runs import Run
+from hftransfer.safety.identity import note_process
 from hftransfer.ui import charts, monitor
 from hftransfer.ui.monitor import Monitor
 
@@ -134,3 +135,22 @@ def test_nothing_is_drawn_of_nothing() -> None:
     assert charts.chart([charts.Line("loss", [])], "Loss") == ""
     assert charts.chart([charts.Line("loss", [(1, float("nan"))])], "Loss") == ""
     assert charts.confusion({}) == charts.reliability({}) == charts.residuals({}) == ""
+
+
+@pytest.mark.parametrize(
+    "break_it",
+    [
+        lambda run: run.launch_path.write_text(""),
+        lambda run: (run.events_path.unlink(), run.events_path.mkdir()),
+        lambda run: run.events_path.write_text("[" * 100_000 + '\n{"type": "log", "step": 1}\n{"type": "log"}\n'),
+        lambda run: run.result_path.mkdir(),
+    ],
+    ids=["an empty note", "a folder for the events", "deep and odd events", "a folder for the result"],
+)
+def test_a_broken_run_is_shown_and_costs_no_other(tmp_path: Path, break_it: Any) -> None:
+    run, whole = made(tmp_path / "one", STARTED), made(tmp_path / "two", [*STARTED, {"type": "done"}])
+    break_it(run)
+    reader = Monitor()
+    assert reader.view(run.folder).status().state in ("damaged", "created", "killed")
+    assert reader.result(run.folder) == {} and reader.memory_mb(reader.view(run.folder)) is None
+    assert reader.view(whole.folder).status().state == "done"

@@ -15,8 +15,9 @@ import pytest
 from hftransfer.errors import UserError
 from hftransfer.events import Event
 from hftransfer.launchers.base import GRACE, Ending, Launcher
-from hftransfer.runs import Run, note_process, write_text
-from hftransfer.ui import queueing, uploads, visitors
+from hftransfer.runs import Run, write_text
+from hftransfer.safety.identity import note_process
+from hftransfer.ui import disk, queueing, visitors
 from hftransfer.ui.queueing import Queue
 from hftransfer.ui.settings import Settings
 from hftransfer.ui.visitors import Visitor
@@ -50,10 +51,10 @@ class Pretended(Launcher):
         self.started.append((run.name, resume, processes, dict(environment or {})))
 
     def stop(self, run: Run, grace: float = GRACE) -> Ending:
-        self.stopped.append((run.name, grace))
         if run.status().state in ("running", "killed"):
             run.event("stopped", message="stopped", step=3)
         self.gone(run)
+        self.stopped.append((run.name, grace))  # last: tests wait for it
         return "stopped"
 
     def is_alive(self, run: Run) -> bool:
@@ -222,6 +223,20 @@ def test_nobody_touches_anothers_run(
     assert queue.runs(alice) == queue.unfinished(alice) == []
 
 
+def test_only_its_owner_names_a_run_and_not_at_any_length(
+    space: Settings, alice: Visitor, bob: Visitor, opened: Any
+) -> None:
+    queue = opened(space, start=False)
+    run = queue.submit(alice, TREE)
+    queue.entitle(alice, run, "Mine", "")
+    assert run.title() == ("Mine", "")
+    with pytest.raises(UserError, match="a name of 80 characters"):
+        queue.entitle(alice, run, "x" * 81, "")
+    with pytest.raises(UserError):
+        queue.entitle(bob, run, "Theirs", "")
+    assert run.title() == ("Mine", "")
+
+
 def test_a_run_over_its_time_is_stopped_with_a_checkpoint(
     space: Settings, alice: Visitor, place: Pretended, opened: Any
 ) -> None:
@@ -243,7 +258,7 @@ def test_a_run_over_memory_or_disk_is_ended_in_words(
     run = queue.submit(alice, TREE)
     until(lambda: place.started)
     monkeypatch.setattr(queueing, "memory_mb", lambda run: 60.0)
-    monkeypatch.setattr(uploads, "used_mb", lambda folder: 60.0)
+    monkeypatch.setattr(disk, "used_mb", lambda folder: 60.0)
     monkeypatch.setattr(queueing, "DISK_POLL", 0.0)
     until(lambda: place.stopped)
 
@@ -309,6 +324,21 @@ def test_after_a_restart_a_spaces_runs_are_offered_and_a_laptops_wait_again(
             assert second.place(waiting) is None, "two apps must not both start it"
 
 
+def test_a_run_that_its_last_process_ended_is_not_started_again(
+    space: Settings, alice: Visitor, place: Pretended, opened: Any
+) -> None:
+    """The launcher was killed and its trainer was not yet: the run looks killed, and is done a moment later."""
+    queue = opened(space)
+    run = queue.submit(alice, TREE)
+    until(lambda: place.started)
+    run.launch_path.unlink()  # whoever asks finds nobody
+    queue.resume(alice, run)
+    run.event("done", seconds=1.0)
+    place.alive.discard(run.folder)
+    until(lambda: queue.place(run) is None and not queue._working)
+    assert len(place.started) == 1 and run.status().state == "done"
+
+
 def test_a_finished_run_is_not_resumed_and_can_be_removed(
     space: Settings, alice: Visitor, place: Pretended, opened: Any
 ) -> None:
@@ -323,3 +353,18 @@ def test_a_finished_run_is_not_resumed_and_can_be_removed(
     queue.remove(alice, run)
     assert not run.folder.exists()
     assert alice.runs.is_dir()
+
+
+def test_a_broken_run_does_not_keep_the_app_from_starting(tmp_path: Path, opened: Any) -> None:
+    laptop = Settings.read({"HFTRANSFER_ROOT": str(tmp_path / "laptop")})
+    local = visitors.of(None, None, None, laptop)
+    before = opened(laptop, start=False)
+    broken, waiting = before.submit(local, TREE), before.submit(local, TREE)
+    before.close()
+    broken.launch_path.write_text("")
+    broken.events_path.unlink()
+    broken.events_path.mkdir()
+    after = opened(laptop, start=False)
+    after._adopt()
+    assert after.place(waiting) == 1
+    assert broken.folder not in [run.folder for run in after.unfinished(local)]

@@ -22,12 +22,13 @@ from typing import Any, ClassVar
 from urllib.parse import parse_qs, quote, urlsplit
 
 import httpx
+import psutil
 import pytest
 import yaml
 from joserfc import jwt
 from joserfc.jwk import RSAKey
 
-from hftransfer.ui import gate, uploads
+from hftransfer.ui import disk
 
 ROOT = Path(__file__).parents[2]
 CHROMIUM = "/usr/bin/chromium"
@@ -123,7 +124,7 @@ class Browser:
         return answer
 
     def headers(self) -> dict[str, str]:
-        return {"cookie": "; ".join(f"{name}={value}" for name, value in self.cookies.items())}
+        return {"cookie": "; ".join(f"{name}={value}" for name, value in self.cookies.items()), "origin": self.url}
 
     def sign_in(self, name: str) -> None:
         asked = parse_qs(urlsplit(self.get("/login/huggingface").headers["location"]).query)
@@ -176,6 +177,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path
         [sys.executable, "spaces_app.py"], cwd=folder / "app", env=environment, stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
+    (folder / "pid").write_text(str(app.pid))
     url, end = f"http://127.0.0.1:{port}", time.monotonic() + 60
     try:
         while True:
@@ -207,6 +209,26 @@ def test_two_users_and_a_guest_see_what_is_theirs(served: tuple[str, Path]) -> N
     assert "secret" not in alice.files()
 
 
+def test_nobody_reads_or_fills_the_stream_of_answers_of_another(served: tuple[str, Path]) -> None:
+    url, _ = served
+    alice, bob, guest = Browser(url), Browser(url), Browser(url)
+    alice.sign_in("alice")
+    bob.sign_in("bob")
+    body = {"data": [], "fn_index": 0, "session_hash": "of-alice"}
+
+    def join(who: Browser, content: str) -> int:
+        path = f"{url}/gradio_api/queue/join"
+        headers = {**who.headers(), "content-type": "application/json"}
+        return httpx.post(path, content=content, headers=headers, timeout=30).status_code
+
+    assert join(alice, json.dumps(body)) != 403
+    hidden = json.dumps(body).replace("session_hash", "session\\u005fhash")
+    for other in (bob, guest):
+        assert join(other, json.dumps(body)) == join(other, hidden) == 403
+        stream = httpx.get(f"{url}/gradio_api/queue/data?session_hash=of-alice", headers=other.headers(), timeout=30)
+        assert stream.status_code == 403
+
+
 @pytest.mark.skipif(not Path(CHROMIUM).exists(), reason=f"{CHROMIUM} is missing: apt-get install chromium")
 def test_two_users_sign_in_in_their_browsers(served: tuple[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     from playwright.sync_api import expect, sync_playwright
@@ -232,6 +254,80 @@ def test_two_users_sign_in_in_their_browsers(served: tuple[str, Path], monkeypat
         browser.close()
 
 
+ATTACK = """async (app) => {
+    const said = {}, session = "evil" + Math.random();
+    const ask = async (name, path, options) => {
+        try {
+            const answer = await fetch(app + path, {credentials: "include", ...options});
+            said[name] = answer.status + " " + (await answer.text()).slice(0, 2000);
+        } catch (error) { said[name] = "blocked"; }
+    };
+    const form = new FormData(), body = JSON.stringify({data: ["Upload"], fn_index: INDEX, session_hash: session});
+    form.append("files", new Blob(["text,label\\n"]), "evil.csv");
+    const post = {method: "POST", body};
+    await ask("config", "/config", {});
+    await ask("join as JSON", "/gradio_api/queue/join", {...post, headers: {"content-type": "application/json"}});
+    await ask("join as text", "/gradio_api/queue/join", post);
+    await ask("data", "/gradio_api/queue/data?session_hash=" + session, {});
+    await ask("upload", "/gradio_api/upload", {method: "POST", body: form});
+    await ask("run", "/gradio_api/run/status", {...post, headers: {"content-type": "application/json"}});
+    await ask("logout", "/logout", {mode: "no-cors"});
+    const framed = document.createElement("iframe");
+    framed.src = app + "/";
+    document.body.append(framed);
+    await new Promise((done) => { framed.onload = done; setTimeout(done, 5000); });
+    return said;
+}"""
+
+
+@pytest.mark.skipif(not Path(CHROMIUM).exists(), reason=f"{CHROMIUM} is missing: apt-get install chromium")
+def test_another_site_cannot_act_as_who_is_signed_in(
+    served: tuple[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In Chromium, with the session's cookie sent along: `SameSite=None`, as the frame on huggingface.co needs it."""
+    from playwright.sync_api import expect, sync_playwright
+
+    class Evil(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("content-type", "text/html")
+            self.end_headers()
+            self.wfile.write(b"<html><body>kittens")
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    url = served[0].replace("127.0.0.1", "localhost")
+    before = set((served[1] / "received").rglob("*evil*"))
+    evil = HTTPServer(("127.0.0.1", 0), Evil)
+    Thread(target=evil.serve_forever, daemon=True).start()
+    with sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        monkeypatch.setattr(SignIn, "who", "alice")
+        page = browser.new_context().new_page()
+        page.goto(url)
+        page.get_by_role("button", name="Sign in with Hugging Face").click()
+        expect(page.get_by_role("button", name="Logout (alice)")).to_be_visible(timeout=30_000)
+        config = Browser(served[0]).get("/config").json()
+        (origin,) = [c["id"] for c in config["components"] if c["props"].get("label") == "Rows from"]
+        (index,) = [d["id"] for d in config["dependencies"] if [origin, "change"] in [list(t) for t in d["targets"]]]
+        for host in ("localhost", "127.0.0.1"):  # of the same site at another port, and of another site
+            other, sent = page.context.new_page(), []
+            other.on("request", lambda request, sent=sent: sent.append(request))
+            other.goto(f"http://{host}:{evil.server_port}/")
+            said = other.evaluate(ATTACK.replace("INDEX", str(index)), url)
+            cookies = [request.all_headers().get("cookie", "") for request in sent]
+            assert host != "localhost" or any("session=" in cookie for cookie in cookies), "the cookie was sent"
+            assert len(said) == 7 and "alice" not in json.dumps(said)
+            assert all(words.startswith(("403", "blocked", "0 ")) for words in said.values()), said
+            assert all("hftransfer" not in frame.content() for frame in other.frames[1:])
+        page.reload()  # nobody signed her out
+        expect(page.get_by_role("button", name="Logout (alice)")).to_be_visible(timeout=30_000)
+        browser.close()
+    evil.shutdown()
+    assert set((served[1] / "received").rglob("*evil*")) == before
+
+
 def test_the_page_of_a_space_holds_no_secret_and_serves_no_file(served: tuple[str, Path]) -> None:
     url, folder = served
     alice = Browser(url)
@@ -243,6 +339,12 @@ def test_the_page_of_a_space_holds_no_secret_and_serves_no_file(served: tuple[st
     mine = folder / "data" / "users" / "alice~64a1" / "uploads" / "alice-secret.csv"
     for path in (theirs, mine, folder / "app" / "spaces_app.py", "/etc/passwd", "/proc/self/environ"):
         assert alice.get(f"/gradio_api/file={path}").status_code >= 400, path
+    for path in ("/gradio_api/deep_link?session_hash=x", "/monitoring", "/gradio_api/runs", "/gradio_api/token",
+                 "/gradio_api/proxy=https://x.hf.space/", "/gradio_api/stream/a/b/c/playlist.m3u8"):  # fmt: skip
+        assert alice.get(path).status_code == 404, path
+    for path in ("/gradio_api/component_server", "/gradio_api/process_recording", "/gradio_api/run-history/connect"):
+        assert httpx.post(url + path, json={}, headers=alice.headers(), timeout=30).status_code == 404, path
+    assert alice.get("/").headers["content-security-policy"] == "frame-ancestors 'self' https://huggingface.co"
     chosen = {"/start", "/status", "/stop", "/predict"}
     own = {"/_check_login_status"}  # of gradio's sign-in button: tells whoever asks whether they are signed in
     assert set(alice.get("/gradio_api/info").json()["named_endpoints"]) == chosen | own
@@ -260,41 +362,70 @@ def test_what_a_stranger_uploads_by_hand_is_not_handed_to_others(served: tuple[s
     ]
     for name in names:
         httpx.post(f"{url}/gradio_api/upload", files={"files": (name, b"text,label\n")}, timeout=30)
+    page = b"<html><script>alert(1)</script>"
+    for name in ("page.html", "page.svg", "page.xml", "page.js", "page.png.html"):
+        (place,) = httpx.post(f"{url}/gradio_api/upload", files={"files": (name, page)}, timeout=30).json()
+        answer = httpx.get(f"{url}/gradio_api/file={place}", timeout=30)
+        assert answer.headers["content-type"] == "application/octet-stream", name
+        assert answer.headers["content-disposition"].startswith("attachment")
+        assert "sandbox" in answer.headers["content-security-policy"]
     found = set(folder.rglob("*evil*"))
     assert found and all(path.is_relative_to(folder / "received") for path in found)
 
 
 def test_strangers_do_not_fill_the_disk_or_the_memory(served: tuple[str, Path]) -> None:
     url, folder = served
-    alice = Browser(url)
+    alice, bob = Browser(url), Browser(url)
     alice.sign_in("alice")
+    bob.sign_in("bob")
     large = {"files": ("large.csv", bytes(12 * 2**20))}
 
-    def upload(headers: dict[str, str], files: dict[str, Any]) -> int:
-        return httpx.post(f"{url}/gradio_api/upload", files=files, headers=headers, timeout=60).status_code
+    def upload(headers: dict[str, str], files: Any) -> int:
+        try:
+            return httpx.post(f"{url}/gradio_api/upload", files=files, headers=headers, timeout=60).status_code
+        except httpx.TransportError:
+            return 0  # it hung up
 
     assert upload({}, {"files": ("small.csv", b"a,b\n")}) == 200
     assert upload({}, large) == 413
     assert upload({"authorization": "Bearer hf_anything"}, large) == 413
     assert upload(alice.headers(), large) == 200
     assert upload(alice.headers(), {"files": ("larger.csv", bytes(22 * 2**20))}) == 413
-    others = [{"files": (f"{i}.csv", bytes([i]) * 12 * 2**20)} for i in range(1, 4)]
-    assert [upload(alice.headers(), files) for files in others] == [200, 200, 507], "40 MB may be on their way"
-    assert httpx.post(f"{url}/gradio_api/queue/join", content=b" " * 40 * 2**20, timeout=60).status_code == 413
+    assert upload(alice.headers(), {"files": ("2.csv", b"2" * 12 * 2**20)}) == 507, "a half of it is the most"
+    assert upload(bob.headers(), {"files": ("3.csv", b"3" * 12 * 2**20)}) == 200
+    many = [("files", (f"{i}.csv", b"%d" % i)) for i in range(900)]
+    assert upload({}, many) not in (200, 413), "a guest's small files count as places on the disk"
+    assert len(list((folder / "received").rglob("*"))) < 11 * 2**20 / disk.INODE
+    upload({}, {"files": ("photo.png", bytes(9 * 2**20))})
+    assert upload({}, {"files": ("other.png", bytes(9 * 2**20))}) == 507, "guests have used up theirs"
+    assert httpx.get(url).status_code == 200
+    assert disk.used_mb(folder / "received") < 40
+
+
+def test_a_guest_does_not_fill_the_memory(served: tuple[str, Path]) -> None:
+    url, folder = served
+    app = psutil.Process(int((folder / "pid").read_text()))
+    join = f"{url}/gradio_api/queue/join"
+    before = app.memory_info().rss
+
+    def status(content: Any) -> int:
+        try:
+            return httpx.post(join, content=content, timeout=60).status_code
+        except httpx.TransportError:
+            return 0
+
+    objects = b'{"data": [' + b"{}," * 4_500_000 + b'{}], "fn_index": 0, "session_hash": "x"}'
+    assert status(objects) == 413
+    assert status(b" " * 40 * 2**20) == 413
+    assert status(b'{"data": ' + b"[" * 10_000 + b"]" * 10_000 + b"}") == 413
+    picture = b'{"data": ["' + b"A" * 14 * 2**20 + b'"], "fn_index": 99999, "session_hash": "x"}'
+    answers = [status(picture) for _ in range(5)]
+    assert 429 in answers and answers[0] not in (0, 413, 429), "so much of all guests in a minute"
 
     def unsaid() -> Iterator[bytes]:
         yield from [b"x" * 2**20] * 40
 
-    with contextlib.suppress(httpx.TransportError):  # it hangs up, and whoever sends sees one end or the other
-        assert httpx.post(f"{url}/gradio_api/queue/join", content=unsaid(), timeout=60).status_code >= 400
-    assert httpx.get(url).status_code == 200
-    assert uploads.used_mb(folder / "received") < 60
-
-
-def test_received_files_that_nobody_took_are_deleted(tmp_path: Path) -> None:
-    (tmp_path / "a").mkdir()
-    for name in ("old", "new"):
-        (tmp_path / "a" / name).write_text("x")
-    os.utime(tmp_path / "a" / "old", (0, 0))
-    gate.sweep(tmp_path)
-    assert [path.name for path in (tmp_path / "a").iterdir()] == ["new"]
+    assert status(unsaid()) in (0, 413, 429)
+    small = {"data": [], "fn_index": 99999, "session_hash": "x"}
+    assert httpx.post(join, json=small, timeout=60).status_code not in (413, 429), "a click is never too much"
+    assert app.memory_info().rss - before < 200 * 2**20

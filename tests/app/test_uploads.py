@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import os
@@ -15,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import openpyxl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -73,6 +75,12 @@ def parquet(**columns: Any) -> Build:
     return lambda path: pq.write_table(pa.table(columns), path)
 
 
+def workbook(path: Path) -> None:
+    book = openpyxl.Workbook()
+    book.active.append(("text", "label"))
+    book.save(path)
+
+
 def a_link() -> zipfile.ZipInfo:
     entry = zipfile.ZipInfo("red/link.png")
     entry.external_attr = (stat.S_IFLNK | 0o777) << 16
@@ -85,6 +93,12 @@ def encrypted(path: Path) -> None:
     for mark, place in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
         data[data.index(mark) + place] |= 1
     path.write_bytes(data)
+
+
+def nameless(path: Path) -> None:
+    """Let a name begin with a zero, where zipfile ends it."""
+    packed([("red/a.png", png())])(path)
+    path.write_bytes(path.read_bytes().replace(b"red/a.png", b"\0ed/a.png"))
 
 
 def with_paths(path: Path) -> None:
@@ -133,6 +147,13 @@ HOSTILE: dict[str, tuple[str, Build, str]] = {
     "a program named as a table": ("a.csv", text(b"\x7fELF" + bytes(100)), "something else"),
     "a page named as a table": ("a.csv", text("<!DOCTYPE html><script>alert(1)</script>"), "something else"),
     "a zip named as a table": ("a.csv", archive(a_dot_csv=b"text,label\n"), "something else"),
+    "another zip named as a workbook": ("a.xlsx", archive(a_dot_csv=b"text,label\n"), "another zip"),
+    "a workbook that unpacks to much": (
+        "a.xlsx",
+        archive(xl__workbook_dot_xml=b"x", xl__more_dot_xml=bytes(LIMITS.unpacked + 1)),
+        "may unpack",
+    ),
+    "a table that is read where it lies": ("a.zip", archive(a_dot_feather=b"x"), "a saved data set"),
     "zeros named as a table": ("a.csv", text(bytes(4096)), "something else"),
     "a line of 11 MB": ("a.csv", text(b"text,label\n" + b"x" * (11 * 2**20)), "longer"),
     "a million columns": ("a.csv", text(",".join(f"c{i}" for i in range(1_000_000)) + "\n1\n"), "columns"),
@@ -166,6 +187,24 @@ HOSTILE: dict[str, tuple[str, Build, str]] = {
     "an encrypted zip": ("a.zip", encrypted, "encrypted"),
     "a zip that grows a thousandfold": ("a.zip", packed([("a.csv", b"a,b\n" + bytes(100 * 2**20))]), "proportion"),
     "a zip whose files share their bytes": ("a.zip", overlapping, ""),
+    "a zip of folders": (
+        "a.zip",
+        packed([("a.png", png()), *((f"{i}/", b"") for i in range(4000))]),
+        "files and folders",
+    ),
+    "a zip of folders on the way": (
+        "a.zip",
+        packed([(f"{i}/" + "a/" * 20 + "a.png", b"") for i in range(400)]),
+        "files and folders",
+    ),
+    "a zip of small files": ("a.zip", packed([(f"{i}.png", b"") for i in range(4000)]), "files and folders"),
+    "a packed table named as a table": ("a.csv", text(gzip.compress(b"text,label\n" * 10**6)), "something else"),
+    "XML that says itself a billion times": (
+        "a.csv",
+        text('<?xml version="1.0"?><!DOCTYPE a [<!ENTITY b "bb"><!ENTITY c "&b;&b;">]><a>&c;</a>'),
+        "something else",
+    ),
+    "a zip with an entry of no name": ("a.zip", nameless, "no name"),
     "a zip of nothing to read": ("a.zip", archive(a_dot_exe=b"MZ"), "other files"),
     "a zip of zips": ("a.zip", archive(inner_dot_zip=b"PK\x03\x04"), "other files"),
     "a zip with a control character in a name": ("a.zip", packed([("re\x1b[31md/a.png", png())]), "plain names"),
@@ -204,6 +243,8 @@ HOSTILE: dict[str, tuple[str, Build, str]] = {
         packed([("red/a.png", b"%!PS-Adobe\n(%pipe%id) (r) file")]),
         "program",
     ),
+    "a zip of texts that are none": ("a.zip", packed([("pos/a.txt", b"\x7fELF\0\0")]), "something else"),
+    "a text that is a page": ("a.txt", text("<script>alert(1)</script>"), "something else"),
     "a zip of broken pictures": ("a.zip", packed([("red/a.png", b"\x89PNG broken")]), "readable"),
     "a picture of 4 gigapixels": ("a.png", text(png_that_claims(65535, 65535)), "megapixels"),
     "a picture of more pixels than allowed": ("a.png", text(png(1100, 1000)), "megapixels"),
@@ -242,6 +283,13 @@ GOOD: dict[str, tuple[str, Build]] = {
     "zip of pictures": ("photos.zip", archive(red__1_dot_png=png(), blue__2_dot_png=png())),
     "zip of tables": ("rows.zip", archive(train_dot_csv=b"text,label\na,b\n", test_dot_csv=b"text,label\na,b\n")),
     "zip with metadata": ("photos.zip", archive(a_dot_png=png(), metadata_dot_csv=b"file_name,label\na.png,red\n")),
+    "zip of texts": ("texts.zip", archive(pos__1_dot_txt=b"good", neg__1_dot_txt=b"bad")),
+    "zip of rarer suffixes": ("photos.zip", archive(a__1_dot_jfif=png(), b__1_dot_jp2=png(), b__2_dot_heic=b"x")),
+    "workbook": ("rows.xlsx", workbook),
+    "sentences": ("rows.conll", text("Anna B-PER\nlives O\n\n")),
+    "columns of pandas": ("rows.json", text(json.dumps({"text": {str(i): "a" for i in range(5000)}}))),
+    "csv in UTF-16 without its mark": ("rows.csv", text("text;label\nab;1\n".encode("utf-16-le"))),
+    "texts": ("ask.txt", text("one\ntwo\n")),
     "zip from a Mac": ("photos.zip", packed([("red/a.png", png()), ("__MACOSX/._a.png", b"\0\1")])),
     "png": ("a.png", text(png())),
 }

@@ -10,19 +10,19 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections import deque
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from hftransfer import catalog, upstream
+from hftransfer import catalog
 from hftransfer.errors import UserError
-from hftransfer.ui import rules, visitors
+from hftransfer.ui import data_step, rules, visitors
 from hftransfer.ui import settings as settings_module
-from hftransfer.ui.settings import Settings
+from hftransfer.ui.settings import Settings, require_sign_in
 from hftransfer.ui.visitors import Visitor
+from hftransfer.upstream.options import peft_options, training_options
 from tests.app.conftest import ALICE_TOKEN, OWNER_TOKEN
 
 TREE: dict[str, Any] = {"task": "text-classification", "model": "owner/model", "data": {"source": "owner/rows"}}
@@ -49,37 +49,6 @@ def test_a_laptop_has_one_visitor_with_the_users_own_token(tmp_path: Path, monke
     assert visitor.runs == Path.cwd() / "runs"
     assert not visitor.anonymous
     assert visitors.environment(visitor, settings)["HF_TOKEN"] == OWNER_TOKEN
-
-
-@pytest.mark.parametrize(
-    "headers",
-    [
-        {"host": "evil.example:7860"},
-        {"host": "127.0.0.1.evil.example"},
-        {"host": "127.0.0.1:7860", "origin": "https://evil.example"},
-        {"host": "localhost:7860", "origin": "null"},
-        {"host": ""},
-    ],
-)
-def test_another_site_does_not_act_as_the_local_visitor(headers: dict[str, str]) -> None:
-    with pytest.raises(UserError, match="page of this app"):
-        visitors.of(asked(**headers), None, None, Settings.read({}))
-
-
-@pytest.mark.parametrize(
-    "headers", [{"host": "localhost:7860", "origin": "http://localhost:7860"}, {"host": "[::1]:7860"}]
-)
-def test_the_own_page_acts_as_the_local_visitor(headers: dict[str, str]) -> None:
-    assert visitors.of(asked(**headers), None, None, Settings.read({})).local
-
-
-def test_a_host_that_the_user_named_is_the_own_page(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HFTRANSFER_HOSTS", "box.lan,other")
-    assert visitors.of(asked(host="box.lan:7860"), None, None, Settings.read({})).local
-    visitors.allow_host("192.168.1.5")
-    visitors.allow_host("0.0.0.0")
-    assert os.environ["HFTRANSFER_HOSTS"] == "box.lan,other,192.168.1.5"
-    assert visitors.of(asked(host="192.168.1.5:7860"), None, None, Settings.read({})).local
 
 
 def test_on_a_space_the_signed_in_user_has_a_folder_and_token_of_their_own(space: Settings) -> None:
@@ -114,49 +83,6 @@ def test_a_name_that_somebody_else_had_before_opens_nothing_of_theirs(space: Set
         visitors.user(space, "", "t")
 
 
-def test_a_program_is_who_the_hub_says_its_token_is(space: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    import huggingface_hub
-
-    calls = []
-
-    def whoami(self: Any) -> dict[str, Any]:
-        calls.append(self.token)
-        if self.token == "hf_org":
-            return {"type": "org", "name": "company"}
-        return {"type": "user", "name": "carol", "id": "64c3"}
-
-    monkeypatch.setattr(huggingface_hub.HfApi, "whoami", whoami)
-    for headers in (
-        {"authorization": "Bearer hf_carol"},
-        {"x-hf-authorization": "Bearer hf_carol", "authorization": "Bearer x"},
-    ):
-        carol = visitors.of(asked(**headers), None, None, space)
-        assert (carol.name, carol.token, carol.folder.name) == ("carol", "hf_carol", "carol~64c3")
-    assert calls == ["hf_carol"], "the Hub is asked once"
-    assert "hf_carol" not in str(visitors._known)
-    with pytest.raises(UserError, match="token of a user"):
-        visitors.of(asked(authorization="Bearer hf_org"), None, None, space)
-    assert visitors.of(asked(authorization="Basic Zm9v"), None, None, space).anonymous
-    assert visitors.of(asked(authorization="Bearer hf\n_x"), None, None, space).anonymous
-
-
-def test_unknown_tokens_do_not_make_the_app_ask_without_end(space: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    import huggingface_hub
-
-    calls = []
-    monkeypatch.setattr(
-        huggingface_hub.HfApi, "whoami", lambda self: calls.append(self.token) or {"type": "user", "name": self.token}
-    )
-    monkeypatch.setattr(visitors, "_asked", deque())
-    monkeypatch.setattr(visitors, "_known", {})
-    for number in range(visitors.ASKED_PER_MINUTE):
-        visitors.of(asked(authorization=f"Bearer hf_{number}"), None, None, space)
-    with pytest.raises(UserError, match="too many new ones"):
-        visitors.of(asked(authorization="Bearer hf_more"), None, None, space)
-    assert visitors.of(asked(authorization="Bearer hf_1"), None, None, space).name == "hf_1", "who is known goes on"
-    assert len(calls) == visitors.ASKED_PER_MINUTE
-
-
 # --- environment ---
 
 
@@ -171,6 +97,20 @@ def test_a_strangers_process_gets_nothing_of_the_owners(space: Settings, alice: 
         fence = json.loads(found["HFTRANSFER_FENCE"])
         assert fence["write"] == [str(visitor.folder)]
     assert visitors.environment(guest, space)["HF_HUB_DISABLE_IMPLICIT_TOKEN"] == "1"
+
+
+def test_a_process_that_fetches_a_sample_gets_what_it_needs_alone(
+    space: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = {"PIP_INDEX_URL": "https://mirror.example/simple", "npm_config_registry": "https://mirror.example/npm",
+            "HTTPS_PROXY": "http://proxy.example", "HFTRANSFER_CACHE": "/cache"}  # fmt: skip
+    secret = {"HF_TOKEN": OWNER_TOKEN, "OAUTH_CLIENT_SECRET": "o", "WANDB_API_KEY": "w", "AWS_SECRET_ACCESS_KEY": "a",
+              "MY_PASSWORD": "p", "GITHUB_TOKEN": "g"}  # fmt: skip
+    for name, value in (kept | secret).items():
+        monkeypatch.setenv(name, value)
+    found = data_step.registry_environment()
+    assert kept.items() <= found.items() and "PATH" in found and "PYTHONPATH" in found
+    assert not set(secret) & set(found) and OWNER_TOKEN not in found.values()
 
 
 def test_the_samples_are_shared_and_the_rest_of_the_cache_is_not(
@@ -193,6 +133,23 @@ def test_tokens_are_blotted_out_of_what_is_shown(alice: Visitor) -> None:
 
 
 # --- runs ---
+
+
+def test_a_run_that_leads_elsewhere_is_not_read_by_the_app(alice: Visitor, bob: Visitor) -> None:
+    for visitor, name in ((alice, "console.log"), (alice, "artifact/model.safetensors"), (bob, "")):
+        folder = visitor.runs / "run"
+        (folder / "artifact").mkdir(parents=True, exist_ok=True)
+        (folder / "config.yaml").write_text("task: text-classification\n")
+        (folder / "events.jsonl").touch()
+        if name:
+            (folder / name).symlink_to("/etc/passwd")
+            with pytest.raises(UserError, match="holds links"):
+                visitors.find(visitor, "run")
+            (folder / name).unlink()
+        assert visitors.find(visitor, "run").folder == folder
+    assert visitors.runs(alice) and visitors.runs(bob)
+    (alice.runs / "run" / "launch.json").symlink_to("/proc/self/environ")
+    assert not visitors.runs(alice) and visitors.runs(bob)
 
 
 @pytest.mark.parametrize(
@@ -358,11 +315,8 @@ def test_a_laptop_is_not_held_to_a_spaces_rules(tmp_path: Path) -> None:
 
 
 def test_the_closed_sets_are_those_of_the_engine() -> None:
-    from hftransfer.evaluation.metrics import METRICS
-
-    assert set(rules.METRICS) == set(METRICS)
-    assert {"deepspeed", "report_to", "fsdp_config"} <= upstream.training_options().keys()
-    known = {name for kind in ("lora", "ia3") for name in upstream.peft_options(kind)} | {"name", "freeze"}
+    assert {"deepspeed", "report_to", "fsdp_config"} <= training_options().keys()
+    known = {name for kind in ("lora", "ia3") for name in peft_options(kind)} | {"name", "freeze"}
     assert known >= rules.LAYERS
     assert (
         rules.admit_data(Visitor("l", Path(), local=True), TREE, Settings.read({}))["data"]["source"] == "owner/rows"
@@ -450,6 +404,20 @@ def test_a_space_says_what_its_machine_lacks(tmp_path: Path) -> None:
     assert "train on the CPU" in zero
     assert "a restart deletes runs" in storage
     assert settings_module.remarks(Settings.read({"SPACE_ID": "a/b", "HFTRANSFER_ROOT": "/data/x"}), {}) == []
+
+
+SIGN_IN = {
+    "SYSTEM": "spaces", "OAUTH_CLIENT_ID": "a", "OAUTH_CLIENT_SECRET": "b", "OAUTH_SCOPES": "openid",
+    "OPENID_PROVIDER_URL": "https://huggingface.co",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("missing", [*SIGN_IN, ""])
+def test_a_space_does_not_start_where_anybody_could_be_anybody(missing: str, space: Settings) -> None:
+    require_sign_in(space, SIGN_IN)
+    require_sign_in(Settings.read({}), {})
+    with pytest.raises(UserError, match="hf_oauth: true"):
+        require_sign_in(space, SIGN_IN | {missing: ""} if missing else {})
 
 
 def test_the_owners_tokens_leave_the_process(space: Settings) -> None:

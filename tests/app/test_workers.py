@@ -19,8 +19,9 @@ import psutil
 import pytest
 from PIL import Image
 
+from hftransfer import catalog
 from hftransfer.errors import UserError
-from hftransfer.ui import visitors, workers
+from hftransfer.ui import asking, estimating, visitors, worker_process, workers
 from hftransfer.ui.settings import Settings
 from hftransfer.ui.visitors import Visitor
 from hftransfer.ui.workers import Workers
@@ -44,7 +45,7 @@ def test_preview_shows_rows_roles_and_balance(answering: Workers, finished: Fini
     assert seen["columns"] == [{"name": "text", "type": "string"}, {"name": "label", "type": "string"}]
     assert [choice["column"] for choice in seen["choices"]] == ["text", "label"]
     assert len(seen["rows"]) == 8
-    assert seen["rows"][0]["text"]["kind"] == "text"
+    assert seen["rows"][0]["text"]["form"] == "text"
     assert {entry["label"] for entry in seen["balance"]} == {"negative", "positive"}
     assert sum(seen["splits"].values()) == 103
     assert any("cut from train" in warning for warning in seen["warnings"])
@@ -77,7 +78,7 @@ def test_markup_in_data_stays_text(answering: Workers, finished: Finished) -> No
         finished.visitor, "preview", tree={"task": "text-classification", "data": {"source": "markup.csv"}}
     )
 
-    assert seen["rows"][3]["text"] == {"kind": "text", "value": "<script>alert(3)</script>"}
+    assert seen["rows"][3]["text"] == {"form": "text", "value": "<script>alert(3)</script>"}
     assert {entry["label"] for entry in seen["balance"]} == {f"<img src=x onerror=alert({i})>" for i in (0, 1)}
 
 
@@ -101,7 +102,7 @@ def test_predictions_examples_errors_and_reasons(answering: Workers, finished: F
 
     shown = answering.call(visitor, "examples", run=name, n=3)
     assert len(shown) == 3
-    assert shown[0]["input"]["text"]["kind"] == "text"
+    assert shown[0]["input"]["text"]["form"] == "text"
 
     wrong = answering.call(visitor, "errors", run=name, n=3)
     assert all(row["label"] != row["prediction"] and row["input"]["text"]["value"] for row in wrong)
@@ -126,6 +127,14 @@ def test_a_table_is_answered_row_by_row(answering: Workers, finished: Finished) 
     assert [answer["input"] for answer in found] == ["a good film", "a bad film"]
 
 
+def test_a_lone_text_is_what_a_task_is_asked_with() -> None:
+    given = {asking.PLAIN: "a table of words"}
+    assert asking.by_role(given, catalog.task("token-classification")) == {"words": "a table of words"}
+    assert asking.by_role(given, catalog.task("text-classification")) == {"text": "a table of words"}
+    with pytest.raises(UserError, match="a picture is needed; found a text"):
+        asking.by_role(given, catalog.task("image-classification"))
+
+
 def test_an_estimate_comes_from_real_steps(answering: Workers, finished: Finished) -> None:
     found = answering.call(finished.visitor, "estimate", tree=tree_of(finished.visitor))
 
@@ -139,12 +148,13 @@ def test_an_estimate_comes_from_real_steps(answering: Workers, finished: Finishe
 def test_an_estimate_that_cannot_be_made_says_why(
     space: Settings, alice: Visitor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workers, "_checked", lambda *_: ["a warning", f"hftransfer: no text column; {alice.token}."])
+    said = ["a warning", f"hftransfer: no text column; {alice.token}."]
+    monkeypatch.setattr(estimating, "_checked", lambda *_: said)
     with pytest.raises(UserError, match=r"no text column; \[token\]"):
-        workers.estimate(alice, space, {}, None)
-    monkeypatch.setattr(workers, "_checked", lambda *_: ["Killed"])
+        estimating.estimate(alice, space, {}, None)
+    monkeypatch.setattr(estimating, "_checked", lambda *_: ["Killed"])
     with pytest.raises(UserError, match="memory may have run out"):
-        workers.estimate(alice, space, {}, None)
+        estimating.estimate(alice, space, {}, None)
 
 
 # --- what a worker may not do ---
@@ -278,13 +288,13 @@ for line in sys.stdin:
 
 @pytest.fixture
 def standing_in(monkeypatch: pytest.MonkeyPatch) -> Any:
-    real = workers.subprocess.Popen
+    real = worker_process.subprocess.Popen
 
     def use(body: str) -> None:
         def start(command: list[str], **options: Any) -> Any:
             return real([command[0], "-c", STAND_IN.format(body=body)], **options)
 
-        monkeypatch.setattr(workers.subprocess, "Popen", start)
+        monkeypatch.setattr(worker_process.subprocess, "Popen", start)
 
     return use
 
@@ -402,9 +412,9 @@ def test_memory_that_runs_out_is_an_answer(space: Settings) -> None:
         worker.limits["memory_mb"] = 100
         worker.bound_memory()
         worker.FUNCTIONS["greedy"] = lambda: len(bytearray(20 * 2**30))
-        print(worker.respond("greedy", {}), worker.respond("greedy", {"x": 1})["failed"][:9])
+        print(*worker.respond("greedy", {}), next(worker.respond("greedy", {"x": 1}))["failed"][:9])
     """
-    environment = {**os.environ, "PYTHONPATH": str(Path(workers.__file__).parents[2])}
+    environment = {**os.environ, "PYTHONPATH": str(Path(worker_process.__file__).parents[2])}
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(code)], env=environment, capture_output=True, text=True, timeout=120
     )

@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 
 from hftransfer import catalog, config
-from hftransfer.interruption import Interruption
+from hftransfer.fitting.interruption import Interruption
 from hftransfer.runs import Run
 
 QUICK: dict[str, Any] = {
-    "train": {"num_train_epochs": 2, "per_device_train_batch_size": 16, "use_cpu": True},
+    "method": {"name": "full"},
+    "train": {"auto": False, "num_train_epochs": 2, "per_device_train_batch_size": 16, "use_cpu": True},
     "evaluation": {"resamples": 100},
     "speed": {"tune": False, "threads": 1},
 }
@@ -26,7 +27,9 @@ def train(tmp_path: Path) -> Callable[..., tuple[Run, dict[str, Any]]]:
     def start(tree: dict[str, Any], *overrides: str, name: str = "run") -> tuple[Run, dict[str, Any]]:
         from hftransfer import training
 
-        merged = {**QUICK, **tree, "train": {**QUICK["train"], **tree.get("train", {})}}
+        merged = {**QUICK, **tree}
+        for part in ("method", "train"):
+            merged[part] = {**QUICK[part], **tree.get(part, {})}
         built = catalog.build_config(config.override(merged, overrides))
         run = Run.create(built, tmp_path / name)
         with Interruption() as interruption:

@@ -13,7 +13,8 @@ import torch
 from markdown_it import MarkdownIt
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from hftransfer import card, catalog
+from hftransfer import catalog
+from hftransfer.card import report
 from tests import tiny
 
 
@@ -35,7 +36,7 @@ def test_the_snippets_of_an_adapter_run(train, bert, tmp_path: Path, capsys: pyt
         "method": {"name": "lora"},
     }
     run, result = train(tree, "method.r=4", "train.max_steps=4")
-    body = card.render(result, catalog.read_config(run.folder / "config.yaml"), repo=str(run.artifact))
+    body = report.render(result, catalog.read_config(run.folder / "config.yaml"), repo=str(run.artifact))
     with_transformers, with_hftransfer, with_peft = code_blocks(body)
     exec(with_transformers, {})
     assert "'label': 'negative'" in (said := capsys.readouterr().out) or "'label': 'positive'" in said
@@ -59,7 +60,7 @@ def test_the_card_of_a_run_says_what_its_result_says(train, bert, tmp_path: Path
     source.write_text("".join(json.dumps({"text": text, "label": label}) + "\n" for text, label in rows))
     tree = {"task": "text-classification", "model": str(bert), "data": {"source": str(source), "max_length": 6}}
     run, result = train(tree, "train.max_steps=4")
-    text = (run.artifact / card.NAME).read_text(encoding="utf-8")
+    text = (run.artifact / report.NAME).read_text(encoding="utf-8")
     assert f"| `accuracy` | {result['test']['metrics']['accuracy']['value']:.3f} |" in text
     assert result["data"]["fingerprint"] in text and str(tmp_path) not in text
     assert re.search(r"\nLeakage:\n\n- leakage: \d+ of 12 validation rows .* also stand in train", text)

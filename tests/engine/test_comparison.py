@@ -14,14 +14,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hftransfer import cli, comparison, follow
+from hftransfer import cli, follow
+from hftransfer.comparison import contenders, judging, writing
 from hftransfer.errors import UserError
-from hftransfer.evaluation import Predictions
+from hftransfer.evaluation.predictions import Predictions
 from hftransfer.runs import Run
-from hftransfer.tasks.base import Labels
+from tests import tiny
 from tests.engine.trained import trained, tree
 
-LABELS = Labels("single_label", ("a", "b"), (1, 1))
+ANSWER = tiny.answer("single_label", "ab", (1, 1))
 
 
 @pytest.fixture(scope="module")
@@ -35,18 +36,18 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
     }
 
 
-def contender(name: str, right: float, seconds: float | None, n: int = 600, **fields: Any) -> comparison.Contender:
+def contender(name: str, right: float, seconds: float | None, n: int = 600, **fields: Any) -> contenders.Contender:
     """Return a model that is right on the first share of the rows."""
     truth = np.arange(n) % 2
     answers = np.where(np.arange(n) < right * n, truth, 1 - truth)
     scores = np.full((n, 2), 0.3)
     scores[np.arange(n), answers] = 0.7
-    made = Predictions(LABELS, [f"rows:{i}" for i in range(n)], truth, scores)
-    return comparison.Contender(name, name, "base", made, seconds, 10, "cpu", "print", **fields)
+    made = Predictions(ANSWER, [f"rows:{i}" for i in range(n)], truth, scores)
+    return contenders.Contender(name, name, "base", made, seconds, 10, "cpu", "print", **fields)
 
 
-def judged(*found: comparison.Contender, **options: Any) -> dict[str, Any]:
-    return comparison.compare(found, resamples=400, **options)
+def judged(*found: contenders.Contender, **options: Any) -> dict[str, Any]:
+    return judging.compare(found, resamples=400, **options)
 
 
 BASELINE = {"name": "majority class", "metrics": {"accuracy": {"value": 0.5, "low": 0.4, "high": 0.6}}}
@@ -93,7 +94,7 @@ def test_holm_can_take_back_what_one_pair_alone_would_show() -> None:
     close = [contender("a", 0.8, 1.0, 400), contender("b", 0.785, 2.0, 400)]
     (alone,) = judged(*close)["pairs"]
     among = judged(*close, *(contender(f"c{i}", 0.8 - 0.0001 * i, 3.0, 400) for i in range(5)))
-    pair = comparison.pair_of(among, "a", "b")
+    pair = writing.pair_of(among, "a", "b")
     assert (
         alone["p_value"] == pytest.approx(pair["p_value"]) and alone["shown"] and alone["p_value"] == alone["p_holm"]
     )
@@ -115,7 +116,7 @@ def test_equal_answers_resolve_nothing() -> None:
 
 def test_two_models_are_needed() -> None:
     with pytest.raises(UserError, match=r"two models.*there is 1 \(zero_shot: a bare backbone\)"):
-        judged(contender("a", 0.8, 1.0), skipped=[comparison.Skipped("zero_shot", "a bare backbone")])
+        judged(contender("a", 0.8, 1.0), skipped=[contenders.Skipped("zero_shot", "a bare backbone")])
     with pytest.raises(UserError, match="a known metric"):
         judged(contender("a", 0.8, 1.0), contender("b", 0.8, 1.0), metric="accurracy")
 
@@ -123,9 +124,9 @@ def test_two_models_are_needed() -> None:
 def test_files(tmp_path: Path) -> None:
     found = judged(
         contender("full|x", 0.8, 300.0), contender("lora", 0.797, 12.0), contender("hub", 0.6, None),
-        skipped=[comparison.Skipped("zero_shot", "a bare backbone cannot answer")], baseline=BASELINE,
+        skipped=[contenders.Skipped("zero_shot", "a bare backbone cannot answer")], baseline=BASELINE,
     )  # fmt: skip
-    comparison.write(found, tmp_path)
+    writing.write(found, tmp_path)
     assert json.loads((tmp_path / "comparison.json").read_text()) == json.loads(json.dumps(found))
     with open(tmp_path / "comparison.csv", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -139,10 +140,10 @@ def test_files(tmp_path: Path) -> None:
 
 
 def test_finished_runs_by_name_and_by_folder(runs: dict[str, Run]) -> None:
-    found = comparison.contenders([str(runs["good"].folder), str(runs["lora"].folder)])
+    found = contenders.gather([str(runs["good"].folder), str(runs["lora"].folder)])
     assert [one.name for one in found] == ["full", "lora"]
-    assert comparison.contenders([str(runs["good"].folder), str(runs["poor"].folder)])[1].name == "poor"
-    compared = comparison.judge([str(runs["good"].folder)], found)
+    assert contenders.gather([str(runs["good"].folder), str(runs["poor"].folder)])[1].name == "poor"
+    compared = judging.judge([str(runs["good"].folder)], found)
     score = runs["good"].result()["test"]["metrics"]["accuracy"]
     mine = next(one for one in compared["models"] if one["name"] == "full")
     assert {key: mine[key] for key in score} == pytest.approx(score)
@@ -163,10 +164,10 @@ def test_better_than_a_run_that_learned_nothing(runs: dict[str, Run], capsys: py
 
 def test_a_model_folder_is_asked_about_the_same_rows(runs: dict[str, Run], tmp_path: Path) -> None:
     shutil.copytree(runs["lora"].artifact, tmp_path / "model")
-    found = comparison.contenders([str(runs["good"].folder), str(tmp_path / "model")])
-    stored = comparison.of_run(runs["lora"]).predictions
+    found = contenders.gather([str(runs["good"].folder), str(tmp_path / "model")])
+    stored = contenders.of_run(runs["lora"]).predictions
     assert found[1].predictions.row_ids == stored.row_ids
-    assert np.abs(found[1].predictions.scores - stored.scores).max() < 1e-5
+    assert np.abs(found[1].predictions.outputs - stored.outputs).max() < 1e-5
     noted = json.loads((tmp_path / "model" / "hftransfer.json").read_text())["cost"]
     assert found[1].method == "lora" and found[1].seconds == noted["alone_seconds"]
 
@@ -178,7 +179,7 @@ def test_a_model_of_other_labels_is_refused(runs: dict[str, Run], tmp_path: Path
     settings["id2label"] = {"0": "negative", "1": "joyful"}
     (tmp_path / "model" / "config.json").write_text(json.dumps(settings))
     with pytest.raises(UserError, match=r"labels negative, positive is needed; .* has negative, joyful"):
-        comparison.contenders([str(runs["good"].folder), str(tmp_path / "model")])
+        contenders.gather([str(runs["good"].folder), str(tmp_path / "model")])
 
 
 def test_label_order_does_not_matter(runs: dict[str, Run], tmp_path: Path) -> None:
@@ -195,8 +196,8 @@ def test_label_order_does_not_matter(runs: dict[str, Run], tmp_path: Path) -> No
     model.config.id2label = {0: "positive", 1: "negative"}
     model.config.label2id = {"positive": 0, "negative": 1}
     model.save_pretrained(tmp_path / "model")
-    found = comparison.contenders([str(runs["good"].folder), str(tmp_path / "model")])
-    assert np.abs(found[1].predictions.scores - found[0].predictions.scores).max() < 1e-5
+    found = contenders.gather([str(runs["good"].folder), str(tmp_path / "model")])
+    assert np.abs(found[1].predictions.outputs - found[0].predictions.outputs).max() < 1e-5
     assert found[1].seconds is None and found[1].method == "as it is"
 
 
@@ -205,17 +206,17 @@ def test_a_model_may_be_named_first_and_names_never_clash(runs: dict[str, Run], 
     settings = (tmp_path / "model" / "hftransfer.json").read_text()
     (tmp_path / "model" / "hftransfer.json").write_text(settings.replace('"positive"', '"Positive"'))
     names = [str(tmp_path / "model"), str(runs["good"].folder)]
-    found = comparison.contenders(names)
-    assert [one.name for one in found] == [names[0], "full"] and found[0].predictions.labels.names[1] == "positive"
-    assert len(comparison.judge(names, found)["models"]) == 2
+    found = contenders.gather(names)
+    assert [one.name for one in found] == [names[0], "full"] and found[0].predictions.answer.names[1] == "positive"
+    assert len(judging.judge(names, found)["models"]) == 2
     shutil.copytree(runs["good"].folder, tmp_path / "runs" / "ladder" / "good")
-    both = comparison.contenders([names[1], "ladder/good"])
+    both = contenders.gather([names[1], "ladder/good"])
     assert len({one.name for one in both}) == 2 and both[1].name == "ladder/good"
 
 
 def _other_ids(run: Run) -> None:
-    found = comparison.of_run(run).predictions
-    Predictions(found.labels, [f"x{i}" for i in found.row_ids], found.truth, found.scores).to_parquet(
+    found = contenders.of_run(run).predictions
+    Predictions(found.answer, [f"x{i}" for i in found.row_ids], found.truth, found.outputs).to_parquet(
         run.predictions / "test.parquet"
     )
 
@@ -238,7 +239,7 @@ def test_other_rows_are_refused(
     shutil.copytree(runs[name].folder, tmp_path / "other")
     change(Run(tmp_path / "other"))
     with pytest.raises(UserError, match=said):
-        comparison.compare(comparison.contenders([str(runs["good"].folder), str(tmp_path / "other")]))
+        judging.compare(contenders.gather([str(runs["good"].folder), str(tmp_path / "other")]))
 
 
 def test_data_that_changed_is_refused(runs: dict[str, Run], tmp_path: Path) -> None:
@@ -249,7 +250,7 @@ def test_data_that_changed_is_refused(runs: dict[str, Run], tmp_path: Path) -> N
         config.replace(str(runs["good"].folder.parent / "rows.csv"), str(tmp_path / "rows.csv"))
     )
     with pytest.raises(UserError, match="its data now gives other ones"):
-        comparison.of_model(str(runs["lora"].artifact), Run(tmp_path / "run"))
+        contenders.of_model(str(runs["lora"].artifact), Run(tmp_path / "run"))
 
 
 @pytest.mark.parametrize(

@@ -9,12 +9,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hftransfer.evaluation import METRICS, Predictions, holm, intervals, measure, pairwise
-from hftransfer.evaluation.differences import difference
-from hftransfer.evaluation.intervals import bootstrap_weights, jackknife_weights, wilson
-from hftransfer.tasks.base import Labels
+from hftransfer import answers as kinds
+from hftransfer.answers._prose import Generated
+from hftransfer.evaluation import intervals
+from hftransfer.evaluation.differences import difference, holm, pairwise
+from hftransfer.evaluation.intervals import bootstrap_weights, jackknife_weights
+from hftransfer.evaluation.predictions import Predictions
+from hftransfer.evaluation.scoring import measure
+from hftransfer.weighting import wilson
+from tests import tiny
 
-LABELS = Labels("single_label", ("a", "b", "c"), (45, 25, 30))
+ANSWER = tiny.answer("single_label", "abc", (45, 25, 30))
 PRIOR = np.array([0.45, 0.25, 0.3])
 ANSWERS = np.array([[0.9, 0.05, 0.05], [0.15, 0.7, 0.15], [0.05, 0.15, 0.8]])  # of each true class
 TRIALS, RESAMPLES = 1500, 600
@@ -94,7 +99,7 @@ def covered_f1(truth: np.ndarray, answers: np.ndarray, value: float) -> float:
     points = f1_macro(truth, answers, np.ones((n, 1)))[:, 0]
     drawn, groups = f1_macro(truth, answers, resamples(n)), f1_macro(truth, answers, left_out)
     ends = [
-        intervals.interval(float(point), trial, without, n, 0.95, METRICS["f1_macro"])
+        intervals.interval(float(point), trial, without, n, 0.95, kinds.metrics()["f1_macro"])
         for point, trial, without in zip(points, drawn, groups, strict=True)
     ]
     return float(np.mean([low <= value <= high for low, high in ends]))
@@ -134,7 +139,7 @@ def test_a_real_difference_is_found_and_covered() -> None:
 def predictions(truth: np.ndarray, answers: np.ndarray) -> Predictions:
     scores = np.full((len(truth), 3), 0.2)
     scores[np.arange(len(truth)), answers] = 0.6
-    return Predictions(LABELS, [str(i) for i in range(len(truth))], truth, scores)
+    return Predictions(ANSWER, [str(i) for i in range(len(truth))], truth, scores)
 
 
 def test_pairs_of_stored_predictions_are_what_was_simulated() -> None:
@@ -165,7 +170,7 @@ def test_a_few_rows_show_nothing() -> None:
 def test_probabilities_alone_can_differ() -> None:
     truth = np.arange(90) % 3
     sure, unsure = predictions(truth, truth), predictions(truth, truth)
-    flat = Predictions(LABELS, unsure.row_ids, truth, np.where(unsure.scores > 0.5, 0.5, 0.25))
+    flat = Predictions(ANSWER, unsure.row_ids, truth, np.where(unsure.outputs > 0.5, 0.5, 0.25))
     assert pairwise([sure, flat], "accuracy", resamples=100)[0, 1].value == 0
     found = pairwise([sure, flat], "log_loss", resamples=100)[0, 1]
     assert found.value == pytest.approx(np.log(0.5) - np.log(0.6)) and found.high < 0
@@ -181,3 +186,20 @@ def test_holm_keeps_the_chance_of_any_false_alarm_down() -> None:
     rng = np.random.default_rng(0)
     alarms = np.mean([min(holm(rng.random(6).tolist())) < 0.05 for _ in range(4000)])
     assert 0.035 <= alarms <= 0.06
+
+
+def test_perplexities_are_compared_by_how_many_times_one_is_the_other():
+    """A difference of 300 that varies with the worse model alone would show nothing."""
+    rng = np.random.default_rng(0)
+    made = kinds.of("text")
+    truth = ["a"] * 40
+    nll = [rng.normal(mean, 1.5, 40).clip(0.1) for mean in (2.5, 5.0)]
+    found = [
+        Predictions(made, [str(i) for i in range(40)], truth, [Generated("b", float(value), 1) for value in model])
+        for model in nll
+    ]
+    (told,) = pairwise(found, "perplexity").values()
+    means = [np.exp(model.mean()) for model in nll]
+    assert told.value == pytest.approx(means[0] - means[1])
+    assert told.low < told.value < told.high < 0 and told.p_value < 1e-6
+    assert -means[1] < told.low, "a perplexity is above 0"

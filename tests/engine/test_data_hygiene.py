@@ -14,7 +14,9 @@ from PIL import Image
 
 from hftransfer import catalog
 from hftransfer.config import DataConfig
-from hftransfer.data import Data, cleaning, hygiene, load
+from hftransfer.data import Data, hygiene, load
+from hftransfer.inputs import _near_pictures, _near_texts, image
+from hftransfer.inputs.text import TEXT
 from tests import tiny
 
 WORDS = [f"word{i}" for i in range(400)]
@@ -56,7 +58,7 @@ def rows_of(count: int, seed: int) -> list[dict[str, Any]]:
     ],
 )  # fmt: skip
 def test_what_counts_as_nearly_the_same_text(one: str, other: str, alike: bool) -> None:
-    found = hygiene.near_texts([one, "something else entirely", other], np.array([0, 0, 1]))
+    found = _near_texts.near_texts([one, "something else entirely", other], np.array([0, 0, 1]))
     assert found.tolist() == ([[0, 2]] if alike else [])
 
 
@@ -70,14 +72,14 @@ def test_signatures_find_what_comparing_all_pairs_finds() -> None:
             copy[place] = str(rng.choice(WORDS))
         texts.append(copy)
     joined = [" ".join(words) for words in texts]
-    shingles, starts = hygiene._shingles(joined)
+    shingles, starts = _near_texts._shingles(joined)
     wanted = {
         (i, j)
         for i in range(len(joined))
         for j in range(i + 1, len(joined))
-        if hygiene._jaccard(shingles, starts, i, j) >= hygiene.ALIKE
+        if _near_texts._jaccard(shingles, starts, i, j) >= _near_texts.ALIKE
     }
-    found = set(map(tuple, hygiene.near_texts(joined, np.repeat([0, 1], [300, 60])).tolist()))
+    found = set(map(tuple, _near_texts.near_texts(joined, np.repeat([0, 1], [300, 60])).tolist()))
     assert 15 < len(wanted) < 60 and found <= wanted and len(wanted - found) <= 1
 
 
@@ -85,7 +87,7 @@ def test_boilerplate_does_not_hide_a_copy_in_another_split() -> None:
     """A bucket of 500 alike rows of train, and one row of test that belongs to it."""
     texts = [f"your order has been sent and will come to you within the next days thank you {i}" for i in range(500)]
     rows = {"train": texts, "validation": ["nothing alike"], "test": [texts[0] + "0", "another"]}
-    found = hygiene.near(rows, {use: pa.array([0] * len(some)) for use, some in rows.items()})
+    found = hygiene.near(rows, {use: pa.array([0] * len(some)) for use, some in rows.items()}, TEXT)
     assert found is not None and found["test", "train"].tolist() == [True, False]
     assert found["train", "train"].all() and not found["validation", "train"].any()
 
@@ -103,9 +105,9 @@ def test_near_copies_are_said_by_split_and_exact_ones_not_twice(tmp_path: Path) 
     assert data.hygiene.to_dict() == {"repeated": {"train": 2}, "near": {"test": {"train": 3}}, "contradicting": 0}
     assert mask(data, "test").tolist() == [False] * 8 + [True] * 4
     assert not mask(data, "validation").any()
-    assert [warning for warning in data.warnings if "near copy" in warning] == [
-        "leakage: 3 of 12 test rows (25.0%) have a near copy in train (nearly the same text): test.jsonl:8, "
-        "test.jsonl:9, test.jsonl:10; scores on them measure memory"
+    assert [warning for warning in data.warnings if "nearly" in warning] == [
+        "leakage: 4 of 12 test rows (33.3%) look like rows of train (1 with the same text, 3 with nearly the same "
+        "text); scores on them measure memory [rows: test.jsonl:8, test.jsonl:9, test.jsonl:10, ...]"
     ]
 
 
@@ -118,7 +120,7 @@ def test_contradicting_rows_are_counted(tmp_path: Path) -> None:
 
 
 def test_too_many_rows_are_not_called_clean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hygiene, "MOST_TEXTS", 20)
+    monkeypatch.setattr(_near_texts, "MOST", 20)
     data = read(tmp_path / "rows", train=rows_of(20, 1), validation=rows_of(4, 2), test=rows_of(4, 3))
     assert data.hygiene.near is None and any("were not looked for" in warning for warning in data.warnings)
 
@@ -158,7 +160,7 @@ def test_a_compressed_a_smaller_and_a_brighter_picture_are_near_copies(tmp_path:
 def small(picture: Image.Image) -> np.ndarray:
     encoded = io.BytesIO()
     picture.save(encoded, "PNG")
-    reason, _, thumb = cleaning._decoded({"bytes": encoded.getvalue(), "path": None})
+    reason, _, thumb, _ = image._decoded({"bytes": encoded.getvalue(), "path": None})
     assert reason is None
     return thumb
 
@@ -175,26 +177,26 @@ def test_turned_and_mirrored_pictures_are_found(orientation: Image.Transpose) ->
     others = [small(scene(seed)) for seed in range(60)]
     turned = scene(7).transpose(orientation), compressed(scene(8).transpose(orientation).resize((67, 67)))
     thumbs = np.stack([*others, *map(small, turned)])
-    assert hygiene.turned_pictures(thumbs).tolist() == [[7, 60], [8, 61]]
-    assert hygiene.near_pictures(thumbs).shape == (0, 2)
+    assert _near_pictures.turned_pictures(thumbs).tolist() == [[7, 60], [8, 61]]
+    assert _near_pictures.near_pictures(thumbs).shape == (0, 2)
 
 
 @pytest.mark.parametrize("side", [8, 11, 28])
 def test_small_pictures_are_turned_as_exactly(side: int) -> None:
     pictures = [scene(seed).resize((side, side)) for seed in range(20)]
     turned = [picture.transpose(way) for picture, way in zip(pictures, Image.Transpose, strict=False)]
-    found = hygiene.turned_pictures(np.stack([*map(small, pictures), *map(small, turned)]))
+    found = _near_pictures.turned_pictures(np.stack([*map(small, pictures), *map(small, turned)]))
     assert found.tolist() == [[n, 20 + n] for n in range(7)]
 
 
 def test_candidates_for_turned_pictures_leave_none_out() -> None:
     """The mean over the orientations is never further apart than the pictures are in any of them."""
     values = np.random.default_rng(0).integers(0, 255, (30, 2 * 432)).astype(np.float32)
-    means = hygiene._means(values)
-    whole = hygiene._turned(values).mean(axis=0)
+    means = _near_pictures._means(values)
+    whole = _near_pictures._turned(values).mean(axis=0)
     assert means.shape == (30, 2 * 63) and np.allclose(means @ means.T, whole @ whole.T, rtol=1e-4)
-    for turned in hygiene._turned(values):
-        assert np.allclose(hygiene._means(turned), means, atol=1e-2)
+    for turned in _near_pictures._turned(values):
+        assert np.allclose(_near_pictures._means(turned), means, atol=1e-2)
 
 
 def test_symmetric_and_blurred_pictures_are_no_turned_copies() -> None:
@@ -203,19 +205,19 @@ def test_symmetric_and_blurred_pictures_are_no_turned_copies() -> None:
     halves = scenes.reshape(60, 12, 12, 3)
     symmetric = (halves + halves[:, :, ::-1]) / 2
     blurred = 128 + (scenes - 128) / 20
-    assert hygiene.turned_pictures(symmetric.reshape(60, -1).astype(np.uint8)).shape == (0, 2)
-    assert blurred.std(axis=1).min() > hygiene.FLAT
-    assert hygiene.turned_pictures(np.concatenate([scenes, blurred]).astype(np.uint8)).shape == (0, 2)
+    assert _near_pictures.turned_pictures(symmetric.reshape(60, -1).astype(np.uint8)).shape == (0, 2)
+    assert blurred.std(axis=1).min() > _near_pictures.FLAT
+    assert _near_pictures.turned_pictures(np.concatenate([scenes, blurred]).astype(np.uint8)).shape == (0, 2)
 
 
 def test_where_all_pictures_are_alike_copies_are_closer() -> None:
     """One scene with a little of another, as in scans of one organ: each is within APART of some, a copy of none."""
     scenes = np.stack([small(scene(seed)) for seed in range(60)]).astype(np.float32)
     alike = (scenes[:1] + 0.09 * (scenes - scenes[:1])).round().astype(np.uint8)
-    apart = np.sqrt(hygiene._squared(alike.astype(np.float32), alike.astype(np.float32)) / 432)
-    assert np.sum(np.triu(apart, 1) > hygiene.APART) > 0 and np.sum(apart <= hygiene.APART) > 60
-    assert hygiene.near_pictures(alike).shape == (0, 2)
-    assert hygiene.near_pictures(np.concatenate([alike, alike[:1]])).tolist() == [[0, 60]]
+    apart = np.sqrt(_near_pictures._squared(alike.astype(np.float32), alike.astype(np.float32)) / 432)
+    assert np.sum(np.triu(apart, 1) > _near_pictures.APART) > 0 and np.sum(apart <= _near_pictures.APART) > 60
+    assert _near_pictures.near_pictures(alike).shape == (0, 2)
+    assert _near_pictures.near_pictures(np.concatenate([alike, alike[:1]])).tolist() == [[0, 60]]
 
 
 def test_a_turned_copy_has_the_same_label_and_contradicts_nothing(tmp_path: Path) -> None:
@@ -233,8 +235,8 @@ def test_a_turned_copy_has_the_same_label_and_contradicts_nothing(tmp_path: Path
 def test_noise_and_blank_pictures_are_no_copies(tmp_path: Path) -> None:
     blank = np.full((4, 432), 255, np.uint8)
     noise = np.random.default_rng(0).integers(0, 255, (40, 432), dtype=np.uint8)
-    assert hygiene.near_pictures(np.concatenate([blank, noise])).shape == (0, 2)
-    assert hygiene.near_pictures(np.concatenate([noise, noise[:1]])).tolist() == [[0, 40]]
+    assert _near_pictures.near_pictures(np.concatenate([blank, noise])).shape == (0, 2)
+    assert _near_pictures.near_pictures(np.concatenate([noise, noise[:1]])).tolist() == [[0, 40]]
 
 
 def test_a_stream_says_nothing_of_near_copies(tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,24 +13,22 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
 from hftransfer.config import DataConfig
 from hftransfer.data import Data, load
 from hftransfer.errors import UserError
-from hftransfer.tasks.base import Role
+from hftransfer.inputs.text import TEXT as STRING
+from hftransfer.inputs.words import WORDS
+from hftransfer.tasks.base import Role, truth
+from tests.engine import toys
 
-TEXT: Any = SimpleNamespace(
-    name="text-classification",
-    roles=(
-        Role("text", "text", "a string", ("text", "sentence", "sentence1", "premise", "review")),
-        Role("text_pair", "text", "a second string", ("text_pair", "sentence2", "hypothesis"), required=False),
-        Role("label", "label", "a class", ("label", "class", "sentiment", "score")),
-    ),
-    label_kinds=("single_label", "multi_label", "regression"),
+TEXT = toys.of_text(
+    "text-classification",
+    Role("text", STRING, "a string", ("text", "sentence", "sentence1", "premise", "review")),
+    Role("text_pair", STRING, "a second string", ("text_pair", "sentence2", "hypothesis"), required=False),
+    truth("label", "a class", ("label", "class", "sentiment", "score")),
 )
-TOKENS: Any = SimpleNamespace(
-    name="token-classification",
-    roles=(
-        Role("words", "words", "a list of words", ("tokens", "words")),
-        Role("tags", "tags", "a list of tags", ("ner_tags", "tags", "pos_tags")),
-    ),
-    label_kinds=("tags",),
+TOKENS = toys.Toy(
+    "token-classification",
+    Role("words", WORDS, "a list of words", ("tokens", "words")),
+    truth("tags", "a list of tags", ("ner_tags", "tags", "pos_tags")),
+    kinds=("tags",),
 )
 N = 40
 SENTENCES = [f"sentence {i}" for i in range(N)]
@@ -137,35 +134,35 @@ def test_named_columns_are_checked(refused: Any) -> None:
 )
 def test_labels_of_every_type_keep_their_names(read: Any, values: list[Any], names: tuple[str, ...]) -> None:
     data = read({"text": SENTENCES, "label": values})
-    assert data.labels.kind == "single_label" and data.labels.names == names
-    assert sum(data.labels.counts) == data.sizes["train"]
+    assert data.answer.kind == "single_label" and data.answer.names == names
+    assert sum(data.answer.counts) == data.sizes["train"]
     for row in data.splits["train"]:
         value = values[int(row["text"].split()[1])]
         expected = (
             str(value).lower() if isinstance(value, bool) else str(int(value)) if value in (0, 1) else str(value)
         )
-        assert data.labels.names[row["label"]] == expected
+        assert data.answer.names[row["label"]] == expected
 
 
 def test_lists_are_multi_label(read: Any) -> None:
     values = [[["b", "a"], ["c"], [], ["a", "a"]][i % 4] for i in range(N)]
     data = read({"text": SENTENCES, "label": values})
-    assert data.labels.kind == "multi_label" and data.labels.names == ("a", "b", "c")
+    assert data.answer.kind == "multi_label" and data.answer.names == ("a", "b", "c")
     found = {row["text"]: row["label"] for rows in data.splits.values() for row in rows}
     assert [found[SENTENCES[i]] for i in range(4)] == [[0, 1], [2], [], [0]]
-    assert sum(data.labels.counts) == sum(len(row["label"]) for row in data.splits["train"])
+    assert sum(data.answer.counts) == sum(len(row["label"]) for row in data.splits["train"])
     joined = read({"text": SENTENCES, "label": [" | ".join(value) for value in values]}, label_separator="|")
     assert joined.fingerprint == data.fingerprint
     features = Features({"text": Value("string"), "label": List(ClassLabel(names=["x", "a", "b", "c"]))})
     indexes = [["xabc".index(name) for name in value] for value in values]
-    assert read({"text": SENTENCES, "label": indexes}, features).labels.names == ("x", "a", "b", "c")
+    assert read({"text": SENTENCES, "label": indexes}, features).answer.names == ("x", "a", "b", "c")
 
 
 def test_regression(read: Any, refused: Any) -> None:
     values = [i / 7 for i in range(N)]
     assert "labels are numbers with decimals (0.14" in refused({"text": SENTENCES, "label": values})
     data = read({"text": SENTENCES, "label": values}, problem_type="regression")
-    assert data.labels.kind == "regression" and data.labels.names == () and data.labels.outputs == 1
+    assert data.answer.kind == "regression" and data.answer.names == () and data.answer.outputs == 1
     found = {row["text"]: row["label"] for rows in data.splits.values() for row in rows}
     assert found["sentence 5"] == values[5]
     texts = read({"text": SENTENCES, "label": [repr(value) for value in values]}, problem_type="regression")
@@ -178,16 +175,16 @@ def test_tags(read: Any, refused: Any) -> None:
     tokens = [["Ann", "met", f"Bob{i}"] for i in range(N)]
     tags: list[Any] = [["PER", "O", "PER" if i % 2 else "LOC"] for i in range(N)]
     data = read({"tokens": tokens, "ner_tags": tags}, task=TOKENS)
-    assert data.labels.kind == "tags" and data.labels.names == ("LOC", "O", "PER")
-    assert sum(data.labels.counts) == 3 * data.sizes["train"]
+    assert data.answer.kind == "tags" and data.answer.names == ("LOC", "O", "PER")
+    assert sum(data.answer.counts) == 3 * data.sizes["train"]
     row = data.splits["train"][0]
     number = int(row["words"][2][3:])
-    assert [data.labels.names[i] for i in row["tags"]] == tags[number]
+    assert [data.answer.names[i] for i in row["tags"]] == tags[number]
     tags[4], tokens[6], tags[6], tags[8] = ["O"], [], [], ["O", None, "O"]
     data = read({"tokens": tokens, "ner_tags": tags}, task=TOKENS)
     warning = next(w for w in data.warnings if "dropped" in w)
-    assert "1 with tags and words that differ in number (train:4)" in warning
-    assert "1 with no words (train:6)" in warning and "1 with a tag that is null (train:8)" in warning
+    assert "1 with tags and words that differ in number; " in warning and "[rows: train:4, " in warning
+    assert "1 with no words; " in warning and "[rows: train:4, train:6, train:8]" in warning
     other = {"tokens": [["x"]], "ner_tags": [["ORG"]]}
     assert "ORG" in refused({"tokens": tokens, "ner_tags": tags}, task=TOKENS, test=other)
 
@@ -212,9 +209,8 @@ def test_bad_rows_are_counted_named_and_dropped(read: Any, refused: Any) -> None
     columns["text"][3], columns["text"][9], columns["label"][12] = None, " \n", None
     data = read(columns)
     assert sum(data.sizes.values()) == N - 3
-    assert (
-        "train: 3 of 40 rows dropped: 2 with no text (train:3, train:9); 1 with no label (train:12)" in data.warnings
-    )
+    said = "train: 3 of 40 rows dropped: 2 with no text; 1 with no label [rows: train:3, train:9, train:12]"
+    assert said in data.warnings
     assert "2 with no text" in refused(columns, bad_rows="refuse")
     empty = {"text": [None] * 30 + SENTENCES[:10], "label": NAMES}
     assert "40 of 40 are not: 40 with no text" in refused({"text": [None] * N, "label": NAMES})

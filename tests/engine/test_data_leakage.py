@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,16 +15,11 @@ from PIL import Image
 from hftransfer import catalog
 from hftransfer.config import DataConfig
 from hftransfer.data import Data, leakage, load
-from hftransfer.tasks.base import Role
+from hftransfer.inputs.text import TEXT
+from hftransfer.tasks.base import Role, truth
+from tests.engine import toys
 
-TEXT = Role("text", "text", "a string", ("text",))
-LABEL = Role("label", "label", "a class", ("label",))
-
-
-def a_task(*roles: Role) -> Any:
-    return SimpleNamespace(
-        name="a task", roles=roles, label_kinds=("single_label", "multi_label", "regression"), streams=True
-    )
+TASK = toys.of_text("a task", Role("text", TEXT, "a string", ("text",)), truth("label", "a class", ("label",)))
 
 
 def write(path: Path, rows: list[dict[str, Any]]) -> Path:
@@ -41,7 +35,7 @@ def rows_of(count: int, start: int = 0) -> list[dict[str, Any]]:
 def read(folder: Path, task: Any = None, **splits: list[dict[str, Any]]) -> Data:
     for use, rows in splits.items():
         write(folder / f"{use}.jsonl", rows)
-    return load(DataConfig(source=str(folder)), task or a_task(TEXT, LABEL), 3, folder.with_name("work"))
+    return load(DataConfig(source=str(folder)), task or TASK, 3, folder.with_name("work"))
 
 
 def leaks(data: Data) -> list[str]:
@@ -59,12 +53,12 @@ def test_the_number_and_the_first_rows_are_said_and_every_row_stays(tmp_path: Pa
     assert data.sizes == {"train": 60, "validation": 10, "test": 42}
     assert data.leakage == {"validation": {"train": 1}, "test": {"train": 5, "validation": 2}}
     assert leaks(data) == [
-        "leakage: 1 of 10 validation rows (10.0%) also stands in train (same text): validation.jsonl:9; "
-        "choices made by them favour memory",
-        "leakage: 5 of 42 test rows (11.9%) also stand in train (same text): test.jsonl:35, test.jsonl:36, "
-        "test.jsonl:37, ...; scores on them measure memory",
-        "leakage: 2 of 42 test rows (4.8%) also stand in validation (same text): test.jsonl:40, test.jsonl:41; "
-        "choices were made with them",
+        "leakage: 1 of 10 validation rows (10.0%) also stands in train (same text); choices made by them favour "
+        "memory [rows: validation.jsonl:9]",
+        "leakage: 5 of 42 test rows (11.9%) also stand in train (same text); scores on them measure memory "
+        "[rows: test.jsonl:35, test.jsonl:36, test.jsonl:37, ...]",
+        "leakage: 2 of 42 test rows (4.8%) also stand in validation (same text); choices were made with them "
+        "[rows: test.jsonl:40, test.jsonl:41]",
     ]
 
 
@@ -100,7 +94,7 @@ def test_both_texts_of_a_pair_count(tmp_path: Path) -> None:
         tmp_path / "rows", catalog.task("text-classification"),
         train=train, validation=pairs(("v", "w")), test=pairs(("a", "b c"), ("A B", "c"), ("x", "z"), ("y", "x")),
     )  # fmt: skip
-    assert data.leakage == {"test": {"train": 1}} and "(same texts): test.jsonl:1;" in leaks(data)[0]
+    assert data.leakage == {"test": {"train": 1}} and "1 with the same texts, " in leaks(data)[0]
 
 
 def test_words(tmp_path: Path) -> None:
@@ -115,7 +109,7 @@ def test_words(tmp_path: Path) -> None:
     write(folder / "validation.jsonl", tagged("e b"))
     write(folder / "test.jsonl", tagged("A b", "b a", "a cb"))
     data = load(DataConfig(source=str(folder)), catalog.task("token-classification"), 3)
-    assert data.leakage == {"test": {"train": 1}} and "(same words): test.jsonl:0;" in leaks(data)[0]
+    assert data.leakage == {"test": {"train": 1}} and "(same words); " in leaks(data)[0]
 
 
 def test_pictures_count_by_their_pixels(tmp_path: Path) -> None:
@@ -141,7 +135,7 @@ def test_pictures_count_by_their_pixels(tmp_path: Path) -> None:
     Image.fromarray(pixels[3].reshape(4, 6, 3)).save(test / "shape.png")
     data = load(DataConfig(source=str(tmp_path / "pictures")), catalog.task("image-classification"), 3)
     assert data.sizes["test"] == 6 and data.leakage == {"test": {"train": 2}}
-    assert "(same pixels)" in leaks(data)[0]
+    assert "with the same pixels" in leaks(data)[0]
 
 
 @pytest.mark.parametrize("streaming", [False, True])
@@ -151,8 +145,8 @@ def test_unusable_rows_do_not_shift_the_rest(tmp_path: Path, streaming: bool) ->
     for use, rows in (("train", train), ("validation", rows_of(9, 100)), ("test", test)):
         write(tmp_path / "rows" / f"{use}.jsonl", rows)
     config = DataConfig(source=str(tmp_path / "rows"), streaming=streaming)
-    data = load(config, a_task(TEXT, LABEL), 3, tmp_path / "work")
-    assert data.leakage == {"test": {"train": 1}} and "test.jsonl:22;" in leaks(data)[0]
+    data = load(config, TASK, 3, tmp_path / "work")
+    assert data.leakage == {"test": {"train": 1}} and "[rows: test.jsonl:22]" in leaks(data)[0]
 
 
 # --- contradictions ---
@@ -161,7 +155,8 @@ def test_unusable_rows_do_not_shift_the_rest(tmp_path: Path, streaming: bool) ->
 def test_the_same_text_with_two_labels(tmp_path: Path) -> None:
     twice = [{"text": "Sentence 4", "label": "yes"}, {"text": "SENTENCE 5", "label": "yes"}]
     data = read(tmp_path / "rows", train=[*rows_of(20), *twice], validation=rows_of(9, 100), test=rows_of(9, 200))
-    said = "train: 2 rows have the same text as another that is labelled otherwise: train.jsonl:4, train.jsonl:20"
+    said = "train: 2 rows have the same text as another that is labelled otherwise "
+    said += "[rows: train.jsonl:4, train.jsonl:20]"
     assert said in data.warnings and data.sizes["train"] == 22
 
 
@@ -179,7 +174,7 @@ def test_lists_of_labels_contradict_as_sets_and_numbers_never_do(tmp_path: Path)
         tmp_path / "numbers.jsonl", [*({"text": f"{i}", "label": i / 7} for i in range(20)), *labelled(0.5, 0.7)]
     )
     config = DataConfig(source=str(source), problem_type="regression")
-    assert not any("otherwise" in warning for warning in load(config, a_task(TEXT, LABEL), 3).warnings)
+    assert not any("otherwise" in warning for warning in load(config, TASK, 3).warnings)
 
 
 # --- streams ---
@@ -189,7 +184,7 @@ def test_a_stream_finds_what_a_file_has(tmp_path: Path) -> None:
     test = [*rows_of(35, 200), *rows_of(5), *rows_of(2, 100)]
     folder = tmp_path / "rows"
     whole = read(folder, train=rows_of(60), validation=[*rows_of(9, 100), *rows_of(1, 7)], test=test)
-    streamed = load(DataConfig(source=str(folder), streaming=True), a_task(TEXT, LABEL), 3, tmp_path / "work")
+    streamed = load(DataConfig(source=str(folder), streaming=True), TASK, 3, tmp_path / "work")
     assert streamed.leakage == whole.leakage and leaks(streamed) == leaks(whole)
     assert "print" not in streamed.splits["test"].column_names
 
@@ -211,7 +206,7 @@ def test_what_is_cut_from_a_stream_does_not_leak_into_itself(numbers: list[int],
 def test_cuts_of_a_stream_are_looked_at_too(tmp_path: Path) -> None:
     source = write(tmp_path / "rows.jsonl", [row for row in rows_of(300) for _ in range(2)])
     config = DataConfig(source=str(source), streaming=True)
-    data = load(config, a_task(TEXT, LABEL), 3, tmp_path / "work")
+    data = load(config, TASK, 3, tmp_path / "work")
     texts = {use: [row["text"] for row in rows] for use, rows in data.splits.items()}
     assert data.leakage is not None
     assert data.leakage["test"]["train"] == sum(text in texts["train"] for text in texts["test"]) > 0
@@ -221,4 +216,4 @@ def test_cuts_of_a_stream_are_looked_at_too(tmp_path: Path) -> None:
 def test_a_stream_too_long_to_remember_is_not_called_clean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(leakage, "MOST_PRINTS", 50)
     config = DataConfig(source=str(write(tmp_path / "rows.jsonl", rows_of(300))), streaming=True)
-    assert load(config, a_task(TEXT, LABEL), 3, tmp_path / "work").leakage is None
+    assert load(config, TASK, 3, tmp_path / "work").leakage is None

@@ -8,7 +8,6 @@ import json
 import stat
 import zipfile
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
@@ -20,23 +19,24 @@ from PIL import Image
 from hftransfer.config import DataConfig
 from hftransfer.data import Data, load
 from hftransfer.data.columns import words
-from hftransfer.data.sources import split_of
+from hftransfer.data.named_splits import split_of
 from hftransfer.errors import UserError
-from hftransfer.tasks.base import Role
+from hftransfer.inputs.image import IMAGE
+from hftransfer.inputs.text import TEXT as STRING
+from hftransfer.tasks.base import Role, truth
+from tests.engine import toys
 
-TEXT: Any = SimpleNamespace(
-    name="text-classification",
-    roles=(
-        Role("text", "text", "a string", ("text", "sentence", "review")),
-        Role("text_pair", "text", "a second string", ("text_pair", "hypothesis"), required=False),
-        Role("label", "label", "a class", ("label", "class", "sentiment")),
-    ),
-    label_kinds=("single_label", "multi_label", "regression"),
+TEXT = toys.of_text(
+    "text-classification",
+    Role("text", STRING, "a string", ("text", "sentence", "review")),
+    Role("text_pair", STRING, "a second string", ("text_pair", "hypothesis"), required=False),
+    truth("label", "a class", ("label", "class", "sentiment")),
 )
-IMAGES: Any = SimpleNamespace(
-    name="image-classification",
-    roles=(Role("image", "image", "a picture", ("image", "img")), Role("label", "label", "a class", ("label",))),
-    label_kinds=("single_label", "multi_label"),
+IMAGES = toys.Toy(
+    "image-classification",
+    Role("image", IMAGE, "a picture", ("image", "img")),
+    truth("label", "a class", ("label",)),
+    kinds=("single_label", "multi_label"),
 )
 ROWS = [{"text": f"sentence {i}, with a comma", "label": "pos" if i % 3 else "neg"} for i in range(30)]
 
@@ -154,7 +154,7 @@ def test_row_ids_name_the_file_and_the_row(tmp_path: Path) -> None:
         name, number = row["row_id"].split(":")
         assert name == "rows.csv"
         assert row["text"] == ROWS[int(number)]["text"]
-        assert data.labels.names[row["label"]] == ROWS[int(number)]["label"]
+        assert data.answer.names[row["label"]] == ROWS[int(number)]["label"]
 
 
 def test_a_folder_names_splits_by_whole_words(tmp_path: Path) -> None:
@@ -190,7 +190,7 @@ def test_saved_splits_keep_class_names(tmp_path: Path) -> None:
     hidden = Dataset.from_dict({"text": [f"h{i}" for i in range(9)], "label": [-1] * 9}, features=features)
     DatasetDict({"train": rows, "test": hidden}).save_to_disk(str(tmp_path / "saved"))
     data = read(tmp_path / "saved")
-    assert data.labels.names == ("neg", "odd", "pos") and data.labels.counts[1] == 0
+    assert data.answer.names == ("neg", "odd", "pos") and data.answer.counts[1] == 0
     assert {choice.role: choice.reason for choice in data.columns}["label"] == "ClassLabel"
     assert any("labels of test are hidden" in warning for warning in data.warnings)
     assert any("odd missing from train" in warning for warning in data.warnings)
@@ -200,18 +200,18 @@ def test_saved_splits_keep_class_names(tmp_path: Path) -> None:
 def test_csv_types_hold_for_the_whole_file(tmp_path: Path) -> None:
     rows = [{"text": f"t{i}", "label": str(i % 2) if i < 10_500 else ["007", "NA"][i % 2]} for i in range(11_000)]
     data = read(write_csv(tmp_path / "rows.csv", rows))
-    assert data.labels.names == ("0", "007", "1", "NA")
+    assert data.answer.names == ("0", "007", "1", "NA")
     gaps = [{"text": f"t{i}", "label": "" if i == 3 else str(i % 2)} for i in range(40)]
     data = read(write_csv(tmp_path / "gaps.csv", gaps))
-    assert data.labels.names == ("0", "1") and sum(data.sizes.values()) == 39
-    assert any("1 with no label (gaps.csv:3)" in warning for warning in data.warnings)
+    assert data.answer.names == ("0", "1") and sum(data.sizes.values()) == 39
+    assert any("1 with no label" in warning and "gaps.csv:3" in warning for warning in data.warnings), data.warnings
 
 
-def test_latin_1_is_read_with_a_warning(tmp_path: Path) -> None:
+def test_latin_1_is_read_and_said(tmp_path: Path) -> None:
     rows = [{"text": f"café {i}", "label": "ja" if i % 2 else "nein"} for i in range(20)]
     data = read(write_csv(tmp_path / "rows.csv", rows, encoding="latin-1"))
     assert data.splits["train"][0]["text"].startswith("café")
-    assert any("latin-1" in warning for warning in data.warnings)
+    assert any("read as cp1252 (data.encoding)" in guess for guess in data.guesses)
 
 
 def test_long_fields_and_bare_quotes(tmp_path: Path) -> None:
@@ -226,7 +226,7 @@ def test_long_fields_and_bare_quotes(tmp_path: Path) -> None:
 @pytest.mark.parametrize("streaming", [False, True])
 def test_image_folder(tmp_path: Path, streaming: bool) -> None:
     data = read(write_images(tmp_path / "photos"), IMAGES, streaming=streaming)
-    assert data.labels.names == ("cat", "dog")
+    assert data.answer.names == ("cat", "dog")
     assert sum(data.sizes.values()) == 16
     row = next(iter(data.splits["train"]))
     assert row["image"].size == (6, 4)
@@ -243,7 +243,7 @@ def test_image_folder_with_splits_zip_and_class_named_train(tmp_path: Path) -> N
             archive.write(path, path.relative_to(tmp_path))
     assert read(tmp_path / "photos.zip", IMAGES).fingerprint == data.fingerprint
     toys = read(write_images(tmp_path / "toys", ("train", "plane")), IMAGES)
-    assert toys.labels.names == ("plane", "train")
+    assert toys.answer.names == ("plane", "train")
 
 
 def test_image_folder_with_metadata_and_table_of_paths(tmp_path: Path) -> None:
@@ -251,7 +251,7 @@ def test_image_folder_with_metadata_and_table_of_paths(tmp_path: Path) -> None:
     rows = [{"file_name": f"all/train_{i}.png", "label": "odd" if i % 2 else "even"} for i in range(12)]
     (folder / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     data = read(folder, IMAGES)
-    assert data.labels.names == ("even", "odd") and sum(data.sizes.values()) == 12
+    assert data.answer.names == ("even", "odd") and sum(data.sizes.values()) == 12
     (folder / "metadata.jsonl").unlink()
     table = write_csv(folder / "list.csv", [{"image": row["file_name"], "label": row["label"]} for row in rows])
     assert read(table, IMAGES).fingerprint == data.fingerprint
@@ -324,7 +324,7 @@ def test_empty_files(tmp_path: Path) -> None:
         (tmp_path / name).write_text("")
         assert "is empty" in refused(tmp_path / name)
     (tmp_path / "header.csv").write_text("text,label\n")
-    assert "is empty" in refused(tmp_path / "header.csv")
+    assert "has none below the names" in refused(tmp_path / "header.csv")
     assert "is empty" in refused(tmp_path / "header.csv", streaming=True)
     (tmp_path / "blank.csv").write_text("\n\n")
     assert "is empty" in refused(tmp_path / "blank.csv")
@@ -334,17 +334,17 @@ def test_damaged_files(tmp_path: Path) -> None:
     (tmp_path / "rows.parquet").write_bytes(b"PAR1 nothing")
     assert "rows.parquet must be readable" in refused(tmp_path / "rows.parquet")
     (tmp_path / "rows.jsonl").write_text('{"text": "a", "label": 1}\n{"text": \n')
-    assert "rows.jsonl must be readable" in refused(tmp_path / "rows.jsonl")
+    assert "rows.jsonl must be readable JSON; line 2" in refused(tmp_path / "rows.jsonl")
 
 
 def test_paths_that_lead_nowhere(tmp_path: Path) -> None:
     assert f"there is no {tmp_path / 'rows.csv'}" in refused(tmp_path / "rows.csv")
     assert "there is no" in refused("./nothing") and "there is no" in refused("nothing.jsonl")
-    (tmp_path / "rows.xlsx").write_text("x")
-    assert "ends in '.xlsx'" in refused(tmp_path / "rows.xlsx")
+    (tmp_path / "rows.docx").write_text("x")
+    assert "ends in '.docx'" in refused(tmp_path / "rows.docx")
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "notes.txt").write_text("x")
-    assert "has no image and no file" in refused(tmp_path / "folder")
+    assert "no recording and no file" in refused(tmp_path / "folder")
 
 
 def test_hub_failures_say_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:

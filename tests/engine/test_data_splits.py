@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,17 +14,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hftransfer.answers.multi_label import label_sets
 from hftransfer.config import DataConfig
 from hftransfer.data import Data, load
-from hftransfer.data.splits import Lowest, cut, hashes, label_sets, sample
+from hftransfer.data.splits import Lowest, cut, hashes, sample
 from hftransfer.errors import UserError
-from hftransfer.tasks.base import Role
+from hftransfer.inputs.text import TEXT as STRING
+from hftransfer.tasks.base import Role, truth
+from tests.engine import toys
 
-TEXT: Any = SimpleNamespace(
-    name="text-classification",
-    roles=(Role("text", "text", "a string", ("text",)), Role("label", "label", "a class", ("label",))),
-    label_kinds=("single_label", "multi_label", "regression"),
-)
+ROLES = (Role("text", STRING, "a string", ("text",)), truth("label", "a class", ("label",)))
+TEXT = toys.of_text("text-classification", *ROLES)
 SIZES = {"test": 0.2, "validation": 0.1}
 
 
@@ -148,14 +147,37 @@ def test_the_same_rows_in_every_process(tmp_path: Path) -> None:
     rows = [{"text": f"t{i}", "label": "abc"[i % 3], "doc": f"d{i // 4}"} for i in range(120)]
     here = read(tmp_path, rows, group="doc")
     code = (
-        "import sys; sys.path.insert(0, sys.argv[1]); import test_data_splits as t\n"
+        "import sys; sys.path.insert(0, sys.argv[1]); from tests.engine import test_data_splits as t\n"
         "from hftransfer.config import DataConfig; from hftransfer.data import load\n"
         "data = load(DataConfig(source=sys.argv[2], group='doc'), t.TEXT, seed=5)\n"
         "print(data.fingerprint, *data.splits['test']['row_id'])"
     )
     for seed in ("1", "2"):
         done = subprocess.run(
-            [sys.executable, "-c", code, str(Path(__file__).parent), str(tmp_path / "rows.jsonl")],
+            [sys.executable, "-c", code, str(Path(__file__).parents[2]), str(tmp_path / "rows.jsonl")],
             env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True,
         )  # fmt: skip
         assert done.stdout.split() == [here.fingerprint, *here.splits["test"]["row_id"]]
+
+
+def test_a_column_that_numbers_folds_is_said_not_to_be_used(tmp_path: Path) -> None:
+    rows = [{"text": f"text {i}", "label": "ab"[i % 2], "fold": i % 5, "kfold": str(i % 4)} for i in range(60)]
+    said = [warning for warning in read(tmp_path, rows).warnings if "is not used" in warning]
+    assert [warning.partition(" is ")[0] for warning in said] == [
+        "`fold` numbers 5 folds and", "`kfold` numbers 4 folds and",
+    ]  # fmt: skip
+    assert all("folds are drawn (evaluation.folds)" in warning for warning in said)
+    assert not any("`fold` numbers" in warning for warning in read(tmp_path, rows, group="fold").warnings)
+
+
+def test_a_pattern_of_labels_beside_a_table_is_said_not_to_be_used(tmp_path: Path) -> None:
+    rows = [{"text": f"text {i}", "label": "ab"[i % 2]} for i in range(60)]
+    found = read(tmp_path, rows, label_pattern="{label}/**")
+    assert any(warning.startswith("data.label_pattern is not used") for warning in found.warnings)
+    assert not any("label_pattern" in warning for warning in read(tmp_path, rows).warnings)
+    for i, row in enumerate(rows):
+        place = tmp_path / "texts" / row["label"] / f"{i}.txt"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(row["text"])
+    found = load(DataConfig(source=str(tmp_path / "texts"), label_pattern="{label}/**"), TEXT, seed=5)
+    assert found.answer.names == ("a", "b") and not any("is not used" in warning for warning in found.warnings)

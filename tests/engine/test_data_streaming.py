@@ -6,7 +6,6 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,13 +15,12 @@ from datasets.distributed import split_dataset_by_node
 from hftransfer.config import DataConfig
 from hftransfer.data import Data, load
 from hftransfer.errors import UserError
-from hftransfer.tasks.base import Role
+from hftransfer.inputs.text import TEXT as STRING
+from hftransfer.tasks.base import Role, truth
+from tests.engine import toys
 
-TEXT: Any = SimpleNamespace(
-    name="text-classification",
-    roles=(Role("text", "text", "a string", ("text",)), Role("label", "label", "a class", ("label",))),
-    label_kinds=("single_label", "multi_label", "regression"),
-)
+ROLES = (Role("text", STRING, "a string", ("text",)), truth("label", "a class", ("label",)))
+TEXT = toys.of_text("text-classification", *ROLES)
 
 
 def rows_of(count: int) -> list[dict[str, Any]]:
@@ -58,10 +56,11 @@ def test_a_stream_is_divided_like_a_file(tmp_path: Path) -> None:
     for split in data.splits.values():
         for row in split:
             wanted = rows[int(row["row_id"].split(":")[1])]
-            assert (row["text"], data.labels.names[row["label"]]) == (wanted["text"], wanted["label"])
+            assert (row["text"], data.answer.names[row["label"]]) == (wanted["text"], wanted["label"])
     whole = load(DataConfig(source=str(source)), TEXT, 11)
-    assert data.labels.names == whole.labels.names and sum(data.labels.counts) == 1748
-    assert any("1 with no text (rows.jsonl:17)" in w and "1 with no label (rows.jsonl:18)" in w for w in data.warnings)
+    assert data.answer.names == whole.answer.names and sum(data.answer.counts) == 1748
+    dropped = next(w for w in data.warnings if "dropped" in w)
+    assert dropped.endswith("1 with no text; 1 with no label [rows: rows.jsonl:17, rows.jsonl:18]")
     again = read(source, tmp_path / "other")
     assert again.fingerprints == data.fingerprints and ids(again.splits["train"]) == found["train"]
     assert sorted(p.suffix for p in (tmp_path / "work" / "spooled").iterdir()) == [".arrow", ".arrow"]
@@ -121,7 +120,7 @@ def test_wrong_streams(tmp_path: Path) -> None:
 MEASURE = """
 import resource, sys
 sys.path.insert(0, sys.argv[1])
-import test_data_streaming as t
+from tests.engine import test_data_streaming as t
 from pathlib import Path
 data = t.read(Path(sys.argv[2]), Path(sys.argv[3]), test_size=500, validation_size=500)
 seen = sum(1 for row in data.splits["train"])
@@ -138,7 +137,7 @@ def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
         with open(source, "w") as file:
             file.writelines(f'{{"text": "{i} {text}", "label": "{"ab"[i % 2]}"}}\n' for i in range(count))
         done = subprocess.run(
-            [sys.executable, "-c", MEASURE, str(Path(__file__).parent), str(source), str(tmp_path / "work")],
+            [sys.executable, "-c", MEASURE, str(Path(__file__).parents[2]), str(source), str(tmp_path / "work")],
             capture_output=True, text=True, check=True,
         )  # fmt: skip
         seen, peak = map(int, done.stdout.split())

@@ -3,11 +3,14 @@
 import numpy as np
 import pytest
 
-from hftransfer.evaluation import Predictions, intervals, measure, replicates
-from hftransfer.evaluation.intervals import bootstrap_weights, jackknife_weights, wilson
-from hftransfer.tasks.base import Labels
+from hftransfer.evaluation import intervals
+from hftransfer.evaluation.intervals import bootstrap_weights, jackknife_weights
+from hftransfer.evaluation.predictions import Predictions
+from hftransfer.evaluation.scoring import measure, replicates
+from hftransfer.weighting import wilson
+from tests import tiny
 
-LABELS = Labels("single_label", ("a", "b", "c"), (6, 3, 1))
+ANSWER = tiny.answer("single_label", "abc", (6, 3, 1))
 PRIOR = np.array([0.6, 0.3, 0.1])
 ANSWERS = np.array([[0.85, 0.1, 0.05], [0.2, 0.7, 0.1], [0.25, 0.25, 0.5]])  # of each true class
 
@@ -18,7 +21,7 @@ def draw(n, seed):
     answers = (rng.random(n)[:, None] > np.cumsum(ANSWERS, axis=1)[truth]).sum(axis=1)
     scores = np.full((n, 3), 0.2)
     scores[np.arange(n), answers] = 0.6
-    return Predictions(LABELS, [str(i) for i in range(n)], truth, scores)
+    return Predictions(ANSWER, [str(i) for i in range(n)], truth, scores)
 
 
 def test_nominal_coverage_at_200_rows():
@@ -35,7 +38,7 @@ def test_nominal_coverage_at_200_rows():
 def test_accuracy_is_never_certain(right):
     truth = np.arange(50) % 2
     scores = np.eye(2)[truth if right else 1 - truth]
-    p = Predictions(Labels("single_label", ("a", "b"), (1, 1)), [str(i) for i in range(50)], truth, scores)
+    p = Predictions(tiny.answer("single_label", "ab", (1, 1)), [str(i) for i in range(50)], truth, scores)
     measured = measure(p, resamples=100)
     low, high = measured["accuracy"]["low"], measured["accuracy"]["high"]
     assert (low, high) == pytest.approx((0.929, 1) if right else (0, 0.071), abs=1e-3)
@@ -79,10 +82,11 @@ def test_resamples_keep_the_number_of_rows_and_the_jackknife_leaves_each_out_onc
 
 def test_replicates_pair_two_runs_on_the_same_rows():
     p = draw(100, 0)
-    worse = Predictions(p.labels, p.row_ids, p.truth, np.roll(p.scores, 1, axis=1))
+    worse = Predictions(p.answer, p.row_ids, p.truth, np.roll(p.outputs, 1, axis=1))
     one, other = (replicates(q, ["accuracy"], 50, seed=2)["accuracy"] for q in (p, worse))
     rows = np.concatenate(list(bootstrap_weights(100, 50, 2)), axis=1)
-    hits = (p.predicted() == p.truth).astype(float) - (worse.predicted() == p.truth)
+    given, worsened = (q.answer.predicted(q.outputs) for q in (p, worse))
+    hits = (given == p.truth).astype(float) - (worsened == p.truth)
     assert one - other == pytest.approx(hits @ rows / 100, abs=1e-6)
 
 
@@ -92,6 +96,6 @@ def test_a_sentence_is_the_unit_of_tags():
     right = rng.random(100) < 0.8
     truth = [np.zeros(10, int) for _ in right]
     scores = [np.tile([0.9, 0.1] if good else [0.1, 0.9], (10, 1)) for good in right]
-    p = Predictions(Labels("tags", ("NOUN", "VERB"), (1, 1)), [str(i) for i in range(100)], truth, scores)
+    p = Predictions(tiny.answer("tags", ("NOUN", "VERB"), (1, 1)), [str(i) for i in range(100)], truth, scores)
     score = measure(p, resamples=500)["accuracy"]
     assert 0.11 < score["high"] - score["low"] < 0.21  # 1000 independent words would give 0.05

@@ -1,4 +1,4 @@
-"""Stored predictions, baselines, result blocks, evaluate modules, calibration and plots."""
+"""Stored predictions, baselines, result blocks, metrics of the Hub, calibration and plots."""
 
 import json
 
@@ -8,24 +8,14 @@ import pytest
 from PIL import Image
 from sklearn import metrics as sk
 
+from hftransfer.answers import _scores
 from hftransfer.config import EvaluationConfig
 from hftransfer.errors import UserError
-from hftransfer.evaluation import (
-    Predictions,
-    apply_temperature,
-    baseline,
-    below_baseline,
-    fit_temperature,
-    measure,
-    measure_point,
-    prepare_metrics,
-    reliability,
-    report,
-    without_rows,
-    write_plots,
-)
-from hftransfer.evaluation.modules import MODULES, SingleLabelMetrics
-from hftransfer.tasks.base import Labels
+from hftransfer.evaluation.plots import write_plots
+from hftransfer.evaluation.predictions import Predictions
+from hftransfer.evaluation.reporting import baseline, report, trivial_answers, without_rows
+from hftransfer.evaluation.scoring import measure, measure_point, prepare_metrics
+from tests import tiny
 
 
 def softmax(logits):
@@ -39,16 +29,20 @@ def made(kind, n=40, k=3, names=None, seed=0):
     ids = [f"row-{i}" for i in range(n)]
     if kind == "regression":
         truth = rng.normal(size=n)
-        return Predictions(Labels(kind), ids, truth, truth + rng.normal(size=n))
-    labels = Labels(kind, names, tuple(range(3 * k, 2 * k, -1)))
+        return Predictions(tiny.answer(kind, rows=n), ids, truth, truth + rng.normal(size=n))
+    answer = tiny.answer(kind, names, range(3 * k, 2 * k, -1))
     if kind == "multi_label":
         truth = (rng.random((n, k)) < 0.4).astype(np.int64)
-        return Predictions(labels, ids, truth, rng.random((n, k)).astype(np.float32))
+        return Predictions(answer, ids, truth, rng.random((n, k)).astype(np.float32))
     if kind == "single_label":
         truth = rng.integers(k, size=n)
-        return Predictions(labels, ids, truth, softmax(rng.normal(size=(n, k)) + 2 * np.eye(k)[truth]))
+        return Predictions(answer, ids, truth, softmax(rng.normal(size=(n, k)) + 2 * np.eye(k)[truth]))
     truth = [rng.integers(len(names), size=words) for words in rng.integers(0, 9, size=n)]
-    return Predictions(labels, ids, truth, [softmax(rng.normal(size=(len(row), len(names)))) for row in truth])
+    return Predictions(answer, ids, truth, [softmax(rng.normal(size=(len(row), len(names)))) for row in truth])
+
+
+def predicted(predictions):
+    return predictions.answer.predicted(predictions.outputs)
 
 
 KINDS = ["single_label", "multi_label", "regression", "tags"]
@@ -58,9 +52,9 @@ KINDS = ["single_label", "multi_label", "regression", "tags"]
 def test_parquet_round_trip(kind, tmp_path):
     p = made(kind)
     p.to_parquet(tmp_path / "test.parquet")
-    again = Predictions.read_parquet(tmp_path / "test.parquet", p.labels)
+    again = Predictions.read_parquet(tmp_path / "test.parquet", p.answer)
     assert again.row_ids == p.row_ids
-    for before, after in ((p.truth, again.truth), (p.scores, again.scores), (p.predicted(), again.predicted())):
+    for before, after in ((p.truth, again.truth), (p.outputs, again.outputs), (predicted(p), predicted(again))):
         assert len(before) == len(after)
         assert all(np.array_equal(one, other) for one, other in zip(before, after, strict=True))
     assert measure_point(again) == measure_point(p)
@@ -76,84 +70,66 @@ def test_parquet_holds_names_in_order(tmp_path):
     assert table["label"].to_pylist() == [f"c{i}" for i in p.truth]
     assert str(table.schema.field("scores").type) == "list<element: float>"
     with pytest.raises(UserError, match="the file also has c2"):
-        Predictions.read_parquet(tmp_path / "test.parquet", Labels("single_label", ("c0", "c1")))
+        Predictions.read_parquet(tmp_path / "test.parquet", tiny.answer("single_label", ("c0", "c1")))
 
 
 def test_predictions_refuse_what_cannot_be_measured():
     p = made("single_label")
     with pytest.raises(UserError, match="training diverged"):
-        Predictions(p.labels, p.row_ids, p.truth, np.full((40, 3), np.nan))
+        Predictions(p.answer, p.row_ids, p.truth, np.full((40, 3), np.nan))
     with pytest.raises(UserError, match="the split is empty"):
-        Predictions(p.labels, [], [], [])
-    with pytest.raises(ValueError, match="39 scores"):
-        Predictions(p.labels, p.row_ids, p.truth, p.scores[1:])
+        Predictions(p.answer, [], [], [])
+    with pytest.raises(ValueError, match="39 outputs"):
+        Predictions(p.answer, p.row_ids, p.truth, p.outputs[1:])
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_report_is_plain_json(kind):
     p = made(kind)
-    blocks = report(p, p, p.labels, EvaluationConfig(resamples=100), 0, train_mean=0.0)
+    blocks = report(p, p, EvaluationConfig(resamples=100), 0)
     assert json.loads(json.dumps(blocks, allow_nan=False)) == blocks
-    assert set(blocks) == {"test", "validation", "baseline"} and blocks["test"]["n"] == 40
+    assert set(blocks) == {"test", "validation", "baseline", "verdict", "operating"} and blocks["test"]["n"] == 40
     assert blocks["test"]["metrics"] == blocks["validation"]["metrics"]
     for block in (blocks["test"], blocks["baseline"]):
         assert block["metrics"] and all(set(s) == {"value", "low", "high"} for s in block["metrics"].values())
     assert bool(blocks["test"]["classes"]) == (kind != "regression")
 
 
-def test_report_notes_what_is_undefined_and_says_below():
-    labels = Labels("single_label", ("a", "b"), (9, 1))
-    p = Predictions(labels, list("1234"), np.zeros(4, int), np.array([[0.2, 0.8]] * 3 + [[0.8, 0.2]]))
-    blocks = report(p, None, labels, EvaluationConfig(resamples=100), 0)
+def test_report_notes_what_is_undefined_and_says_what_is_of_no_use():
+    answer = tiny.answer("single_label", "ab", (9, 1))
+    p = Predictions(answer, list("1234"), np.zeros(4, int), np.array([[0.2, 0.8]] * 3 + [[0.8, 0.2]]))
+    blocks = report(p, None, EvaluationConfig(resamples=100), 0)
     assert blocks["validation"] is None
-    assert blocks["test"]["notes"] == ["roc_auc is undefined on these rows and left out."]
-    assert blocks["baseline"]["below"].startswith("accuracy is 0.250, worse than the 1.000 of the trivial baseline")
+    assert blocks["test"]["notes"] == [
+        f"{name} is undefined on these rows and left out." for name in ("roc_auc", "average_precision")
+    ]
+    (said,) = blocks["verdict"]["sentences"]
+    assert blocks["verdict"]["useless"] and said.startswith("Its accuracy of 0.250 is worse than the majority class (")
 
 
 def test_baselines():
+    def taught(p, counts=(), **learnt):
+        answer = tiny.answer(p.answer.kind, p.answer.names, counts, **learnt)
+        return trivial_answers(Predictions(answer, p.row_ids, p.truth, p.outputs))
+
     p = made("single_label")
-    found = baseline(Labels("single_label", ("c0", "c1", "c2"), (1, 8, 1)), p, resamples=100)
+    found = baseline(taught(p, (1, 8, 1)), resamples=100)
     assert found["name"] == "majority class"
     assert found["metrics"]["accuracy"]["value"] == pytest.approx(np.mean(p.truth == 1))
     assert found["metrics"]["roc_auc"] == {"value": 0.5, "low": 0.5, "high": 0.5}
     p = made("multi_label")
-    frequent = baseline(Labels("multi_label", ("c0", "c1", "c2"), (6, 2, 1)), p, resamples=100, train_rows=10)
+    frequent = baseline(taught(p, (6, 2, 1), rows=10), resamples=100)
     assert frequent["metrics"]["recall_micro"]["value"] == pytest.approx(p.truth[:, 0].sum() / p.truth.sum())
     p = made("regression")
-    assert baseline(p.labels, p, resamples=100, train_mean=1.0)["metrics"]["mae"]["value"] == pytest.approx(
-        np.abs(p.truth - 1).mean()
-    )
+    mean = baseline(taught(p, rows=7, total=7.0), resamples=100)
+    assert mean["metrics"]["mae"]["value"] == pytest.approx(np.abs(p.truth - 1).mean())
     p = made("tags")
-    tag = baseline(Labels("tags", ("O", "B-X", "I-X"), (9, 1, 1)), p, resamples=100)
+    tag = baseline(taught(p, (9, 1, 1)), resamples=100)
     assert tag["name"] == "majority tag" and tag["metrics"]["f1_entity"]["value"] == 0
     with pytest.raises(ValueError, match="training counts"):
-        baseline(Labels("single_label", ("c0", "c1", "c2")), made("single_label"))
-
-
-def test_below_baseline_knows_the_direction():
-    lower, higher = {"rmse": {"value": 1.0}}, {"rmse": {"value": 2.0}}
-    assert below_baseline(lower, higher, "rmse") is None and below_baseline(lower, lower, "rmse") is None
-    assert "2.000" in str(below_baseline(higher, lower, "rmse"))
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_evaluate_modules_need_no_network(kind, tmp_path):
-    p = made(kind)
-    module = MODULES[kind](cache_dir=str(tmp_path), keep_in_memory=True)
-    scores, truth = ([np.asarray(row).tolist() for row in rows] for rows in (p.scores, p.truth))
-    found = module.compute(predictions=scores, references=truth, names=p.labels.names)
-    assert found == pytest.approx(measure_point(p), abs=1e-6)
-    assert "accuracy: share of right answers" in module.description or kind == "regression"
-
-
-def test_evaluate_modules_take_batches_and_names(tmp_path):
-    p = made("single_label")
-    module = SingleLabelMetrics(cache_dir=str(tmp_path), keep_in_memory=True)
-    for rows in (slice(0, 15), slice(15, 40)):
-        module.add_batch(predictions=p.scores[rows].tolist(), references=p.truth[rows].tolist())
-    assert module.compute(names=p.labels.names, metrics=["mcc"]) == {
-        "mcc": pytest.approx(sk.matthews_corrcoef(p.truth, p.predicted()))
-    }
+        baseline(taught(made("single_label")))
+    with pytest.raises(ValueError, match="training rows' mean"):
+        baseline(taught(made("regression")))
 
 
 class Agreement(evaluate.Metric):
@@ -187,7 +163,7 @@ def test_a_hub_metric_without_a_hub(monkeypatch):
         raise FileNotFoundError("Couldn't find a module script.")
 
     monkeypatch.setattr(evaluate, "load", offline)
-    for ask in (lambda p, names: measure(p, names), lambda p, names: prepare_metrics(p.labels, names)):
+    for ask in (lambda p, names: measure(p, names), lambda p, names: prepare_metrics(p.answer, names)):
         with pytest.raises(UserError, match="take 'accuracy', which needs no network"):
             ask(made("single_label"), ["someone/accuracyy"])
 
@@ -205,23 +181,31 @@ def test_temperature_undoes_a_known_scale(kind):
         scaled = [3 * words for words in logits]
     else:
         scaled = 3 * logits
-    temperature = fit_temperature(scaled, truth, kind)
-    assert temperature == pytest.approx(3, rel=0.1)
-    for back, plain in zip(apply_temperature(scaled, 3.0, kind), apply_temperature(logits, 1.0, kind), strict=True):
+    answer = tiny.answer(kind, ("O", "B-X", "I-X"))
+    overconfident, plain_outputs = (
+        [answer.of_logits(words) for words in part] if kind == "tags" else answer.of_logits(part)
+        for part in (scaled, logits)
+    )
+    assert answer.calibrated(truth, overconfident).temperature == pytest.approx(3, rel=0.1)
+    calibrated = tiny.answer(kind, ("O", "B-X", "I-X"), temperature=3.0).calibrate(overconfident)
+    for back, plain in zip(calibrated, plain_outputs, strict=True):
         np.testing.assert_allclose(back, plain)
 
 
 def test_temperature_leaves_degenerate_rows_alone():
     faultless, truth = np.eye(3)[np.arange(60) % 3], np.arange(60) % 3
-    assert fit_temperature(faultless, truth, "single_label") == 1.0
-    assert fit_temperature(-faultless, truth, "single_label") == 1.0
-    assert fit_temperature(faultless[:10], truth[:10], "single_label") == 1.0
-    assert fit_temperature(np.zeros(60), np.zeros(60), "regression") == 1.0
+    answer, number = tiny.answer("single_label", "abc"), tiny.answer("regression")
+    for logits, rows in ((faultless, 60), (-faultless, 60), (faultless, 10)):
+        outputs = answer.of_logits(logits[:rows])
+        assert answer.calibrated(truth[:rows], outputs).temperature == 1.0
+        assert answer.calibrate(outputs) is outputs
+    assert number.calibrated(np.zeros(60), np.zeros(60)) == number
+    assert number.calibration(np.zeros(60), np.zeros(60)) is None
 
 
 def test_reliability_adds_up():
     p = made("single_label", n=200)
-    curve = reliability(p)
+    curve = _scores.reliability(p.answer.outcomes(p.truth, p.outputs))
     assert sum(point["n"] for point in curve) == 200
     error = sum(point["n"] * abs(point["accuracy"] - point["confidence"]) for point in curve) / 200
     assert error == pytest.approx(measure_point(p)["calibration_error"], abs=1e-6)
@@ -246,27 +230,27 @@ PLOTTED = {
 def test_plots_are_small_files_with_their_data(name, tmp_path):
     predictions = PLOTTED[name]
     written = write_plots(predictions, tmp_path / "plots")
-    names = ["predicted_vs_true"] if predictions.labels.kind == "regression" else ["confusion_matrix", "reliability"]
+    names = ["predicted_vs_true"] if predictions.answer.kind == "regression" else ["confusion_matrix", "reliability"]
     assert [path.name for path in written] == [f"{name}.{end}" for name in names for end in ("png", "json")]
     for path in written:
         if path.suffix == ".png":
             with Image.open(path) as image:
                 assert path.stat().st_size < 100_000 and image.convert("RGB").getpixel((2, 2)) == (255, 255, 255)
         else:
-            assert json.loads(path.read_text())
-    if predictions.labels.kind == "single_label":
+            data = json.loads(path.read_text())
+            assert data["title"] and data["chart"] in ("matrix", "bars", "reliability", "scatter")
+    if predictions.answer.kind == "single_label":
         matrix = json.loads(written[1].read_text())
-        expected = sk.confusion_matrix(
-            predictions.truth, predictions.predicted(), labels=range(len(predictions.labels.names))
-        )
-        assert matrix["counts"] == expected.tolist() and matrix["labels"] == list(predictions.labels.names)
+        names = predictions.answer.names
+        expected = sk.confusion_matrix(predictions.truth, predicted(predictions), labels=range(len(names)))
+        assert matrix["counts"] == expected.tolist() and matrix["labels"] == list(names)
 
 
 def test_the_score_without_leaked_rows() -> None:
-    labels = Labels("single_label", ("no", "yes"), (5, 5))
+    answer = tiny.answer("single_label", ("no", "yes"), (5, 5))
     truth = np.array([0, 1, 0, 1, 0, 1])
     scores = np.eye(2)[[0, 1, 0, 0, 1, 0]]  # right on the three leaked rows alone
-    found = Predictions(labels, list("abcdef"), truth, scores)
+    found = Predictions(answer, list("abcdef"), truth, scores)
     leaked = np.array([True, True, True, False, False, False])
     block = without_rows(found, leaked, EvaluationConfig(resamples=100), 0)
     assert block is not None and (block["n"], block["left_out"]) == (3, 3)
@@ -276,7 +260,7 @@ def test_the_score_without_leaked_rows() -> None:
 
 
 def test_sentences_are_left_out_whole() -> None:
-    labels = Labels("tags", ("O", "B-x"), (5, 5))
+    answer = tiny.answer("tags", ("O", "B-x"), (5, 5))
     words = [np.array([0, 1]), np.array([1]), np.array([0, 0, 1])]
-    found = Predictions(labels, list("abc"), words, [np.eye(2)[row] for row in words])
+    found = Predictions(answer, list("abc"), words, [np.eye(2)[row] for row in words])
     assert [len(row) for row in found.select(np.array([True, False, True])).truth] == [2, 3]

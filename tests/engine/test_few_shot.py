@@ -13,9 +13,11 @@ import pytest
 import torch
 from transformers import pipeline
 
-from hftransfer import catalog, self_training
+from hftransfer import catalog
+from hftransfer.answers._linear import Classes
 from hftransfer.errors import ConfigError, UserError
-from hftransfer.interruption import Interrupted
+from hftransfer.fitting.interruption import Interrupted
+from hftransfer.frozen import self_training
 from hftransfer.methods import few_shot
 from hftransfer.methods.few_shot import batches, contrast
 from hftransfer.predictor import Predictor
@@ -78,7 +80,7 @@ def test_tuning_lifts_the_score_and_the_result_is_plain(train: Callable[..., Any
     run, result = train(tree, *settings)
     _, frozen = train({**tree, "method": {"name": "probe"}}, name="probe")
     score, base = (found["test"]["metrics"]["accuracy"]["value"] for found in (result, frozen))
-    assert score > base + 0.1
+    assert score > base + 0.03, "though the probe learns from the validation rows too"
     assert result["cost"]["steps"] == 60 and result["cost"]["trainable_parameters"] > 10_000
     texts = [text for text, _ in tiny.sentences(8, 9)]
     ask = pipeline("text-classification", str(run.artifact))
@@ -202,7 +204,7 @@ def test_a_round_is_kept_when_validation_gains(
     def fitted(pooled: Any, targets: Any, *rest: Any, **options: Any) -> Any:
         aside, truth = options["validation"]
         wanted = truth if helps else 1 - truth
-        return fit(aside, wanted, "single_label", 2, strengths=[1e-4])
+        return fit(aside, wanted, Classes(), 2, strengths=[1e-4])
 
     tree = a_tree(bert, shots(tmp_path / "rows", 6)) | {"method": {"name": "probe"}}
     tree["data"]["unlabelled"] = str(extra)
@@ -230,7 +232,7 @@ def test_who_cannot_learn_from_them_says_so(train: Callable[..., Any], bert: Pat
     tree["data"]["unlabelled"] = "more.csv"
     with pytest.raises(ConfigError, match=r"lora learns from labelled rows alone. Set method.name=few_shot or probe"):
         catalog.build_config({**tree, "method": {"name": "lora"}})
-    with pytest.raises(ConfigError, match="full learns"):
+    with pytest.raises(ConfigError, match="auto learns"):
         catalog.build_config({k: v for k, v in tree.items() if k != "method"})
     with pytest.raises(UserError, match=r"there is no more\.csv"):
         train({**tree, "method": {"name": "probe"}})

@@ -7,9 +7,8 @@ import json
 import pytest
 import torch
 
-from hftransfer import objectives
+from hftransfer.answers import _head
 from hftransfer.errors import UserError
-from hftransfer.tasks.base import Labels
 from tests import tiny
 
 
@@ -56,26 +55,23 @@ def test_loss_does_not_grow_with_accumulation(train, tmp_path, kind):
 
 
 def test_loss_is_a_mean_over_rows():
-    labels = Labels("single_label", ("a", "b", "c"), (5, 3, 2))
+    loss = tiny.answer("single_label", "abc", (5, 3, 2)).loss()
     logits, targets = torch.randn(12, 3), torch.arange(12) % 3
-    whole = objectives.loss_function(labels)({"logits": logits}, targets, torch.tensor(12))
-    parts = [
-        objectives.loss_function(labels)({"logits": logits[i : i + 4]}, targets[i : i + 4], torch.tensor(12))
-        for i in (0, 4, 8)
-    ]
+    whole = loss({"logits": logits}, targets, torch.tensor(12))
+    parts = [loss({"logits": logits[i : i + 4]}, targets[i : i + 4], torch.tensor(12)) for i in (0, 4, 8)]
     assert whole.item() == pytest.approx(sum(parts).item(), rel=1e-6)
     assert whole.item() == pytest.approx(torch.nn.functional.cross_entropy(logits, targets).item(), rel=1e-6)
 
 
 @pytest.mark.parametrize("kind", ["multi_label", "regression", "tags"])
 def test_every_kind_of_loss_is_a_mean(kind):
-    labels = Labels(kind, () if kind == "regression" else ("a", "b", "c"))
+    answer = tiny.answer(kind, () if kind == "regression" else "abc")
     torch.manual_seed(0)
     logits = torch.randn(4, 1) if kind == "regression" else torch.randn(4, 3)
     targets = {"regression": torch.randn(4), "multi_label": torch.eye(4, 3), "tags": torch.tensor([[0, 1], [2, -100]])}
     if kind == "tags":
         logits = torch.randn(2, 2, 3)
-    loss = objectives.loss_function(labels)({"logits": logits}, targets[kind])
+    loss = answer.loss()({"logits": logits}, targets[kind])
     expected = {
         "regression": lambda: torch.nn.functional.mse_loss(logits.view(-1), targets[kind]),
         "multi_label": lambda: torch.nn.functional.binary_cross_entropy_with_logits(logits, targets[kind]),
@@ -85,7 +81,7 @@ def test_every_kind_of_loss_is_a_mean(kind):
 
 
 def test_class_weights(train, tmp_path):
-    assert objectives.balanced([30, 10]) == pytest.approx([40 / 60, 2.0])
+    assert _head.balanced([30, 10]) == pytest.approx([40 / 60, 2.0])
     tree = bert(tmp_path)
     heavy, _ = train(tree, "train.class_weights={positive: 10, negative: 10}", "train.bf16=false", name="heavy")
     plain, _ = train(tree, "train.bf16=false", name="plain")
@@ -170,7 +166,7 @@ def test_old_checkpoints_go_and_the_best_stays(train, tmp_path):
 def test_result_has_its_parts(train, tmp_path):
     run, result = train(bert(tmp_path))
     assert json.loads(run.result_path.read_text()) == result
-    assert result["schema"] == 1
+    assert result["schema"] == 3
     assert result["data"]["splits"] == {"train": 70, "validation": 10, "test": 20}
     accuracy = result["test"]["metrics"]["accuracy"]
     assert 0 <= accuracy["low"] <= accuracy["value"] <= accuracy["high"] <= 1

@@ -12,12 +12,12 @@ import pytest
 import torch
 import transformers
 
-from hftransfer import catalog, config, dense_head, features, forms, objectives, probing, training
+from hftransfer import catalog, config, training
 from hftransfer.errors import UserError
-from hftransfer.evaluation import Predictions
-from hftransfer.interruption import Interruption
+from hftransfer.evaluation.predictions import Predictions
+from hftransfer.fitting.interruption import Interruption
+from hftransfer.frozen import dense_head, features, pooling_heads, probing
 from hftransfer.runs import Run
-from hftransfer.tasks.base import Labels
 from hftransfer.training import Scene
 from tests import tiny
 from tests.engine.conftest import QUICK
@@ -69,15 +69,15 @@ def scene(tmp_path: Path) -> Callable[..., Scene]:
     return load
 
 
-def fitted(found: Scene, form: forms.Form) -> tuple[probing.Head, features.Features]:
+def fitted(found: Scene, form: pooling_heads.Form) -> tuple[probing.Head, features.Features]:
     train, test = (features.extract(found.setup, found.loaded, split, exact=True) for split in ("train", "test"))
-    layer = found.loaded.model.get_submodule(features.output_layer(found.loaded.model, found.setup.labels))
+    layer = found.loaded.model.get_submodule(features.output_layer(found.loaded.model, found.setup.answer))
     return (
         probing.fit(
             form.shown(train.pooled),
             train.targets,
-            found.setup.labels.kind,
-            found.setup.labels.outputs,
+            found.setup.answer.linear,
+            found.setup.answer.outputs,
             strengths=[1e-2],
             validation=(form.shown(test.pooled), test.targets),
             intercept=layer.bias is not None,
@@ -113,18 +113,18 @@ def test_the_documentation_tells_of_every_architecture_here() -> None:
     assert set(EXPECTED) == set(ARCHITECTURES.values())
 
 
-def trained_dense(found: Scene) -> tuple[forms.Form, probing.Head, features.Features] | None:
+def trained_dense(found: Scene) -> tuple[pooling_heads.Form, probing.Head, features.Features] | None:
     """Return the form whose dense layer was trained with its head, where there is one."""
     train, test = (features.extract(found.setup, found.loaded, split, exact=True) for split in ("train", "test"))
-    family = forms.trainable(found.loaded.model, found.setup.labels, train.pooled)
+    family = pooling_heads.trainable(found.loaded.model, found.setup.answer, train.pooled)
     if family is None:
         return None
-    layer = found.loaded.model.get_submodule(features.output_layer(found.loaded.model, found.setup.labels))
+    layer = found.loaded.model.get_submodule(features.output_layer(found.loaded.model, found.setup.answer))
     dense = dense_head.fit(
-        train.pooled[family.takes], train.targets, found.setup.labels, family.activation,
+        train.pooled[family.takes], train.targets, found.setup.answer, family.activation,
         validation=(test.pooled[family.takes], test.targets), intercept=layer.bias is not None,
     )  # fmt: skip
-    return forms.with_dense(found.loaded.model, family, dense), dense.head, test
+    return pooling_heads.with_dense(found.loaded.model, family, dense), dense.head, test
 
 
 @pytest.mark.parametrize("architecture", EXPECTED)
@@ -137,7 +137,7 @@ def test_a_plain_checkpoint_answers_as_the_probe_does(
     model = tiny.text_model(tmp_path / "model", architecture, **side)
     found = scene("text-classification", model, tiny.text_csv(tmp_path / "rows.csv", 90))
     train = features.extract(found.setup, found.loaded, "train")
-    offered = forms.forms(found.loaded.model, found.setup.labels, train.pooled, found.loaded.fresh)
+    offered = pooling_heads.forms(found.loaded.model, found.setup.answer, train.pooled, found.loaded.fresh)
     with_heads = [(form, *fitted(found, form)) for form in offered]
     dense = trained_dense(found)
     with_heads += [dense] if dense is not None else []
@@ -146,14 +146,14 @@ def test_a_plain_checkpoint_answers_as_the_probe_does(
     size = 1 if architecture == "xlnet" else 7  # the pipeline cannot split the memories that XLNet also returns
     for form, head, test in with_heads:
         built = form.build()
-        forms.set_output(built, found.setup.labels, head.weight, head.bias)
+        pooling_heads.set_output(built, found.setup.answer, head.weight, head.bias)
         folder = tmp_path / form.name
         built.save_pretrained(folder)
         found.setup.processor.save_pretrained(folder)
         pipeline = transformers.pipeline("text-classification", str(folder), device="cpu")
         answers = [{a["label"]: a["score"] for a in row} for row in pipeline(texts, top_k=None, batch_size=size)]
-        expected = objectives.probabilities("single_label", head.logits(form.shown(test.pooled)))
-        got = np.array([[row[name] for name in found.setup.labels.names] for row in answers])
+        expected = found.setup.answer.of_logits(head.logits(form.shown(test.pooled)))
+        got = np.array([[row[name] for name in found.setup.answer.names] for row in answers])
         assert expected.std() > 0.01  # it tells the rows apart
         np.testing.assert_allclose(got, expected, atol=1e-4, err_msg=form.name)
 
@@ -164,16 +164,16 @@ def test_a_picture_model_answers_as_the_probe_does(
 ) -> None:
     model = tiny.image_model(tmp_path / "model", architecture)
     found = scene("image-classification", model, tiny.image_folder(tmp_path / "pictures", 40))
-    (form,) = forms.forms(found.loaded.model, found.setup.labels, {}, found.loaded.fresh)
+    (form,) = pooling_heads.forms(found.loaded.model, found.setup.answer, {}, found.loaded.fresh)
     head, test = fitted(found, form)
     built = form.build()
-    forms.set_output(built, found.setup.labels, head.weight, head.bias)
+    pooling_heads.set_output(built, found.setup.answer, head.weight, head.bias)
     built.save_pretrained(tmp_path / "probe")
     found.setup.processor.save_pretrained(tmp_path / "probe")
     pipeline = transformers.pipeline("image-classification", str(tmp_path / "probe"), device="cpu")
     answers = [{a["label"]: a["score"] for a in pipeline(row["image"])} for row in found.data.splits["test"]]
-    expected = objectives.probabilities("single_label", head.logits(form.shown(test.pooled)))
-    got = np.array([[row[name] for name in found.setup.labels.names] for row in answers])
+    expected = found.setup.answer.of_logits(head.logits(form.shown(test.pooled)))
+    got = np.array([[row[name] for name in found.setup.answer.names] for row in answers])
     np.testing.assert_allclose(got, expected, atol=1e-4)
     assert (expected.argmax(axis=1) == test.targets).all()  # red and blue
 
@@ -212,14 +212,14 @@ def test_a_dense_layer_finds_what_no_linear_head_can(activation: str) -> None:
     rng = np.random.default_rng(0)
     values = (rng.normal(size=(900, 6)) * 3 + 1).astype(np.float32)
     targets = (values[:, 0] > 1).astype(int) ^ (values[:, 1] > 1)
-    labels = Labels("single_label", ("no", "yes"), (1, 1))
+    answer = tiny.answer("single_label", ("no", "yes"), (1, 1))
     train, aside = (values[:600], targets[:600]), (values[600:], targets[600:])
-    dense = dense_head.fit(*train, labels, activation, aside)
-    linear = probing.fit(*train, "single_label", 2, aside)
+    dense = dense_head.fit(*train, answer, activation, aside)
+    linear = probing.fit(*train, answer.linear, 2, aside)
     assert linear.loss > 0.6 > 0.3 > dense.head.loss
-    again = probing.validation_loss(dense.head.logits(dense.shown(aside[0])), aside[1], "single_label")
+    again = answer.linear.loss(dense.head.logits(dense.shown(aside[0])), aside[1])
     assert again == pytest.approx(dense.head.loss, abs=1e-4)  # what was folded into the weights is what was chosen
-    assert dense_head.fit(*train, labels, activation, aside).weight == pytest.approx(dense.weight)
+    assert dense_head.fit(*train, answer, activation, aside).weight == pytest.approx(dense.weight)
 
 
 @pytest.mark.parametrize("kind", ["regression", "multi_label"])
@@ -229,9 +229,11 @@ def test_a_dense_layer_for_numbers_and_several_labels(kind: Any) -> None:
     numbers = 40 + 10 * np.abs(values[:, 0])
     several = np.stack([values[:, 0] ** 2 > 0.5, values[:, 1] > 0], axis=1).astype(int)
     targets = numbers if kind == "regression" else several
-    labels = Labels(kind, () if kind == "regression" else ("a", "b"), () if kind == "regression" else (1, 1))
-    dense = dense_head.fit(values[:350], targets[:350], labels, "tanh", (values[350:], targets[350:]))
-    linear = probing.fit(values[:350], targets[:350], kind, labels.outputs, validation=(values[350:], targets[350:]))
+    answer = tiny.answer(kind) if kind == "regression" else tiny.answer(kind, "ab", (1, 1))
+    dense = dense_head.fit(values[:350], targets[:350], answer, "tanh", (values[350:], targets[350:]))
+    linear = probing.fit(
+        values[:350], targets[:350], answer.linear, answer.outputs, validation=(values[350:], targets[350:])
+    )
     assert dense.head.loss < 0.6 * linear.loss
 
 
@@ -251,11 +253,11 @@ def test_a_probe_of_mpnet_takes_the_dense_layer_where_it_validates_better(
     assert told["pooling"] == min(told["losses"], key=told["losses"].get)
     run, _ = train({**tree, "method": {"name": "probe", "poolings": ["dense"]}}, name="dense")
     found = Predictions.read_parquet(
-        run.predictions / "test.parquet", Labels("single_label", ("negative", "positive"))
+        run.predictions / "test.parquet", tiny.answer("single_label", ("negative", "positive"))
     )
     ask = transformers.pipeline("text-classification", str(run.artifact), device="cpu", top_k=None)
     lines = [line.split(",")[0] for line in (tmp_path / "rows.csv").read_text().splitlines()[1:]]
-    for row_id, scores in zip(found.row_ids[:5], found.scores[:5], strict=True):
+    for row_id, scores in zip(found.row_ids[:5], found.outputs[:5], strict=True):
         answers = {a["label"]: a["score"] for a in ask(lines[int(row_id.rpartition(":")[2])])[0]}
         assert [answers["negative"], answers["positive"]] == pytest.approx(list(scores), abs=1e-4)
     with pytest.raises(UserError, match=r"pooling in method\.poolings"):

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 import hftransfer
-from hftransfer import catalog, comparison, functions
+from hftransfer import api, catalog
+from hftransfer.comparison import writing
 from hftransfer.errors import ConfigError, UserError
 from hftransfer.launchers.base import Launcher
 from hftransfer.launchers.local import LocalLauncher
@@ -75,7 +76,7 @@ def test_finished_runs_and_their_cards(runs: dict[str, Run]) -> None:
     folder = Path(found["folder"])
     assert folder.parent == Path("runs").absolute() and folder.name.endswith("-comparison")
     again = Path(hftransfer.compare(*folders)["folder"])
-    assert again != folder and (again / comparison.FILE).is_file()
+    assert again != folder and (again / writing.FILE).is_file()
     assert (folders[0] / "artifact" / "README.md").read_text() == before
     hftransfer.compare(*folders, output="out", card=True)
     for run in (runs["one"], runs["two"]):
@@ -128,7 +129,7 @@ def test_an_error_in_follow_ends_the_engine(tmp_path: Path) -> None:
         raise RuntimeError("enough")
 
     children: list[Any] = []
-    asked = functions.subprocess.Popen
+    asked = api.subprocess.Popen
 
     class Noted(asked):  # type: ignore[misc, valid-type]
         def __init__(self, *words: Any, **options: Any) -> None:
@@ -136,6 +137,6 @@ def test_an_error_in_follow_ends_the_engine(tmp_path: Path) -> None:
             children.append(self)
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(RuntimeError, match="enough"):
-        patch.setattr(functions.subprocess, "Popen", Noted)
+        patch.setattr(api.subprocess, "Popen", Noted)
         hftransfer.curve(tree(tmp_path), follow=broken)
     assert [child.returncode is not None for child in children] == [True]

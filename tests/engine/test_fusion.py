@@ -14,10 +14,13 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification
 
-from hftransfer import card, catalog, cli, comparison, follow, fusion
+from hftransfer import catalog, cli, follow
+from hftransfer.card import report
+from hftransfer.comparison import contenders, fusion
 from hftransfer.errors import UserError
-from hftransfer.evaluation import Predictions, measure_point
-from hftransfer.methods import fuse
+from hftransfer.evaluation.predictions import Predictions
+from hftransfer.evaluation.scoring import measure_point
+from hftransfer.methods import _kin, fuse
 from hftransfer.predictor import Predictor
 from hftransfer.runs import Run
 from tests import tiny
@@ -73,7 +76,7 @@ def test_between_base_and_tuned(tmp_path: Path, runs: dict[str, Run]) -> None:
     own = result["cost"]["total_seconds"] - looked
     assert result["cost"]["alone_seconds"] == pytest.approx(own, abs=0.02) and own > result["cost"]["train_seconds"]
     assert note["seconds_of_its_runs"] == runs["one"].result()["cost"]["alone_seconds"]
-    assert comparison.of_run(run).seconds == pytest.approx(
+    assert contenders.of_run(run).seconds == pytest.approx(
         note["seconds_of_its_runs"] + result["cost"]["alone_seconds"]
     )
     assert Predictor(run.artifact)("the film was good")["label"] in ("positive", "negative")
@@ -123,8 +126,8 @@ def test_a_greedy_soup_leaves_out_what_harms(tmp_path: Path, runs: dict[str, Run
 
 def test_runs_of_one_name_are_told_apart() -> None:
     runs = [Run(Path(folder)) for folder in ("runs/monday/full", "runs/tuesday/full", "runs/tuesday/lora")]
-    assert fuse.told_apart(runs) == ["monday/full", "tuesday/full", "tuesday/lora"]
-    assert fuse.told_apart(runs[1:]) == ["full", "lora"] and fuse.told_apart(runs[:1]) == ["full"]
+    assert _kin.told_apart(runs) == ["monday/full", "tuesday/full", "tuesday/lora"]
+    assert _kin.told_apart(runs[1:]) == ["full", "lora"] and _kin.told_apart(runs[:1]) == ["full"]
 
 
 def test_a_uniform_soup_is_the_mean(tmp_path: Path, runs: dict[str, Run]) -> None:
@@ -167,7 +170,7 @@ def _other_width(run: Run) -> None:
 def _other_labels(run: Run) -> None:
     path = run.artifact / "hftransfer.json"
     notes = json.loads(path.read_text())
-    notes["labels"]["names"] = ["negative", "joyful"]
+    notes["answer"]["names"] = ["negative", "joyful"]
     path.write_text(json.dumps(notes))
 
 
@@ -248,18 +251,19 @@ def test_an_ensemble_averages_answers_and_has_no_model(
     assert "no model: an ensemble" in capsys.readouterr().out
     run = Run(Path("mixed").absolute())
     result = run.result()
-    assert (run.folder / "README.md").read_text() == card.render(result, run.config())
+    assert (run.folder / "README.md").read_text() == report.render(result, run.config())
     assert run.status().state == "done" and result["artifact"] is None and not run.artifact.exists()
-    members = [comparison.of_run(runs[name]).predictions for name in ("one", "lora")]
+    members = [contenders.of_run(runs[name]).predictions for name in ("one", "lora")]
     note = json.loads((run.folder / fuse.FILE).read_text())
     flat = [
-        np.exp(np.log(member.scores) / temperature)
+        np.exp(np.log(member.outputs) / temperature)
         for member, temperature in zip(members, note["temperatures"], strict=True)
     ]
     expected = np.mean([one / one.sum(axis=1, keepdims=True) for one in flat], axis=0)
-    found = Predictions.read_parquet(run.predictions / "test.parquet", members[0].labels)
-    assert np.abs(found.scores - expected).max() < 1e-5
-    value = measure_point(dataclasses.replace(members[0], scores=expected), ["accuracy"])["accuracy"]
+    found = Predictions.read_parquet(run.predictions / "test.parquet", members[0].answer)
+    assert np.abs(found.outputs - expected).max() < 1e-5
+    value = measure_point(dataclasses.replace(members[0], outputs=expected), ["accuracy"])["accuracy"]
     assert result["test"]["metrics"]["accuracy"]["value"] == pytest.approx(value)
-    both = comparison.contenders([names[0], str(run.folder)])  # an ensemble is compared as any other run
-    assert both[1].name == "fuse" and both[1].predictions.labels.names == ("negative", "positive")
+    assert result["answer"]["temperature"] == 1.0 and result["calibration"] is None
+    both = contenders.gather([names[0], str(run.folder)])  # an ensemble is compared as any other run
+    assert both[1].name == "fuse" and both[1].predictions.answer.names == ("negative", "positive")

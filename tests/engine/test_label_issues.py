@@ -14,10 +14,10 @@ import pytest
 import safetensors.numpy
 import transformers
 
-from hftransfer import label_issues, out_of_fold
-from hftransfer.features import Features
-from hftransfer.label_issues import FILE, confident
-from hftransfer.tasks.base import Labels
+from hftransfer.audit import label_issues
+from hftransfer.audit.label_issues import FILE, confident
+from hftransfer.frozen import out_of_fold
+from hftransfer.frozen.features import Features
 from tests import tiny
 
 
@@ -51,8 +51,8 @@ def issues_of(run: Any) -> list[dict[str, str]]:
 def test_turned_labels_are_found(share: float) -> None:
     truth, values = clouds(900, 4, 0)
     given = turned(truth, 4, share, 1)
-    features, labels = as_features(values, given), Labels("single_label", ("a", "b", "c", "d"))
-    logits, _ = out_of_fold.probe(features, labels, out_of_fold.assign(features, labels, 0))
+    features, answer = as_features(values, given), tiny.answer("single_label", "abcd")
+    logits, _ = out_of_fold.probe(features, answer, out_of_fold.assign(features, answer, 0))
     odds = np.exp(logits - logits.max(axis=1, keepdims=True))
     places, suggested = confident(given, odds / odds.sum(axis=1, keepdims=True))
     wrong = given != truth
@@ -83,11 +83,11 @@ def test_a_label_without_rows_is_suggested_to_nobody() -> None:
 def test_folds_hold_each_class_alike_and_keep_rows_whole() -> None:
     truth, values = clouds(103, 3, 0)
     features = as_features(values, truth)
-    folds = out_of_fold.assign(features, Labels("single_label", ("a", "b", "c")), 7)
+    folds = out_of_fold.assign(features, tiny.answer("single_label", "abc"), 7)
     counts = np.array([np.bincount(truth[folds == fold], minlength=3) for fold in range(out_of_fold.FOLDS)])
     assert (counts.max(axis=0) - counts.min(axis=0)).max() <= 1
     words = Features({"head": values}, truth, np.sort(np.arange(103) % 20), 0.0, False)
-    folds = out_of_fold.assign(words, Labels("tags", ("a", "b", "c")), 7)
+    folds = out_of_fold.assign(words, tiny.answer("tags", "abc"), 7)
     assert all(len(set(folds[words.rows == row])) == 1 for row in range(20)) and len(set(folds)) == out_of_fold.FOLDS
 
 
@@ -95,8 +95,8 @@ def test_no_answer_is_of_a_probe_that_saw_the_row() -> None:
     """With random labels and more features than rows a probe that saw a row would be right about it."""
     rng = np.random.default_rng(0)
     features = as_features(rng.normal(size=(200, 400)), rng.integers(0, 2, 200))
-    labels = Labels("single_label", ("a", "b"))
-    logits, _ = out_of_fold.probe(features, labels, out_of_fold.assign(features, labels, 0))
+    answer = tiny.answer("single_label", "ab")
+    logits, _ = out_of_fold.probe(features, answer, out_of_fold.assign(features, answer, 0))
     assert 0.35 < np.mean(logits.argmax(axis=1) == features.targets) < 0.65
 
 
@@ -188,7 +188,7 @@ def test_turned_tags_are_found_by_word(train: Callable[..., Any], bert: Path, tm
 def test_where_nothing_can_be_said() -> None:
     def setup(kind: str, counts: tuple[int, ...], **data: Any) -> Any:
         config = SimpleNamespace(data=SimpleNamespace(label_issues=True, streaming=False, **data))
-        return SimpleNamespace(labels=Labels(kind, ("a", "b"), counts), config=config)  # type: ignore[arg-type]
+        return SimpleNamespace(answer=tiny.answer(kind, "ab", counts), config=config)
 
     config = transformers.BertConfig(**tiny.SMALL, num_labels=2)
     model: Any = SimpleNamespace(model=transformers.BertForSequenceClassification(config))

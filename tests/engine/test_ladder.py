@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 import yaml
 
-from hftransfer import card, catalog, cli, comparison, follow, ladder
+from hftransfer import catalog, cli, follow
+from hftransfer.card import report
+from hftransfer.comparison import ladder, writing
 from hftransfer.errors import ConfigError, UserError
-from hftransfer.interruption import Interruption
+from hftransfer.fitting.interruption import Interruption
 from hftransfer.launchers.base import Outcome
 from hftransfer.launchers.local import LocalLauncher
 from hftransfer.runs import Run
@@ -75,7 +77,7 @@ def test_from_the_frozen_model_to_the_fused(config: str) -> None:
 
     found = ladder.compare(planned)
     assert [one["name"] for one in found["models"]] != [] and len(found["pairs"]) == 6
-    assert json.loads((planned.folder / comparison.FILE).read_text())["verdict"] == found["verdict"]
+    assert json.loads((planned.folder / writing.FILE).read_text())["verdict"] == found["verdict"]
     for name in planned.methods:
         run = planned.run(name)
         assert run.result()["comparison"]["name"] == name
@@ -84,7 +86,7 @@ def test_from_the_frozen_model_to_the_fused(config: str) -> None:
         text = (run.artifact / "README.md").read_text()
         assert "### Beside others on the same test rows" in text and f"`{name}` (this model)" in text
         assert "](plots/comparison.png)" in text and (run.artifact / "plots/comparison.png").is_file()
-        assert text == card.render(run.result(), run.config())  # as it is published
+        assert text == report.render(run.result(), run.config())  # as it is published
 
     again, _, worked = climb(
         words, ["lora", "ia3", "full", "fused"]
@@ -97,7 +99,7 @@ def test_what_cannot_be_is_skipped_with_its_reason(config: str) -> None:
     assert [name for name, _ in told] == ["lora"] and "method.r must be at most" in told[0][1]
     found = ladder.compare(planned)
     assert [one["name"] for one in found["skipped"]] == ["lora"] and planned.failed() == []
-    assert comparison.left_out(found)[0].startswith("lora is not among them: method.r must be at most")
+    assert writing.left_out(found)[0].startswith("lora is not among them: method.r must be at most")
     text = (planned.run("full").artifact / "README.md").read_text()
     assert "Not possible: `lora`." in text
 
@@ -145,7 +147,7 @@ def test_what_broke_is_tried_again(config: str) -> None:
 
 
 def test_the_seconds_of_a_resumed_run_are_those_of_all_its_processes() -> None:
-    from hftransfer.training import seconds_before
+    from hftransfer.accounts import seconds_before
 
     events: list[dict[str, Any]] = [
         {"type": "created", "time": 0}, {"type": "launched", "time": 1}, {"type": "process", "time": 2},
@@ -159,7 +161,7 @@ def test_the_seconds_of_a_resumed_run_are_those_of_all_its_processes() -> None:
 
 
 def test_looking_at_rows_is_not_a_methods_cost_and_features_found_on_disk_are() -> None:
-    from hftransfer.training import alone
+    from hftransfer.accounts import alone
 
     events: list[dict[str, Any]] = [
         {"type": "process"}, {"type": "phase", "name": "copies"}, {"type": "looked", "seconds": 3.0},

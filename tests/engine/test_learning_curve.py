@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hftransfer import learning_curve, train
+from hftransfer import train
 from hftransfer.errors import UserError
-from hftransfer.learning_curve import extrapolate, power_law
+from hftransfer.frozen import learning_curve
+from hftransfer.frozen.learning_curve import extrapolate, power_law
 from tests import tiny
 from tests.engine.test_ranking import config_of, last_event
 

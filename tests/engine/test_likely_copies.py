@@ -14,10 +14,12 @@ import numpy as np
 import pytest
 import transformers
 
-from hftransfer import catalog, likely_copies
-from hftransfer.fitting import Setup
-from hftransfer.likely_copies import FILE, pairs_of
-from hftransfer.tasks.base import Prepared
+from hftransfer import catalog
+from hftransfer.audit import likely_copies
+from hftransfer.audit.likely_copies import FILE, pairs_of
+from hftransfer.fitting.base import Setup
+from hftransfer.frozen import out_of_fold
+from hftransfer.modeling.prepared import Prepared
 from tests import tiny
 
 
@@ -162,15 +164,15 @@ def a_setup(monkeypatch: pytest.MonkeyPatch, values: dict[str, np.ndarray], fold
         return SimpleNamespace(pooled={"mean": values[split][setup.rows[split]["at"]], "head": None})
 
     monkeypatch.setattr(likely_copies.features, "extract", extract)
-    monkeypatch.setattr(likely_copies.fitting, "is_main_process", lambda: True)
+    monkeypatch.setattr(likely_copies, "is_main_process", lambda: True)
     prepared = {use: Prepared(None, np.arange(len(found))) for use, found in values.items()}
+    monkeypatch.setattr(out_of_fold, "prepare", lambda task, some, *_, **__: Prepared(None, some["at"]))
     task = catalog.task("text-classification")
-    task_that_prepares = SimpleNamespace(roles=task.roles, prepare=lambda some, *_, **__: Prepared(None, some["at"]))
     config = SimpleNamespace(seed=3)
     run = SimpleNamespace(folder=folder)
     fields: dict[str, Any] = {"processor": None, "preparation": None, "fingerprints": dict.fromkeys(values, "0")}
     setup: Any = Setup(
-        config, task_that_prepares, prepared=prepared, run=run, threads=1, interruption=None, reload=None,  # type: ignore[arg-type]
+        config, task, prepared=prepared, run=run, threads=1, interruption=None, reload=None,  # type: ignore[arg-type]
         rows=rows, **fields,
     )  # fmt: skip
     return setup, None
@@ -181,8 +183,7 @@ def test_where_nothing_can_be_said() -> None:
         settings = {"likely_copies": True, "streaming": False} | data
         prepared = {"train": SimpleNamespace(rows=np.arange(rows - 10)), "test": SimpleNamespace(rows=np.arange(10))}
         config = SimpleNamespace(data=SimpleNamespace(**settings))
-        labels: Any = SimpleNamespace(kind=kind, outputs=2)
-        return SimpleNamespace(labels=labels, config=config, prepared=prepared)
+        return SimpleNamespace(answer=tiny.answer(kind, "ab"), config=config, prepared=prepared)
 
     config = transformers.BertConfig(**tiny.SMALL, num_labels=2)
     model: Any = SimpleNamespace(model=transformers.BertForSequenceClassification(config))

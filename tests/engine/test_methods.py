@@ -13,10 +13,10 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification
 
-from hftransfer import catalog, modeling
+from hftransfer import catalog
 from hftransfer.errors import UserError
 from hftransfer.methods.peft import merged
-from hftransfer.tasks.base import Labels
+from hftransfer.modeling import loading
 from tests import tiny
 
 LORA = {"r": 4, "lora_alpha": 8}
@@ -126,7 +126,7 @@ def test_fresh_process_agrees(trained, tmp_path):
     assert answers.keys() == trained.keys()
     for name, found in answers.items():
         _, folder, test, _ = trained[name]
-        names = json.loads((Path(folder) / "hftransfer.json").read_text())["labels"]["names"]
+        names = json.loads((Path(folder) / "hftransfer.json").read_text())["answer"]["names"]
         for answer, (_, row) in zip(found, test.head(6).iterrows(), strict=True):
             assert answer[0]["label"] == row.prediction, name
             scores = {item["label"]: item["score"] for item in answer}
@@ -143,8 +143,8 @@ def test_every_peft_method_merges_into_what_it_trained(tmp_path, name):
     model = str(tiny.text_model(tmp_path / "model"))
     tree = {"task": "text-classification", "model": model, "data": {"source": "-"}, "method": method}
     config, task = catalog.build_config(tree), catalog.task("text-classification")
-    processor = modeling.load_processor(config, task)
-    loaded = modeling.load_model(config, task, Labels("single_label", ("a", "b")), processor)
+    processor = loading.load_processor(config, task)
+    loaded = loading.load_model(config, task, tiny.answer("single_label", "ab"), processor)
     adapted = catalog.method(name).apply(loaded, config.method)
     torch.manual_seed(0)
     for parameter in adapted.parameters():

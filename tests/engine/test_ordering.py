@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hftransfer.ordering import Epochs, order_of
+from hftransfer.fitting.ordering import Epochs, order_of
 
 LENGTHS = np.random.default_rng(0).integers(3, 120, 1003)
 

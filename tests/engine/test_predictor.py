@@ -19,9 +19,10 @@ import torch
 import transformers
 from datasets import Dataset, Image
 
-from hftransfer import catalog, config, training
+from hftransfer import catalog, config, training, views
 from hftransfer.errors import UserError
-from hftransfer.interruption import Interruption
+from hftransfer.fitting.interruption import Interruption
+from hftransfer.modeling import inference
 from hftransfer.predictor import Predictor
 from hftransfer.runs import Run
 from tests import tiny
@@ -138,15 +139,16 @@ def test_forms_of_a_text_give_one_answer(predictor):
 def test_scores_are_the_softmax_of_logits_over_the_temperature(artifact, tmp_path):
     copy = shutil.copytree(artifact("texts"), tmp_path / "copy")
     notes = json.loads((copy / "hftransfer.json").read_text())
-    (copy / "hftransfer.json").write_text(json.dumps(notes | {"temperature": 0.25}))
+    names = notes["answer"]["names"]
+    (copy / "hftransfer.json").write_text(json.dumps(notes | {"answer": {**notes["answer"], "temperature": 0.25}}))
     tokenizer = transformers.AutoTokenizer.from_pretrained(copy)
     model = transformers.AutoModelForSequenceClassification.from_pretrained(copy).eval()
     with torch.inference_mode():
         logits = model(**tokenizer(TEXTS[0], return_tensors="pt"))["logits"][0].double().numpy()
     scores = Predictor(copy)(TEXTS[0])["scores"]
-    assert scores == pytest.approx(dict(zip(notes["labels"]["names"], softmax(logits / 0.25), strict=True)), abs=1e-6)
+    assert scores == pytest.approx(dict(zip(names, softmax(logits / 0.25), strict=True)), abs=1e-6)
     assert sum(scores.values()) == pytest.approx(1)
-    assert scores != pytest.approx(dict(zip(notes["labels"]["names"], softmax(logits), strict=True)), abs=1e-3)
+    assert scores != pytest.approx(dict(zip(names, softmax(logits), strict=True)), abs=1e-3)
 
 
 def test_answers_come_in_the_order_of_the_inputs(predictor):
@@ -156,6 +158,12 @@ def test_answers_come_in_the_order_of_the_inputs(predictor):
     assert [answer["input"] for answer in together] == TEXTS
     for answer, text in list(zip(together, TEXTS, strict=True))[::7]:
         assert answer["scores"] == pytest.approx(ask(text)["scores"], abs=1e-5)
+
+
+def test_it_joins_no_other_processes(predictor, monkeypatch):
+    """What asks from within a run of several processes would wait for the others."""
+    monkeypatch.setattr(inference, "PartialState", lambda: pytest.fail("a process group"))
+    assert predictor("texts")(TEXTS[0])["label"] in ("negative", "positive")
 
 
 def test_top_k(predictor):
@@ -233,6 +241,17 @@ def test_a_picture_is_read_as_it_is_now(predictor, pictures):
         opened.paste((0, 0, 255), (0, 0, 32, 32))
         changed = ask(opened)
     assert changed["scores"] == pytest.approx(ask(PIL.Image.new("RGB", (32, 32), (0, 0, 255)))["scores"], abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "form"), [("texts", views.Ranked), ("numbers", views.Number), ("tags", views.Marked)]
+)
+def test_an_answer_is_shown_as_its_kind_is(predictor, name, form):
+    ask = predictor(name)
+    answer = ask(TEXTS[0])
+    (view,) = ask.views([answer])
+    assert isinstance(view, form) and view == views.from_dict(json.loads(json.dumps(views.to_dict(view))))
+    assert views.line(view).startswith(str(answer.get("label", ""))) and views.cell(view)
 
 
 # --- files ---
@@ -358,17 +377,43 @@ def test_wrong_files(predictor, tmp_path, pictures):
         predictor("texts")(empty)
     with pytest.raises(UserError, match=r"rows.csv needs a column for text \(string\); it has a \(string\), b"):
         predictor("texts")(table(tmp_path / "rows.csv", [{"a": "good", "b": "bad"}]))
-    with pytest.raises(UserError, match=r"needs a value in `text`; row 1 has none"):
-        predictor("texts")(table(tmp_path / "gaps.jsonl", [{"text": "good"}, {"text": None}]))
-    with pytest.raises(UserError, match="there is no file"):
+    with pytest.raises(UserError, match=r"rows with a text are needed in gaps.jsonl; all 2 have no text"):
+        predictor("texts")(table(tmp_path / "gaps.jsonl", [{"text": " "}, {"text": None}]))
+    with pytest.raises(UserError, match=r"all 1 have no file of that name in .* or below"):
         predictor("pictures")(table(tmp_path / "list.csv", [{"image": "none.png"}]))
+
+
+def test_a_row_with_nothing_in_it_is_said_and_the_others_are_answered(predictor, tmp_path, pictures):
+    ask = predictor("texts")
+    asked = table(tmp_path / "gaps.csv", [{"review": text} for text in ("good food", "", "- bad", "12345")])
+    first, blank, dash, digits = ask(asked)
+    assert blank == {"input": None, "unanswered": "no text"} or blank == {"input": "", "unanswered": "no text"}
+    assert first["label"] and (dash["input"], digits["input"]) == ({"text": "- bad"}, {"text": "12345"})
+    assert views.line(ask.views([first, blank])[1]) == "not answered: no text"
+    (tmp_path / "list.csv").write_text("image,more\nnone.png,1\n" + f"{next(pictures.rglob('*.png')).stem},2\n")
+    (tmp_path / "imgs").symlink_to(pictures)
+    missing, found = predictor("pictures")(tmp_path / "list.csv")
+    assert missing["unanswered"].startswith("no file of that name in ") and found["label"]
+
+
+def test_inputs_in_other_forms(predictor, tmp_path):
+    ask = predictor("texts")
+    alone = [one["scores"] for one in ask(["good food", "12345"])]
+    (tmp_path / "digits.csv").write_text("review\n12345\n67890\n")
+    assert [one["input"] for one in ask(tmp_path / "digits.csv")] == [{"text": "12345"}, {"text": "67890"}]
+    (tmp_path / "semicolons.csv").write_text("review;id\ngood food, really;1\n")
+    assert ask(tmp_path / "semicolons.csv")[0]["input"] == {"text": "good food, really"}
+    (tmp_path / "ask.txt").write_bytes(b"\xef\xbb\xbfgood food\r\n\r\n12345\r\n")
+    first, blank, last = ask(tmp_path / "ask.txt")
+    assert (first["scores"], last["scores"]) == (pytest.approx(alone[0]), pytest.approx(alone[1]))
+    assert blank["unanswered"] == "no text"
 
 
 def test_a_newer_artifact_is_refused(artifact, tmp_path):
     copy = shutil.copytree(artifact("texts"), tmp_path / "copy")
     notes = json.loads((copy / "hftransfer.json").read_text())
     (copy / "hftransfer.json").write_text(json.dumps(notes | {"schema": notes["schema"] + 1}))
-    with pytest.raises(UserError, match=r"schema 2 or older is needed; .* has schema 3.*Upgrade"):
+    with pytest.raises(UserError, match=r"schema 3 or older is needed; .* has schema 4.*Upgrade"):
         Predictor(copy)
 
 
@@ -385,3 +430,35 @@ def test_folders_that_hold_no_model_to_ask(artifact, tmp_path):
     (copy / "model.safetensors").unlink()
     with pytest.raises(UserError, match=r"weights|whole model"):
         Predictor(copy)
+
+
+@pytest.mark.parametrize(
+    ("config", "architecture", "task"),
+    [
+        ("BertConfig", "BertForSequenceClassification", "text-classification"),
+        ("BertConfig", "BertForTokenClassification", "token-classification"),
+        ("BertConfig", "BertForQuestionAnswering", "question-answering"),
+        ("GPT2Config", "GPT2LMHeadModel", "text-generation"),
+        ("LlamaConfig", "LlamaForCausalLM", "text-generation"),
+        ("WhisperConfig", "WhisperForConditionalGeneration", "automatic-speech-recognition"),
+        ("Wav2Vec2Config", "Wav2Vec2ForCTC", "automatic-speech-recognition"),
+        ("ASTConfig", "ASTForAudioClassification", "audio-classification"),
+        ("ViTConfig", "ViTForImageClassification", "image-classification"),
+        ("T5Config", "T5ForConditionalGeneration", None),
+        ("MarianConfig", "MarianMTModel", None),
+        ("BertConfig", "BertModel", None),
+    ],
+)
+def test_the_task_of_a_model_that_is_not_ours_is_one_or_none(
+    config: str, architecture: str, task: str | None, tmp_path: Path
+) -> None:
+    from hftransfer.predictor import task_of
+
+    settings = getattr(transformers, config)()
+    settings.architectures = [architecture]
+    settings.save_pretrained(tmp_path)
+    if task is not None:
+        assert task_of(tmp_path, "it") == task
+        return
+    with pytest.raises(UserError, match=r"which several tasks train|a model with a task head is needed"):
+        task_of(tmp_path, "it")

@@ -15,11 +15,14 @@ import transformers
 from scipy.special import expit, softmax
 from sklearn.linear_model import LogisticRegression, Ridge
 
-from hftransfer import predictor, probing, samples
+from hftransfer import predictor, samples
+from hftransfer.answers._linear import Classes, Labels, Numbers
 from hftransfer.errors import UserError
+from hftransfer.frozen import probing
 from hftransfer.runs import LADDER
 from tests import tiny
 
+CLASSES = Classes()
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(120, 6)) * [1, 2, 0.1, 5, 1, 1] + 3
 Y = ((X - 3) @ RNG.normal(size=(6, 3)) + RNG.normal(size=(120, 3))).argmax(axis=1)
@@ -31,7 +34,7 @@ def standardised(values: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("strength", [1e-1, 1e-3])
 def test_the_head_is_scikit_learns_on_standardised_features(strength: float) -> None:
-    head = probing.fit(X, Y, "single_label", 3, strengths=[strength])
+    head = probing.fit(X, Y, CLASSES, 3, strengths=[strength])
     other = LogisticRegression(C=1 / (strength * len(X)), tol=1e-10, max_iter=10_000).fit(standardised(X), Y)
     expected = softmax(other.decision_function(standardised(X)), axis=1)
     np.testing.assert_allclose(softmax(head.logits(X), axis=1), expected, atol=1e-4)
@@ -39,7 +42,7 @@ def test_the_head_is_scikit_learns_on_standardised_features(strength: float) -> 
 
 def test_several_labels_are_one_logistic_regression_each() -> None:
     aims = np.eye(3)[Y]
-    head = probing.fit(X, aims, "multi_label", 3, strengths=[1e-2 / 3])  # the mean is over three decisions a row
+    head = probing.fit(X, aims, Labels(), 3, strengths=[1e-2 / 3])  # the mean is over three decisions a row
     for label in range(3):
         other = LogisticRegression(C=1 / (1e-2 * len(X)), tol=1e-10, max_iter=10_000)
         expected = other.fit(standardised(X), aims[:, label]).predict_proba(standardised(X))[:, 1]
@@ -48,7 +51,7 @@ def test_several_labels_are_one_logistic_regression_each() -> None:
 
 def test_numbers_get_a_ridge() -> None:
     aims = X @ [1.0, 0, 2, 0, 0, 1] + 7
-    head = probing.fit(X, aims, "regression", 1, strengths=[1e-2])
+    head = probing.fit(X, aims, Numbers(), 1, strengths=[1e-2])
     expected = Ridge(alpha=1e-2 * len(X)).fit(standardised(X), aims).predict(standardised(X))
     np.testing.assert_allclose(head.logits(X)[:, 0], expected, atol=1e-8)
 
@@ -56,7 +59,7 @@ def test_numbers_get_a_ridge() -> None:
 @pytest.mark.parametrize("intercept", [True, False])
 def test_wide_features_of_few_rows_have_the_same_optimum(intercept: bool) -> None:
     wide = np.hstack([X, RNG.normal(size=(120, 300))])
-    head = probing.fit(wide, Y, "single_label", 3, strengths=[1e-2], intercept=intercept)
+    head = probing.fit(wide, Y, CLASSES, 3, strengths=[1e-2], intercept=intercept)
     probabilities = softmax(head.logits(wide), axis=1)
     errors = (probabilities - np.eye(3)[Y]) / len(wide)
     center = wide.mean(axis=0) if intercept else 0.0
@@ -70,26 +73,22 @@ def test_pooling_and_strength_are_those_that_validate_best() -> None:
     noise = RNG.normal(size=(120, 6))
     train, held_out = slice(0, 80), slice(80, 120)
     head = probing.fit(
-        {"noise": noise[train], "signal": X[train]}, Y[train], "single_label", 3,
+        {"noise": noise[train], "signal": X[train]}, Y[train], CLASSES, 3,
         validation=({"noise": noise[held_out], "signal": X[held_out]}, Y[held_out]),
     )  # fmt: skip
     assert head.pooling == "signal"
-    assert (
-        head.loss
-        == min(head.tried.values())
-        == pytest.approx(probing.validation_loss(head.logits(X[held_out]), Y[held_out], "single_label"))
-    )
+    assert head.loss == min(head.tried.values()) == pytest.approx(CLASSES.loss(head.logits(X[held_out]), Y[held_out]))
 
 
 def test_class_weights_move_the_answers_towards_their_class() -> None:
-    plain = probing.fit(X, Y, "single_label", 3, strengths=[1e-2])
-    weighted = probing.fit(X, Y, "single_label", 3, strengths=[1e-2], class_weights=[10.0, 1.0, 1.0])
+    plain = probing.fit(X, Y, CLASSES, 3, strengths=[1e-2])
+    weighted = probing.fit(X, Y, CLASSES, 3, strengths=[1e-2], class_weights=[10.0, 1.0, 1.0])
     assert (weighted.logits(X).argmax(axis=1) == 0).sum() > (plain.logits(X).argmax(axis=1) == 0).sum()
 
 
 def test_features_that_are_not_finite_are_an_error() -> None:
     with pytest.raises(UserError, match="finite features"):
-        probing.fit(np.where(X > 5, np.nan, X), Y, "single_label", 3, strengths=[1.0])
+        probing.fit(np.where(X > 5, np.nan, X), Y, CLASSES, 3, strengths=[1.0])
 
 
 def text_tree(folder: Path, **method: Any) -> dict[str, Any]:

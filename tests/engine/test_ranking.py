@@ -11,9 +11,9 @@ import pytest
 import scipy.optimize
 import scipy.stats
 
-from hftransfer import cli, follow, out_of_fold, ranking, train
+from hftransfer import cli, follow, train
 from hftransfer.events import PREFIX
-from hftransfer.tasks.base import Labels
+from hftransfer.frozen import model_selection, out_of_fold
 from tests import tiny
 from tests.engine.conftest import QUICK
 
@@ -31,14 +31,16 @@ def test_logme_is_the_largest_marginal_likelihood(shape: tuple[int, int]) -> Non
         return -float(scipy.stats.multivariate_normal.logpdf(answers, cov=covariance)) / shape[0]
 
     wanted = -min(scipy.optimize.minimize(negative, start, method="Nelder-Mead").fun for start in ([0, 0], [1, 2]))
-    assert ranking.logme(values, answers[:, None]) == pytest.approx(wanted, abs=1e-4)
+    assert model_selection.logme(values, answers[:, None]) == pytest.approx(wanted, abs=1e-4)
 
 
 def test_logme_prefers_features_that_tell_the_classes() -> None:
     rng = np.random.default_rng(0)
     classes = rng.integers(0, 3, 200)
     telling = np.eye(3)[classes] + 0.3 * rng.normal(size=(200, 3))
-    scores = [ranking.logme(telling + spread * rng.normal(size=(200, 3)), np.eye(3)[classes]) for spread in (0, 1, 5)]
+    scores = [
+        model_selection.logme(telling + spread * rng.normal(size=(200, 3)), np.eye(3)[classes]) for spread in (0, 1, 5)
+    ]
     assert scores == sorted(scores, reverse=True)
 
 
@@ -47,13 +49,15 @@ def test_neighbours_are_of_other_folds() -> None:
     values = np.repeat(np.eye(2), 40, axis=0) + 1e-3 * np.random.default_rng(0).normal(size=(80, 2))
     folds = np.arange(80) % out_of_fold.FOLDS
     targets = np.where(folds == 0, 1, 0)
-    found = out_of_fold.neighbours(values, targets, Labels("single_label", ("a", "b")), folds)
+    found = out_of_fold.neighbours(values, targets, tiny.answer("single_label", "ab"), folds)
     assert (found[folds == 0] == [1, 0]).all()
 
 
-def scored(name: str, score: float, draws: np.ndarray, parameters: int = 10, probe: float = 0.5) -> ranking.Scored:
+def scored(
+    name: str, score: float, draws: np.ndarray, parameters: int = 10, probe: float = 0.5
+) -> model_selection.Scored:
     scores, drawn = {"knn": score, "probe": probe}, {"knn": draws, "probe": draws - score + probe}
-    return ranking.Scored(name, parameters, 100, "mean", scores, drawn, -0.3, 1.0)
+    return model_selection.Scored(name, parameters, 100, "mean", scores, drawn, -0.3, 1.0)
 
 
 def test_the_order_says_who_is_told_apart() -> None:
@@ -64,27 +68,27 @@ def test_the_order_says_who_is_told_apart() -> None:
         scored("best", 0.8, 0.8 + common),
         scored("near", 0.79, 0.79 + common + 0.01 * rng.normal(size=1000), 7, probe=0.4),
     ]
-    labels = Labels("single_label", ("a", "b"))
-    rows = ranking.order(models, labels)
+    answer = tiny.answer("single_label", "ab")
+    rows = model_selection.order(models, answer)
     assert [row["model"] for row in rows] == ["best", "near", "far"]
     assert [row["knn"]["told_apart"] for row in rows] == [False, False, True]
     behind = rows[2]["knn"]["behind"]
     assert behind["low"] == pytest.approx(0.2) == behind["high"]  # paired: the rows cancel out
-    assert ranking.verdict(rows) == (
+    assert model_selection.verdict(rows) == (
         "start from best; near is not distinguishable from it on 100 rows, and near is the smallest of them; "
         "frozen, under a probe, far is ahead of it"
     )
-    rows = ranking.order(models, labels, "probe")
+    rows = model_selection.order(models, answer, "probe")
     assert [row["model"] for row in rows] == ["far", "best", "near"]
-    assert ranking.verdict(rows, "probe") == "start from far; by its nearest neighbours best is ahead of it"
-    assert ranking.order([], labels) == []
+    assert model_selection.verdict(rows, "probe") == "start from far; by its nearest neighbours best is ahead of it"
+    assert model_selection.order([], answer) == []
 
 
 def test_lower_is_better_for_errors() -> None:
     draws = np.zeros(10)
-    rows = ranking.order([scored("a", 2.0, draws + 2), scored("b", 1.0, draws + 1)], Labels("regression"))
+    rows = model_selection.order([scored("a", 2.0, draws + 2), scored("b", 1.0, draws + 1)], tiny.answer("regression"))
     assert [row["model"] for row in rows] == ["b", "a"] and rows[1]["knn"]["behind"]["value"] == 1.0
-    assert rows[1]["knn"]["told_apart"] and ranking.verdict(rows) == "start from b"
+    assert rows[1]["knn"]["told_apart"] and model_selection.verdict(rows) == "start from b"
 
 
 def config_of(path: Path, task: str, model: Path, source: Path, **data: Any) -> Path:
@@ -128,14 +132,14 @@ def test_what_a_library_makes_of_a_model_costs_the_others_nothing(
     source = tiny.text_csv(tmp_path / "rows.csv", 160)
     models = [tiny.text_model(tmp_path / name, name) for name in ("bert", "distilbert")]
     path = config_of(tmp_path / "c.yaml", "text-classification", models[0], source)
-    score = ranking.score
+    score = model_selection.score
 
-    def broken(setup: Any, loaded: Any) -> ranking.Scored:
+    def broken(setup: Any, loaded: Any) -> model_selection.Scored:
         if setup.config.model == str(models[0]):
             raise RuntimeError("boom")
         return score(setup, loaded)
 
-    monkeypatch.setattr(ranking, "score", broken)
+    monkeypatch.setattr(model_selection, "score", broken)
     assert train.main(["--config", str(path), "--rank", ",".join(map(str, models))]) == 1
     found = last_event(capsys.readouterr().out)
     assert [row["model"] for row in found["models"]] == [str(models[1])]

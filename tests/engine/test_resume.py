@@ -8,7 +8,8 @@ import pytest
 from safetensors.numpy import load_file
 
 from hftransfer import catalog, config, runs, training
-from hftransfer.interruption import Interrupted, Interruption
+from hftransfer.fitting.interruption import Interrupted, Interruption
+from hftransfer.fitting.resuming import NoneLeft
 from hftransfer.runs import Run
 from tests import tiny
 from tests.engine.conftest import QUICK
@@ -135,3 +136,69 @@ def test_config_of_a_run_reads_back(tmp_path):
     run = Run.create(built, tmp_path / "run")
     assert run.config() == built.model_copy(update={"output": str(tmp_path / "run")})
     assert config.build(built.to_dict()) == built
+
+
+# --- behind the last checkpoint: nothing is trained once more ---
+
+ENDS = {
+    "fractional epochs": {"num_train_epochs": 1.5},
+    "max_steps in mid-epoch": {"max_steps": 13},
+    "whole epochs": {"num_train_epochs": 2},
+    "by steps": {"max_steps": 13, "save_strategy": "steps", "save_steps": 5},
+    "validation and checkpoints apart": {"max_steps": 13, "save_strategy": "steps", "save_steps": 3,
+                                         "eval_strategy": "epoch"},
+    "stopped early": {"num_train_epochs": 5, "early_stopping_patience": 1, "early_stopping_threshold": 0.9},
+    "the last one is kept": {"num_train_epochs": 1.5, "load_best_model_at_end": False},
+}  # fmt: skip
+
+
+def constant(tmp_path, **options):
+    """Return a tree with a constant rate, so that one step more shows in the weights."""
+    tree = text_tree(tmp_path)
+    return {**tree, "train": {**tree["train"], "lr_scheduler_type": "constant", "warmup_steps": 0, **options}}
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_killed_after_the_last_checkpoint(tmp_path, monkeypatch, end):
+    tree = constant(tmp_path, **ENDS[end])
+    whole = start(tree, tmp_path / "whole")
+
+    def power_cut(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(training.artifact, "save", power_cut)
+        start(tree, tmp_path / "killed")
+    killed = Run(tmp_path / "killed")
+    last = killed.checkpoint()
+    assert resume(killed)["cost"]["steps"] == whole.result()["cost"]["steps"]
+    assert killed.checkpoint() == last
+    same_weights(whole, killed)
+
+
+@pytest.mark.parametrize(
+    ("end", "step"),
+    [
+        ("fractional epochs", 9),
+        ("fractional epochs", 14),
+        ("whole epochs", 18),
+        ("validation and checkpoints apart", 9),
+    ],
+)
+def test_stopped_at_an_end(tmp_path, end, step):
+    """At the last step of an epoch, and of the run, the checkpoint comes after the evaluation."""
+    tree = constant(tmp_path, **ENDS[end])
+    whole = start(tree, tmp_path / "whole")
+    with pytest.raises(Interrupted) as stop:
+        start(tree, tmp_path / "stopped", steps=step - (step <= 9))  # it is asked at the end of an epoch too
+    assert stop.value.step == step
+    stopped = Run(tmp_path / "stopped")
+    resume(stopped)
+    same_weights(whole, stopped)
+    evaluated = [[e["step"] for e in run.events()[0] if e["type"] == "evaluation"] for run in (whole, stopped)]
+    assert evaluated[0] == evaluated[1]
+
+
+def test_a_finished_fit_reads_no_row():
+    with pytest.raises(LookupError):
+        NoneLeft(3)[0]

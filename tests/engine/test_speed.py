@@ -8,7 +8,9 @@ import pytest
 import torch
 import transformers
 
-from hftransfer import catalog, config, data, modeling, objectives, speed
+from hftransfer import catalog, config, data
+from hftransfer.fitting import rules, speed
+from hftransfer.modeling import inference, loading, prepared
 from hftransfer.runs import Run
 from hftransfer.tasks.base import Preparation
 from tests import tiny
@@ -28,13 +30,14 @@ def bench(tmp_path, monkeypatch):
         built = catalog.build_config(config.override({**tree, "data": {"source": str(source)}}, overrides))
         task = catalog.task(task_name)
         found = data.load(built.data, task, 0)
-        processor = modeling.load_processor(built, task)
-        model = modeling.load_model(built, task, found.labels, processor).model
-        prepared = task.prepare(found.splits["train"], processor, Preparation(built.data, found.labels, 0, 64), True)
+        processor = loading.load_processor(built, task)
+        model = loading.load_model(built, task, found.answer, processor).model
+        preparation = Preparation(built.data, found.answer, 0, 64)
+        rows = prepared.prepare(task, found.splits["train"], processor, preparation, True)
         before = {name: value.clone() for name, value in model.state_dict().items()}
         chosen = speed.choose(
-            built, task, model, prepared, task.collator(processor),
-            loss or objectives.loss_function(found.labels), speed.set_threads(built),
+            built, task, model, rows, prepared.collator(task, processor, preparation),
+            loss or found.answer.loss(), speed.set_threads(built),
         )  # fmt: skip
         after = model.state_dict()
         assert all(torch.equal(before[name], after[name]) for name in before)
@@ -47,7 +50,7 @@ def bench(tmp_path, monkeypatch):
 def test_choice_is_timed_then_found_again(bench):
     first = bench("text-classification", "bert")
     assert first.origin == "timed"
-    assert first.micro_batch * first.accumulation == speed.BATCH
+    assert first.micro_batch * first.accumulation == rules.SMALL
     assert any("fp32" in name for name in first.timings)
     again = bench("text-classification", "bert")
     assert again == dataclasses.replace(first, origin="cache")
@@ -55,7 +58,7 @@ def test_choice_is_timed_then_found_again(bench):
 
 def test_batch_norms_forget_the_timing_and_see_whole_batches(bench):
     chosen = bench("image-classification", "resnet")
-    assert (chosen.micro_batch, chosen.accumulation) == (speed.BATCH, 1)
+    assert (chosen.micro_batch, chosen.accumulation) == (rules.SMALL, 1)
     assert any("channels last" in name for name in chosen.timings)
 
 
@@ -76,7 +79,7 @@ def test_batches_are_cut_until_they_fit(bench):
 
     chosen = bench("text-classification", "bert", loss=greedy)
     assert chosen.micro_batch <= 8
-    assert chosen.micro_batch * chosen.accumulation == speed.BATCH
+    assert chosen.micro_batch * chosen.accumulation == rules.SMALL
 
 
 def test_a_resume_takes_the_choice_from_the_run(tmp_path):
@@ -95,7 +98,7 @@ def test_a_convolutional_network_answers_the_same_in_the_layout_that_is_fast(tmp
     strides = {name: value.stride() for name, value in model.state_dict().items()}
     with torch.inference_mode():
         expected = model(pictures).logits
-        with speed.inference_layout(model):
+        with inference.channels_together(model):
             convolution = next(m for m in model.modules() if isinstance(m, torch.nn.Conv2d))
             assert convolution.weight.stride()[1] == 1  # channels lie beside each other
             torch.testing.assert_close(model(pictures).logits, expected)
@@ -107,6 +110,6 @@ def test_the_layout_that_timing_chose_stays(tmp_path):
     model = transformers.AutoModelForImageClassification.from_pretrained(folder)
     model.to(memory_format=torch.channels_last)
     convolution = next(m for m in model.modules() if isinstance(m, torch.nn.Conv2d))
-    with speed.inference_layout(model):
+    with inference.channels_together(model):
         pass
     assert convolution.weight.stride()[1] == 1

@@ -12,9 +12,9 @@ import pandas as pd
 import pytest
 from datasets import ClassLabel, Dataset, Features, Value
 
-from hftransfer.evaluation import Predictions
+from hftransfer.evaluation.predictions import Predictions
+from hftransfer.predictor import Predictor
 from hftransfer.runs import Run
-from hftransfer.tasks.base import Labels
 from tests import tiny
 
 LEARNING = {"learning_rate": 5e-3, "num_train_epochs": 6}
@@ -43,12 +43,15 @@ def finished(run: Run, result: dict[str, Any], kind: str, names: list[str]) -> P
     """Check what every run leaves behind, and return its predictions on test."""
     assert json.loads(run.result_path.read_text()) == result
     test = result["test"]
+    assert (result["answer"]["kind"], result["answer"]["names"]) == (kind, names)
+    assert result["answer"]["rows"] == result["data"]["splits"]["train"]
+    assert result["main_metric"] in test["metrics"] and result["selected_by"] == result["main_metric"]
     assert test["n"] == result["data"]["splits"]["test"]
     for score in test["metrics"].values():
         assert score["low"] <= score["value"] <= score["high"]
     assert result["baseline"]["name"] and result["baseline"]["metrics"]
 
-    found = Predictions.read_parquet(run.predictions / "test.parquet", Labels(kind, tuple(names)))
+    found = Predictions.read_parquet(run.predictions / "test.parquet", tiny.answer(kind, names))
     assert len(set(found.row_ids)) == len(found) == test["n"]
     validation = pd.read_parquet(run.predictions / "validation.parquet")
     assert not set(validation.row_id) & set(found.row_ids)
@@ -59,7 +62,7 @@ def finished(run: Run, result: dict[str, Any], kind: str, names: list[str]) -> P
     # training_args.bin would be one of them
     assert not {name for name in files if name.endswith((".bin", ".pt", ".pth", ".pkl"))}
     notes = json.loads((run.artifact / "hftransfer.json").read_text())
-    assert (notes["labels"]["kind"], notes["labels"]["names"]) == (kind, names)
+    assert (notes["answer"]["kind"], notes["answer"]["names"]) == (kind, names)
     assert notes["test"] == test
     settings = json.loads((run.artifact / "config.json").read_text())
     if names:
@@ -89,9 +92,10 @@ def test_one_label(train, bert, tmp_path, secret):
     )
     found = finished(run, result, "single_label", ["negative", "positive"])
     truth = {f"rows.csv:{i}": label for i, (_, label) in enumerate(tiny.sentences(160))}
-    assert [found.labels.names[i] for i in found.truth] == [truth[row] for row in found.row_ids]
+    assert [found.answer.names[i] for i in found.truth] == [truth[row] for row in found.row_ids]
     assert result["test"]["metrics"]["accuracy"]["value"] > 0.9
-    assert np.mean(found.predicted() == found.truth) == pytest.approx(result["test"]["metrics"]["accuracy"]["value"])
+    right = found.answer.predicted(found.outputs) == found.truth
+    assert np.mean(right) == pytest.approx(result["test"]["metrics"]["accuracy"]["value"])
     assert result["baseline"]["metrics"]["accuracy"]["value"] == pytest.approx(0.5, abs=0.05)
     # nobody reads the token off what a run writes for itself either
     assert not any(b"hf_abcdefghijklmnop" in path.read_bytes() for path in run.folder.rglob("*") if path.is_file())
@@ -112,11 +116,11 @@ def test_several_labels(train, bert, tmp_path):
     )  # fmt: skip
     found = finished(run, result, "multi_label", ["even", "third"])
     assert found.truth.shape == (result["test"]["n"], 2) and {0, 1, 2} == set(found.truth.sum(axis=1))
-    assert ((found.scores >= 0) & (found.scores <= 1)).all() and not np.allclose(found.scores.sum(axis=1), 1)
+    assert ((found.outputs >= 0) & (found.outputs <= 1)).all() and not np.allclose(found.outputs.sum(axis=1), 1)
     assert {"f1_macro", "f1_micro"} <= result["test"]["metrics"].keys()
     for row, truth in zip(found.row_ids, found.truth, strict=True):
         wanted = rows[int(row.partition(":")[2])]["label"]
-        assert [name for name, is_there in zip(found.labels.names, truth, strict=True) if is_there] == wanted
+        assert [name for name, is_there in zip(found.answer.names, truth, strict=True) if is_there] == wanted
 
 
 def test_regression(train, bert, tmp_path):
@@ -134,7 +138,7 @@ def test_regression(train, bert, tmp_path):
     assert settings["problem_type"] == "regression"
     assert found.truth == pytest.approx([rows[int(row.partition(":")[2])]["label"] for row in found.row_ids])
     metrics, baseline = result["test"]["metrics"], result["baseline"]["metrics"]
-    assert metrics["mae"]["value"] == pytest.approx(np.abs(found.truth - found.scores).mean(), rel=1e-4)
+    assert metrics["mae"]["value"] == pytest.approx(np.abs(found.truth - found.outputs).mean(), rel=1e-4)
     assert metrics["mae"]["value"] < 0.5 * baseline["mae"]["value"]
 
 
@@ -230,8 +234,8 @@ def test_labels_of_other_types_are_named_by_their_values(train, bert, tmp_path, 
     }  # fmt: skip
     run, result = train(tree, "train.max_steps=1")
     notes = json.loads((run.artifact / "hftransfer.json").read_text())
-    assert [name.lower() for name in notes["labels"]["names"]] == [name.lower() for name in names]
-    finished(run, result, "single_label", notes["labels"]["names"])
+    assert [name.lower() for name in notes["answer"]["names"]] == [name.lower() for name in names]
+    finished(run, result, "single_label", notes["answer"]["names"])
 
 
 # --- image-classification ---
@@ -292,28 +296,47 @@ def test_tags_with_windows(train, bert, tmp_path):
     names = ["B-negative", "B-positive", "I-negative", "I-positive", "O"]
     found = finished(run, result, "tags", names)
     assert max(map(len, found.truth)) > 6, "no sentence needs a second window"
-    for row, truth, scores in zip(found.row_ids, found.truth, found.scores, strict=True):
+    for row, truth, scores in zip(found.row_ids, found.truth, found.outputs, strict=True):
         wanted = rows[int(row.partition(":")[2])]["ner_tags"]
-        assert [found.labels.names[i] for i in truth] == wanted
+        assert [found.answer.names[i] for i in truth] == wanted
         assert scores.shape == (len(wanted), 5) and np.allclose(scores.sum(axis=1), 1, atol=1e-5)
     assert result["test"]["metrics"]["f1_entity"]["value"] > 0.6  # a window's edge hides what stood before
+
+
+def test_words_that_the_tokenizer_makes_nothing_of_keep_their_tags_and_are_counted(train, bert, tmp_path):
+    """Tags behind such a word would shift by one; the Predictor answers as many tags as there are words."""
+    rows = []
+    for i, (text, _) in enumerate(tiny.sentences(60)):
+        words = text.split()
+        words.insert(1, ("", "\xa0")[i % 2])
+        tags = ["GOOD" if word in tiny.GOOD else "BAD" if word in tiny.BAD else "O" for word in words]
+        rows.append({"tokens": words, "ner_tags": tags})
+    tree = {"task": "token-classification", "model": bert, "data": {"source": jsonl(tmp_path / "rows.jsonl", rows)}}
+    run, result = train({**tree, "train": LEARNING | {"num_train_epochs": 8}})
+    sizes = result["data"]["splits"]
+    wanted = [f"{split}: {count:,} words (blanks, signs" for split, count in sizes.items()]
+    assert all(any(w.startswith(start) for w in result["data"]["warnings"]) for start in wanted)
+    assert result["test"]["metrics"]["accuracy"]["value"] > 0.95
+    (answer,) = Predictor(run.artifact).answer([["a", "\u200b", "good", "\xa0", "film", "\ufe0f"]])
+    assert len(answer["tags"]) == 6 and answer["tags"][2] == "GOOD"
 
 
 def test_windows_lose_no_word_whatever_their_size(bert):
     from transformers import AutoTokenizer
 
     from hftransfer import catalog
+    from hftransfer.answers._head import IGNORED
     from hftransfer.config import DataConfig
+    from hftransfer.modeling.prepared import prepare
     from hftransfer.tasks.base import Preparation
-    from hftransfer.tasks.token_classification import IGNORED
 
     words = [[str(w) for w in np.random.default_rng(n).choice(tiny.FILLER, n)] for n in range(1, 14)]
     table = Dataset.from_dict({"words": words, "tags": [list(range(len(w))) for w in words]})
-    labels = Labels("tags", tuple(map(str, range(14))))
+    answer = tiny.answer("tags", map(str, range(14)))
+    task, tokenizer = catalog.task("token-classification"), AutoTokenizer.from_pretrained(bert)
     for size in (3, 4, 7, 64):
-        prepared = catalog.task("token-classification").prepare(
-            table, AutoTokenizer.from_pretrained(bert), Preparation(DataConfig(source="-"), labels, 0, size), False
-        )
+        prepared = prepare(task, table, tokenizer, Preparation(DataConfig(source="-"), answer, 0, size), False)
+        assert [row.tolist() for row in prepared.truth] == [list(range(len(w))) for w in words]
         found: list[list[int]] = [[] for _ in words]
         for row, item in zip(prepared.rows, prepared.dataset, strict=True):
             found[row] += [tag for tag in item["labels"] if tag != IGNORED]

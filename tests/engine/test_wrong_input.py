@@ -21,9 +21,9 @@ import torch
 import transformers
 from datasets import Dataset
 
-from hftransfer import catalog, config, training
+from hftransfer import catalog, config, questions, yaml_core
 from hftransfer.errors import UserError
-from hftransfer.interruption import Interruption
+from hftransfer.fitting.interruption import Interruption
 from hftransfer.runs import Run
 from tests import tiny
 from tests.engine.conftest import QUICK
@@ -136,7 +136,7 @@ WRONG = {
     "option of TrainingArguments": Case(
         always("train.learning_rat=1"), "train.learning_rat", "TrainingArguments has no", "mean 'learning_rate'"
     ),
-    "value of TrainingArguments": Case(always("train.optim=adamm"), "train: options", "adamm", "Mend train"),
+    "value of TrainingArguments": Case(always("train.optim=adamm"), "train.optim: wanted", "adamm", "Did you mean"),
     "option of peft": Case(
         always("method.name=lora", "method.lora_alpa=1"), "method.lora_alpa", "lora has no such", "mean 'lora_alpha'"
     ),
@@ -189,10 +189,11 @@ WRONG = {
     "no such column": Case(
         always("data.columns.text=sentense"), "must name a column", "'sentense'.* has text", "text, label|Choices"
     ),
-    "one class": Case(texts(label=lambda i: "a"), "two classes", "'a'", "Name another column"),
+    "one class": Case(texts(label=lambda i: "a"), "two classes", "'a'", "Add rows of another class"),
     "decimals for labels": Case(texts(label=lambda i: i / 7), "names", "decimals", "problem_type=regression"),
     "free text for labels": Case(
-        texts(label=lambda i: f"text {i}"), "text-classification needs a label|classes that", "40 dist|label", "Set"
+        texts(label=lambda i: f"text {i}"), "text-classification needs a label|classes that", "40 dist|label",
+        "Add a column of labels",
     ),
     "texts that are null": Case(
         texts(text=lambda i: None if i % 4 else "good"), "usable rows", "30 of 40.*no text", "mend the data"
@@ -203,7 +204,8 @@ WRONG = {
     ),
     "empty file": Case(lambda good, folder: [rows(folder)], "rows are needed", "rows.csv is empty", "data.source"),
     "header alone": Case(
-        lambda good, folder: [rows(folder, ("text", "label"))], "rows are needed", "rows.csv is empty", "data.source"
+        lambda good, folder: [rows(folder, ("text", "label"))],
+        "rows are needed", "rows.csv has none below the names", "Check it",
     ),
     "too few rows": Case(
         lambda good, folder: [rows(folder, ("text", "label"), ("good", "a"), ("bad", "b"))],
@@ -244,7 +246,7 @@ def test_check_refuses_it_before_training_and_leaves_nothing(name, good, tmp_pat
     overrides = case.arrange(good, tmp_path)
     before = sorted(tmp_path.rglob("*"))
     with Interruption() as interruption, pytest.raises(UserError, match=case.found):
-        training.check(catalog.build_config(config.override(tree(good), overrides)), interruption)
+        questions.check(catalog.build_config(config.override(tree(good), overrides)), interruption)
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -307,7 +309,7 @@ def said(done: subprocess.CompletedProcess[str]) -> str:
 def written(good: dict[str, Path], tmp_path: Path) -> str:
     """A configuration file that works."""
     path = tmp_path / "config.yaml"
-    path.write_text(config.dump_yaml({**tree(good), "output": str(tmp_path / "run")}))
+    path.write_text(yaml_core.dump_yaml({**tree(good), "output": str(tmp_path / "run")}))
     return str(path)
 
 

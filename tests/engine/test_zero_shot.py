@@ -13,13 +13,14 @@ import torch
 import transformers
 from scipy.special import softmax
 
-from hftransfer import catalog, direct, runs, training
+from hftransfer import catalog, questions, runs
+from hftransfer.answers.base import Answer
 from hftransfer.errors import ConfigError, UserError
-from hftransfer.evaluation import Predictions
+from hftransfer.evaluation.predictions import Predictions
+from hftransfer.fitting.interruption import Interruption
+from hftransfer.frozen import zero_shot
 from hftransfer.hub import publishing
-from hftransfer.interruption import Interruption
 from hftransfer.runs import Run
-from hftransfer.tasks.base import Labels
 from tests import tiny
 
 
@@ -43,11 +44,14 @@ def classifier(folder: Path, names: list[str], architecture: str = "bert") -> Pa
 
 
 def test_names_match_without_case_and_punctuation_and_nothing_else() -> None:
-    labels = Labels("single_label", ("very good", "bad"))
-    assert direct.matching(["BAD", "meh", "Very-Good"], labels) == [2, 0]
-    assert direct.matching(["awful", "very_good"], labels) is None
-    assert direct.matching(["Bad", "bad", "very good"], labels) is None
-    assert direct.matching(["LABEL_0"], Labels("regression")) == [0]
+    def places(names: list[str], answer: Answer[Any]) -> list[int] | None:
+        return zero_shot.own_places(transformers.BertConfig(id2label=dict(enumerate(names))), answer)
+
+    answer = tiny.answer("single_label", ("very good", "bad"))
+    assert places(["BAD", "meh", "Very-Good"], answer) == [2, 0]
+    assert places(["awful", "very_good"], answer) is None
+    assert places(["Bad", "bad", "very good"], answer) is None
+    assert places(["LABEL_0"], tiny.answer("regression")) == [0]
 
 
 def test_an_own_head_with_these_labels_is_asked_and_kept(train: Callable[..., Any], tmp_path: Path) -> None:
@@ -72,14 +76,14 @@ def test_an_entailment_model_is_asked_as_the_zero_shot_pipeline_asks_it(
     run, result = train(text_tree(tmp_path, source, templates=["it was a {} story"]))
     assert result["artifact"] is None and not run.artifact.exists()
     assert (run.folder / "README.md").is_file()
-    labels = Labels("single_label", ("negative", "positive"))
-    found = Predictions.read_parquet(run.predictions / "test.parquet", labels)
+    names = ("negative", "positive")
+    found = Predictions.read_parquet(run.predictions / "test.parquet", tiny.answer("single_label", names))
     examples = [line.split(",") for line in (tmp_path / "rows.csv").read_text().splitlines()[1:]]
     pipeline = transformers.pipeline("zero-shot-classification", str(source), device="cpu")
-    for row_id, scores in list(zip(found.row_ids, found.scores, strict=True))[:4]:
+    for row_id, scores in list(zip(found.row_ids, found.outputs, strict=True))[:4]:
         text = examples[int(row_id.rpartition(":")[2]) if ":" in row_id else int(row_id)][0]
-        answer = pipeline(text, list(labels.names), hypothesis_template="it was a {} story")
-        assert dict(zip(labels.names, scores, strict=True)) == pytest.approx(
+        answer = pipeline(text, list(names), hypothesis_template="it was a {} story")
+        assert dict(zip(names, scores, strict=True)) == pytest.approx(
             dict(zip(answer["labels"], answer["scores"], strict=True)), abs=1e-5
         )
     for ask in (lambda: runs.require_artifact(Run(run.folder)), lambda: publishing.contents(run, "user/model")):
@@ -113,12 +117,12 @@ def test_similarity_is_the_cosine_to_the_names(
         return vector / np.linalg.norm(vector)
 
     names = np.stack([embedding("a awful film"), embedding("a good film")])
-    found = Predictions.read_parquet(run.predictions / "test.parquet", Labels("single_label", ("awful", "good")))
+    found = Predictions.read_parquet(run.predictions / "test.parquet", tiny.answer("single_label", ("awful", "good")))
     texts = [line.split(",")[0] for line in rows.splitlines()[1:]]
-    for row_id, scores in zip(found.row_ids, found.scores, strict=True):
+    for row_id, scores in zip(found.row_ids, found.outputs, strict=True):
         text = texts[int(row_id.rpartition(":")[2]) if ":" in row_id else int(row_id)]
         np.testing.assert_allclose(
-            scores, softmax(direct.SCALE * names @ embedding(text)), atol=3e-3
+            scores, softmax(zero_shot.SCALE * names @ embedding(text)), atol=3e-3
         )  # the first token's share
 
 
@@ -151,7 +155,7 @@ def test_the_logits_of_prompts_are_the_models_own(tmp_path: Path) -> None:
     with torch.inference_mode():
         expected = model(pixel_values=pixels, **inputs).logits_per_image
         vectors = model.get_text_features(**inputs)["pooler_output"]
-        got = direct.ImageText(model, vectors)(pixels)["logits"]
+        got = zero_shot.ImageText(model, vectors)(pixels)["logits"]
     torch.testing.assert_close(got, expected)
 
 
@@ -167,13 +171,13 @@ def test_a_bare_backbone_of_pictures_cannot_answer_and_says_what_can(
     with pytest.raises(UserError, match=r"CLIP, SigLIP.*method\.name=probe"):
         train(tree)
     with pytest.raises(UserError, match=r"CLIP, SigLIP"), Interruption() as interruption:
-        training.check(catalog.build_config({**tree, "train": {"use_cpu": True}}), interruption)
+        questions.check(catalog.build_config({**tree, "train": {"use_cpu": True}}), interruption)
 
 
 def test_checking_trains_nothing(tmp_path: Path) -> None:
     tree = text_tree(tmp_path, tiny.text_model(tmp_path / "model")) | {"train": {"use_cpu": True}}
     with Interruption() as interruption:
-        found = training.check(catalog.build_config(tree), interruption)
+        found = questions.check(catalog.build_config(tree), interruption)
     assert found["parameters"]["trainable"] == 0 < found["parameters"]["total"]
 
 
@@ -193,11 +197,11 @@ def pairs(folder: Path, names: tuple[str, str]) -> Path:
     return path
 
 
-def asked(run: Run, labels: Labels, path: Path) -> list[tuple[dict[str, Any], np.ndarray]]:
+def asked(run: Run, answer: Answer[Any], path: Path) -> list[tuple[dict[str, Any], np.ndarray]]:
     """Return test rows with the stored scores."""
     rows = [json.loads(line) for line in path.read_text().splitlines()]
-    found = Predictions.read_parquet(run.predictions / "test.parquet", labels)
-    return [(rows[int(i.rpartition(":")[2])], scores) for i, scores in zip(found.row_ids, found.scores, strict=True)]
+    found = Predictions.read_parquet(run.predictions / "test.parquet", answer)
+    return [(rows[int(i.rpartition(":")[2])], scores) for i, scores in zip(found.row_ids, found.outputs, strict=True)]
 
 
 def test_pairs_become_one_premise(train: Callable[..., Any], tmp_path: Path) -> None:
@@ -208,7 +212,7 @@ def test_pairs_become_one_premise(train: Callable[..., Any], tmp_path: Path) -> 
     run, result = train(tree)
     assert result["artifact"] is None
     pipeline = transformers.pipeline("zero-shot-classification", str(source), device="cpu")
-    for row, scores in asked(run, Labels("single_label", ("dull", "good")), path)[:4]:
+    for row, scores in asked(run, tiny.answer("single_label", ("dull", "good")), path)[:4]:
         premise = f"{row['text']} and {row['text_pair']}"
         answer = pipeline(premise, ["dull", "good"], hypothesis_template="it was a {} story")
         expected = dict(zip(answer["labels"], answer["scores"], strict=True))
@@ -224,7 +228,7 @@ def test_whether_one_text_entails_the_other_is_asked_of_the_pair_itself(
     tree["data"] = {"source": str(path)}
     run, _ = train(tree)
     pipeline = transformers.pipeline("text-classification", str(source), device="cpu")
-    for row, scores in asked(run, Labels("single_label", ("entailment", "not_entailment")), path)[:4]:
+    for row, scores in asked(run, tiny.answer("single_label", ("entailment", "not_entailment")), path)[:4]:
         answer = pipeline({"text": row["text"], "text_pair": row["text_pair"]}, top_k=None)
         entailed = {a["label"]: a["score"] for a in answer}["entailment"]
         assert list(scores) == pytest.approx([entailed, 1 - entailed], abs=1e-5)
@@ -234,11 +238,11 @@ def test_two_numbers_make_similarities_log_odds() -> None:
     rng = np.random.default_rng(0)
     cosines = rng.uniform(0.2, 0.9, (4000, 3))
     truth = rng.random(cosines.shape) < 1 / (1 + np.exp(-(12 * cosines - 8)))
-    assert direct.log_odds(cosines, truth) == pytest.approx((12, -8), rel=0.1)
-    against, _ = direct.log_odds(cosines, ~truth)
+    assert zero_shot.log_odds(cosines, truth) == pytest.approx((12, -8), rel=0.1)
+    against, _ = zero_shot.log_odds(cosines, ~truth)
     assert against == 0  # a similarity that speaks against is no reason to turn it round
     split = cosines > 0.5
-    scale, shift = direct.log_odds(cosines, split)
+    scale, shift = zero_shot.log_odds(cosines, split)
     assert np.isfinite([scale, shift]).all() and ((scale * cosines + shift > 0) == split).mean() > 0.99
 
 
@@ -259,14 +263,14 @@ def test_similarity_decides_each_of_several_labels(
     assert (result["artifact"] is not None) is plain
     (told,) = [e["message"] for e in run.events()[0] if e["type"] == "notice" and "zero_shot" in e["message"]]
     assert f"fitted to {result['validation']['n']} validation rows" in told
-    found = Predictions.read_parquet(run.predictions / "test.parquet", Labels("multi_label", names))
-    validation = Predictions.read_parquet(run.predictions / "validation.parquet", Labels("multi_label", names))
+    found = Predictions.read_parquet(run.predictions / "test.parquet", tiny.answer("multi_label", names))
+    validation = Predictions.read_parquet(run.predictions / "validation.parquet", tiny.answer("multi_label", names))
     # one scale and one shift for all: what the labels get on average is what they have on average
-    assert validation.scores.mean() == pytest.approx(np.asarray(validation.truth).mean(), abs=0.01)
-    assert np.ptp(found.scores) > 0.01
+    assert validation.outputs.mean() == pytest.approx(np.asarray(validation.truth).mean(), abs=0.01)
+    assert np.ptp(found.outputs) > 0.01
     if plain:
         ask = transformers.pipeline("text-classification", str(run.artifact), device="cpu", top_k=None)
-        for row, scores in asked(run, Labels("multi_label", names), path)[:3]:
+        for row, scores in asked(run, tiny.answer("multi_label", names), path)[:3]:
             answers = {a["label"]: a["score"] for a in ask(row["text"])[0]}
             assert [answers[name] for name in names] == pytest.approx(list(scores), abs=1e-4)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from hftransfer import catalog
-from hftransfer.interruption import Interruption
+from hftransfer.fitting.interruption import Interruption
 from hftransfer.runs import Run
 from tests import tiny
 from tests.engine.conftest import QUICK

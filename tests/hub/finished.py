@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hftransfer import catalog, config
-from hftransfer.interruption import Interruption
+from hftransfer.fitting.interruption import Interruption
 from hftransfer.runs import Run
 from tests import tiny
 from tests.engine.conftest import QUICK

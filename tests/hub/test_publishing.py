@@ -74,10 +74,10 @@ def test_a_repo_that_strangers_can_use(xet: bool, run: Run, tmp_path: Path) -> N
         assert any(one.route == "xet-token" for one in hub.requests) == xet
 
         recipe = yaml.safe_load(files["run.yaml"])
-        assert recipe["schema"] == 1 and recipe["model"] == "model" and "hub" not in recipe and "output" not in recipe
+        assert recipe["schema"] == 2 and recipe["model"] == "model" and "hub" not in recipe and "output" not in recipe
         notes = json.loads(files["hftransfer.json"])
-        assert notes["schema"] == 2 and notes["files"] == sorted(FILES - {".gitattributes"})
-        assert notes["labels"]["names"] == ["negative", "positive"]
+        assert notes["schema"] == 3 and notes["files"] == sorted(FILES - {".gitattributes"})
+        assert notes["answer"]["names"] == ["negative", "positive"]
         card = files["README.md"].decode()
         assert "alice/tuned" in card and yaml.safe_load(card.split("---")[1])["pipeline_tag"] == "text-classification"
 
@@ -121,6 +121,28 @@ def test_what_an_earlier_publication_left_is_taken_away(hub: HubServer, run: Run
     again = publish(hub, run, "alice/tuned")
     assert again["uploaded_files"] == 1  # hftransfer.json, which lists the files
     assert set(hub.files("alice/tuned")) == {n for n in FILES if not n.startswith("adapter/")} | {"NOTES.md"}
+
+
+def test_a_card_that_was_edited_by_hand_stays(hub: HubServer, run: Run) -> None:
+    publish(hub, run, "alice/tuned")
+    hub.commit("alice/tuned", {"README.md": b"---\nlicense: mit\n---\n# Mine\n"})
+    again = call(hub, "alice", run.folder.parents[1] / "home", "publish", run.folder, "alice/tuned", "--no-verify")
+    assert again.returncode == 0 and "README.md was edited by hand and stays" in again.stdout, again.stderr
+    assert hub.files("alice/tuned")["README.md"].endswith(b"# Mine\n")
+    ours = hub.files("alice/tuned")["hftransfer-card.md"]
+    publish(hub, run, "alice/tuned")  # and stays the next time too
+    assert hub.files("alice/tuned")["README.md"].endswith(b"# Mine\n")
+    publish(hub, run, "alice/tuned", "--replace-card")
+    assert hub.files("alice/tuned")["README.md"] == ours and "hftransfer-card.md" not in hub.files("alice/tuned")
+
+
+def test_a_card_of_front_matter_alone_is_nobodys(hub: HubServer, run: Run) -> None:
+    hub.create_repo("alice/new", files={"README.md": b"---\nlicense: mit\n---\n"})
+    publish(hub, run, "alice/new")
+    assert len(hub.files("alice/new")["README.md"]) > 500
+    hub.create_repo("alice/old", files={"README.md": b"# Written before\n"})
+    publish(hub, run, "alice/old")
+    assert hub.files("alice/old")["README.md"] == b"# Written before\n"
 
 
 def test_a_pull_request_to_somebody_elses_repo(hub: HubServer, run: Run) -> None:

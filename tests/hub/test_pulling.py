@@ -69,12 +69,12 @@ def test_pulling(hub: HubServer, run: Run, tmp_path: Path) -> None:
     files = {p.relative_to(run.artifact).as_posix(): p.read_bytes() for p in run.artifact.rglob("*") if p.is_file()}
     notes = json.loads(files["hftransfer.json"])
     first = hub.create_repo("alice/private", private=True, files=files).branches["main"]
-    swapped = json.dumps(notes | {"labels": {"kind": "single_label", "names": ["positive", "negative"]}}).encode()
+    swapped = json.dumps(notes | {"answer": {"kind": "single_label", "names": ["positive", "negative"]}}).encode()
     hub.commit("alice/private", {"hftransfer.json": swapped})
     hub.create_repo("alice/newer", files=files | {"hftransfer.json": json.dumps(notes | {"schema": 99}).encode()})
-    older = {
-        name: notes[name] for name in ("task", "labels", "max_length", "temperature", "columns", "config", "test")
-    }
+    older = {name: notes[name] for name in ("task", "max_length", "columns", "config", "test")}
+    older["labels"] = {name: notes["answer"][name] for name in ("kind", "names")}
+    older["temperature"] = notes["answer"]["temperature"]
     hub.create_repo("alice/older", files=files | {"hftransfer.json": json.dumps(older | {"schema": 1}).encode()})
     remote = json.loads(files["config.json"]) | {"model_type": "evil", "auto_map": {"AutoConfig": "trap.Config"}}
     trap = b"open('sprung', 'w')"
@@ -100,7 +100,7 @@ def test_pulling(hub: HubServer, run: Run, tmp_path: Path) -> None:
     for refused in found[2:4]:
         assert "no alice/private for this token" in refused and f"{hub.endpoint}/alice/private" in refused
     assert "bob/gated is gated" in found[4] and found[5] == "positive"
-    assert "schema 2 or older is needed; this one has schema 99. Upgrade" in found[6]
+    assert "schema 3 or older is needed; this one has schema 99. Upgrade" in found[6]
     assert found[7] == "positive"
     assert "alice/code asks to run its own code (trap.py)" in found[8]
     assert not list(tmp_path.rglob("sprung")) and not list(home.rglob("trap.py")), "not even fetched"

@@ -49,9 +49,10 @@ def write(materials: Path, folder: Path, train: dict[str, Any] | None = None, **
         "task": "text-classification",
         "model": str(materials / "model"),
         "data": {"source": str(materials / "rows.csv")},
+        "method": {"name": "full"},
         "train": {
-            "learning_rate": 1e-3, "max_steps": 20, "per_device_train_batch_size": 8, "use_cpu": True, "bf16": False,
-            "eval_strategy": "no", "save_strategy": "no", **(train or {}),
+            "auto": False, "learning_rate": 1e-3, "max_steps": 20, "per_device_train_batch_size": 8, "use_cpu": True,
+            "bf16": False, "eval_strategy": "no", "save_strategy": "no", **(train or {}),
         },
         "evaluation": {"resamples": 100},
         "speed": {"tune": False, "threads": 1},
@@ -119,3 +120,32 @@ def wait_for(child: subprocess.Popen[str], run: Run, is_it: Callable[[Event], bo
 def of(run: Run, type: str) -> list[Event]:
     """Return the events of one type."""
     return [event for event in run.events()[0] if event["type"] == type]
+
+
+def two_and_one(path: Path, folder: Path, size: int = 16, near: float = 1e-4) -> tuple[Run, Run]:
+    """Train a configuration by two processes, then by one on batches of `size`; both begin with the same step.
+
+    What they answer is to the same test rows, each once.
+    """
+    from hftransfer import catalog, train
+
+    done = call("train", path, "--processes", "2", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    two = Run(folder / "run")
+    assert [event["world_size"] for event in of(two, "process")] == [2]
+    words = [f"train.per_device_train_batch_size={size}", f"output={folder / 'one'}"]
+    assert train.main(["--config", str(path), *words]) == 0
+    one = Run(Path(catalog.read_config(path, words).output or ""))
+    for name in ("loss", "grad_norm"):
+        assert of(two, "log")[0][name] == pytest.approx(of(one, "log")[0][name], rel=near), name
+    left, right = (answered(run) for run in (two, one))
+    assert len(left) == left["row_id"].nunique() == two.result()["test"]["n"]
+    assert [*left["row_id"]] == [*right["row_id"]]
+    return two, one
+
+
+def answered(run: Run) -> Any:
+    """Return what a run answered to its test rows, as a data frame."""
+    import pandas as pd
+
+    return pd.read_parquet(run.predictions / "test.parquet")

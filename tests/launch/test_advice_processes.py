@@ -65,4 +65,7 @@ def test_fuse(configuration: Callable[..., Path], tmp_path: Path) -> None:
     for one, two in zip(notes[0]["tried"], notes[1]["tried"], strict=True):
         assert one == pytest.approx(two, abs=1e-5)
     assert notes[0]["chosen"] == notes[1]["chosen"]
-    assert Run(tmp_path / "1").result()["test"]["metrics"] == Run(tmp_path / "2").result()["test"]["metrics"]
+    one, two = (Run(tmp_path / count).result()["test"]["metrics"] for count in ("1", "2"))
+    assert one.keys() == two.keys()
+    for name in one:  # sums of two processes have other last digits
+        assert one[name] == pytest.approx(two[name], abs=1e-6), name

@@ -28,7 +28,8 @@ TRAINER = """
 import argparse, os, signal, sys, time
 from hftransfer.config import read_tree
 from hftransfer.events import EventWriter
-from hftransfer.runs import Run, note_process, seal
+from hftransfer.runs import Run, seal
+from hftransfer.safety.identity import note_process
 from pathlib import Path
 
 parser = argparse.ArgumentParser()

@@ -18,7 +18,7 @@ from safetensors.numpy import load_file
 
 from hftransfer import catalog, train
 from hftransfer.events import Event
-from hftransfer.interruption import Interrupted, Interruption
+from hftransfer.fitting.interruption import Interrupted, Interruption
 from hftransfer.launchers.base import DISK_FULL
 from hftransfer.runs import Run
 from tests import tiny

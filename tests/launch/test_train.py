@@ -135,7 +135,7 @@ def test_ctrl_c_for_launcher_and_trainer_is_one_wish(tmp_path: Path) -> None:
     """A terminal sends it to both; that the launcher ended must not count as the second one, which stops at once."""
     trainer = """
 import os, signal, sys, time
-from hftransfer.interruption import Interruption
+from hftransfer.fitting.interruption import Interruption
 parent = os.getppid()
 with Interruption() as interruption, interruption.patience():
     os.kill(os.getpid(), signal.SIGINT)

@@ -53,7 +53,8 @@ def test_writing_replaces_what_was_measured_alone(tmp_path: Path, monkeypatch: p
 
 
 def test_names_are_parts_or_groups_in_the_order_of_the_page(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run.chosen([]) == list(run.PARTS)
+    assert run.chosen([]) == [*run.ENGINE, *run.LADDER], "what takes a day is measured by name alone"
+    assert run.chosen(["regret"]) == ["regret"]
     assert run.chosen(["rank", "hub", "rank"]) == ["hub", "rank"]
     assert run.chosen(["ladder"]) == list(run.LADDER)
     with pytest.raises(SystemExit):
@@ -111,3 +112,19 @@ def test_seconds_of_training_count_what_came_before_the_first_step_and_no_lookin
     assert trained.before == 4.0 + 3.0  # the probe's head, and what the run counts beyond its steps
     assert trained.curve == [(7.0, 0.5), (11.0, 0.7)]
     assert (trained.steps, trained.accuracy, trained.scores.tolist()) == (2, 0.6, [[0.4, 0.6]])
+
+
+def test_regret_is_against_what_validation_would_have_kept() -> None:
+    from benchmarks.regret import Outcome, best_of, settings_of, told_of
+
+    ways = {
+        "auto": Outcome(0.80, 0.7, 30.0), "probe": Outcome(0.78, 0.9, 1.0),
+        "full 1e-05": Outcome(0.90, 0.6, 10.0), "full 0.001": Outcome(0.82, 0.8, 20.0),
+    }  # fmt: skip
+    assert best_of(ways).test == 0.82, "not the one that tests best, nor the probe"
+    told = told_of([("digits", 200, 0, ways)])
+    assert "**-2.0** points from the grid's best and **+2.0** from the probe" in told
+    assert "1.5 times as long" in told
+    names = [name for name, _ in settings_of("vader-tweets", 7)]
+    assert names[:2] == ["auto", "probe"] and len(names) == 16
+    assert len(list(settings_of("emoji", 7))) == 9, "a convolution takes no LoRA"

@@ -18,10 +18,9 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from hftransfer import artifact, card, config
+from hftransfer import answers, artifact, config, yaml_core
+from hftransfer.card import findings, markup, report
 from hftransfer.config import RunConfig
-from hftransfer.evaluation.metrics import METRICS, main_metric
-from hftransfer.tasks.base import Labels
 
 FLAWS = [
     "a|b", "a\\|b", "`", "``a``", "```\n# heading", "~~~", "a\nb", "\r\n---\r\n", "---",
@@ -48,7 +47,7 @@ def run_config(text: str = PLAIN, **options: Any) -> RunConfig:
     tree = {
         "task": "text-classification", "model": "some/base",
         "data": {"source": "some/rows", "columns": {"text": name}, "group": name, "name": name, "test": f"x{name}"},
-        "train": {"num_train_epochs": 2, "class_weights": {name: 2.0}},
+        "method": {"name": "full"}, "train": {"auto": False, "num_train_epochs": 2, "class_weights": {name: 2.0}},
     }  # fmt: skip
     return config.build(config.override(tree, []) | options)
 
@@ -57,13 +56,19 @@ def a_result(text: str = PLAIN, kind: str = "hub", **changes: Any) -> dict[str, 
     """Return what result.json may hold, with the text wherever users or data have a say."""
     told = {"name": text, "kind": kind, "revision": text, "license": text, "languages": [f"{text}!"]}
     result: dict[str, Any] = {
-        "schema": 1, "task": "text-classification", "model": text, "revision": text, "method": "lora", "seed": 42,
+        "schema": 3, "task": "text-classification", "model": text, "revision": text, "method": "lora", "seed": 42,
+        "answer": {
+            "kind": "single_label", "names": [text, f"{text} {text}"], "counts": [110, 2], "rows": 112,
+            "temperature": 1.25,
+        },
+        "main_metric": "accuracy", "selected_by": "accuracy",
         "sources": {"model": told, "data": told},
         "columns": [{"role": role, "column": text, "reason": text} for role in ("text", "label")],
         "data": {
             "source": text, "fingerprint": "f" * 64, "splits": {"train": 112, "validation": 16, "test": 1032},
             "split_fingerprints": {"train": "a" * 64, "validation": "b" * 64, "test": "c" * 64},
             "leakage": {"test": {"train": 12}, "validation": {}},
+            "guesses": [f"rows.csv: {text}"],
             "warnings": [
                 f"leakage: 12 of 1032 test rows ({text}) also stand in train",
                 f"test: 3.1% of rows (32) were cut at 64 tokens; {text}", f"class {text} missing from test",
@@ -80,7 +85,10 @@ def a_result(text: str = PLAIN, kind: str = "hub", **changes: Any) -> dict[str, 
             "notes": [f"{text} is undefined on these rows and left out."],
         },
         "validation": None,
-        "baseline": {"name": "majority class", "metrics": {"accuracy": SCORE}, "below": f"it is {text}: of no use"},
+        "baseline": {
+            "name": "majority class", "about": "answers the same whatever the input",
+            "metrics": {"accuracy": SCORE}, "below": f"it is {text}: of no use",
+        },
         "calibration": {
             "temperature": 1.25, "calibration_error": 0.125, "calibration_error_calibrated": 0.0625,
         },
@@ -152,28 +160,28 @@ def section(body: str, title: str) -> str:
 
 def check_is_text(text: str) -> None:
     made, settings_ = a_result(text), run_config(text)
-    rendered = card.render(made, settings_, repo=text, license=text)
+    rendered = report.render(made, settings_, repo=text, license=text)
     fields, body = parts(rendered)
-    plain = card.render(a_result(), run_config(), repo=PLAIN, license=PLAIN)
+    plain = report.render(a_result(), run_config(), repo=PLAIN, license=PLAIN)
 
     assert skeleton(body) == skeleton(parts(plain)[1])
     kinds = {kind.split()[0] for kind in skeleton(body)}
     assert not kinds & {"html_block", "html_inline", "link_open"} and skeleton(body).count("image") == 2
     assert not re.search(r"(?i)(https?|ftp):/{2}|www\.|[\w.+-]@[\w-]", written(body))
-    assert not [char for char in rendered if card.hidden(char) and char not in ("\n", card.JOINER)]
+    assert not [char for char in rendered if markup.hidden(char) and char not in ("\n", markup.JOINER)]
     assert "$$" not in body and "\\\\(" not in body and "\\\\[" not in body  # what the Hub makes formulas of
     rendered.encode()
 
-    assert config.read_yaml(rendered[4 : -len(body) - 4]) == fields, "YAML 1.1 and 1.2 must agree"
+    assert yaml_core.read_yaml(rendered[4 : -len(body) - 4]) == fields, "YAML 1.1 and 1.2 must agree"
     assert ModelCard(rendered).data.to_dict() == fields
     index = fields["model-index"][0]
-    shown = card.visible(text, 2 * card.LONGEST)
+    shown = markup.visible(text, 2 * markup.LONGEST)
     assert index["name"] == shown
     assert [m["value"] for m in index["results"][0]["metrics"]] == [0.8] * len(made["test"]["metrics"])
-    assert index["results"][0]["dataset"]["config"] == card.visible(settings_.data.name or "")
+    assert index["results"][0]["dataset"]["config"] == markup.visible(settings_.data.name or "")
 
     (recipe,) = blocks(body, "yaml")
-    assert config.read_yaml(recipe) == config.read_yaml(artifact.recipe(settings_))
+    assert yaml_core.read_yaml(recipe) == yaml_core.read_yaml(artifact.recipe(settings_))
     for block in blocks(body, "python"):
         names = [node.value for node in ast.walk(ast.parse(block)) if isinstance(node, ast.Constant)]
         assert text in names
@@ -191,7 +199,8 @@ def test_names_are_only_text(text: str) -> None:
 @given(TEXTS)
 def test_any_names_are_only_text(text: str) -> None:
     # a note that reads like a warning of another group stands there, and still is only text
-    assume({card.group(f"{start}{text} at the start") for start in ("", "class ")} == {"Other notes"})
+    assume({findings.group(f"{start}{text} at the start") for start in ("", "class ")} == {"Other notes"})
+    assume(text not in answers.metrics())  # whose row would be another one's
     check_is_text(text)
 
 
@@ -199,37 +208,39 @@ def test_any_names_are_only_text(text: str) -> None:
 @given(TEXTS, TEXTS)
 def test_a_code_span_holds_the_whole_name(left: str, right: str) -> None:
     """Beside text, beside another span and in a table."""
-    wanted = [card.visible(text) or "(empty)" for text in (left, right)]
-    paragraph = tokens(f"x {card.code(left)} {card.code(right)} y")[1].children or []
-    shown = [token.content.replace(card.JOINER, "") for token in paragraph if token.type == "code_inline"]
-    assert shown == [name.replace(card.JOINER, "") for name in wanted]
+    wanted = [markup.visible(text) or "(empty)" for text in (left, right)]
+    paragraph = tokens(f"x {markup.code(left)} {markup.code(right)} y")[1].children or []
+    shown = [token.content.replace(markup.JOINER, "") for token in paragraph if token.type == "code_inline"]
+    assert shown == [name.replace(markup.JOINER, "") for name in wanted]
     cells = [
-        token for token in tokens(card.table(("a", "b"), [(card.code(left), card.code(right))])) if token.children
+        token
+        for token in tokens(markup.table(("a", "b"), [(markup.code(left), markup.code(right))]))
+        if token.children
     ]
     assert len(cells) == 4
     shown = ["".join(child.content for child in cell.children or ()) for cell in cells[2:]]
-    assert [text.replace(card.JOINER, "") for text in shown] == [name.replace(card.JOINER, "") for name in wanted]
+    assert [text.replace(markup.JOINER, "") for text in shown] == [name.replace(markup.JOINER, "") for name in wanted]
 
 
 @settings(max_examples=300, deadline=None)
 @given(TEXTS)
 def test_prose_reads_as_it_was_written(text: str) -> None:
-    shown = written(f"- {card.prose(text)}").strip("\n").replace(card.JOINER, "")
-    assert shown == card.visible(text, card.LONGEST_SENTENCE).replace(card.JOINER, "")
+    shown = written(f"- {markup.prose(text)}").strip("\n").replace(markup.JOINER, "")
+    assert shown == markup.visible(text, markup.LONGEST_SENTENCE).replace(markup.JOINER, "")
 
 
 def test_hidden_characters_show() -> None:
-    assert card.visible("a\u202eb\x00c\nd") == "a\ufffdb\ufffdc d"
-    assert card.visible("👩\u200d🚀") == "👩\u200d🚀"
-    assert card.visible("x" * 10_000) == "x" * 79 + "…"
-    assert card.code("") == card.code(" ") == "`(empty)`"
+    assert markup.visible("a\u202eb\x00c\nd") == "a\ufffdb\ufffdc d"
+    assert markup.visible("👩\u200d🚀") == "👩\u200d🚀"
+    assert markup.visible("x" * 10_000) == "x" * 79 + "…"
+    assert markup.code("") == markup.code(" ") == "`(empty)`"
 
 
 # --- metadata ---
 
 
 def test_metadata_of_a_run_on_the_hub() -> None:
-    fields, _ = parts(card.render(real(), run_config(), repo="me/mine"))
+    fields, _ = parts(report.render(real(), run_config(), repo="me/mine"))
     index = fields.pop("model-index")
     assert fields == {
         "language": ["en", "no"], "license": "apache-2.0", "library_name": "transformers",
@@ -260,18 +271,30 @@ def test_only_what_is_on_the_hub_is_named_to_the_hub() -> None:
     made = real()
     for source, kind in (("model", "sample"), ("data", "local")):
         made["sources"][source] |= {"kind": kind, "languages": None, "license": None, "revision": None}
-    fields, _ = parts(card.render(made, run_config()))
+    fields, _ = parts(report.render(made, run_config()))
     assert not {"base_model", "base_model_relation", "datasets", "language", "license"} & fields.keys()
     assert "revision" not in fields["model-index"][0]["results"][0]["dataset"]
     assert fields["model-index"][0]["name"] == "some/base, adapted to some/rows"
 
 
+def of_before(made: dict[str, Any]) -> dict[str, Any]:
+    """Return a result as schema 1 had it, which leaves the kind of answer and the main metric to be told."""
+    made = {name: value for name, value in made.items() if name not in ("answer", "main_metric", "selected_by")}
+    made["baseline"] = {name: value for name, value in made["baseline"].items() if name != "about"}
+    return made | {"schema": 1}
+
+
+def test_the_card_of_a_run_of_before_is_the_same() -> None:
+    for made in (a_result(), real()):
+        assert report.render(of_before(made), run_config()) == report.render(made, run_config())
+
+
 def test_a_run_of_before_has_a_card_too() -> None:
-    made = real()
+    made = of_before(real())
     for name in ("sources", "columns", "artifact_plots", "calibration", "speed"):
         del made[name]
     del made["cost"]["hardware"], made["cost"]["processes"], made["data"]["leakage"], made["test"]["confidence"]
-    fields, body = parts(card.render(made, run_config()))
+    fields, body = parts(report.render(made, run_config()))
     assert not {"base_model", "datasets", "license", "language"} & fields.keys()
     assert "Unknown" in section(body, "Licence") and "![" not in body
 
@@ -292,7 +315,7 @@ def test_a_run_of_before_has_a_card_too() -> None:
 def test_licences(licence: str | None, chosen: str | None, fields: dict[str, str]) -> None:
     made = real()
     made["sources"]["model"]["license"] = licence
-    found, body = parts(card.render(made, run_config(), license=chosen))
+    found, body = parts(report.render(made, run_config(), license=chosen))
     assert {name: value for name, value in found.items() if name.startswith("license")} == fields
     said = section(body, "Licence")
     assert "`cc-by-4.0`" in said, "the data's"
@@ -310,15 +333,14 @@ def test_licences(licence: str | None, chosen: str | None, fields: dict[str, str
 def test_what_a_licence_asks_for_is_said(licence: str, asked: str) -> None:
     made = real()
     made["sources"]["model"]["license"] = licence
-    assert asked in section(card.render(made, run_config()), "Licence")
+    assert asked in section(report.render(made, run_config()), "Licence")
 
 
 def test_metrics_go_by_the_hubs_ids() -> None:
-    assert card.HUB_METRICS.keys() < METRICS.keys()
     made = real()
     made["test"]["metrics"] = dict.fromkeys(("f1_entity", "recall_entity", "accuracy", "rmse", "rouge1"), SCORE)
     settings_ = run_config(evaluation={"metrics": ["rouge", "log_loss", "no such id!"]})
-    fields, _ = parts(card.render(made, settings_))
+    fields, _ = parts(report.render(made, settings_))
     assert fields["metrics"] == ["seqeval", "accuracy", "rouge"]
     kinds = [metric["type"] for metric in fields["model-index"][0]["results"][0]["metrics"]]
     assert kinds == ["f1", "recall", "accuracy", "rmse", "rouge1"]
@@ -327,7 +349,7 @@ def test_metrics_go_by_the_hubs_ids() -> None:
 def test_a_test_split_that_was_cut_is_not_called_the_sources() -> None:
     made = real()
     made["data"]["warnings"] = ["no test split: 20% (32 rows) cut from train, at random, seed 42"]
-    fields, _ = parts(card.render(made, run_config()))
+    fields, _ = parts(report.render(made, run_config()))
     assert "split" not in fields["model-index"][0]["results"][0]["dataset"]
 
 
@@ -335,7 +357,7 @@ def test_a_test_split_that_was_cut_is_not_called_the_sources() -> None:
 
 
 def test_scores_with_interval_baseline_and_count() -> None:
-    body = card.render(real(), run_config())
+    body = report.render(real(), run_config())
     said = section(body, "How good it is")
     assert "1,032 test rows" in said and "95 %" in said
     assert "| `accuracy` | 0.800 | 0.700 to 0.875 | 0.800 |" in said
@@ -346,19 +368,21 @@ def test_scores_with_interval_baseline_and_count() -> None:
     assert "(plots/confusion_matrix.png)" in said and "(plots/reliability.png)" in said
     assert "0.125 as the model is" in said and "0.062 from `Predictor`" in said and "by 1.250" in said
     assert "did not lower" not in said
+    assert "The baseline (majority class) answers the same whatever the input." in said
 
 
 def test_a_temperature_that_does_harm_is_said() -> None:
     made = real()
     made["calibration"]["calibration_error_calibrated"] = 0.25
-    assert "did not lower" in section(card.render(made, run_config()), "How good it is")
+    assert "did not lower" in section(report.render(made, run_config()), "How good it is")
 
 
 def test_data_warnings_and_cost() -> None:
-    body = card.render(real(), run_config())
+    body = report.render(real(), run_config())
     said = section(body, "Data")
     assert "| `test` | 1,032 | `cccccccccccccccc` |" in said and "f" * 64 in said and "a" * 40 in said
     leakage, truncation, rest = (said.index(f"\n{title}:") for title in ("Leakage", "Truncation", "Other notes"))
+    assert 0 < said.index("Guessed of the files:") < leakage
     assert leakage < said.index("12 of 1032") < truncation < said.index("were cut at 64") < rest
     spent = section(body, "What it cost")
     assert "30.2 s of training, 7,500 s (2.1 h) in all" in spent and "2 x name, 2 processes" in spent
@@ -368,18 +392,18 @@ def test_data_warnings_and_cost() -> None:
 def test_a_clean_set_is_said_to_be_clean_where_it_was_looked_at() -> None:
     made = real()
     made["data"] |= {"warnings": [], "leakage": {"test": {}, "validation": {}}}
-    assert "Leakage: none found." in section(card.render(made, run_config()), "Data")
+    assert "Leakage: none found." in section(report.render(made, run_config()), "Data")
     del made["data"]["leakage"]
-    assert "Leakage" not in card.render(made, run_config())
+    assert "Leakage" not in report.render(made, run_config())
 
 
 def test_the_commands_of_a_run_on_two_processes() -> None:
-    (_, commands) = blocks(parts(card.render(real(), run_config(), repo="me/mine"))[1], "bash")
+    (_, commands) = blocks(parts(report.render(real(), run_config(), repo="me/mine"))[1], "bash")
     assert "hftransfer reproduce me/mine\n" in commands and "hftransfer train run.yaml --processes 2\n" in commands
     assert "accelerate launch --multi_gpu --num_processes 2 hftransfer/train.py --config run.yaml" in commands
     made = real()
     made["cost"]["processes"] = 1
-    commands = blocks(parts(card.render(made, run_config()))[1], "bash")[1]
+    commands = blocks(parts(report.render(made, run_config()))[1], "bash")[1]
     assert "--processes" not in commands and "multi_gpu" not in commands
 
 
@@ -387,23 +411,23 @@ def test_the_configuration_builds_the_same_run_without_this_machines_paths(tmp_p
     source = tmp_path / "rows.csv"
     source.touch()
     built = config.build({"task": "text-classification", "model": str(tmp_path), "data": {"source": str(source)}})
-    text = card.render(real(), built)
+    text = report.render(real(), built)
     (recipe,) = blocks(parts(text)[1], "yaml")
-    assert config.build(config.read_yaml(recipe)) == artifact.public_config(built)
+    assert config.build(yaml_core.read_yaml(recipe)) == artifact.public_config(built)
     assert str(tmp_path) not in text and "source: rows.csv" in recipe
 
 
 def test_limits_come_from_the_figures() -> None:
-    said = section(card.render(real(), run_config()), "Limits")
+    said = section(report.render(real(), run_config()), "Limits")
     assert "1,032 test rows give `accuracy` to about ±0.088" in said
     assert "fewer than 30 in the test" in said and "`name name` (16)" in said and "(1016)" not in said
     assert "shares 12 with train" in said and "behind the cut" in said and "Language: `en`, `no`" in said
-    assert "do not use it" in said
-    made = real()
+    assert "It is worse than a trivial answer (majority class): do not use it as it is." in said
+    made = real(answer={"kind": "regression", "names": [], "rows": 112, "total": 50.0}, main_metric="rmse")
     made["test"]["classes"], made["test"]["metrics"] = [], {"mae": SCORE, "rmse": {"value": 2, "low": 1, "high": 4}}
     made["data"]["leakage"], made["data"]["warnings"] = {}, []
     del made["baseline"]["below"]
-    said = section(card.render(made, run_config()), "Limits")
+    said = section(report.render(made, run_config()), "Limits")
     assert "`rmse` to about ±1.500" in said and "no interval of its own" in said
     assert not re.search("shares|behind the cut|do not use it|fewer than|is not shown", said)
 
@@ -412,24 +436,26 @@ def test_limits_come_from_the_figures() -> None:
 def test_an_interval_that_reaches_the_baseline_shows_nothing(trivial: float, said: bool) -> None:
     made = real()
     made["baseline"] = {"name": "majority class", "metrics": {"accuracy": {"value": trivial, "low": 0.6, "high": 1.0}}}
-    limits = section(card.render(made, run_config()), "Limits")
+    limits = section(report.render(made, run_config()), "Limits")
     assert ("is not shown" in limits) == said and (f"reaches the baseline's {trivial:.3f}" in limits) == said
 
 
 @pytest.mark.parametrize(
-    ("labels", "measured"),
+    ("kind", "names", "measured", "main"),
     [
-        (Labels("single_label", ("a", "b")), ["f1_micro", "accuracy"]),
-        (Labels("multi_label", ("a", "b")), ["accuracy", "f1_micro", "hamming_loss"]),
-        (Labels("regression"), ["mae", "rmse"]),
-        (Labels("tags", ("O", "B-a")), ["accuracy", "f1_entity"]),
-        (Labels("tags", ("noun", "verb")), ["accuracy", "f1_macro"]),
+        ("single_label", ["a", "b"], ["f1_micro", "accuracy"], "accuracy"),
+        ("multi_label", ["a", "b"], ["accuracy", "f1_micro", "hamming_loss"], "f1_micro"),
+        ("regression", [], ["mae", "rmse"], "rmse"),
+        ("tags", ["O", "B-a"], ["accuracy", "f1_entity"], "f1_entity"),
+        ("tags", ["noun", "verb"], ["accuracy", "f1_macro"], "accuracy"),
     ],
 )
-def test_the_limit_is_that_of_the_main_metric(labels: Labels, measured: list[str]) -> None:
-    made = real()
+def test_the_limit_is_that_of_the_main_metric(kind: str, names: list[str], measured: list[str], main: str) -> None:
+    made = real(answer={"kind": kind, "names": names}, main_metric=main)
     made["test"]["metrics"] = dict.fromkeys(measured, SCORE)
-    assert f"rows give `{main_metric(labels)}` to" in section(card.render(made, run_config()), "Limits")
+    assert answers.restore(made["answer"]).main_metric == main
+    for result in (made, of_before(made)):
+        assert f"rows give `{main}` to" in section(report.render(result, run_config()), "Limits")
 
 
 def test_the_worst_of_many_classes_are_shown() -> None:
@@ -438,35 +464,36 @@ def test_the_worst_of_many_classes_are_shown() -> None:
         {"name": f"c{i}", "n": 40, "precision": i / 60, "recall": i / 60, "f1": i / 60, "f1_low": 0.0, "f1_high": 1.0}
         for i in reversed(range(60))
     ]
-    said = section(card.render(made, run_config()), "How good it is")
+    said = section(report.render(made, run_config()), "How good it is")
     assert "Of 60 classes the 50 with the lowest F1" in said and "`c49`" in said and "`c50`" not in said
     made["test"]["classes"] = made["test"]["classes"][-50:]
-    assert "Of 50" not in card.render(made, run_config())
+    assert "Of 50" not in report.render(made, run_config())
 
 
 def test_pairs_and_adapters_have_their_own_snippets() -> None:
     made = real()
     made["columns"].insert(1, {"role": "text_pair", "column": "b", "reason": ""})
-    _, body = parts(card.render(made, run_config(method={"name": "lora"}), repo="me/mine"))
+    _, body = parts(report.render(made, run_config(method={"name": "lora"}), repo="me/mine"))
     assert '{"text": "a text", "text_pair": "another text"}' in blocks(body, "python")[0]
     assert "hftransfer predict me/mine rows.csv" in blocks(body, "bash")[0]
     adapter = blocks(body, "python")[2]
     assert 'AutoModelForSequenceClassification.from_pretrained("some/base"' in adapter and '"adapter"' in adapter
-    assert "peft" not in "".join(blocks(parts(card.render(made, run_config()))[1], "python"))
+    assert "peft" not in "".join(blocks(parts(report.render(made, run_config()))[1], "python"))
 
 
 def test_only_plots_that_are_there_are_shown(tmp_path: Path) -> None:
     (tmp_path / "plots").mkdir()
     (tmp_path / "plots/reliability.png").touch()
-    text = card.write(tmp_path, real(), run_config()).read_text(encoding="utf-8")
+    text = report.write(tmp_path, real(), run_config()).read_text(encoding="utf-8")
     assert "plots/reliability.png" in text and "confusion_matrix.png" not in text
-    assert "../secret.png" not in card.render(real(artifact_plots=["../secret.png"]), run_config())
+    assert "../secret.png" not in report.render(real(artifact_plots=["../secret.png"]), run_config())
 
 
 def test_the_card_is_light_and_the_same_each_time() -> None:
     code = (
-        "import sys; from tests.unit.test_card import real, run_config; import json; from hftransfer import card\n"
-        "text = card.render(real(), run_config(), repo='me/mine')\n"
+        "import sys; from tests.unit.test_card import real, run_config; import json\n"
+        "from hftransfer.card import report\n"
+        "text = report.render(real(), run_config(), repo='me/mine')\n"
         "heavy = {'torch', 'transformers', 'datasets', 'matplotlib', 'pandas', 'pyarrow', 'sklearn', 'evaluate'}\n"
         "print(json.dumps([text, sorted(heavy & set(sys.modules))]))"
     )
@@ -479,13 +506,13 @@ def test_the_card_is_light_and_the_same_each_time() -> None:
     ]  # fmt: skip
     text, loaded = yaml.safe_load(texts[0])
     assert texts[0] == texts[1] and loaded == []
-    assert text == card.render(real(), run_config(), repo="me/mine")
+    assert text == report.render(real(), run_config(), repo="me/mine")
 
 
 def test_copies_and_labels_are_counted_in_the_card() -> None:
     made = a_result()
     made["data"]["label_issues"] = {"looked": 112, "found": 3, "issues": 3, "file": "label_issues.csv"}
-    text = section(card.render(made, run_config()), "Data")
+    text = section(report.render(made, run_config()), "Data")
     assert "Copies and labels:\n\n- copies of test rows in train: 12 the same\n- likely wrong labels: 3 of 112" in text
 
 
@@ -496,9 +523,9 @@ def test_the_score_without_leaked_rows_stands_beside_the_score() -> None:
         "confidence": 0.95,
         "metrics": {"accuracy": {"value": 0.7, "low": 0.6, "high": 0.8}},
     }
-    text = card.render(a_result(without_leaked_rows=clean), run_config())
+    text = report.render(a_result(without_leaked_rows=clean), run_config())
     assert (
         "- Without the 12 test rows that have a copy in train, the same, near or likely, `accuracy` is 0.700 "
         "(0.600 to 0.800, n = 1,020); with them" in text
     )
-    assert "near or likely" not in card.render(a_result(without_leaked_rows=None), run_config())
+    assert "near or likely" not in report.render(a_result(without_leaked_rows=None), run_config())

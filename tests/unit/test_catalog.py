@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 import hftransfer
-from hftransfer import catalog, upstream
+from hftransfer import catalog
 from hftransfer.config import build
 from hftransfer.errors import ConfigError, UserError
+from hftransfer.upstream.options import peft_methods, training_options
 
 MINIMAL = {"task": "text-classification", "model": "m", "data": {"source": "rows.csv"}}
 
@@ -22,8 +23,8 @@ def _problems(**more: Any) -> dict[str, str]:
 
 
 def test_tasks_are_the_files_of_the_folder() -> None:
-    stems = {path.stem for path in (Path(hftransfer.__file__).parent / "tasks").glob("*.py")}
-    assert set(catalog.tasks()) == {stem.replace("_", "-") for stem in stems - {"__init__", "base"}}
+    stems = {path.stem for path in (Path(hftransfer.__file__).parent / "tasks").glob("[!_]*.py")}
+    assert set(catalog.tasks()) == {stem.replace("_", "-") for stem in stems - {"base"}}
     assert {"text-classification", "image-classification", "token-classification"} <= set(catalog.tasks())
 
 
@@ -34,9 +35,9 @@ def test_a_task_is_named_as_its_file(name: str) -> None:
 
 def test_methods_are_ours_and_pefts_and_their_usual_names() -> None:
     names = catalog.methods()
-    assert next(iter(names)) == "few_shot"
+    assert next(iter(names)) == "auto" == catalog.USUAL
     assert {"lora", "ia3", "dora", "rslora", "pissa", "qlora"} <= set(names)
-    assert set(upstream.peft_methods()) <= set(names)
+    assert set(peft_methods()) <= set(names)
     assert not {"peft", "base"} & set(names)
 
 
@@ -81,19 +82,19 @@ def problems_say(name: str, words: str) -> bool:
 
 def test_what_a_run_decides_still_exists_upstream() -> None:
     """Otherwise the table would shadow nothing, and a new hub option would slip through."""
-    assert set(catalog.DECIDED) <= set(upstream.training_options())
-    hub = {name for name in upstream.training_options() if name.startswith("hub_")}
+    assert set(catalog.DECIDED) <= set(training_options())
+    hub = {name for name in training_options() if name.startswith("hub_")}
     for name in hub:
         assert problems_say(name, "set by hftransfer; ")
 
 
 @pytest.mark.parametrize("name", sorted(catalog.RENAMED))
 def test_what_transformers_5_took_out_is_answered_with_its_successor(name: str) -> None:
-    assert name not in upstream.training_options()
+    assert name not in training_options()
     message = _problems(train={name: 1})[f"train.{name}"]
     assert catalog.RENAMED[name] in message
     for successor in (word.partition("=")[0] for word in message.split() if "_" in word and "=" in word):
-        assert successor in upstream.training_options()
+        assert successor in training_options()
 
 
 def test_no_token_is_taken_from_a_config() -> None:
@@ -110,7 +111,8 @@ def test_trainings_own_names_pass(option: str) -> None:
     ("method", "path", "words"),
     [
         ({"name": "lorra"}, "method.name", "Did you mean 'lora'?"),
-        ({"freeze_": ["x"]}, "method.freeze_", "full has no such option. Did you mean 'freeze'?"),
+        ({"name": "full", "freeze_": ["x"]}, "method.freeze_", "full has no such option. Did you mean 'freeze'?"),
+        ({"freeze": ["x"]}, "method.freeze", "auto has no such option. Set method.name=full: there it is known."),
         ({"name": "full", "layer_decay": 3}, "method.layer_decay", "wanted less than or equal to 1; found 3."),
         ({"name": "dora", "alpha": 1}, "method.alpha", "peft's lora has no such option."),
         ({"name": "ia3", "r": 8}, "method.r", "peft's ia3 has no such option."),
@@ -132,18 +134,18 @@ def test_method_options_are_checked(method: dict[str, Any], path: str, words: st
         {"name": "lora", "r": 4, "target_modules": ["query"]},
         {"name": "dora", "lora_alpha": 8},
         {"name": "ia3"},
-        {"freeze": ["*.embeddings*"], "layer_decay": 0.9},
+        {"name": "full", "freeze": ["*.embeddings*"], "layer_decay": 0.9},
     ],
 )
 def test_good_method_options_pass(method: dict[str, Any]) -> None:
     config = catalog.build_config({**MINIMAL, "method": method})
-    catalog.check_names(config)  # the object is judged as the tree is
+    catalog.checked(config)  # the object is judged as the tree is
     assert {"name": config.method.name, **config.method.options} == {"name": "full", **method}
 
 
-def test_check_names_judges_an_object() -> None:
+def test_checked_judges_an_object() -> None:
     with pytest.raises(ConfigError, match=r"method\.rank"):
-        catalog.check_names(build({**MINIMAL, "method": {"name": "lora", "rank": 1}}))
+        catalog.checked(build({**MINIMAL, "method": {"name": "lora", "rank": 1}}))
 
 
 def test_read_config_takes_a_file_and_overrides(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hftransfer import cleanness
+from hftransfer.audit import cleanliness_report
 
 DATA = {
     "splits": {"train": 100, "validation": 20, "test": 30},
@@ -15,7 +15,7 @@ DATA = {
 
 
 def test_what_was_found_is_counted_by_place_and_likeness() -> None:
-    assert cleanness.facts(DATA) == [
+    assert cleanliness_report.facts(DATA) == [
         ("copies of test rows in train", "12 the same, 3 near, 1 likely (likely_copies.csv)"),
         ("copies of validation rows in train", "5 likely (likely_copies.csv)"),
         ("copies within train", "4 the same, 2 near"),
@@ -26,14 +26,14 @@ def test_what_was_found_is_counted_by_place_and_likeness() -> None:
 
 def test_none_is_said_only_where_it_was_looked_for() -> None:
     clean = {"splits": DATA["splits"], "leakage": {}, "hygiene": {"repeated": {}, "near": {}, "contradicting": 0}}
-    assert cleanness.facts(clean) == [("copies of rows", "none found")]
-    assert cleanness.facts({"splits": DATA["splits"]}) == []  # a result of an older version
+    assert cleanliness_report.facts(clean) == [("copies of rows", "none found")]
+    assert cleanliness_report.facts({"splits": DATA["splits"]}) == []  # a result of an older version
     streamed = {
         "splits": DATA["splits"], "leakage": {}, "hygiene": {"repeated": {}, "near": None, "contradicting": 0},
         "likely_copies": None, "label_issues": None,
         "not_looked_for": {"likely_copies": "this", "label_issues": "that"},
     }  # fmt: skip
-    assert cleanness.facts(streamed) == [
+    assert cleanliness_report.facts(streamed) == [
         ("copies of rows", "none found"),
         ("near copies", "not looked for: the rows are streamed, or too many"),
         ("likely copies", "not looked for: this"),

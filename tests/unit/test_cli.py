@@ -14,12 +14,13 @@ from typing import Any
 
 import pytest
 
-from hftransfer import cli, follow
+from hftransfer import answers, cli, follow, views
 from hftransfer.config import build
 from hftransfer.events import PREFIX, Event
 from hftransfer.launchers.base import Ending, Launcher
 from hftransfer.launchers.local import LocalLauncher
-from hftransfer.runs import Run, note_process, seal
+from hftransfer.runs import Run, seal
+from hftransfer.safety.identity import note_process
 
 RESULT: dict[str, Any] = {
     "schema": 1,
@@ -128,12 +129,14 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
         "curve",
         "predict",
         "publish",
+        "export",
         "reproduce",
         "compare",
         "fuse",
         "runs",
         "resume",
         "stop",
+        "where",
         "app",
         "tasks",
         "samples",
@@ -244,7 +247,7 @@ def test_ctrl_c_stops_the_run_and_says_how_to_go_on(
 ) -> None:
     scripted = _use(monkeypatch, {"type": "phase", "name": "data"})
 
-    def interrupt(*_: Any) -> None:
+    def interrupt(*_: Any, **options: Any) -> None:
         checkpoint = Path("runs/one/checkpoints/checkpoint-7")
         checkpoint.mkdir()
         (checkpoint / "weights").write_text("w")
@@ -335,7 +338,7 @@ def test_runs_are_listed_newest_first(capsys: pytest.CaptureFixture[str]) -> Non
 def test_tasks_tell_roles_and_methods(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["tasks"]) == 0
     out = capsys.readouterr().out
-    assert "text_pair (optional): " in out and "methods: few_shot, full, fuse, probe, zero_shot, " in out
+    assert "text_pair (optional): " in out and "methods: auto, few_shot, full, fuse, probe, zero_shot, " in out
     assert cli.main(["tasks", "--json"]) == 0
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert {"lora", "full"} <= set(rows[0]["methods"])
@@ -355,18 +358,18 @@ def test_predict_of_a_run_without_an_artifact(capsys: pytest.CaptureFixture[str]
 
 
 @pytest.mark.parametrize(
-    ("answer", "top_k", "text"),
+    ("kind", "answer", "top_k", "text"),
     [
-        ({"label": "good", "score": 0.75, "scores": {"good": 0.75, "bad": 0.25}}, 1, "good 0.750"),
-        ({"label": "good", "score": 0.75, "scores": {"good": 0.75, "bad": 0.25}}, 2, "good 0.750, bad 0.250"),
-        ({"labels": ["a", "b"], "scores": {"b": 0.9, "a": 0.6, "c": 0.1}}, 1, "a 0.600, b 0.900"),
-        ({"labels": [], "scores": {"a": 0.1}}, 1, "no label"),
-        ({"score": 1.23456}, 1, "1.235"),
-        ({"words": ["I", "see"], "tags": ["PRON", "VERB"], "scores": [1, 1]}, 1, "I/PRON see/VERB"),
+        ("single_label", {"label": "good", "scores": {"good": 0.75, "bad": 0.25}}, 1, "good 0.750"),
+        ("single_label", {"label": "good", "scores": {"good": 0.75, "bad": 0.25}}, 2, "good 0.750, bad 0.250"),
+        ("multi_label", {"labels": ["a", "b"], "scores": {"b": 0.9, "a": 0.6, "c": 0.1}}, 1, "a 0.600, b 0.900"),
+        ("multi_label", {"labels": [], "scores": {"a": 0.1}}, 1, "no label"),
+        ("regression", {"score": 1.23456}, 1, "1.235"),
+        ("tags", {"words": ["I", "see"], "tags": ["PRON", "VERB"], "scores": [1, 1]}, 1, "I/PRON see/VERB"),
     ],
 )
-def test_every_kind_of_answer_is_a_line(answer: dict[str, Any], top_k: int, text: str) -> None:
-    assert cli._answer(answer, top_k) == text
+def test_every_kind_of_answer_is_a_line(kind: str, answer: dict[str, Any], top_k: int, text: str) -> None:
+    assert views.line(answers.of(kind).view(answer), top_k) == text
 
 
 def test_predict_asks_the_runs_artifact(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -381,6 +384,9 @@ def test_predict_asks_the_runs_artifact(monkeypatch: pytest.MonkeyPatch, capsys:
         def answer(self, inputs: list[str], top_k: int | None = None) -> list[dict[str, Any]]:
             asked.append(top_k)
             return [{"input": i, "label": "good", "score": 0.9, "scores": {"good": 0.9}} for i in inputs]
+
+        def views(self, found: list[dict[str, Any]]) -> list[views.View]:
+            return [answers.of("single_label").view(answer) for answer in found]
 
     module = type(sys)("hftransfer.predictor")
     module.Predictor = Predictor  # type: ignore[attr-defined]

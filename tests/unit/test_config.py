@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from hftransfer.config import RunConfig, build, dump_yaml, override, read_tree, read_yaml
+from hftransfer.config import RunConfig, build, override, read_tree
 from hftransfer.errors import ConfigError, UserError
+from hftransfer.yaml_core import dump_yaml, read_yaml
 
 MINIMAL = {"task": "text-classification", "model": "m", "data": {"source": "rows.csv"}}
 
@@ -170,14 +171,21 @@ def test_a_config_knows_no_secret_and_no_place() -> None:
 
 @pytest.mark.parametrize("form", [99, 0, "1", True, None])
 def test_a_form_that_this_version_does_not_know_is_refused(form: Any) -> None:
-    with pytest.raises(ConfigError, match=r"schema: a form that this version reads is needed \(1 to 1\).* Upgrade"):
+    with pytest.raises(ConfigError, match=r"schema: a form that this version reads is needed \(1 to 2\).* Upgrade"):
         build({"schema": form, **MINIMAL})
 
 
 def test_an_older_form_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert build({"schema": 1, **MINIMAL}) == build(MINIMAL)
+    before = build({"schema": 1, **MINIMAL})
+    assert before == build({**MINIMAL, "method": {"name": "full"}, "train": {"auto": False}})
+    assert build({"schema": 2, **MINIMAL}) == build(MINIMAL) != before
     monkeypatch.setattr("hftransfer.config.SCHEMA", 7)
     assert build({"schema": 6, **MINIMAL}) == build(MINIMAL)
+
+
+def test_train_auto_is_a_word() -> None:
+    assert build({**MINIMAL, "train": "auto"}) == build(MINIMAL)
+    assert build({**MINIMAL, "train": "auto"}).train.auto
 
 
 def test_a_push_needs_a_repo() -> None:

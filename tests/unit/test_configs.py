@@ -6,7 +6,8 @@ import pytest
 from accelerate.commands.config.config_args import load_config_from_file
 from accelerate.commands.launch import launch_command_parser
 
-from hftransfer import catalog, config, samples, upstream
+from hftransfer import catalog, config, samples
+from hftransfer.upstream.options import training_options
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted(path.relative_to(ROOT) for path in (ROOT / "configs").rglob("*.yaml"))
@@ -31,10 +32,11 @@ def test_run_configuration_builds_and_names_what_exists(path):
     built = config.build(config.read_tree(ROOT / path))
     assert built == catalog.read_config(ROOT / path)  # the names of tasks, methods and their options too
     assert built.task in catalog.tasks() and path.parent.name in (built.task, "configs")
-    assert set(built.train.options) and set(built.train.options) <= set(upstream.training_options())
+    assert set(built.train.options) or built.method.name == catalog.USUAL
+    assert set(built.train.options) <= set(training_options())
     for text, kind in ((built.model, "model"), (built.data.source, "data")):
         name = text.removeprefix(samples.PREFIX)
-        assert name == text or samples.SAMPLES[name].kind == kind
+        assert name == text or samples.SAMPLES[name].is_model == (kind == "model")
 
 
 @pytest.mark.parametrize("path", ACCELERATE, ids=str)

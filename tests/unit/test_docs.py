@@ -96,12 +96,16 @@ def test_a_page_names_only_what_exists(page: Path) -> None:
         assert f"\n{target}:" in _read(ROOT / "Makefile"), target
 
 
-def test_readme_lists_every_module_once() -> None:
-    tree = _read(README).partition("<!-- generated: tree -->")[2].partition("<!-- /generated -->")[0]
+def test_architecture_lists_every_module_once_and_readme_every_folder() -> None:
+    page = _read(ROOT / "docs" / "architecture.md")
+    tree = page.partition("<!-- generated: modules -->")[2].partition("<!-- /generated -->")[0]
     listed = sorted(word for word in re.findall(r"^ +(\S+\.py) ", tree, re.MULTILINE))
     modules = [path.name for path in (ROOT / "hftransfer").rglob("*.py") if path.name != "__init__.py"]
     assert listed == sorted(modules)
-    assert all(re.fullmatch(r" *\S+  +\S.*| +(methods|tasks)/", line) for line in tree.splitlines() if line[:1] == " ")
+    assert all(re.fullmatch(r" *\S+  +\S.*", line) for line in tree.splitlines() if line[:1] == " ")
+    folders = _read(README).partition("<!-- generated: tree -->")[2].partition("<!-- /generated -->")[0]
+    wanted = sorted(path.parent.name for path in (ROOT / "hftransfer").glob("*/__init__.py"))
+    assert sorted(re.findall(r"^  (\w+)/  ", folders, re.MULTILINE)) == wanted
 
 
 def test_every_task_has_a_page_and_every_event_a_row() -> None:

@@ -51,7 +51,7 @@ def test_a_torn_line_costs_itself_alone(tmp_path: Path, cut: int) -> None:
 def test_bytes_that_are_no_text_are_left_out(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     path.write_bytes(b'\x00\xff\x00\n[1]\n{"no": "type"}\n{"type": "a"}\n')
-    assert read_events(path)[0] == [{"type": "a"}]
+    assert read_events(path)[0] == [{"type": "a", "time": 0.0}]
 
 
 def test_an_offset_counts_bytes(tmp_path: Path) -> None:

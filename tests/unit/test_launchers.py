@@ -17,7 +17,8 @@ from hftransfer.events import PREFIX
 from hftransfer.launchers import launcher, launchers
 from hftransfer.launchers.base import RefusedByTrainer, RunFailed
 from hftransfer.launchers.local import SCRIPT, LocalLauncher, relative, shown
-from hftransfer.runs import MARK, Run, note_process
+from hftransfer.runs import MARK, Run
+from hftransfer.safety.identity import note_process
 
 
 @pytest.fixture
@@ -26,7 +27,7 @@ def run(tmp_path: Path) -> Run:
 
 
 def test_launchers_are_found_by_file_name() -> None:
-    assert launchers() == {"local": "hftransfer.launchers.local"}
+    assert launchers() == {name: f"hftransfer.launchers.{name}" for name in ("jobs", "local", "slurm")}
     assert isinstance(launcher("local"), LocalLauncher)
     with pytest.raises(UserError, match="Did you mean 'local'"):
         launcher("locl")
@@ -77,7 +78,7 @@ def test_no_token_is_in_the_command_or_the_folder(run: Run, monkeypatch: pytest.
     assert seen["env"][MARK] == str(run.folder) and seen["env"]["HFTRANSFER_PROCESSES"] == "2"
     assert "launched" in seen["events"] and seen["note"]["pid"]  # both before the process is there
     assert set(json.loads(run.launch_path.read_text())) == {
-        "launcher", "processes", "command", "time", "pid", "started", "host",
+        "launcher", "processes", "command", "time", "pid", "started", "host", "boot", "ticks",
     }  # fmt: skip
     text = "".join(p.read_text() for p in run.folder.rglob("*") if p.is_file()) + " ".join(seen["command"])
     assert "hf_secret" not in text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 
 from hftransfer.config import RunConfig, build
 from hftransfer.errors import UserError
+from hftransfer.events import latest_events
 from hftransfer.runs import (
     MANIFEST,
     Run,
@@ -23,10 +25,11 @@ from hftransfer.runs import (
     is_hub_id,
     is_whole,
     listing,
-    note_process,
     seal,
     status_of,
+    write_text,
 )
+from hftransfer.safety.identity import note_process, works
 
 
 def _config(**more: Any) -> RunConfig:
@@ -50,7 +53,7 @@ def test_create_makes_the_folder_with_its_config(run: Run) -> None:
     assert config.output == str(run.folder)
     assert config.model_copy(update={"output": None}) == _config()
     (event,) = run.events()[0]
-    assert (event["type"], event["task"], event["method"]) == ("created", "text-classification", "full")
+    assert (event["type"], event["task"], event["method"]) == ("created", "text-classification", "auto")
     assert run.status().state == "created"
     assert run.result() == {} and run.launch() == {}
 
@@ -69,6 +72,17 @@ def test_a_folder_with_something_else_is_refused(tmp_path: Path) -> None:
         Run.create(_config(), tmp_path)
     with pytest.raises(UserError, match="holds something else"):
         Run.create(_config(), tmp_path / "notes.txt")
+
+
+def test_a_folder_that_was_being_made_when_everything_ended_is_taken_up(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "predictions").mkdir()
+    (tmp_path / ".config.yaml.abc123").write_text("task: te")
+    assert Run.create(_config(), tmp_path).status().state == "created"
+    other = tmp_path / "other"
+    (other / "checkpoints" / "checkpoint-2").mkdir(parents=True)
+    with pytest.raises(UserError, match="holds something else"):
+        Run.create(_config(), other)
 
 
 def test_a_folder_below_a_file_is_refused(tmp_path: Path) -> None:
@@ -106,7 +120,7 @@ def test_a_process_that_is_gone_without_a_word_was_killed(run: Run) -> None:
 
 
 def test_a_number_used_again_is_another_process(run: Run) -> None:
-    run.event("process", **{**note_process(), "started": 1.0}, world_size=1)
+    run.event("process", **{**note_process(), "started": 1.0, "ticks": 1}, world_size=1)
     assert not run.is_alive()
 
 
@@ -205,3 +219,111 @@ def test_find_takes_a_name_or_a_folder(run: Run) -> None:
         find("onne", root)
     with pytest.raises(UserError, match="hftransfer train CONFIG"):
         find("one", root / "nowhere")
+
+
+# --- a clock that is set, a second writer, and files that are damaged ---
+
+
+def test_a_step_of_the_clock_changes_nothing(run: Run) -> None:
+    run.event("process", **{**note_process(), "started": note_process()["started"] + 7200}, world_size=1)
+    assert run.is_alive() and run.status().state == "running"
+
+
+def test_another_boot_is_another_machine(run: Run) -> None:
+    run.event("process", **{**note_process(), "boot": "another"}, world_size=1)
+    assert not run.is_alive()
+
+
+def test_notes_of_older_versions_go_by_the_clock() -> None:
+    known = {name: value for name, value in note_process().items() if name not in ("boot", "ticks")}
+    assert works(known) and not works({**known, "started": 1.0})
+
+
+@pytest.mark.parametrize("note", [{}, {"pid": "1"}, {"pid": [], "host": socket.gethostname()}])
+def test_a_note_that_is_none_means_no_process(note: dict[str, Any]) -> None:
+    assert not works(note)
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from hftransfer.safety import identity
+identity.HEARING = 0.3
+identity.hold(Path(sys.argv[1]))
+print("held", flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_folder_has_one_writer(run: Run) -> None:
+    def writer() -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", HOLD, str(run.folder)]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    first = writer()
+    try:
+        assert first.stdout is not None and first.stdout.readline() == "held\n"
+        second = writer().communicate()
+        assert "another process writes to" in second[1] and not second[0]
+    finally:
+        first.kill()
+        first.communicate()
+    third = writer()
+    try:
+        assert third.stdout is not None and third.stdout.readline() == "held\n"  # the lock went with its process
+    finally:
+        third.kill()
+        third.communicate()
+
+
+def _folder(path: Path) -> None:
+    path.unlink(missing_ok=True)
+    path.mkdir()
+
+
+@pytest.mark.parametrize("name", ["launch.json", "result.json", "events.jsonl"])
+@pytest.mark.parametrize(
+    "break_it",
+    [
+        lambda path: path.write_text(""),
+        lambda path: path.write_text("[" * 100_000),
+        lambda path: path.write_bytes(b"\xff\x00\x80"),
+        lambda path: path.write_text('{"type": ["x"], "time": "y"}\n{"type": "phase"}\n{"pid": {}}\n'),
+        _folder,
+    ],
+    ids=["empty", "deep", "binary", "odd", "a folder"],
+)  # fmt: skip
+def test_a_broken_file_costs_its_run_alone(run: Run, capsys, name: str, break_it: Any) -> None:
+    from hftransfer.cli import main
+
+    whole = Run.create(run.config(), run.folder.parent / "whole")
+    run.event("done")
+    break_it(run.folder / name)
+    assert run.status().state in ("done", "created", "damaged", "killed")
+    assert main(["runs"]) == 0
+    shown = capsys.readouterr().out
+    assert "whole" in shown and whole.status().state == "created"
+    if name != "events.jsonl" and break_it is _folder:
+        assert "damaged" in shown and name in shown
+
+
+def test_a_listing_reads_the_last_step_alone(run: Run) -> None:
+    for step in range(1, 50):
+        run.event("step", step=step, max_steps=50)
+        run.event("log", step=step, max_steps=50, loss=1.0)
+    run.event("phase", name="saving")
+    assert len(latest_events(run.events_path)) < 6
+    known, all_of_them = run.status(), status_of(run.events()[0], alive=False)
+    assert (known.step, known.max_steps, known.phase) == (all_of_them.step, 50, "saving")
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o077, 0o600), (0o022, 0o644)])
+def test_what_is_written_is_as_private_as_the_umask_says(tmp_path: Path, umask: int, mode: int) -> None:
+    before = os.umask(umask)
+    try:
+        write_text(tmp_path / "result.json", "{}")
+        write_text(tmp_path / "result.json", "{} ")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "result.json").stat().st_mode & 0o777 == mode
+    assert [path.name for path in tmp_path.iterdir()] == ["result.json"]

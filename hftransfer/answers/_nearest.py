@@ -1,0 +1,51 @@
+"""Exact search: the entries of a catalogue that are nearest to queries, block by block, so that memory is bounded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+QUERIES = 256  # that are compared at once
+ENTRIES = 65_536  # that they are compared with at once: 64 MB of scores
+
+
+def nearest(
+    queries: np.ndarray, vectors: np.ndarray, count: int, hidden: Sequence[Sequence[int]] = ()
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the places (n, k) of the entries with the largest dot products, and these (n, k), largest first.
+
+    `queries` are (n, d), `vectors` (m, d), which may lie on disk. k is `count`, or m where there are fewer. `hidden`
+    are places that are no answer to a query (n lists, or none): they stand at the end, with a score of -inf. Of equal
+    scores the first place comes first. No more than QUERIES x ENTRIES scores are held at a time.
+    """
+    count = min(count, len(vectors))
+    places, scores = np.empty((len(queries), count), np.int64), np.empty((len(queries), count), np.float32)
+    for start in range(0, len(queries), QUERIES):
+        asked = np.asarray(queries[start : start + QUERIES], np.float32)
+        found = np.empty((len(asked), 0), np.float32), np.empty((len(asked), 0), np.int64)
+        for begin in range(0, len(vectors), ENTRIES):
+            near = asked @ np.asarray(vectors[begin : begin + ENTRIES], np.float32).T
+            for row, gone in enumerate(hidden[start : start + QUERIES]):
+                near[row, [place - begin for place in gone if begin <= place < begin + near.shape[1]]] = -np.inf
+            found = _best(*found, near, begin, count)
+        scores[start : start + QUERIES], places[start : start + QUERIES] = found
+    return places, scores
+
+
+def _best(
+    scores: np.ndarray, places: np.ndarray, near: np.ndarray, begin: int, count: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the best of those found before and of a block that begins at a place, the best first."""
+    both = np.concatenate([scores, near], axis=1)
+    named = np.concatenate([places, np.broadcast_to(np.arange(begin, begin + near.shape[1]), near.shape)], axis=1)
+    if both.shape[1] > count:
+        # the k-th score tells who is in; of those that equal it the first places are
+        least = -np.partition(-both, count - 1, axis=1)[:, count - 1 : count]
+        over = both > least
+        equal = both == least
+        left = count - over.sum(axis=1, keepdims=True)
+        kept = over | (equal & (equal.cumsum(axis=1) <= left))
+        both, named = both[kept].reshape(-1, count), named[kept].reshape(-1, count)
+    order = np.argsort(-both, axis=1, kind="stable")
+    return np.take_along_axis(both, order, axis=1), np.take_along_axis(named, order, axis=1)

@@ -1,0 +1,172 @@
+"""Parts of a text: how their columns are read, which tokens they are, and the best ones of two rows of scores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from hftransfer.column_types import STRINGS, element, is_list, is_value
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import torch
+
+KEPT = 5  # spans that are kept of a window, and of a row
+IGNORED = -100  # no token: a row whose answer no window holds whole teaches nothing
+SOMEWHERE = -1  # the place of a text that nobody gave one
+STARTS = ("answer_start", "start", "answer_starts", "starts")
+
+
+class Place(NamedTuple):
+    """A part of a text: what it says, where it begins and ends (characters), and its score (the sum of two logits)."""
+
+    text: str
+    start: int
+    end: int
+    score: float
+
+
+# --- columns ---
+
+
+def holds_spans(feature: Any) -> bool:
+    """Tell whether a column holds texts with their places: a dict of lists, a list of dicts; or texts alone."""
+    inner = element(feature)
+    if isinstance(inner, dict):
+        return "text" in inner and is_value(element(inner["text"]), *STRINGS, "null")
+    return is_value(inner, *STRINGS)
+
+
+def starts_of(feature: Any) -> str | None:
+    """Return the name of the field that says where a text begins; None where nothing does."""
+    inner = element(feature)
+    return next((name for name in STARTS if isinstance(inner, dict) and name in inner), None)
+
+
+def references(raw: pa.Array, feature: Any) -> pa.Array:
+    """Return a column of any of the forms as lists of (text, start), without blanks around a text; nulls are kept.
+
+    An empty list, and an empty text, say that there is no answer.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    from hftransfer.answers import _truth
+
+    missing = raw.is_null()
+    if is_list(feature):
+        raw = _truth.plain_lists(raw)
+        lengths, flat = pc.fill_null(pc.list_value_length(raw), 0), raw.flatten()
+        texts, starts = (flat, None) if not pa.types.is_struct(flat.type) else _fields(flat, feature)
+    elif pa.types.is_struct(raw.type):
+        fields, starts = _fields(raw, feature)
+        missing = pc.or_(missing, fields.is_null())
+        lists = _truth.plain_lists(fields)
+        lengths, texts = pc.fill_null(pc.list_value_length(lists), 0), lists.flatten()
+        starts = None if starts is None else _truth.plain_lists(starts).flatten()
+    else:
+        lengths, texts, starts = pa.array(np.ones(len(raw), np.int64)), pc.fill_null(raw, ""), None
+    texts = pc.fill_null(texts.cast(pa.string()), "")
+    whole = pc.utf8_trim_whitespace(texts)
+    if starts is None or len(starts) != len(texts):
+        starts = pa.array(np.full(len(texts), SOMEWHERE))
+    else:
+        skipped = pc.subtract(pc.utf8_length(texts), pc.utf8_length(pc.utf8_ltrim_whitespace(texts)))
+        starts = pc.add(pc.fill_null(starts.cast(pa.int64()), SOMEWHERE), skipped.cast(pa.int64()))
+    said = pc.not_equal(whole, "").to_numpy(zero_copy_only=False)
+    owner = np.repeat(np.arange(len(raw)), lengths.to_numpy(zero_copy_only=False))
+    left = np.bincount(owner[said], minlength=len(raw))
+    flat = pa.StructArray.from_arrays([whole.filter(said), starts.filter(said)], names=["text", "start"])
+    return _truth.lists(pa.array(left), flat, missing)
+
+
+def _fields(values: pa.StructArray, feature: Any) -> tuple[pa.Array, pa.Array | None]:
+    """Return the texts and the starts among the fields."""
+    import pyarrow.compute as pc
+
+    name = starts_of(feature)
+    return pc.struct_field(values, "text"), None if name is None else pc.struct_field(values, name)
+
+
+def faults(truth: Sequence[Any], texts: Sequence[str | None]) -> tuple[np.ndarray, np.ndarray]:
+    """Return which rows (rows,) name a text that is nowhere in theirs, and which one that stands elsewhere."""
+    absent, elsewhere = np.zeros(len(truth), bool), np.zeros(len(truth), bool)
+    for row, (found, text) in enumerate(zip(truth, texts, strict=True)):
+        for one in found or ():
+            start, said = one["start"], one["text"]
+            if start != SOMEWHERE and start >= 0 and (text or "")[start : start + len(said)] == said:
+                continue
+            absent[row] |= said not in (text or "")
+            elsewhere[row] |= start != SOMEWHERE
+    return absent, elsewhere & ~absent
+
+
+# --- tokens ---
+
+
+def within_window(
+    found: Sequence[Any] | None, text: str, at: int, places: np.ndarray, first: int
+) -> tuple[int, int] | None:
+    """Return the first and last token of the first answer that lies whole in a window; None where none does.
+
+    `text` is what the window shows, from character `at` on; `places` (tokens, 2) are the tokens' characters in it, and
+    `first` is the number of the first of them.
+    """
+    for one in found or ():
+        start = text.find(one["text"]) if one["start"] == SOMEWHERE else one["start"] - at
+        end = start + len(one["text"])
+        if start < 0 or end > len(text):
+            continue
+        inside = np.flatnonzero((places[:, 1] > start) & (places[:, 0] < end))
+        if len(inside) and places[inside[0], 0] <= start and places[inside[-1], 1] >= end:
+            return first + int(inside[0]), first + int(inside[-1])
+    return None
+
+
+def without_padding(module: Any, args: Any, kwargs: Any, outputs: Any) -> Any:
+    """Give tokens that are padding the least logit, in a hook of the model."""
+    import torch
+
+    shown = kwargs.get("attention_mask")
+    if shown is not None:
+        for name in ("start_logits", "end_logits"):
+            outputs[name] = outputs[name].masked_fill(shown == 0, torch.finfo(outputs[name].dtype).min)
+    return outputs
+
+
+def missed(logits: torch.Tensor, targets: torch.Tensor, smoothing: float) -> torch.Tensor:
+    """Return the summed cross entropy of one end (windows, tokens), smoothed over the tokens that are no padding."""
+    import torch
+    from torch.nn import functional
+
+    total = functional.cross_entropy(logits, targets, reduction="sum", ignore_index=IGNORED)
+    if not smoothing:
+        return total
+    known = (logits > torch.finfo(torch.bfloat16).min / 2) & (targets != IGNORED)[:, None]
+    spread = -(logits.log_softmax(dim=-1).masked_fill(~known, 0.0).sum(dim=-1) / known.sum(dim=-1).clamp(min=1)).sum()
+    return (1 - smoothing) * total + smoothing * spread
+
+
+def best(starts: torch.Tensor, ends: torch.Tensor, longest: int) -> list[tuple[int, int, float]]:
+    """Return the KEPT best (first, last, score) of two rows of logits (tokens,), of at most `longest` tokens each."""
+    import torch
+
+    tokens, width = len(starts), min(longest, len(starts))
+    if not tokens:
+        return []
+    beyond = torch.full((width - 1,), -torch.inf, dtype=ends.dtype, device=ends.device)
+    scores = starts[:, None] + torch.cat([ends, beyond]).unfold(0, width, 1)  # of the span that is so much longer
+    found, at = scores.flatten().topk(min(KEPT, scores.numel()))
+    pairs = zip(at.tolist(), found.tolist(), strict=True)
+    return [(n // width, n // width + n % width, score) for n, score in pairs if score > -torch.inf]
+
+
+def joined(parts: Sequence[Sequence[Place]]) -> tuple[Place, ...]:
+    """Return the KEPT best of several windows' places, each once, with its highest score."""
+    known: dict[tuple[int, int], Place] = {}
+    for place in (place for part in parts for place in part):
+        if place[1:3] not in known or known[place[1:3]].score < place.score:
+            known[place[1:3]] = place
+    return tuple(sorted(known.values(), key=lambda place: (-place.score, place.start, place.end))[:KEPT])

@@ -1,0 +1,342 @@
+"""ranked_items: the entries of a catalogue that fit, the best first: passages for a question, items for a person."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from hftransfer.answers import _catalogue, _nearest, _untaught
+from hftransfer.answers._catalogue import FILE, Catalogue
+from hftransfer.answers._lists import KEPT, Listed, Relevant, listed
+from hftransfer.answers._ranks import DEPTH, METRICS, Lists
+from hftransfer.answers._vectors import Vectors
+from hftransfer.answers.base import Learner, Loss, Rows, Trivial
+from hftransfer.errors import UserError
+from hftransfer.views import Items, Plot, Prose, View
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import torch
+
+    from hftransfer.config import DataConfig
+
+MOST_NEGATIVES = 8  # wrong entries beside each right one that rows of train may bring
+FEWEST = 20  # people among the test rows
+ARTIFACT = "artifact"  # the folder that is published; what lies beside it is not
+NEAR = "near"  # what an item of somebody's history is called that speaks for an answer
+
+
+class Asked(NamedTuple):
+    """The vector of a row's question, and the places of the entries that are no answer to it."""
+
+    query: np.ndarray
+    hidden: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class RankedItems(Vectors):
+    """Truth is a tuple of Relevant a row, outputs are Listed. `recommends`: rows are people, who had some before."""
+
+    temperature: float = 0.05
+    recommends: bool = False
+    rows: int = 0
+    size: int = 0  # entries of the catalogue
+    negatives: int = 0  # wrong entries beside each right one in training
+    catalogue: Catalogue | None = field(default=None, compare=False, repr=False)
+    known: np.ndarray | None = field(default=None, compare=False, repr=False)  # vectors of all entries (m, d)
+
+    kind = "ranked_items"
+    needs = "list"
+    compares = True
+    measures_untuned = True
+
+    # --- truth ---
+
+    def fits(self, feature: Any) -> bool:
+        from hftransfer.column_types import element, is_list
+
+        return is_list(feature) and isinstance(element(feature), Mapping) and "id" in element(feature)
+
+    def plausible(self, distinct: int, rows: int, named: bool) -> bool:
+        return named
+
+    def feature(self, encoded: bool = True) -> Any:
+        from datasets import List, Value
+
+        return List({"id": Value("string"), "grade": Value("float64"), "cold": Value("bool")})
+
+    def canonical(self, raw: pa.Array, feature: Any, config: DataConfig) -> pa.Array:
+        return raw if raw.type == self.arrow_type else raw.cast(self.arrow_type)
+
+    @property
+    def arrow_type(self) -> pa.DataType:
+        """The type of a column of truth."""
+        import pyarrow as pa
+
+        return pa.list_(pa.struct({"id": pa.string(), "grade": pa.float64(), "cold": pa.bool_()}))
+
+    def unusable(self, truth: pa.ChunkedArray, inputs: Mapping[str, pa.ChunkedArray]) -> Iterator[tuple[str, Any]]:
+        known = self.catalogue.places if self.catalogue is not None else {}
+        right = [[one["id"] for one in row or () if one["grade"] > 0] for row in truth.to_pylist()]
+        yield "nothing that is right for it", [not row for row in right]
+        yield "what is not in the catalogue", [any(name not in known for name in row) for row in right]
+
+    def among(self, catalogue: Catalogue) -> RankedItems:
+        catalogue.require_choice()
+        return dataclasses.replace(self, catalogue=catalogue, size=len(catalogue))
+
+    def with_negatives(self, count: int) -> RankedItems:
+        return dataclasses.replace(self, negatives=count)
+
+    def learner(self, column: str, features: Mapping[str, Any]) -> Learner:
+        return Count(self)
+
+    def refuse_unseen(self, truth: pa.Array, row_ids: pa.Array, split: str) -> None:
+        if self.recommends and split == "test" and len(truth) < FEWEST:
+            raise UserError(
+                f"{FEWEST} people or more are needed in test", f"there are {len(truth)}",
+                "Give more interactions, or a larger data.test_size: of fewer people no score says anything.",
+            )  # fmt: skip
+
+    def truth(self, encoded: pa.Array) -> Rows:
+        return [
+            tuple(Relevant(one["id"], one["grade"], bool(one["cold"])) for one in row or ())
+            for row in encoded.to_pylist()
+        ]
+
+    # --- model ---
+
+    def targets(
+        self, truth: Sequence[Any] | None, encoded: Mapping[str, Any], processor: Any, preparation: Any
+    ) -> Any:
+        return {} if truth is None else {"labels": encoded["_numbers"]}
+
+    def loss(self, class_weights: Sequence[float] | None = None, smoothing: float = 0.0) -> Loss:
+        from hftransfer.answers import _nearness
+
+        offsets = None
+        if self.recommends and self.catalogue is not None and self.catalogue.histories is not None:
+            offsets = _nearness.Offsets.of(self.catalogue.ids, self.catalogue.histories.counts)
+
+        def loss(outputs: Any, numbers: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
+            count = numbers.numel() if num_items_in_batch is None else num_items_in_batch
+            total = _nearness.contrast(outputs["vectors"], numbers, self.temperature, offsets)
+            return total * numbers.shape[1] / count  # what is counted are the texts of the rows
+
+        return loss
+
+    def reduce(self, logits: Any, labels: torch.Tensor) -> Any:
+        found = logits[0] if isinstance(logits, tuple) else logits
+        return found[:, :2].float()
+
+    def validation(self, kept: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+        from hftransfer.answers import _nearness
+        from hftransfer.answers._ranks import by_rank
+
+        ranks, *_ = _nearness.ranked(kept[:, 0], kept[:, 1], labels[:, 0].tolist(), labels[:, 1].tolist())
+        found = by_rank(ranks)
+        return {name: float(found[name.removesuffix("_own")].mean()) for name in self.validated}
+
+    @property
+    def validated(self) -> tuple[str, ...]:
+        """Ranks among what is right for some validation row, not the whole catalogue: that would be read each time."""
+        return ("ndcg_10_own", "recall_10_own", "mrr_10_own")
+
+    @property
+    def selects_by(self) -> str:
+        return "ndcg_10_own"
+
+    selects_higher = True
+
+    def ask(self, model: Any, batch: dict[str, Any], processor: Any) -> list[Asked]:
+        vectors = self.vectors(model, batch).numpy()
+        return [Asked(row[0], tuple(hidden)) for row, hidden in zip(vectors, batch["_hidden"], strict=True)]
+
+    def entry(self, model: Any, batch: dict[str, Any]) -> list[np.ndarray]:
+        return list(self.vectors(model, batch).numpy()[:, 0])
+
+    def knowing(self, vectors: np.ndarray) -> RankedItems:
+        return dataclasses.replace(self, known=vectors)
+
+    def gathered(self, outputs: list[Asked]) -> list[Listed]:
+        plain = [row.query.astype(np.float32).tobytes() for row in outputs]
+        if self.known is None or not outputs:
+            return [Listed(vector) for vector in plain]
+        assert self.catalogue is not None
+        hidden = [row.hidden for row in outputs]
+        queries = np.stack([row.query for row in outputs])
+        places, scores = _nearest.nearest(queries, self.known, KEPT, hidden)
+        return listed(self.catalogue, places, scores, plain, hidden, self.known if self.recommends else None)
+
+    # --- stored and scored ---
+
+    def columns(self, truth: Rows, outputs: Rows) -> dict[str, pa.Array]:
+        import pyarrow as pa
+
+        return {
+            "label": pa.array([[one.id for one in row] for row in truth], pa.list_(pa.string())),
+            "prediction": pa.array([row.ids[0] if row.ids else None for row in outputs], pa.string()),
+            "grades": pa.array([[one.grade for one in row] for row in truth], pa.list_(pa.float64())),
+            "cold": pa.array([[one.cold for one in row] for row in truth], pa.list_(pa.bool_())),
+            "found": pa.array([row.ids for row in outputs], pa.list_(pa.string())),
+            "scores": pa.array([row.scores for row in outputs], pa.list_(pa.float32())),
+            "among": pa.array([row.among for row in outputs], pa.int64()),
+            "popularity": pa.array([row.popularity for row in outputs], pa.list_(pa.float64())),
+            "near": pa.array([row.near for row in outputs], pa.list_(pa.string())),
+            "vector": pa.array([np.frombuffer(row.vector, np.float32) for row in outputs], pa.list_(pa.float32())),
+        }
+
+    def from_columns(self, table: pa.Table) -> tuple[Rows, Rows]:
+        named = (table[name].to_pylist() for name in ("label", "grades", "cold"))
+        truth = [tuple(map(Relevant, *row)) for row in zip(*named, strict=True)]
+        parts = (table[name].to_pylist() for name in ("vector", "found", "scores", "among", "popularity", "near"))
+        outputs = [
+            Listed(np.array(vector, np.float32).tobytes(), tuple(ids), tuple(scores), among, tuple(known), tuple(near))
+            for vector, ids, scores, among, known, near in zip(*parts, strict=True)
+        ]
+        return truth, outputs
+
+    def is_finite(self, output: Listed) -> bool:
+        return bool(np.isfinite(np.frombuffer(output.vector, np.float32)).all() and np.isfinite(output.scores).all())
+
+    def outcomes(self, truth: Rows, outputs: Rows) -> Lists:
+        return Lists(truth, outputs, self.size)
+
+    @property
+    def metrics(self) -> Mapping[str, Any]:
+        people = ("ndcg_10_cold", "coverage_10", "popularity_10")
+        return {name: metric for name, metric in METRICS.items() if self.recommends or name not in people}
+
+    @property
+    def default_metrics(self) -> tuple[str, ...]:
+        return tuple(self.metrics)
+
+    @property
+    def main_metric(self) -> str:
+        return "ndcg_10"
+
+    def differing(self, one: Rows, other: Rows, metric: str, theirs: Any = None) -> int:
+        return sum(a.ids[:DEPTH] != b.ids[:DEPTH] for a, b in zip(one, other, strict=True))
+
+    def is_constant(self, outputs: Rows) -> bool:
+        return len({row.ids[:DEPTH] for row in outputs}) == 1 and bool(outputs[0].ids)
+
+    def baseline(self, truth: Rows, rows: Any) -> Trivial:
+        """Return what words in common find (BM25), or what is popular; nothing without a catalogue."""
+        if self.catalogue is None or rows is None:
+            return Trivial("nothing", "finds nothing", [Listed(b"", among=self.size) for _ in truth])
+        return _untaught.simplest(self.catalogue, next(iter(rows.values())))
+
+    def rivals(self, truth: Rows, rows: Any) -> list[Trivial]:
+        if self.catalogue is None or rows is None:
+            return []
+        return _untaught.others(self.catalogue, next(iter(rows.values())))
+
+    def plots(self, truth: Rows, outputs: Rows) -> Iterator[Plot]:
+        values = Lists(truth, outputs, self.size).gains["ndcg_10"]
+        counts, edges = np.histogram(values, bins=20, range=(0, 1))
+        yield Plot(
+            "ndcg", "nDCG@10 of each row", "histogram",
+            {"headline": f"{len(values):,} rows, a catalogue of {self.size:,}", "axis": "nDCG@10",
+             "edges": edges.tolist(), "counts": counts.tolist()},
+        )  # fmt: skip
+
+    def badness(self, truth: Any, output: Listed) -> float:
+        return 1.0 - float(Lists([truth], [output], self.size).gains["ndcg_10"][0])
+
+    # --- shown ---
+
+    def to_json(self, row: Mapping[str, Any], output: Listed, top_k: int | None = None) -> dict[str, Any]:
+        vector = [float(value) for value in np.frombuffer(output.vector, np.float32)]
+        if self.catalogue is None:
+            return {"vector": vector, "items": []}
+        count = top_k or DEPTH
+        ids, scores = output.ids[:count], output.scores[:count]
+        near = [*output.near, *[None] * len(ids)]
+        titles = self.catalogue.titles(ids)
+        why = [None if name is None else self.catalogue.titles([name])[0] for name in near[: len(ids)]]
+        items = [
+            {"id": name, "title": title, "score": score} | ({} if because is None else {NEAR: because})
+            for name, title, score, because in zip(ids, titles, scores, why, strict=True)
+        ]
+        return {"vector": vector, "items": items}
+
+    def plainly(self, row: Mapping[str, Any], output: Listed) -> dict[str, Any]:
+        return {"vector": [float(value) for value in np.frombuffer(output.vector, np.float32)]}
+
+    def as_json(self, answer: Any) -> dict[str, Any]:
+        return {"vector": [float(value) for value in answer]}
+
+    def view(self, answer: Mapping[str, Any]) -> View:
+        if answer.get("items"):
+            return Items(tuple((one["title"], one["score"], _why(one)) for one in answer["items"]))
+        shown = ", ".join(f"{value:.3f}" for value in answer["vector"][:3])
+        return Prose(f"{len(answer['vector'])} numbers: {shown}, ...; no catalogue lies beside this model")
+
+    def limits(self) -> list[str]:
+        said = [
+            "It gives a text a vector of length 1: what belongs together has a high cosine. A cosine is no "
+            f"probability, and ranks depend on how many entries there are to choose from: here {self.size:,}."
+        ]
+        if self.recommends:
+            said.append("It knows people by what they had, and items by their texts: of nobody it knows a name.")
+        return said
+
+    def distance(self, one: Mapping[str, Any], other: Mapping[str, Any]) -> float:
+        if len(one["vector"]) != len(other["vector"]):
+            return float("inf")
+        return float(max((abs(a - b) for a, b in zip(one["vector"], other["vector"], strict=True)), default=0.0))
+
+    # --- the artifact ---
+
+    def to_dict(self) -> dict[str, Any]:
+        told = ("temperature", "recommends", "rows", "size", "negatives")
+        return {**super().to_dict(), **{name: getattr(self, name) for name in told}}
+
+    def restore(self, noted: Mapping[str, Any]) -> RankedItems:
+        return RankedItems(
+            float(noted["temperature"]), bool(noted["recommends"]), int(noted["rows"]), int(noted["size"]),
+            int(noted["negatives"]),
+        )  # fmt: skip
+
+    def write_entries(self, artifact: Path) -> None:
+        if self.catalogue is None or self.known is None:
+            return
+        # what people may be recommended is published; the passages of somebody's corpus stay with the run
+        _catalogue.write(self.catalogue, self.known, artifact if self.recommends else artifact.parent)
+
+    def with_entries(self, artifact: Path) -> RankedItems:
+        beside = [artifact.parent / FILE] if artifact.name == ARTIFACT else []
+        path = next((path for path in (artifact / FILE, *beside) if path.is_file()), None)
+        if path is None:
+            return self
+        catalogue, vectors = _catalogue.read(path)
+        return dataclasses.replace(self, catalogue=catalogue, known=vectors)
+
+
+class Count(Learner):
+    """Counts rows, and the wrong entries that rows bring."""
+
+    def __init__(self, answer: RankedItems) -> None:
+        self.answer, self.rows, self.wrong = answer, 0, 0
+
+    def add(self, truth: pa.Array) -> None:
+        self.rows += len(truth)
+        wrong = (sum(one["grade"] <= 0 for one in row or ()) for row in truth.to_pylist())
+        self.wrong = max(self.wrong, max(wrong, default=0))
+
+    def learn(self) -> RankedItems:
+        return dataclasses.replace(self.answer, rows=self.rows, negatives=min(self.wrong, MOST_NEGATIVES))
+
+
+def _why(item: Mapping[str, Any]) -> str:
+    return f"near {item[NEAR]}" if NEAR in item else str(item["id"])
+
+
+RankedItems.METRICS = METRICS
+ANSWER = RankedItems()

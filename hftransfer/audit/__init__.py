@@ -1,0 +1,1 @@
+"""Looks at rows that people should see: labels that may be wrong, likely copies."""

@@ -1,0 +1,7 @@
+"""python -m hftransfer.cli: the command line."""
+
+import sys
+
+from hftransfer.cli import main
+
+sys.exit(main())

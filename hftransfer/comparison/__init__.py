@@ -1,0 +1,1 @@
+"""Several ways of adapting: run, compared on the same test rows, fused."""

@@ -1,0 +1,63 @@
+"""Things that were drawn on a picture, before it is known what their numbers mean."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Form = Literal["xywh", "xyxy", "cxcywh"]
+CONVENTIONS: dict[str, Form] = {"bbox": "xywh", "bbox_xyxy": "xyxy", "bbox_cxcywh": "cxcywh"}  # by a field's name
+FIELD: dict[Form, str] = {form: name for name, form in CONVENTIONS.items()}
+FORMS: dict[Form, str] = {
+    "xywh": "left, top, width, height", "xyxy": "left, top, right, bottom", "cxcywh": "middle, width, height",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Thing:
+    """One thing: four numbers of its box (None: those of its outline), its class, and its outline if it was drawn.
+
+    `outline` is a list of polygons [x, y, x, y, ...] or COCO's runs {"counts", "size"}.
+    """
+
+    place: Sequence[float] | None
+    name: str | None
+    crowd: bool = False
+    outline: Any = None
+
+
+@dataclass(frozen=True)
+class Picture:
+    """What was drawn on one picture; None: nobody looked. `size` (width, height) is that of whoever drew."""
+
+    things: Sequence[Thing] | None
+    size: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What was drawn on the pictures of one split, what their numbers are by convention, and what was noticed."""
+
+    pictures: list[Picture]
+    form: Form = "xywh"
+    warnings: tuple[str, ...] = ()
+    guesses: tuple[str, ...] = field(default=())
+
+
+def around(outline: Any) -> tuple[float, float, float, float] | None:
+    """Return left, top, width and height around polygons; None where they have no three points."""
+    if not isinstance(outline, Sequence) or isinstance(outline, str):
+        return None
+    rings = [ring for ring in outline if isinstance(ring, Sequence) and len(ring) >= 6]
+    if not rings:
+        return None
+    xs = [float(x) for ring in rings for x in ring[::2]]
+    ys = [float(y) for ring in rings for y in ring[1::2]]
+    return min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)
+
+
+def first_of(found: Mapping[str, Any], names: Sequence[str]) -> str | None:
+    """Return the first of some names that is a key, whatever its case."""
+    known = {str(name).lower(): name for name in found}
+    return next((known[name] for name in names if name in known), None)

@@ -1,0 +1,223 @@
+"""Annotation files as a source: what lies in a folder, or one file of annotations with its pictures beside it."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hftransfer.config import DataConfig
+from hftransfer.data import masked
+from hftransfer.data.annotations import columns, exports, placing, trees, yolo
+from hftransfer.data.annotations.drawn import Drawn, Form, Picture
+from hftransfer.data.archives import unpack
+from hftransfer.data.formats.base import Settings
+from hftransfer.data.named_files import Finder
+from hftransfer.data.named_splits import Source, split_of
+from hftransfer.data.tables import read_tables
+from hftransfer.data.tree import walk
+from hftransfer.safety.pictures import SUFFIXES
+from hftransfer.tasks.base import Task
+
+LARGEST = 2_000_000_000  # bytes of a JSON file that is looked into
+MOST = 1_000_000  # files of a folder
+TABLES = (".csv", ".tsv", ".parquet")
+PUT = 64  # texts of a folder that are looked into, to tell labels from other texts
+
+
+class Pictures:
+    """Pictures with what was drawn on them, by split, as files of one form tell them."""
+
+    def __init__(self, root: Path, form: Form) -> None:
+        self.root, self.form = root, form
+        self.splits: dict[str, list[tuple[str, Picture]]] = defaultdict(list)
+        self.warnings: list[str] = []
+        self.guesses: list[str] = []
+        self.known = Finder(root, SUFFIXES)
+        self.found = 0
+
+    def add(self, split: str | None, name: str, picture: Picture, beside: Path | None = None) -> None:
+        """Add a picture by the name of its file, which may lie beside the file that names it."""
+        near = [] if beside is None else [beside.parent / name, beside.parent / Path(name).name]
+        place = next((one for one in near if one.is_file()), None) or self.known.place(name)
+        self.found += place.is_file()
+        self.splits[split or "train"].append((str(place), picture))
+
+    def source(self, name: str) -> Source:
+        """Return them as a source; UserError where none of the pictures is there."""
+        if not self.found:
+            raise exports.refuse_without_pictures(name)
+        rows: dict[str, Any] = {}
+        for split, held in self.splits.items():
+            drawn = Drawn([picture for _, picture in held], self.form)
+            rows[split] = placing.as_rows([file for file, _ in held], drawn)
+        warnings = [*self.warnings, *self.known.lost(name)]
+        return Source(rows, self.root, tuple(warnings), (*self.guesses, *self.known.said(name)))
+
+
+def open_annotated(config: DataConfig, work_dir: Path | None, task: Task | None) -> Source | None:
+    """Return annotation files as a source, where the task's truth may stand in such and the source has some."""
+    if task is None or config.source.startswith("sample:"):
+        return None
+    if not any(answer.annotated or answer.outlined for answer in task.answers):
+        return None
+    path = Path(config.source).expanduser().absolute()
+    if not any(answer.annotated for answer in task.answers) and path.is_dir() and masked.has_masks(path):
+        return None  # which say more than outlines
+    if path.is_dir():
+        return _of_folder(path, config)
+    if not path.is_file():
+        return None
+    if path.suffix.lower() == ".zip":
+        return _of_folder(unpack(path, work_dir), config)
+    return _of_files(path.parent, [path], config)
+
+
+def _of_folder(root: Path, config: DataConfig) -> Source | None:
+    files = [root.joinpath(*parts) for parts in walk(root, MOST).files]
+    files = [path for path in files if path.stem != "metadata"]
+    return _of_files(root, files, config)
+
+
+def _of_files(root: Path, files: Sequence[Path], config: DataConfig) -> Source | None:
+    for read in (_json, _xml, _yolo, _tables):
+        found = read(root, files, config)
+        if found is not None:
+            return found
+    return None
+
+
+def split_by(root: Path, path: Path) -> str | None:
+    """Return the split that a path speaks of: its own name, else the nearest folder's that says one."""
+    inside = path.relative_to(root).parts if path.is_relative_to(root) else path.parts[-1:]
+    spoken = [split_of(Path(inside[-1]).stem), *(split_of(part) for part in reversed(inside[:-1]))]
+    return next((split for split in spoken if split), None)
+
+
+# --- JSON ---
+
+
+def _json(root: Path, files: Sequence[Path], config: DataConfig) -> Source | None:
+    read: list[tuple[str, Path, Any]] = []
+    for path in [one for one in files if one.suffix.lower() == ".json" and one.stat().st_size < LARGEST]:
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+        except (json.JSONDecodeError, UnicodeDecodeError, RecursionError):
+            continue
+        tests = (("COCO", exports.is_coco), ("labelme", exports.is_labelme), ("Label Studio", exports.is_label_studio))
+        kind = next((kind for kind, test in tests if test(found)), None)
+        if kind is not None:
+            read.append((kind, path, found))
+    if not read:
+        return None
+    kinds = sorted({kind for kind, _, _ in read})
+    made = Pictures(root, "xywh")
+    for kind, path, found in read:
+        if kind != kinds[0]:
+            made.warnings.append(f"not read beside {kinds[0]}'s: {path.name} ({kind})")
+            continue
+        split = split_by(root, path)
+        if kind == "labelme":
+            made.add(split, *exports.of_labelme(found), path)
+            continue
+        of = exports.of_coco if kind == "COCO" else exports.of_label_studio
+        for name, picture in of(found, path.name, made.warnings):
+            made.add(split, name, picture, path)
+    count = f"{len(read):,} files" if len(read) > 1 else read[0][1].name
+    made.guesses.append(f"annotations of {kinds[0]}: {count}")
+    return made.source(read[0][1].name)
+
+
+# --- XML ---
+
+
+def _xml(root: Path, files: Sequence[Path], config: DataConfig) -> Source | None:
+    found = [path for path in files if path.suffix.lower() == ".xml"]
+    if not found:
+        return None
+    listed = _lists(files)
+    made, count = Pictures(root, "xyxy"), 0
+    by_stem = {path.stem: path for path in files if path.suffix.lower() in SUFFIXES}
+    for path in found:
+        tree = trees.read(path)
+        if tree.tag == trees.ONE:
+            name, picture = trees.of_voc(tree, path)
+            own = by_stem.get(path.stem)
+            split = listed.get(path.stem) or split_by(root, path)
+            made.add(split, str(own) if own is not None else name, picture, path)
+            count += 1
+        elif tree.tag == trees.ALL:
+            for name, subset, picture in trees.of_cvat(tree):
+                made.add(split_of(subset or "") or split_by(root, path), name, picture, path)
+            count += 1
+    if not count:
+        return None
+    made.guesses.append(f"annotations of Pascal VOC or CVAT: {count:,} of {len(found):,} XML files")
+    return made.source(found[0].name)
+
+
+def _lists(files: Sequence[Path]) -> dict[str, str]:
+    """Return the split of each picture by its stem, as Pascal VOC lists them in ImageSets."""
+    known: dict[str, str] = {}
+    for path in files:
+        if path.suffix.lower() == ".txt" and "imagesets" in {part.lower() for part in path.parts}:
+            split = split_of(path.stem)
+            if split is not None and "_" not in path.stem:  # cat_train.txt lists all, with a mark each
+                for line in path.read_text(encoding="utf-8").split("\n"):
+                    if line.strip():
+                        known.setdefault(line.split()[0], split)
+    return known
+
+
+# --- YOLO ---
+
+
+def _yolo(root: Path, files: Sequence[Path], config: DataConfig) -> Source | None:
+    pictures = [path for path in files if path.suffix.lower() in SUFFIXES]
+    labels = {path: text for path in pictures if (text := yolo.label_of(path)) is not None}
+    written = [text for text in labels.values() if text.stat().st_size][:PUT]
+    if not written or not all(map(yolo.is_label, written)):
+        return None
+    names, where = yolo.names_in(files, config.label_names)
+    made = Pictures(root, "cxcywh")
+    bare = len(pictures) - len(labels)
+    for path in pictures:
+        # a set says by an empty file that a picture is empty; where most have a file, one without is empty as well
+        picture = yolo.of_label(labels[path], names) if path in labels else Picture(())
+        made.add(split_by(root, path), str(path), picture)
+    by = f"class names of {where}" if names is not None else "no data.yaml or classes.txt: classes are their numbers"
+    made.guesses.append(f"annotations of YOLO: {len(labels):,} text files for {len(pictures):,} pictures; {by}")
+    if bare:
+        made.warnings.append(f"{bare:,} of {len(pictures):,} pictures have no text file: they have no box")
+    return made.source("YOLO's labels")
+
+
+# --- tables ---
+
+
+def _tables(root: Path, files: Sequence[Path], config: DataConfig) -> Source | None:
+    made: Pictures | None = None
+    first = ""
+    for path in [one for one in files if one.suffix.lower() in TABLES and one.stat().st_size]:
+        table = read_tables([path], False, Settings.of(config))
+        how = columns.box_rows(table.rows)
+        if how is None:
+            continue
+        names, drawn = columns.grouped(table.rows, how, config)
+        made = made or Pictures(root, drawn.form)
+        first = first or path.name
+        made.warnings += table.warnings
+        made.guesses += [*table.guesses, *(f"{path.name}: {said}" for said in drawn.guesses)]
+        for name, picture in zip(names, drawn.pictures, strict=True):
+            made.add(split_by(root, path), name, picture, path)
+        left = _left(files, made)
+        if left:
+            made.warnings.append(f"{left:,} pictures are in no row of {path.name}: not read")
+    return None if made is None else made.source(first)
+
+
+def _left(files: Sequence[Path], made: Pictures) -> int:
+    known = {file for held in made.splits.values() for file, _ in held}
+    return sum(path.suffix.lower() in SUFFIXES and str(path) not in known for path in files)

@@ -1,0 +1,87 @@
+"""Annotations as YOLO has them: a text file a picture, a line a box, its numbers in shares of the picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+
+from hftransfer.data.annotations.drawn import Picture, Thing, around
+from hftransfer.errors import UserError
+
+LABELS = "labels"  # the folder that stands where that of the pictures is called images
+NAMES = ("classes.txt", "obj.names", "labels.txt", "predefined_classes.txt", "_darknet.labels")  # a name a line
+
+
+def label_of(picture: Path) -> Path | None:
+    """Return the text file of a picture: in the folder `labels` for `images`, or beside it; None: there is none."""
+    parts = list(picture.parts)
+    for place in [at for at, part in enumerate(parts) if part.lower() == "images"][::-1]:
+        text = Path(*parts[:place], LABELS, *parts[place + 1 :]).with_suffix(".txt")
+        if text.is_file():
+            return text
+    beside = picture.with_suffix(".txt")
+    return beside if beside.is_file() else None
+
+
+def is_label(path: Path) -> bool:
+    """Tell whether a text file holds lines of a whole number and an even number of others, four at least."""
+    lines = [
+        line.split() for line in path.read_text(encoding="utf-8", errors="replace").splitlines()[:20] if line.strip()
+    ]
+    return bool(lines) and all(_is_line(line) for line in lines)
+
+
+def _is_line(words: Sequence[str]) -> bool:
+    try:
+        numbers = [float(word) for word in words]
+    except ValueError:
+        return False
+    return words[0].isdigit() and (len(numbers) in (5, 6) or (len(numbers) >= 7 and len(numbers) % 2 == 1))
+
+
+def of_label(path: Path, names: dict[int, str] | None) -> Picture:
+    """Return what a text file says: class, middle, width, height (and a score); or class and a polygon."""
+    things = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        words = line.split()
+        if not words:
+            continue
+        if not _is_line(words):
+            raise UserError(
+                "lines of a class and four numbers, or of a class and a polygon, are needed",
+                f"{path.name}, line {number}: {line[:60]!r}", "Mend the line, or remove the file.",
+            )  # fmt: skip
+        kind = int(words[0])
+        values = [float(word) for word in words[1:]]
+        outline = [values] if len(values) >= 6 else None
+        if outline is None:
+            place: Sequence[float] | None = values[:4]
+        else:
+            box = around(outline)
+            place = None if box is None else (box[0] + box[2] / 2, box[1] + box[3] / 2, box[2], box[3])
+        things.append(Thing(place, str(kind) if names is None else names.get(kind), outline=outline))
+    return Picture(things)
+
+
+def names_in(files: Sequence[Path], given: Sequence[str] | None) -> tuple[dict[int, str] | None, str]:
+    """Return the names of classes by number, and where they were found: data.yaml, a list of lines, or as given."""
+    if given:
+        return dict(enumerate(given)), "data.label_names"
+    for path in files:
+        if path.suffix.lower() in (".yaml", ".yml"):
+            try:
+                found = yaml.safe_load(path.read_text(encoding="utf-8"))
+            except (yaml.YAMLError, UnicodeDecodeError):
+                continue
+            names = found.get("names") if isinstance(found, dict) else None
+            if isinstance(names, list):
+                return {at: str(name) for at, name in enumerate(names)}, path.name
+            if isinstance(names, dict):
+                return {int(at): str(name) for at, name in names.items()}, path.name
+    for path in files:
+        if path.name.lower() in NAMES:
+            lines = path.read_text(encoding="utf-8").splitlines()
+            return {at: line.strip() for at, line in enumerate(lines) if line.strip()}, path.name
+    return None, ""

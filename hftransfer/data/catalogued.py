@@ -1,0 +1,77 @@
+"""Rows that are answered with entries of a catalogue: the rows, and the catalogue beside them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from hftransfer.answers._catalogue import Catalogue
+from hftransfer.config import DataConfig
+from hftransfer.data import collections, interactions
+from hftransfer.data.archives import unpack
+from hftransfer.data.named_splits import Picked
+from hftransfer.data.sources import open_source, pick_splits
+from hftransfer.data.split_column import divided
+from hftransfer.errors import UserError
+from hftransfer.tasks.base import Task
+
+
+def read_catalogued(config: DataConfig, task: Task, work_dir: Path | None) -> tuple[Picked, Catalogue, DataConfig]:
+    """Return the splits with a task's own columns, the catalogue, and the section that says so."""
+    if config.streaming:
+        raise UserError(
+            f"{task.name} needs its rows on disk: a catalogue is searched whole", "data.streaming is true",
+            "Set data.streaming=false.",
+        )  # fmt: skip
+    if task.reads == "interactions":
+        if config.group is not None:
+            raise UserError(
+                "interactions are cut by time or by people", f"data.group is {config.group}",
+                "Drop it; data.cut=user divides people.",
+            )  # fmt: skip
+        return (*interactions.read_interactions(_place(config, work_dir), task, config), _own(config))
+    folder = _folder(config, work_dir)
+    if folder is not None and collections.is_collection(folder):
+        picked, catalogue = collections.of_folder(folder, task, config)
+    else:
+        picked = _tables(config, work_dir)
+        picked, catalogue, said = collections.of_tables(picked, task, config)
+        picked = replace(picked, guesses=(*picked.guesses, *said))
+    return picked, catalogue, _own(config)
+
+
+def _own(config: DataConfig) -> DataConfig:
+    """Return the section for rows that have the task's own columns."""
+    return config.model_copy(update={"columns": {}})
+
+
+def _place(config: DataConfig, work_dir: Path | None) -> Path:
+    """Return the file or folder of interactions on this machine."""
+    if config.source.startswith("sample:"):
+        from hftransfer.samples import resolve_data
+
+        return resolve_data(config.source.removeprefix("sample:"))
+    path = Path(config.source).expanduser()
+    if not path.exists():
+        raise UserError(
+            "data.source must name a file or a folder of interactions", f"there is no {path.absolute()}",
+            "Check the path; of a data set of the Hub, fetch the files first: hf download --repo-type dataset.",
+        )  # fmt: skip
+    return _folder(config, work_dir) or path.absolute()
+
+
+def _folder(config: DataConfig, work_dir: Path | None) -> Path | None:
+    path = Path(config.source).expanduser()
+    if path.suffix.lower() == ".zip" and path.is_file():
+        path = unpack(path.absolute(), work_dir)
+        inner = [found for found in path.iterdir() if found.is_dir()]
+        return inner[0] if len(inner) == 1 and not collections.is_collection(path) else path
+    return path.absolute() if path.is_dir() else None
+
+
+def _tables(config: DataConfig, work_dir: Path | None) -> Picked:
+    from hftransfer.data.nested import opened, unfolded
+
+    picked = pick_splits(divided(open_source(config, work_dir), config), config, work_dir)
+    splits = {use: replace(split, rows=opened(unfolded(split.rows))) for use, split in picked.splits.items()}
+    return replace(picked, splits=splits)

@@ -1,0 +1,111 @@
+"""Folds: every row is in one of them, with whole groups and the shares of the classes, and what a run on one sees."""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import datasets
+import numpy as np
+import pyarrow as pa
+
+from hftransfer.data.result import Data
+from hftransfer.data.sources import SPLITS
+from hftransfer.data.splits import cut
+from hftransfer.errors import UserError
+
+
+@dataclass(frozen=True)
+class Fold:
+    """The rows of one fold as test, the others as train and validation; `places` are theirs among all rows."""
+
+    repeat: int  # from 1
+    number: int  # from 1
+    data: Data
+    places: Mapping[str, np.ndarray]  # by split, in the order train, validation, test of the whole
+
+    @property
+    def name(self) -> str:
+        """What its folder and file are called."""
+        return f"{self.repeat}-{self.number}"
+
+
+def assign(
+    rows: int, count: int, seed: int, strata: np.ndarray | None = None, groups: np.ndarray | None = None
+) -> np.ndarray:
+    """Return the fold (rows,), from 0, of each row: stratified by `strata` (rows,), whole `groups` (rows,).
+
+    UserError where there are fewer rows, or groups, than folds.
+    """
+    from sklearn.model_selection import GroupKFold, KFold, StratifiedGroupKFold, StratifiedKFold
+
+    units = rows if groups is None else len(np.unique(groups))
+    if units < count:
+        what = "rows" if groups is None else "groups of data.group"
+        raise UserError(f"{count} folds need {count} {what}", f"there are {units}", "Set evaluation.folds lower.")
+    if groups is None:
+        kind = KFold if strata is None else StratifiedKFold
+    else:
+        kind = GroupKFold if strata is None else StratifiedGroupKFold
+    folds = kind(count, shuffle=True, random_state=seed)
+    found = np.empty(rows, np.int64)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of classes with fewer rows than folds
+        for fold, (_, inside) in enumerate(folds.split(np.zeros(rows), strata, groups)):
+            found[inside] = fold
+    return found
+
+
+def each(data: Data, truth: str, count: int, repeats: int, seed: int) -> Iterator[Fold]:
+    """Yield every fold of every repeat over the rows of all splits; `truth` is the column of the truth.
+
+    The validation rows of a fold are cut from the other folds: the share that they have of train and validation in
+    `data`, stratified and by whole groups too.
+    """
+    whole = datasets.concatenate_datasets([data.splits[use] for use in SPLITS])
+    known = whole.with_format("arrow")[:][truth].combine_chunks()
+    groups = None
+    if data.groups:
+        names = [name for use in SPLITS for name in data.groups.get(use, _alone(data, use))]
+        groups = np.unique(np.asarray(names), return_inverse=True)[1]
+    strata = usable(data.answer.strata(known), count)
+    share = data.sizes["validation"] / (data.sizes["train"] + data.sizes["validation"])
+    for repeat in range(repeats):
+        folds = assign(len(whole), count, seed + repeat, strata, groups)
+        for number in range(count):
+            inside, rest = np.flatnonzero(folds == number), np.flatnonzero(folds != number)
+            cuts = cut(
+                len(rest), {"validation": share}, seed + repeat, None if strata is None else strata[rest],
+                None if groups is None else groups[rest],
+            )  # fmt: skip
+            places = {"train": rest[cuts["train"]], "validation": rest[cuts["validation"]], "test": inside}
+            yield Fold(repeat + 1, number + 1, _taken(data, whole, known, places, f"{repeat}-{number}"), places)
+
+
+def usable(strata: np.ndarray | None, count: int) -> np.ndarray | None:
+    """Return strata of which some have a row for each fold; None where none does, as of targets that never repeat."""
+    if strata is None or np.bincount(np.unique(strata, return_inverse=True)[1]).max() < count:
+        return None
+    return strata
+
+
+def _alone(data: Data, use: str) -> list[str]:
+    return list(data.splits[use]["row_id"])
+
+
+def _taken(data: Data, whole: datasets.Dataset, known: pa.Array, places: Mapping[str, np.ndarray], name: str) -> Data:
+    groups = {}
+    if data.groups:
+        names = [group for use in SPLITS for group in data.groups.get(use, _alone(data, use))]
+        groups = {use: [names[place] for place in found] for use, found in places.items()}
+    return dataclasses.replace(
+        data,
+        splits={use: whole.select(found) for use, found in places.items()},
+        answer=data.answer.counted(known.take(pa.array(places["train"]))),
+        fingerprints={use: f"{data.fingerprint}:{name}:{use}" for use in places},
+        sizes={use: len(found) for use, found in places.items()},
+        groups=groups,
+        slices={},
+    )

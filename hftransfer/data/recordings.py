@@ -1,0 +1,139 @@
+"""Recordings as sources have them: not decoded, parts of long files, manifests, transcripts in files of their own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import datasets
+from datasets import Dataset, IterableDataset
+
+from hftransfer.config import DataConfig
+from hftransfer.data.formats.base import Settings
+from hftransfer.data.tables import Table, read_tables
+from hftransfer.errors import NAMED_ROWS, UserError
+from hftransfer.inputs._sounds import OTHER_SUFFIXES, SUFFIXES, library
+from hftransfer.inputs.audio import AUDIO
+
+COLUMN = "audio"  # what the recordings' own column is called
+ROOTS = ("{data_root}", "$data_root", "{root}", "$root")  # what SpeechBrain's manifests write for their folder
+
+
+def undecoded(rows: Any) -> Any:
+    """Return rows whose recordings are not decoded: `datasets` would want torchcodec for every look at a row."""
+    for name, feature in (rows.features or {}).items():
+        if isinstance(feature, datasets.Audio) and feature.decode:
+            rows = rows.cast_column(name, datasets.Audio(decode=False))
+    return rows
+
+
+def with_parts(rows: Any) -> Any:
+    """Return rows of a NeMo manifest (audio_filepath, offset, duration) with one column of parts of recordings."""
+    features, name = rows.features or {}, "audio_filepath"
+    if name not in features or "offset" not in features or COLUMN in features or isinstance(rows, IterableDataset):
+        return rows
+    lengths = rows["duration"] if "duration" in features else [None] * len(rows)
+    entries = [
+        _entry(path, start, length)
+        for path, start, length in zip(rows[name], rows["offset"], lengths, strict=True)
+    ]  # fmt: skip
+    gone = [column for column in (name, "offset", "duration") if column in features]
+    return _with_column(rows.remove_columns(gone), entries)
+
+
+def read_table(path: Path, config: DataConfig) -> Table:
+    """Read a table file; of SpeechBrain's manifests in JSON ({"id": {"wav": ..., ...}}), a row an id."""
+    manifest = _of_speechbrain(path)
+    if manifest is None:
+        return read_tables([path], config.streaming, Settings.of(config))
+    return Table(manifest.to_iterable_dataset() if config.streaming else manifest)
+
+
+def _of_speechbrain(path: Path) -> Dataset | None:
+    if path.suffix.lower() != ".json":
+        return None
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError):
+        return None  # JSON lines, or a file that the builder has to speak about
+    if not isinstance(found, dict) or not found:
+        return None
+    if not all(isinstance(row, dict) and "wav" in row for row in found.values()):
+        return None
+    entries = [_of_wav(row["wav"], path.parent) for row in found.values()]
+    names = list(dict.fromkeys(name for row in found.values() for name in row if name not in ("wav", COLUMN)))
+    rest = {"id": list(found), **{name: [row.get(name) for row in found.values()] for name in names}}
+    return _with_column(Dataset.from_dict(rest), entries)
+
+
+def _of_wav(value: Any, folder: Path) -> dict[str, Any]:
+    """Return a recording of SpeechBrain's: a path, or {"file", "start", "stop"} with places in samples."""
+    if not isinstance(value, Mapping):
+        return _entry(_rooted(str(value)))
+    path, start, stop = _rooted(str(value["file"])), value.get("start"), value.get("stop")
+    if start is None and stop is None:
+        return _entry(path)
+    rate = library().info(str(folder / path)).samplerate
+    begin = (start or 0) / rate
+    return _entry(path, begin, None if stop is None else stop / rate - begin)
+
+
+def _rooted(path: str) -> str:
+    root = next((root for root in ROOTS if path.startswith(root)), "")
+    return path.removeprefix(root).lstrip("/") if root else path
+
+
+def _entry(path: str | None, start: float | None = None, seconds: float | None = None) -> dict[str, Any]:
+    return {"bytes": None, "path": path, "start": start, "seconds": seconds}
+
+
+def _with_column(rows: Dataset, entries: list[dict[str, Any]]) -> Dataset:
+    column = Dataset.from_dict({COLUMN: entries}, features=datasets.Features({COLUMN: AUDIO.feature()}))
+    return datasets.concatenate_datasets([column, rows], axis=1) if rows.column_names else column
+
+
+def refuse_others(root: Path, files: Collection[Path]) -> None:
+    """Raise UserError for files among which are recordings, all of formats that soundfile does not read."""
+    others = sorted(path for path in files if path.suffix.lower() in OTHER_SUFFIXES)
+    if others:
+        kinds = ", ".join(sorted({path.suffix.lower() for path in others}))
+        raise UserError(
+            f"recordings ending in {', '.join(sorted(SUFFIXES))} are needed",
+            f"{root} holds {len(others)} in {kinds}, such as {others[0].name}",
+            'Convert them first: for f in *.m4a; do ffmpeg -i "$f" "${f%.*}.flac"; done'.replace(
+                ".m4a", others[0].suffix
+            ),
+        )
+
+
+def texts_beside(root: Path, sounds: Sequence[Path]) -> list[str] | None:
+    """Return the text in the .txt file beside each recording; None where no recording has one.
+
+    Raises UserError where some have none, and where two recordings have one text.
+    """
+    texts = {path: path.with_suffix(".txt") for path in sounds}
+    left = [path for path, text in texts.items() if not text.is_file()]
+    if len(left) == len(sounds):
+        return None
+    stems: dict[Path, Path] = {}
+    for path, text in texts.items():
+        other = stems.setdefault(text, path)
+        if other != path:
+            raise UserError(
+                "recordings with a text beside them need names of their own",
+                f"{other.name} and {path.name} have one text", "Rename one of them.",
+            )  # fmt: skip
+    if left:
+        raise UserError(
+            "every recording needs its text beside it", f"{len(left)} of {len(sounds)} have none: {some(root, left)}",
+            "Write the texts, or take the recordings out of the folder.",
+        )  # fmt: skip
+    return [text.read_text(encoding="utf-8").strip() for text in texts.values()]
+
+
+def some(root: Path, paths: Sequence[Path]) -> str:
+    """Return the first of some files as a sentence names them."""
+    named = ", ".join(str(path.relative_to(root)) for path in paths[:NAMED_ROWS])
+    return named + (", ..." if len(paths) > NAMED_ROWS else "")

@@ -1,0 +1,1 @@
+"""A finished model in other forms, checked against the one that was trained."""

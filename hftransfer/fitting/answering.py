@@ -1,0 +1,61 @@
+"""What a fitted model answers to validation and test rows, by an answer that the validation rows settled."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+from hftransfer.answers.base import Trivial
+from hftransfer.evaluation.predictions import Predictions
+from hftransfer.fitting import trainer
+from hftransfer.fitting.base import Fitted, Setup
+from hftransfer.modeling import inference
+
+if TYPE_CHECKING:
+    from hftransfer.methods.base import Method
+
+
+def answers_of(setup: Setup, method: Method, fitted: Fitted) -> tuple[Predictions, Predictions]:
+    """Return the outputs on validation and test, not calibrated, beside the truth.
+
+    Their answer has what validation rows say of it: a temperature and thresholds, where these are asked for.
+    """
+    outputs = {split: method.predict(setup, fitted, split) for split in ("validation", "test")}
+    answer, truth = setup.answer, setup.prepared["validation"].truth
+    if setup.config.evaluation.calibrate:
+        answer = answer.calibrated(truth, outputs["validation"])
+    answer = answer.placed(truth, outputs["validation"])
+    validation, test = (
+        Predictions(
+            answer, list(setup.rows[split]["row_id"]), setup.prepared[split].truth, given, setup.groups.get(split)
+        )
+        for split, given in outputs.items()
+    )
+    return validation, test
+
+
+def inputs_of(setup: Setup, split: str) -> dict[str, list[Any]] | None:
+    """Return the texts that a model is shown, a list a role, for trivial answers that are made of them."""
+    if setup.task.lazy:
+        return None
+    rows = setup.rows[split]
+    return {role.name: list(rows[role.name]) for role in setup.task.shown if role.name in rows.column_names}
+
+
+def as_it_came(setup: Setup, method: Method, model: Any) -> list[Trivial]:
+    """Return what the model answers to the test rows before it is trained, where that is measured beside it."""
+    if not (setup.answer.measures_untuned and method.trains):
+        return []
+    about = "ranks by the pretrained model before any training"
+    return [Trivial("the model as it came", about, trainer.predict(setup, model, setup.prepared["test"]))]
+
+
+def knowing(setup: Setup, model: Any) -> Setup:
+    """Return the setup whose answer knows what a model makes of its catalogue; of others as it is."""
+    entries = setup.prepared["test"].entries
+    if entries is None:
+        return setup
+    with inference.answering(model, alone=True):
+        vectors = inference.known_of(setup.answer, model, entries, setup.asking, alone=True)
+    answer = setup.answer.knowing(vectors)
+    return dataclasses.replace(setup, preparation=dataclasses.replace(setup.preparation, answer=answer))

@@ -1,0 +1,195 @@
+"""Short fits that measure a learning rate: rates are tried for a part of the updates, and the best one goes on.
+
+A trial rises to its rate, keeps it, leaves a checkpoint, and then falls to nothing in a few more updates, because a
+model is only as good as it looks once the rate is low. What goes on is the checkpoint before the fall: the updates of
+the trial that won are the first ones of the fit.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from hftransfer.config import RunConfig, TrainConfig
+from hftransfer.evaluation.predictions import Predictions
+from hftransfer.fitting import trainer
+from hftransfer.fitting.base import Setup
+from hftransfer.runs import is_whole
+
+SHARE = 8  # a trial keeps its rate until so much of the whole fit, one part in
+FALL = 4  # and falls within so much of that, one part in
+APART = 3.0  # from one rate to the next
+FOLDER = "trials"  # in the run's folder
+
+State = Mapping[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How the rate goes in a fit of `total` updates that begins with a trial: up, level until `kept`, then down."""
+
+    total: int
+    kept: int
+
+    @classmethod
+    def of(cls, total: int) -> Shape:
+        """Return the shape of a fit of so many updates."""
+        return cls(total, max(2, total // SHARE))
+
+    @property
+    def fall(self) -> int:
+        """The updates in which a trial's rate falls."""
+        return max(1, self.kept // FALL)
+
+    def options(self, total: int) -> dict[str, Any]:
+        """Return TrainingArguments of a fit that ends, its rate at nothing, after `total` updates."""
+        warm = self.kept // 2
+        levels = {"num_stable_steps": self.kept - warm, "num_decay_steps": total - self.kept, "decay_type": "linear"}
+        return {
+            "max_steps": total, "warmup_steps": warm, "lr_scheduler_type": "warmup_stable_decay",
+            "lr_scheduler_kwargs": levels,
+        }  # fmt: skip
+
+
+class Judged(NamedTuple):
+    """How unlikely validation rows are to a model, less being better, by what name, and its answers if it has any."""
+
+    by: str
+    loss: float
+    found: Predictions | None
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What one rate came to on validation rows: their mean loss, infinite where it diverged."""
+
+    name: str
+    rate: float
+    by: str
+    loss: float
+    seconds: float
+    checkpoint: Path
+
+    @classmethod
+    def read(cls, note: Mapping[str, Any], folder: Path, shape: Shape) -> Trial:
+        """Return what `to_dict` gave; its checkpoint lies below `folder`."""
+        checkpoint = folder / slug(note["name"]) / f"checkpoint-{shape.kept}"
+        loss = note.get("loss", math.inf)
+        return cls(note["name"], note["learning_rate"], note["judged_by"], loss, note["seconds"], checkpoint)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, as result.json has them; a loss that is not finite is left out."""
+        found = {"judged_by": self.by} | ({"loss": self.loss} if math.isfinite(self.loss) else {})
+        return {"name": self.name, "learning_rate": self.rate, **found, "seconds": round(self.seconds, 2)}
+
+
+def kept(model: Any) -> State:
+    """Return a copy, on the CPU, of all of a model that training could change."""
+    parts = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
+    parts += list(model.named_buffers())
+    return {name: value.detach().to("cpu", copy=True) for name, value in parts}
+
+
+def put_back(model: Any, state: State) -> None:
+    """Give a model the values that `kept` copied."""
+    there = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    with torch.no_grad():
+        for name, value in state.items():
+            there[name].copy_(value)
+
+
+def with_options(config: RunConfig, options: Mapping[str, Any]) -> RunConfig:
+    """Return a configuration whose `train` says so; our own three settings of it stay."""
+    own = {name: getattr(config.train, name) for name in TrainConfig.model_fields}
+    train = TrainConfig.model_validate({**own, **config.train.options, **options})
+    return config.model_copy(update={"train": train})
+
+
+def attempt(setup: Setup, model: Any, name: str, rate: float, shape: Shape) -> Trial:
+    """Train `model` as it stands for a trial at a rate, and measure it; a trial that was cut off goes on."""
+    folder = setup.run.folder / FOLDER / slug(name)
+    options = {
+        **shape.options(shape.kept + shape.fall), "learning_rate": rate, "eval_strategy": "no",
+        "save_strategy": "steps", "save_steps": shape.kept, "load_best_model_at_end": False,
+    }  # fmt: skip
+    config = with_options(setup.config, options)
+    config = config.model_copy(update={"train": config.train.model_copy(update={"early_stopping_patience": None})})
+    began = time.perf_counter()
+    found = folder.glob("checkpoint-*") if setup.resume else ()
+    whole = sorted((one for one in found if is_whole(one) and step_of(one) <= shape.kept), key=step_of)
+    part = dataclasses.replace(
+        setup, config=config, checkpoints=folder, trial=name, checkpoint=whole[-1] if whole else None,
+        on_checkpoint=None,
+    )  # fmt: skip
+    fitted = trainer.descend(part, model, rate)
+    told = judged(part, fitted.model)
+    seconds = time.perf_counter() - began
+    return Trial(name, rate, told.by, told.loss, seconds, folder / f"checkpoint-{shape.kept}")
+
+
+def judged(setup: Setup, model: Any) -> Judged:
+    """Return what validation rows say of a model."""
+    return of_outputs(setup, trainer.predict(setup, model, setup.prepared["validation"], judging=True))
+
+
+def of_outputs(setup: Setup, outputs: Any) -> Judged:
+    """Return what answers to the validation rows, in order, come to."""
+    answer = setup.answer
+    truth: Any = setup.prepared["validation"].truth
+    if not all(answer.is_finite(output) for output in outputs):
+        return Judged("", math.inf, None)
+    found = Predictions(answer, [str(i) for i in range(len(truth))], truth, outputs, setup.groups.get("validation"))
+    name, value = answer.unlikelihood(truth, outputs)
+    return Judged(name, value, found) if math.isfinite(value) else Judged(name, math.inf, None)
+
+
+def rates(centre: float) -> tuple[float, ...]:
+    """Return the rates to try, the rule's own first."""
+    return tuple(float(f"{rate:.1e}") for rate in (centre, centre * APART, centre / APART))
+
+
+def beyond(best: float, centre: float) -> float | None:
+    """Return one rate more, where the best of those tried lies at their edge."""
+    middle, *edges = rates(centre)
+    if best not in edges:
+        return None
+    return float(f"{best * APART if best > middle else best / APART:.1e}")
+
+
+def slug(name: str) -> str:
+    """Return the name of a trial's folder."""
+    return "".join(letter if letter.isalnum() or letter in ".-" else "_" for letter in name)
+
+
+def step_of(folder: Path) -> int:
+    """Return the step of a checkpoint's folder."""
+    return int(folder.name.rpartition("-")[2])
+
+
+def go_on_from(setup: Setup, best: Trial) -> Path:
+    """Put the checkpoint of the trial that won where the fit's own are, and return it."""
+    from hftransfer.fitting.processes import is_main_process, wait_for_everyone
+
+    target = setup.run.checkpoints / best.checkpoint.name
+    if is_main_process() and not is_whole(target):
+        shutil.rmtree(target, ignore_errors=True)
+        staged = target.with_name(f"{target.name}.part")
+        shutil.rmtree(staged, ignore_errors=True)
+        shutil.copytree(best.checkpoint, staged)
+        staged.rename(target)
+    wait_for_everyone()
+    return target
+
+
+def cost(total: int, count: int) -> float:
+    """Return how many updates a fit of `total` takes with `count` trials before it, as a share of `total`."""
+    shape = Shape.of(total)
+    return (total + (count - 1) * shape.kept + count * shape.fall) / total

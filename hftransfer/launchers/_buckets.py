@@ -1,0 +1,37 @@
+"""A bucket of the Hub as a run's folder elsewhere: what lies below a prefix of it, sent and brought back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+
+class Bucket:
+    """A private bucket; made where there is none."""
+
+    def __init__(self, name: str, token: str) -> None:
+        self.name, self.token = name, token
+
+    def make(self) -> None:
+        """Make the bucket unless it is there."""
+        from huggingface_hub import HfApi
+
+        HfApi(token=self.token).create_bucket(self.name, private=True, exist_ok=True)
+
+    def send(self, source: Path, prefix: str, without: Sequence[str] = ()) -> None:
+        """Send a folder's content, or one file, below a prefix; what is there already is not sent again."""
+        from huggingface_hub import HfApi
+
+        api = HfApi(token=self.token)
+        if source.is_dir():
+            api.sync_bucket(str(source), f"hf://buckets/{self.name}/{prefix}", exclude=list(without), quiet=True)
+        else:
+            api.batch_bucket_files(self.name, add=[(source, f"{prefix}/{source.name}")])
+
+    def bring(self, prefix: str, target: Path, without: Sequence[str] = ()) -> None:
+        """Bring what lies below a prefix into a folder; what is there already is not brought again."""
+        from huggingface_hub import HfApi
+
+        HfApi(token=self.token).sync_bucket(
+            f"hf://buckets/{self.name}/{prefix}", str(target), exclude=list(without), quiet=True
+        )

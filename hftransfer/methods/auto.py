@@ -1,0 +1,233 @@
+"""auto: a probe, then fine-tuning at a measured learning rate; kept is what validation rows say is better."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from hftransfer.config import MethodConfig, Section
+from hftransfer.errors import UserError
+from hftransfer.methods.base import Method
+
+if TYPE_CHECKING:
+    from hftransfer.fitting.base import Fitted, Setup
+    from hftransfer.fitting.planning import Plan, Record
+    from hftransfer.fitting.trials import Trial
+    from hftransfer.modeling.loading import Loaded
+
+SPREAD = 1.0  # of the logits of a head that a probe puts in: a steeper one may diverge at a rate that suits the rest
+HEAD = "probe's head"  # the trial that begins with it
+
+
+class Options(Section):
+    """The options of `auto`: what it may take stands in the section of that name."""
+
+    name: str = "auto"
+
+
+class Auto(Method):
+    """Choose what nobody chose, say why, and keep what validation rows say is best."""
+
+    about = "a probe, then fine-tuning at a measured learning rate; the better of both by validation rows"
+    OPTIONS = Options
+    learning_rate = 5e-5
+
+    def apply(self, loaded: Loaded, config: MethodConfig) -> Any:
+        """Return the model as it is fine-tuned, by the rule for its size."""
+        from hftransfer.fitting import planning
+
+        chosen = planning.way(loaded.model)
+        return _method(chosen).apply(loaded, MethodConfig(name=chosen))
+
+    def rehearsed(self, setup: Setup, loaded: Loaded, model: Any) -> Any | None:
+        """Return the plain model of what `apply` gave."""
+        from hftransfer.fitting import planning
+
+        chosen = planning.way(loaded.model)
+        return _method(chosen).rehearsed(_as(setup, chosen), loaded, model)
+
+    def work(self, updates: int) -> int:
+        """Return the updates of the fit and of four trials before it."""
+        from hftransfer.fitting import trials
+
+        return round(updates * trials.cost(updates, 4))
+
+    def fit(self, setup: Setup, loaded: Loaded) -> Fitted:
+        """Probe, plan, measure the rate, train, and return the better of probe and tuned model."""
+        from hftransfer.fitting import planning
+
+        record = planning.Record.of(setup.run)
+        probe = _probe(setup, loaded) if planning.can_probe(setup, loaded) else None
+        plan = planning.settled(setup, loaded, record, probe is not None)
+        planning.say(setup, plan.settings)
+        if plan.method == "probe" and probe is not None:
+            record.note(setup.run, final={"method": "probe"})
+            return dataclasses.replace(probe, auto=record.to_dict())
+        part = _as(setup, plan.method)
+        if plan.method == "few_shot":
+            tuned = _method(plan.method).fit(part, loaded)
+        else:
+            tuned = _tuned(part, loaded, plan, record)
+        best = _better(setup, plan, tuned, probe, record)
+        spent = tuned.train_seconds + (0.0 if probe is None else probe.train_seconds)
+        return dataclasses.replace(best, train_seconds=spent, auto=record.to_dict())
+
+
+def _method(name: str) -> Method:
+    from hftransfer.methods import few_shot, full, peft
+
+    own: dict[str, Method] = {"full": full.METHOD, "few_shot": few_shot.METHOD}
+    return own.get(name, peft.METHOD)
+
+
+def _as(setup: Setup, name: str) -> Setup:
+    """Return a setup whose configuration names a method."""
+    return dataclasses.replace(setup, config=setup.config.model_copy(update={"method": MethodConfig(name=name)}))
+
+
+def _probe(setup: Setup, loaded: Loaded) -> Fitted | None:
+    """Return the probe in a model of its own, the loaded one as it was; None where its architecture gives none."""
+    import copy
+
+    from hftransfer.fitting import planning, trials
+    from hftransfer.methods import probe
+
+    state = trials.kept(loaded.model)
+    try:
+        train, validation = probe.features_of(setup, loaded)
+        fitted = probe.conclude(setup, loaded, train, validation, (), (), None, both=True)
+    except UserError as error:
+        planning.notice(setup, f"No probe: {error}")
+        return None
+    if fitted.model is loaded.model:
+        fitted = dataclasses.replace(fitted, model=copy.deepcopy(fitted.model))
+        trials.put_back(loaded.model, state)
+    return fitted
+
+
+def _tuned(setup: Setup, loaded: Loaded, plan: Plan, record: Record) -> Fitted:
+    """Fine-tune as planned: measure the rate, train, begin once more if nothing is learned, average what helps."""
+    from hftransfer.fitting import planning, rules, soup, trainer, trials
+    from hftransfer.fitting.guard import Guard
+
+    began, method = time.perf_counter(), _method(plan.method)
+    model = method.apply(loaded, setup.config.method)
+    start = trials.kept(model)
+    options, rate = rules.of_steps(setup.config.train.options, plan.updates), plan.rate
+    best: Trial | None = None
+    if plan.trials:
+        best = _measured(setup, loaded, model, start, plan, record)
+        rate, options = best.rate, options | trials.Shape.of(plan.updates).options(plan.updates)
+    measuring = time.perf_counter() - began
+    if not record.again:
+        watch = Guard(setup)
+        part = _with(setup, {**options, "learning_rate": rate})
+        checkpoint = setup.checkpoint
+        if checkpoint is None and best is not None:
+            checkpoint = trials.go_on_from(part, best)
+        if checkpoint is None:
+            trials.put_back(model, start)
+        callbacks = [watch.callback()] if plan.guarded else []
+        fitted = trainer.descend(dataclasses.replace(part, checkpoint=checkpoint), model, rate, callbacks=callbacks)
+        if watch.found is not None:
+            record.note(setup.run, again=watch.remedy(rate, fitted.steps))
+            planning.notice(setup, record.again["message"])
+    if record.again:
+        fitted, part = _once_more(setup, model, start, plan, rate, record)
+    record.note(setup.run, soup=soup.stir(part, model))
+    shutil.rmtree(setup.run.folder / trials.FOLDER, ignore_errors=True)
+    return method.conclude(setup, dataclasses.replace(fitted, train_seconds=fitted.train_seconds + measuring))
+
+
+def _once_more(setup: Setup, model: Any, start: Any, plan: Plan, rate: float, record: Record) -> tuple[Fitted, Setup]:
+    """Train from the start with what the guard changed; its checkpoints lie in a folder of their own."""
+    from hftransfer.fitting import rules, trainer, trials
+    from hftransfer.fitting.recorder import latest
+
+    options = {**rules.of_steps(setup.config.train.options, plan.updates), "learning_rate": rate}
+    part = _with(setup, {**options, **record.again["options"]})
+    part = dataclasses.replace(part, checkpoints=setup.run.checkpoints / "again")
+    checkpoint = latest(part.place) if setup.resume else None
+    if checkpoint is None:
+        trials.put_back(model, start)
+    fitted = trainer.descend(dataclasses.replace(part, checkpoint=checkpoint), model, rate)
+    return fitted, part
+
+
+def _measured(setup: Setup, loaded: Loaded, model: Any, start: Any, plan: Plan, record: Record) -> Trial:
+    """Return the best of the trials; those that an earlier process ended are not tried again."""
+    from hftransfer.fitting import planning, trials
+    from hftransfer.fitting.base import phase
+
+    shape, folder = trials.Shape.of(plan.updates), setup.run.folder / trials.FOLDER
+    phase(setup, "trials")
+    known = {one["name"]: trials.Trial.read(one, folder, shape) for one in record.trials}
+
+    def tried(name: str, rate: float, begins: Any) -> Trial:
+        if name not in known:
+            trials.put_back(model, begins)
+            known[name] = trials.attempt(setup, model, name, rate, shape)
+            record.note(setup.run, trials=[one.to_dict() for one in known.values()])
+            planning.tried(setup, known[name])
+        return known[name]
+
+    several = [tried(f"{rate:g}", rate, start) for rate in trials.rates(plan.rate)]
+    best = min(several, key=lambda one: (one.loss, one.rate))
+    if (further := trials.beyond(best.rate, plan.rate)) is not None:
+        best = min(best, tried(f"{further:g}", further, start), key=lambda one: (one.loss, one.rate))
+    if plan.method == "full" and setup.answer.linear is not None and planning.can_probe(setup, loaded):
+        trials.put_back(model, start)
+        _head_of_probe(setup, loaded)
+        tried(HEAD, best.rate, trials.kept(model))
+    return min(known.values(), key=lambda one: (one.loss, one.rate))
+
+
+def _head_of_probe(setup: Setup, loaded: Loaded) -> None:
+    """Put a probe's head into the model, its logits no more spread than a head that is going to move may have."""
+    from hftransfer.frozen import pooling_heads
+    from hftransfer.methods import probe
+
+    own = pooling_heads.own_form(loaded.model)
+    head, shown = probe.own_head(setup, loaded)
+    scale = min(1.0, SPREAD / max(float(head.logits(shown).std()), 1e-9))
+    if setup.answer.linear is not None and setup.answer.linear.numeric:
+        scale = 1.0  # numbers are what they are
+    probe.built(setup, own, dataclasses.replace(head, weight=head.weight * scale, bias=head.bias * scale))
+
+
+def _with(setup: Setup, options: Mapping[str, Any]) -> Setup:
+    from hftransfer.fitting import trials
+
+    return dataclasses.replace(setup, config=trials.with_options(setup.config, options))
+
+
+def _better(setup: Setup, plan: Plan, tuned: Fitted, probe: Fitted | None, record: Record) -> Fitted:
+    """Return what validates better, and write down by how much."""
+    from hftransfer.fitting import planning, trainer, trials
+
+    ours = trials.judged(setup, tuned.model) if tuned.held_out is None else trials.of_outputs(setup, tuned.held_out)
+    looks = planning.looks(setup, record)
+    if probe is None:
+        record.note(setup.run, looks=looks, final={"method": plan.method, "judged_by": ours.by, "loss": ours.loss})
+        return tuned
+    held_out = probe.held_out
+    if held_out is None:
+        held_out = trainer.predict(setup, probe.model, setup.prepared["validation"], judging=True)
+    theirs = trials.of_outputs(setup, held_out)
+    better = ours.loss <= theirs.loss
+    kept, left = (plan.method, "probe") if better else ("probe", plan.method)
+    loss, other = sorted((ours.loss, theirs.loss))
+    record.note(
+        setup.run, looks=looks,
+        final={"method": kept, "judged_by": ours.by or theirs.by, "loss": loss, "instead_of": left, "other": other},
+    )  # fmt: skip
+    planning.notice(
+        setup, f"Kept: {kept}. Its {theirs.by} on validation rows is {loss:.4f}, that of {left} {other:.4f}."
+    )
+    return tuned if better else probe
+
+
+METHOD = Auto()

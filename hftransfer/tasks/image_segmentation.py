@@ -1,0 +1,76 @@
+"""image-segmentation: a picture to a class for every pixel."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from hftransfer.answers import _mask_models, _mask_views, mask
+from hftransfer.inputs.image import IMAGE
+from hftransfer.tasks._seen import conditions as conditions_of_pictures
+from hftransfer.tasks.base import Known, Preparation, Role, Task, truth
+
+if TYPE_CHECKING:
+    from hftransfer.config import DataConfig
+
+
+class ImageSegmentation(Task):
+    """Semantic segmentation over a PIL image processor; masks are resized here, never by the processor."""
+
+    name = "image-segmentation"
+    about = "a picture to a class for every pixel"
+    roles = (
+        Role("image", IMAGE, "a picture", ("image", "img", "picture", "photo", "pixels", "pixel_values")),
+        truth("mask", "a picture of classes: a number or a colour a pixel", ("mask", "masks", "segmentation_mask",
+              "semantic_mask", "segmentation", "semantic_segmentation", "annotation", "annotations", "label_map",
+              "labelmap", "label", "labels", "ground_truth", "gt", "target", "y")),
+    )  # fmt: skip
+    answers = (mask.ANSWER,)
+    known_models = (
+        Known("nvidia/mit-b0", "SegFormer's small encoder; quick.", "3.7 M", "other"),
+        Known("google/deeplabv3_mobilenet_v2_1.0_513", "A small convolutional network.", "2.1 M", "other"),
+        Known("apple/deeplabv3-mobilevit-small", "Small, with attention.", "6.4 M", "other"),
+        Known("openmmlab/upernet-convnext-tiny", "Strong; larger.", "60 M", "mit"),
+        Known("facebook/mask2former-swin-tiny-ade-semantic", "Masks by queries.", "47 M", "other"),
+    )
+    auto_model = "AutoModelForSemanticSegmentation"
+    auto_processor = "AutoImageProcessor"
+    processor_options: ClassVar = {"backend": "pil"}
+    pipeline = "image-segmentation"
+    carried = ("depth", "background", "window", "tile")
+
+    def auto_class(self, settings: Any) -> Any:
+        """Return the Auto class of models that give each pixel a class, or of those that give queries a mask each."""
+        import transformers
+
+        queries = _mask_models.asks_queries(settings)
+        return transformers.AutoModelForUniversalSegmentation if queries else getattr(transformers, self.auto_model)
+
+    def tile(self, config: DataConfig) -> int | None:
+        """Return what the configuration says."""
+        return config.tile
+
+    def inputs(self, rows: Mapping[str, list[Any]], processor: Any, preparation: Preparation) -> dict[str, Any]:
+        """Resize and normalise; the size of each picture is kept, at which it is answered."""
+        pixels = processor(images=rows["image"], return_tensors="pt")["pixel_values"]
+        return {"pixel_values": pixels, "_size": [[picture.height, picture.width] for picture in rows["image"]]}
+
+    def conditions(self, said: Mapping[str, Any]) -> list[str]:
+        """Say what `pipeline()` would make of a picture otherwise than training did."""
+        found = conditions_of_pictures(said)
+        if said.get("tile"):
+            side = said["tile"]
+            found.append(f"A picture of more than {side} pixels a side must be cut into such tiles, and these joined.")
+        return found
+
+    def given(self, value: str, said: Mapping[str, Any]) -> str:
+        """Return a picture as the pipeline is given it: a model of queries gives single objects unless told."""
+        return f'{value}, subtask="semantic"'
+
+    def ask_pipeline(self, pipeline: Any, row: dict[str, Any], max_length: int | None) -> dict[str, Any] | None:
+        """Give it the picture; a model of queries must be told that classes are wanted, not single objects."""
+        parts = pipeline(row["image"], subtask="semantic")
+        return _mask_views.of_parts(parts, {str(name): i for i, name in pipeline.model.config.id2label.items()})
+
+
+TASK = ImageSegmentation()

@@ -1,0 +1,83 @@
+"""Values of rows as a page shows them: texts cut, pictures small."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    pass
+
+
+TEXT = 400  # characters shown of a text
+SIDE = 160  # pixels of a thumbnail
+HEARD = 10.0  # seconds of a recording
+LARGER = 320  # and of a picture with its heat map
+
+
+def entry(value: Any, folder: Path | None = None) -> dict[str, Any]:
+    """Return one value as the page can show it: text, number, image or empty; of a recording its name and length."""
+    import PIL.Image
+
+    from hftransfer.inputs import _sounds
+
+    if value is None or value == "":
+        return {"form": "empty", "value": None}
+    if isinstance(value, Mapping) and _sounds.holds(value):
+        return sound_entry(value, folder)
+    if isinstance(value, Mapping) and set(value) <= {"bytes", "path"} and value:
+        return picture_entry(value, folder)
+    if isinstance(value, bytes):
+        return picture_entry({"bytes": value, "path": None}, folder)
+    if isinstance(value, PIL.Image.Image):
+        return {"form": "picture", "value": data_url(value)}
+    if isinstance(value, bool | int | float):
+        return {"form": "number", "value": value}
+    if isinstance(value, list | tuple):
+        value = " ".join(str(part) for part in value[:TEXT])
+    text = str(value)
+    return {"form": "text", "value": text if len(text) <= TEXT else text[: TEXT - 1] + "…"}
+
+
+def picture_entry(value: Mapping[str, Any], folder: Path | None) -> dict[str, Any]:
+    """Return a thumbnail; nothing for what cannot be read, and never a file by its path alone from elsewhere."""
+    from PIL import Image, ImageOps
+
+    try:
+        source = io.BytesIO(value["bytes"]) if value.get("bytes") else Path(folder or ".") / str(value["path"])
+        with Image.open(source) as opened:
+            opened.draft("RGB", (2 * SIDE, 2 * SIDE))  # a JPEG is decoded small
+            return {"form": "picture", "value": data_url(ImageOps.exif_transpose(opened))}
+    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError):
+        return {"form": "empty", "value": None}
+
+
+def sound_entry(value: Mapping[str, Any], folder: Path | None) -> dict[str, Any]:
+    """Return the name and length of a recording, and in `sound` a data: URL of its beginning as a WAV file."""
+    from hftransfer.inputs import _sounds
+
+    placed = dict(value)
+    if placed.get("bytes") is None:
+        placed["path"] = str(Path(folder or ".") / str(value["path"]))
+    try:
+        sound, _ = _sounds.decoded(placed)
+    except (_sounds.library().SoundFileError, OSError, ValueError):
+        return {"form": "empty", "value": None}
+    named = Path(value["path"]).name if value.get("path") else "a recording"
+    begun = _sounds.Sound(sound.samples[: int(HEARD * sound.rate)], sound.rate)
+    url = "data:audio/wav;base64," + base64.b64encode(_sounds.as_wav(begun, "PCM_16")).decode()
+    return {"form": "text", "value": f"{named}, {sound.seconds:.1f} s", "sound": url}
+
+
+def data_url(picture: Any, side: int = SIDE) -> str:
+    """Return a small PNG as a data: URL."""
+    from hftransfer.inputs import _pixels
+
+    small = _pixels.own(picture)
+    small.thumbnail((side, side))
+    buffer = io.BytesIO()
+    small.save(buffer, "PNG")
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -1,0 +1,94 @@
+"""A conversation with a model that writes: its turns so far, and the next one as it grows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from hftransfer.errors import UserError
+from hftransfer.ui import markup
+from hftransfer.ui.page import Page, html
+from hftransfer.ui.visitors import Visitor
+
+Turns = list[dict[str, str]]
+SAID = {"user": "You", "assistant": "The model"}
+FRESH = markup.empty("A new conversation", "What you write below is answered with all that was said above in mind.")
+MOST = 40  # turns that are kept: the model loses the beginning of longer ones anyway
+
+
+@dataclass(frozen=True)
+class Talk:
+    """The widgets of a conversation."""
+
+    place: Any
+    shown: Any
+    turns: Any
+    fresh: Any
+
+
+def build() -> Talk:
+    """Lay out the conversation, hidden."""
+    with gr.Column(visible=False) as place:
+        shown = html(FRESH, elem_id="talk")
+        turns = gr.State([])
+        fresh = gr.Button("New conversation", size="sm", elem_classes="narrow", elem_id="talk-fresh")
+    return Talk(place, shown, turns, fresh)
+
+
+def is_chat(asks: Sequence[tuple[str, str]]) -> bool:
+    """Tell whether a model is asked in a conversation."""
+    return [widget for _, widget in asks] == ["chat"]
+
+
+def wire(page: Page, talk: Talk, where: Any, events: Sequence[Any], question: Sequence[Any], text: Any) -> None:
+    """Let the model answer on each event; `question` are whom, what it is asked with, and the words in `text`.
+
+    `where(visitor, chosen, typed, run)` names the model.
+    """
+
+    def answer(
+        visitor: Visitor, chosen: str, typed: str, run: str | None, asks: Any, words: str, turns: Turns
+    ) -> Iterator[list[Any]]:
+        if not is_chat(asks):
+            yield [gr.skip(), gr.skip(), gr.skip()]
+            return
+        if not (words or "").strip():
+            raise UserError("a text is needed", "there is none yet", "Write one, or pick an example.")
+        asked = whole(words) or [*turns, {"role": "user", "content": words.strip()}]
+        yield [drawn(asked, "\u2026"), turns, gr.skip()]
+        said = ""
+        for said in page.workers.grow(visitor, where(visitor, chosen, typed, run), {asks[0][0]: json.dumps(asked)}):
+            yield [drawn(asked, said), turns, gr.skip()]
+        done = [*asked, {"role": "assistant", "content": said}]
+        yield [drawn(done), done[-MOST:], ""]
+
+    for event in events:
+        page.on(event, answer, [*question, talk.turns], [talk.shown, talk.turns, text])
+    page.on(talk.fresh.click, lambda visitor: [FRESH, []], [], [talk.shown, talk.turns])
+
+
+def whole(words: str) -> Turns | None:
+    """Return the turns that an example is made of; None of what somebody wrote."""
+    try:
+        found = json.loads(words)
+    except ValueError:
+        return None
+    turns = isinstance(found, list) and all(
+        isinstance(one, dict) and {"role", "content"} <= one.keys() for one in found
+    )
+    return found if turns and found else None
+
+
+def drawn(turns: Turns, growing: str | None = None) -> str:
+    """Return turns as a page shows them, behind them what the model has written so far."""
+    every = turns if growing is None else [*turns, {"role": "assistant", "content": growing}]
+    told = "".join(
+        f'<div class="turn {markup.text(turn["role"])}"><b>{markup.text(SAID.get(turn["role"], turn["role"]))}</b>'
+        f'<p class="prose">{markup.text(turn["content"])}</p></div>'
+        for turn in every
+    )
+    return f'<div class="card-block talk" role="log" aria-live="polite">{told}</div>'

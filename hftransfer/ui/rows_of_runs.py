@@ -1,0 +1,130 @@
+"""Rows of a run to look at: to try, and where it errs."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hftransfer import catalog
+from hftransfer.errors import UserError
+from hftransfer.runs import Run
+from hftransfer.safety.pictures import SUFFIXES
+
+if TYPE_CHECKING:
+    from hftransfer.data.named_splits import Split
+from hftransfer.ui.cells import TEXT, entry
+
+
+def examples(run: str, n: int = 12) -> list[dict[str, Any]]:
+    """Return test rows to try."""
+    found = Run(Path(run))
+    path = found.predictions / "examples.parquet"
+    if path.is_file():
+        import pyarrow.parquet as pq
+
+        rows = pq.read_table(path).slice(0, n).to_pylist()
+        return [
+            {"row_id": row.pop("row_id"), "input": {role: entry(value) for role, value in row.items()}} for row in rows
+        ]
+    ids = [row["row_id"] for row in answers_of(found)[:n]]
+    return [{"row_id": row_id, "input": values} for row_id, values in inputs_of(found, ids).items()]
+
+
+def errors(run: str, n: int = 12) -> list[dict[str, Any]]:
+    """Return the test rows that were answered worst, with their inputs, the worst first."""
+    from hftransfer.comparison import contenders
+    from hftransfer.evaluation.predictions import Predictions
+
+    found = Run(Path(run))
+    answers_of(found)  # refuses a run without answers
+    answer = contenders.answer_of(found)
+    stored = Predictions.read_parquet(found.predictions / "test.parquet", answer)
+    scored = list(zip(map(answer.badness, stored.truth, stored.outputs), range(len(stored)), strict=True))
+    worst = [place for bad, place in sorted(scored, key=lambda pair: (-pair[0], pair[1])) if bad > 0][:n]
+    columns = answer.columns([stored.truth[i] for i in worst], [stored.outputs[i] for i in worst]) if worst else {}
+    inputs = inputs_of(found, [stored.row_ids[place] for place in worst])
+    return [
+        {
+            "row_id": stored.row_ids[place],
+            "label": said(answer.in_words(columns["label"][at].as_py())),
+            "prediction": said(answer.in_words(columns["prediction"][at].as_py())),
+            "score": None if (sure := answer.sureness(stored.outputs[place])) is None else round(sure, 4),
+            "input": inputs.get(stored.row_ids[place], {}),
+        }
+        for at, place in enumerate(worst)
+    ]
+
+
+def said(value: Any) -> Any:
+    """Return a stored label or prediction as the page shows it: names in a row, a long text cut."""
+    if isinstance(value, list):
+        value = ", ".join(map(str, value))
+    return value if not isinstance(value, str) or len(value) <= TEXT else f"{value[: TEXT - 1]}…"
+
+
+def verdict(run: str, others: Sequence[str]) -> dict[str, Any]:
+    """Return what finished runs on the same test rows say of one another: verdict, notes, and the table's cells."""
+    from hftransfer.comparison import contenders, judging, writing
+
+    found = judging.judge([run], contenders.gather([run, *others]))
+    return {"verdict": found["verdict"], "notes": found["notes"], "table": writing.table(found)}
+
+
+def answers_of(run: Run) -> list[dict[str, Any]]:
+    """Return the stored predictions on the test rows."""
+    import pyarrow.parquet as pq
+
+    path = run.predictions / "test.parquet"
+    if not path.is_file():
+        raise UserError("a run that was evaluated is needed", f"{run.name} is {run.status().state}", "Wait for it.")
+    rows: list[dict[str, Any]] = pq.read_table(path).to_pylist()
+    return rows
+
+
+def inputs_of(run: Run, row_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Return the inputs of rows by role, read from the run's source again; nothing where it is gone."""
+    from hftransfer.data.loading import pick
+
+    config = run.config()
+    task = catalog.task(config.task)
+    roles = {role.name for role in task.shown}
+    choices = [event for event in run.events()[0] if event["type"] == "columns"]
+    columns = {c["role"]: c["column"] for c in choices[-1]["choices"] if c["role"] in roles} if choices else {}
+    with tempfile.TemporaryDirectory(prefix="inputs-") as place, contextlib.suppress(UserError):
+        picked = pick(config.data, Path(place), task).splits
+        found = {}
+        for row_id, split, number in places(row_ids, picked):
+            row = undecoded(split, number)
+            found[row_id] = {role: entry(_beside(row.get(column)), split.folder) for role, column in columns.items()}
+        return found
+    return {}
+
+
+def _beside(value: Any) -> Any:
+    """Return the name of a picture as an undecoded picture."""
+    suffix = Path(value).suffix.lower() if isinstance(value, str) and len(value) < 300 else ""
+    return {"bytes": None, "path": value} if suffix in SUFFIXES else value
+
+
+def places(row_ids: Iterable[str], picked: Mapping[str, Split]) -> Iterator[tuple[str, Split, int]]:
+    """Find rows by their id, `split:number`."""
+    splits = {split.name: split for split in picked.values()}
+    for row_id in row_ids:
+        name, _, number = row_id.rpartition(":")
+        if name in splits and number.isdigit() and int(number) < len(splits[name].rows):
+            yield row_id, splits[name], int(number)
+
+
+def undecoded(split: Split, number: int) -> dict[str, Any]:
+    """Return one row of a split."""
+    import datasets
+
+    rows = split.rows
+    for name, feature in (rows.features or {}).items():
+        if isinstance(feature, datasets.Image):
+            rows = rows.cast_column(name, datasets.Image(decode=False))
+    found: dict[str, Any] = rows[number]
+    return found

@@ -1,0 +1,231 @@
+"""What the Train step shows of a run: head, figures, curves, timeline, log."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from hftransfer import catalog, follow
+from hftransfer.launchers.local import LAUNCHER
+from hftransfer.runs import Run, Status, read_json
+from hftransfer.ui import charts, markup, monitor, visitors
+from hftransfer.ui.charts import Line
+from hftransfer.ui.markup import Card
+from hftransfer.ui.monitor import View
+from hftransfer.ui.page import Page
+
+SHOWN_RUNS = 100
+LOG_LINES = 60
+MOST_CUT_OFF = 6  # runs that are offered to go on with
+ESTIMATE = "estimate.json"  # in the run's folder: what was predicted before it started
+WAITS = {
+    "start": "starting a process of its own",
+    "imports": "Python loads torch and transformers, a few seconds",
+    "data": "rows are read, checked and split",
+    "model": "weights are loaded, rows become what the model reads",
+    "tuning": "a few real steps with each setting tell which is fastest here",
+    "training": "",
+    "evaluation": "the test rows are answered, once",
+    "saving": "the model is written whole",
+}
+NAMES = {"created": "not started", "running": "running", "done": "done", "failed": "failed", "stopped": "stopped",
+         "killed": "ended without a word", "queued": "waiting", "damaged": "damaged"}  # fmt: skip
+GAP = '<div style="height:12px"></div>'
+
+
+def about(source: str | None, model: str | None, method: str | None) -> str:
+    """Return what Start would train."""
+    if not source:
+        return markup.empty("Nothing to train on yet", "", "data", "Choose data first")
+    if not model:
+        return markup.empty("No model yet", "", "model", "Choose a model first")
+    pairs = [("Data", short(source)), ("Model", short(model)), ("Method", method or catalog.USUAL)]
+    return markup.title("What will be trained") + markup.facts(pairs)
+
+
+def called(run: Run) -> str:
+    """Return what a run is called on the page: the name that people gave it, else its time, task and model."""
+    given, _ = run.title()
+    made = re.fullmatch(r"(\d{8}-\d{6})-(.+?)(-\d+)?", run.name)
+    if given or made is None:
+        return given or run.name
+    what = made[2]
+    task = next((task for task in catalog.tasks() if what.startswith(f"{task}-")), "")
+    parts = [task.replace("-", " ").capitalize(), what.removeprefix(f"{task}-")]
+    when = datetime.strptime(made[1], "%Y%m%d-%H%M%S")
+    return f"{' · '.join(filter(None, parts))} · {when.day} {when:%b %H:%M}{made[3] or ''}"
+
+
+def cut_off_of(runs: Sequence[Run]) -> str:
+    """Return the runs that a restart cut off, each as a button that goes on with it."""
+    cards = [Card(run.name, called(run), "Go on from its last checkpoint") for run in runs[:MOST_CUT_OFF]]
+    return (
+        markup.title("Cut off on the way") + markup.cards(cards, None, "Runs to go on with", wide=True)
+        if cards
+        else ""
+    )
+
+
+def short(place: str) -> str:
+    """Return the last part of a source or model's name."""
+    return place.removeprefix("sample:").rstrip("/").rsplit("/", 1)[-1]
+
+
+def head_of(page: Page, view: View, state: str | None) -> str:
+    """Return a run's name, its state in words, and its progress."""
+    status = view.status()
+    folder, name = markup.text(view.folder.name), markup.text(called(view.run))
+    head = (
+        f'<div class="run-head" data-state="{state}"><h3 title="{folder}">{name}</h3>'
+        f'<span class="state {state}">{NAMES.get(state or "", "")}</span></div>'
+    )
+    if state == "queued":
+        place = page.queue.place(view.run)
+        others = "It is next." if place == 1 else f"It is number {place} in the queue."
+        return _headed(head + GAP + markup.note(f"{others} It starts by itself when there is room."))
+    if state == "running":
+        return _headed(head + progress(status))
+    if state in ("failed", "killed"):
+        outcome = page.monitor.outcome(view)
+        tone = "The log below has more. " if not outcome.user_error else ""
+        step = view.last_checkpoint
+        going = f"Resume goes on from step {step}." if step else "Resume starts it again."
+        return _headed(head + GAP + markup.note([outcome.message, tone + going], "bad"))
+    if state == "stopped":
+        step = view.last_checkpoint
+        going = f"Resume goes on from step {step}." if step else "There is no checkpoint yet: Resume starts it again."
+        return _headed(head + GAP + markup.note(f"{status.message or 'Stopped'}. {going}", "warn"))
+    if state == "damaged":
+        return _headed(head + GAP + markup.note(status.message or "A file of it cannot be read.", "bad"))
+    if state == "created":
+        return _headed(head + GAP + markup.note("It has not started. Resume starts it.", "warn"))
+    return _headed(head)
+
+
+def _headed(inside: str) -> str:
+    return f'<div id="run-head">{inside}</div>'
+
+
+def body_of(page: Page, view: View, state: str | None, others: Sequence[Run]) -> str:
+    """Return the figures and curves of a run, and the other runs that wait for somebody to go on with them."""
+    figures, curves = figures_of(page, view, state), curves_of(view)
+    return (
+        f'<div id="figures">{figures}</div><div id="curves">{curves}</div><div id="cut-off">{cut_off_of(others)}</div>'
+    )
+
+
+def progress(status: Status) -> str:
+    """Return the bar of a running run, or its phase while there is nothing to count."""
+    phase = status.phase or "start"
+    name = follow.PHASES.get(phase, phase)
+    if phase == "training" and status.max_steps:
+        share = min(status.step / status.max_steps, 1)
+        words = f"step {status.step:,} of {status.max_steps:,}"
+        bar = (
+            f'<div class="progress" role="progressbar" aria-label="training" aria-valuemin="0" aria-valuemax="100"'
+            f' aria-valuenow="{100 * share:.0f}"><i style="width:{100 * share:.1f}%"></i></div>'
+        )
+        return f'{bar}<div class="quiet small">{share:.0%}, {words}</div>'
+    waits = WAITS.get(phase, "")
+    words = f"{name.capitalize()}{': ' + waits if waits else ''}"
+    bar = '<div class="progress waiting" role="progressbar" aria-label="working"><i></i></div>'
+    return f'{bar}<div class="quiet small">{markup.text(words)}</div>'
+
+
+def figures_of(page: Page, view: View, state: str | None, now: float | None = None) -> str:
+    """Return the figures of a run: loss, learning rate, speed, memory, time left and gone."""
+    now = time.time() if now is None else now
+    log, running = view.log, state == "running"
+    left = log.get("eta_seconds")
+    if left is not None and running:
+        left = max(left - (now - float(log.get("time", now))), 0)
+    rate = log.get("examples_per_second")
+    memory = page.monitor.memory_mb(view) if running else None
+    ends = now if running else float(view.marks[-1]["time"]) if view.marks else now
+    gone = ends - view.began
+    training = view.status().phase == "training"
+    pairs = [
+        ("Left", f"about {markup.roughly(left)}" if running and training and left is not None else ""),
+        ("Running for" if running else "Took", markup.roughly(gone) if view.began and gone > 0 else ""),
+        ("Loss", markup.significant(log.get("loss"))),
+        ("Learning rate", markup.significant(log.get("learning_rate"), 3)),
+        ("Speed", f"{rate:.1f}| examples/s" if rate else ""),
+        ("Memory", markup.size(memory)),
+        ("Epoch", f"{log['epoch']:.2f}" if log.get("epoch") is not None else ""),
+    ]  # fmt: skip
+    return markup.facts(pairs)
+
+
+def curves_of(view: View) -> str:
+    """Return the curves: training and validation loss, the main validation metric, and the learning rate."""
+    validation = monitor.curves(view)
+    span = (0.0, float(view.step.get("max_steps") or 1)) if view.step else None
+    losses = [Line("training loss", view.losses)]
+    if validation.get("loss"):
+        losses.append(
+            Line("validation loss", validation["loss"], "dots" if len(validation["loss"]) < 2 else "line", 2)
+        )
+    parts = [charts.chart(losses, "Loss", x=span)]
+    name = monitor.main_curve(validation)
+    if name:
+        metric = Line(
+            f"validation {name.replace('_', ' ')}",
+            validation[name],
+            "dots" if len(validation[name]) < 2 else "line",
+            2,
+        )
+        lines = [metric]
+        level = view.trivial.get("metrics", {}).get(name)
+        if isinstance(level, int | float):
+            ends = span or (0.0, validation[name][-1][0])
+            lines.append(Line(str(view.trivial["name"]), [(ends[0], level), (ends[1], level)], "dashed", 0))
+        parts.append(charts.chart(lines, name, x=span))
+    if view.rates and any(rate for _, rate in view.rates):
+        parts.append(charts.chart([Line("learning rate", view.rates, color=0)], "Learning rate", x=span))
+    return f'<div class="charts">{"".join(parts)}</div>' if any(parts) else ""
+
+
+def timeline(view: View) -> str:
+    """Return what happened, a line each, newest last."""
+    start = view.began or float(view.created.get("time", 0))
+    items = []
+    for event in view.said:
+        lines = follow.lines_of(event) or _more(event)
+        after = max(float(event.get("time", start)) - start, 0)
+        css = "warning" if event["type"] == "warning" else ""
+        items += [
+            f'<li class="{css}"><time>{follow.duration(after)}</time>'
+            f"<span>{markup.text(line[:1].upper() + line[1:])}</span></li>"
+            for line in (line.removeprefix("warning: ") for line in lines)
+        ]
+    return f'<ol class="timeline">{"".join(items)}</ol>'
+
+
+def _more(event: Mapping[str, Any]) -> list[str]:
+    kind = event["type"]
+    if kind == "tuned":
+        precision = "bfloat16" if event.get("bf16") else "float32"
+        return [f"Fastest here: {event.get('attention')} attention, {precision}, {event.get('threads')} threads"]
+    if kind == "failed":
+        return [f"Failed: {event.get('message')}"]
+    if kind == "checkpoint_pushed":
+        return [f"Checkpoint pushed to {event.get('repo', 'the Hub')}"]
+    if kind == "checkpoint_not_pushed":
+        return [f"A checkpoint was not pushed: {event.get('message', '')}"]
+    return []
+
+
+def log_of(view: View) -> str:
+    """Return the end of what the run's processes printed."""
+    lines = LAUNCHER.log_tail(view.run, LOG_LINES)
+    text = visitors.redacted("\n".join(lines)) if lines else "Nothing was printed yet."
+    return f'<pre class="log" tabindex="0" aria-label="Log">{markup.text(text, 20_000)}</pre>'
+
+
+def estimate_of(folder: Path) -> dict[str, Any]:
+    """Return what was predicted before the run started."""
+    return read_json(folder / ESTIMATE)

@@ -1,0 +1,67 @@
+"""A conversation on the Try page: the model's text as it grows, turn after turn."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from hftransfer.errors import UserError
+from hftransfer.ui import chatting, try_step
+from hftransfer.ui.page import _one_by_one
+from hftransfer.ui.workers import Workers
+from tests import tiny_causal
+from tests.app.conftest import Finished
+
+HOSTILE = "<script>alert(1)</script>${x}"
+TURNS = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "yo"}]
+
+
+def test_turns_are_drawn_as_text():
+    shown = chatting.drawn([{"role": HOSTILE, "content": HOSTILE}], HOSTILE)
+    assert "<script>" not in shown and "${" not in shown and shown.count("alert(1)") == 4
+    assert "You" in chatting.drawn(TURNS) and "The model" in chatting.drawn(TURNS)
+
+
+def test_an_example_is_a_whole_conversation():
+    assert chatting.whole(json.dumps(TURNS)) == TURNS
+    assert [chatting.whole(words) for words in ("hi", "[1]", "[]", '{"role": 1}', "7")] == [None] * 5
+
+
+def test_a_model_that_writes_is_asked_in_a_conversation():
+    assert chatting.is_chat(try_step._asks("text-generation", ()))
+    assert not chatting.is_chat(try_step._asks("translation", ()))
+
+
+def test_a_worker_tells_what_there_is_so_far(finished: Finished):
+    place = tiny_causal.causal_model(finished.visitor.uploads / "chats")
+    workers = Workers(finished.settings)
+    try:
+        found = list(workers.grow(finished.visitor, str(place), {"prompt": json.dumps(TURNS[:1])}))
+        whole = workers.call(
+            finished.visitor, "predict", where=str(place), inputs=[{"prompt": json.dumps(TURNS[:1])}], top_k=None
+        )
+        assert found and found[-1] == whole[0]["text"]
+        with pytest.raises(UserError, match="ends with the user"):
+            list(workers.grow(finished.visitor, str(place), {"prompt": json.dumps(TURNS)}))
+    finally:
+        workers.close()
+
+
+def test_the_page_shows_each_answer_of_a_handler_as_it_comes():
+    def handler(value: int) -> Any:
+        def each() -> Iterator[int]:
+            yield value
+            raise UserError("a", "b", "c")
+
+        return each()
+
+    made = _one_by_one(handler)
+    assert inspect.isgeneratorfunction(made) and "value" in inspect.signature(made).parameters
+    found = made(3)
+    assert next(found) == 3
+    with pytest.raises(Exception, match="a; b"):
+        next(found)

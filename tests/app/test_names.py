@@ -1,0 +1,127 @@
+"""What runs are called on the page, what is proposed, and what stands open or behind a line."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hftransfer import catalog
+from hftransfer.errors import UserError
+from hftransfer.runs import Run
+from hftransfer.ui import (
+    charts,
+    data_step,
+    downloads,
+    markup,
+    model_step,
+    publish_step,
+    train_step,
+    train_view,
+    worker,
+)
+
+
+def test_a_run_is_called_by_its_time_task_and_model_until_people_name_it(tmp_path: Path) -> None:
+    run = Run(tmp_path / "20261129-210533-text-classification-all-minilm-l6-v2-auto-2")
+    run.folder.mkdir()
+    assert train_view.called(run) == "Text classification · all-minilm-l6-v2-auto · 29 Nov 21:05-2"
+    run.entitle(" Reviews, first try ", "too few rows")
+    assert (train_view.called(run), run.title()[1]) == ("Reviews, first try", "too few rows")
+    assert train_view.called(Run(tmp_path / "mine")) == "mine"
+    run.title_path.write_text("[", encoding="utf-8")  # damaged: the run is still shown
+    assert train_view.called(run).startswith("Text classification")
+
+
+@pytest.mark.parametrize("task", catalog.tasks())
+def test_a_model_is_proposed_for_every_task_that_knows_one(task: str) -> None:
+    proposed = model_step.usual(task)
+    assert bool(proposed) or not catalog.task(task).known_models
+    assert not proposed or model_step._is_proposed(proposed)
+    assert not model_step._is_proposed("somebody/chosen")
+
+
+def test_what_is_missing_is_said_before_anything_starts() -> None:
+    assert train_step.missing({"data": {}}).startswith("Choose data")
+    assert train_step.missing({"data": {"source": "x"}}).startswith("Choose a model")
+    assert train_step.missing({"data": {"source": "x"}, "model": "m"}) == ""
+
+
+def test_many_warnings_stand_behind_a_line_that_says_what_they_are_about() -> None:
+    few = markup.warnings(["leakage: a", "no test split: b"])
+    assert "<details" not in few and "leakage: a" in few
+    many = markup.warnings(["leakage: a", "leakage: b", "labels: c", "odd"])
+    assert "4 warnings: rows that stand in more than one split, labels that may be wrong, 1 more" in many
+    assert all(words in many for words in ("leakage: a", "leakage: b", "labels: c", "odd"))
+
+
+@pytest.mark.parametrize(("megabytes", "words"), [(0.0004, "1 kB"), (0.012, "12 kB"), (0.42, "0.4 MB"), (90, "90 MB")])
+def test_no_size_is_nothing(megabytes: float, words: str) -> None:
+    assert markup.size(megabytes) == words
+
+
+def test_columns_that_do_not_tell_are_asked_for_in_the_order_of_likeness(tmp_path: Path) -> None:
+    rows = [
+        f"T-{i},Cannot log in {i},Hello I cannot log in since {i} days,{'IT' if i % 2 else 'Billing'}"
+        for i in range(40)
+    ]
+    (tmp_path / "tickets.csv").write_text("\n".join(["Ticket ID,Subject,Description,Queue", *rows]), encoding="utf-8")
+    tree = {"task": "text-classification", "model": "m", "data": {"source": str(tmp_path / "tickets.csv")}}
+    found = worker.preview(tree)
+    assert (found["splits"], found["unclear"]["role"]) == ({"train": 40}, "text")
+    assert list(found["unclear"]["offered"]) == ["Subject", "Description"]
+    shown = data_step._seen(found, tree)[0]
+    assert "Which column is the text? Subject, Description would fit: choose it below." in shown
+    assert "data.columns" not in shown and "40" in shown
+
+    found = worker.preview({**tree, "data": {**tree["data"], "columns": {"text": "Description", "label": "Queue"}}})
+    assert found["problem"] is None and {one["label"] for one in found["balance"]} == {"IT", "Billing"}
+
+
+def test_a_preview_shows_a_row_of_every_class(tmp_path: Path) -> None:
+    rows = [f"text {i},{'a' if i < 90 else 'b' if i < 95 else 'c'}" for i in range(100)]
+    (tmp_path / "rows.csv").write_text("\n".join(["text,label", *rows]), encoding="utf-8")
+    found = worker.preview(
+        {"task": "text-classification", "model": "m", "data": {"source": str(tmp_path / "rows.csv")}}
+    )
+    labels = [row["label"]["value"] for row in found["rows"]]
+    assert labels[:3] == ["a", "b", "c"] and len(labels) == worker.ROWS
+
+
+def test_a_model_without_linear_layers_is_offered_no_low_rank_method() -> None:
+    cards = model_step._methods("auto", "image-classification", linear=False)
+    assert 'data-pick="full"' in cards and 'data-pick="lora"' not in cards and 'data-pick="ia3"' not in cards
+    assert "nothing to wrap" in model_step._about("m", {"linear": False})
+    assert 'data-pick="lora"' in model_step._methods("auto", "image-classification")
+
+
+def test_a_matrix_of_many_labels_has_the_whole_width() -> None:
+    assert not charts.is_wide({"chart": "matrix", "labels": list("abcde")})
+    assert charts.is_wide({"chart": "matrix", "labels": list("abcdefgh")})
+
+
+def test_a_model_of_no_use_is_published_only_by_who_says_so_twice() -> None:
+    found = {"verdict": {"useless": True, "sentences": ["accuracy is that of the majority class"], "advice": []}}
+    with pytest.raises(UserError, match="majority class"):
+        publish_step.require_certain(found, False)
+    publish_step.require_certain(found, True)
+    publish_step.require_certain({"verdict": {"useless": False, "sentences": [], "advice": []}}, False)
+
+
+def test_a_run_is_handed_on_as_one_file_without_checkpoints_or_links(
+    finished: Any, received: Path, tmp_path: Path
+) -> None:
+    link = finished.run.artifact / "link"
+    link.symlink_to("/etc/hostname")
+    try:  # other files' tests have the same run, and one that holds links is refused there
+        path = downloads.packed(finished.visitor, finished.run, finished.settings)
+    finally:
+        link.unlink()
+    with zipfile.ZipFile(path) as archive:
+        names = {name.removeprefix(f"{finished.run.name}/") for name in archive.namelist()}
+    assert {"model/model.safetensors", "model/README.md", "result.json", "predictions/test.parquet"} <= names
+    assert not any("checkpoint" in name or name.endswith("link") for name in names)
+    with pytest.raises(UserError, match="trained model"):
+        downloads.packed(finished.visitor, Run(tmp_path / "none"), finished.settings)

@@ -1,0 +1,268 @@
+"""auto: what is not set is chosen, measured where rows can tell, said, written down, and repeated by a resume."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from hftransfer import catalog, runs, training
+from hftransfer.fitting import planning, rules, soup, trials
+from hftransfer.fitting.guard import Guard
+from hftransfer.fitting.interruption import Interrupted, Interruption
+from hftransfer.runs import Run
+from tests import tiny
+
+BARE: dict[str, Any] = {
+    "method": {"name": "auto"}, "evaluation": {"resamples": 100}, "speed": {"tune": False, "threads": 1},
+}  # fmt: skip
+
+
+def tree(folder: Path, rows: int = 200, **more: Any) -> dict[str, Any]:
+    data = {"source": str(tiny.text_csv(folder / "rows.csv", rows)), "validation_size": 0.5, "test_size": 40}
+    data |= {"label_issues": False, "likely_copies": False}
+    return {
+        **BARE, "task": "text-classification", "model": str(tiny.text_model(folder / "model")),
+        **more, "data": {**data, **more.get("data", {})}, "train": {"use_cpu": True, **more.get("train", {})},
+    }  # fmt: skip
+
+
+def start(built: dict[str, Any], folder: Path, interruption: Interruption | None = None, resume: bool = False) -> Any:
+    parsed = catalog.build_config(built)
+    run = Run(folder) if resume else Run.create(parsed, folder)
+    with interruption or Interruption() as caught:
+        return run, training.run(parsed, run, caught, resume=resume)
+
+
+def test_updates_follow_from_rows() -> None:
+    assert [rules.updates(n, rules.batch(n)) for n in (1, 16, 40)] == [40, 40, 120]
+    found = [rules.updates(n, rules.batch(n)) for n in (100, 200, 500, 1000, 2000)]
+    assert found == [250, 260, 320, 320, 320]
+    epochs = [rules.updates(n, 32) * 32 / n for n in (5_000, 15_000, 40_000, 400_000)]
+    assert np.allclose(epochs, [3, 3, 2, 1], atol=0.05)
+    rising = [rules.updates(n, rules.batch(n)) for n in range(100, 20_000, 100)]
+    assert rising == sorted(rising)
+
+
+def test_rates_fall_with_size_and_stay_within_limits() -> None:
+    assert rules.rate("full", 5e-5, 110_000_000, "bert") == 5e-5
+    assert rules.rate("full", 5e-5, 22_700_000, "bert") > rules.rate("full", 5e-5, 335_000_000, "bert")
+    assert rules.rate("full", 5e-5, 10_000, "bert") == rules.LIMITS[1]
+    assert rules.rate("lora", 5e-4, 7_000_000_000, "llama") == rules.ADAPTER_LIMITS[0]
+    assert rules.rate("full", 5e-5, 110_000_000, "t5") == 2e-4
+    assert rules.rate("ia3", 5e-4, 22_700_000, "bert") == 5e-4
+
+
+def test_what_the_user_says_wins() -> None:
+    assert rules.schedule({"num_train_epochs": 3}, 1000, 16) == {}
+    assert rules.schedule({"max_steps": 5}, 1000, 16) == {}
+    found = rules.schedule({"eval_strategy": "epoch"}, 1000, 16)
+    assert found == {"max_steps": 320}
+    assert rules.schedule({}, 1000, 16)["eval_steps"] == 32
+
+
+def test_the_whole_way(tmp_path: Path) -> None:
+    run, result = start(tree(tmp_path), tmp_path / "run")
+    found = result["auto"]
+    assert found["plan"]["method"] == "full" and found["plan"]["trials"]
+    names = [one["name"] for one in found["trials"]]
+    assert names[:3] == ["0.001", "0.003", "0.00033"] and names[-1] == "probe's head"
+    inner = min(found["trials"][:3], key=lambda one: one["loss"])["name"]
+    assert names[3:-1] == {"0.001": [], "0.003": ["0.009"], "0.00033": ["0.00011"]}[inner]
+    best = min(found["trials"], key=lambda one: one["loss"])
+    assert found["final"]["judged_by"] == "log loss" and found["looks"] > len(found["trials"])
+    events = run.events()[0]
+    rates = [event["learning_rate"] for event in events if event["type"] == "log"]
+    assert max(rates) == pytest.approx(best["learning_rate"], rel=0.05)
+    shape = trials.Shape.of(found["plan"]["updates"])
+    steps = [event["step"] for event in events if event["type"] == "log"]
+    assert min(steps) > shape.kept, "the winner goes on from its own checkpoint"
+    evaluated = [event["step"] for event in events if event["type"] == "evaluation"]
+    assert evaluated == list(range(32, 161, 16)), "ten times a fit, but for those before the trial's end"
+    (said,) = [event for event in events if event["type"] == "chosen"]
+    assert [one["origin"] for one in said["settings"]] == ["rule", "rule", "rule", "measured"]
+    assert all(one["reason"] for one in said["settings"])
+    assert result["test"]["metrics"]["accuracy"]["value"] > 0.8
+    assert not (run.folder / trials.FOLDER).exists()
+    notes = json.loads((run.artifact / "hftransfer.json").read_text())
+    found = json.loads(json.dumps(found))
+    assert notes["auto"] == found
+    assert json.loads((run.folder / runs.AUTO).read_text()) == found
+    card = (run.artifact / "README.md").read_text()
+    assert f"{found['looks']} times" in card and "learning rate" in card
+
+
+def test_few_validation_rows_leave_it_to_the_rule_and_little_time_to_the_probe(tmp_path: Path) -> None:
+    few = tree(tmp_path, 200, data={"validation_size": 30})
+    _, result = start({**few, "train": {"use_cpu": True, "max_steps": 20}}, tmp_path / "few")
+    assert not result["auto"]["trials"] and "too few to tell rates apart" in json.dumps(result["auto"]["plan"])
+    assert result["auto"]["plan"]["settings"][1]["origin"] == "given"
+    _, result = start({**few, "auto": {"minutes": 1e-5}}, tmp_path / "short")
+    assert result["auto"]["final"] == {"method": "probe"} and result["cost"]["steps"] == 0
+
+
+def test_few_rows_a_class_are_learned_in_pairs(tmp_path: Path) -> None:
+    _, result = start(tree(tmp_path, 60, data={"validation_size": 10, "test_size": 20}), tmp_path / "run")
+    assert result["auto"]["plan"]["method"] == "few_shot"
+
+
+def weights(run: Run) -> dict[str, torch.Tensor]:
+    return load_file(run.artifact / "model.safetensors")
+
+
+class StopAfter(Interruption):
+    """Ask for a stop once so many events of a type were written."""
+
+    def __init__(self, folder: Path, type: str, count: int) -> None:
+        super().__init__()
+        self.folder, self.type, self.count = folder, type, count
+
+    @property
+    def requested(self) -> bool:
+        found = [event for event in Run(self.folder).events()[0] if event["type"] == self.type]
+        return self._asked or len(found) >= self.count
+
+    @requested.setter
+    def requested(self, value: bool) -> None:
+        self._asked = value
+
+
+@pytest.mark.parametrize(("type", "count"), [("trial", 2), ("tried", 2), ("evaluation", 3)])
+def test_a_resume_repeats_what_was_chosen(tmp_path: Path, type: str, count: int) -> None:
+    quick = tree(tmp_path, train={"max_steps": 80})
+    whole, _ = start(quick, tmp_path / "whole")
+    with pytest.raises(Interrupted):
+        start(quick, tmp_path / "cut", StopAfter(tmp_path / "cut", type, count))
+    cut, result = start(quick, tmp_path / "cut", resume=True)
+    assert result["auto"]["trials"] and {one["name"] for one in result["auto"]["trials"]}
+    for name, value in weights(whole).items():
+        assert torch.equal(value, weights(cut)[name]), name
+
+
+def setup_of(folder: Path, rows: int = 200) -> tuple[Any, Any]:
+    built = catalog.build_config({**tree(folder, rows), "method": {"name": "full"}})
+    with Interruption() as caught:
+        scene = training.set_scene(built, Run.create(built, folder / "run"), caught, resume=False)
+    return scene.setup, scene.loaded
+
+
+def test_a_fit_that_learned_nothing_begins_once_more(tmp_path: Path) -> None:
+    _, result = start(tree(tmp_path, train={"learning_rate": 1e-12, "max_steps": 60}), tmp_path / "run")
+    again = result["auto"]["again"]
+    assert again["options"] == {"learning_rate": 5e-13} and again["step"] == 24
+    assert again["message"].startswith("After 24 updates it never answers `")
+    assert result["auto"]["final"]["method"] == "probe", "and what is kept is what learned something"
+    card = (tmp_path / "run" / "artifact" / "README.md").read_text()
+    assert "training begins once more, at half the rate" in card
+
+
+def test_rare_classes_weigh_more_where_there_are_some(tmp_path: Path) -> None:
+    setup, _ = setup_of(tmp_path)
+    found = Guard(setup)
+    found.found = "it never answers `a`"
+    assert found.remedy(1e-3, 9)["options"] == {"learning_rate": 5e-4}
+    uneven = tiny.answer("single_label", ("a", "b"), (10, 90))
+    object.__setattr__(setup.preparation, "answer", uneven)
+    assert found.remedy(1e-3, 9)["options"] == {"class_weights": "balanced"}
+
+
+def test_checkpoints_are_averaged_only_where_validation_gains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from safetensors.torch import save_file
+
+    setup, loaded = setup_of(tmp_path)
+    model = loaded.model
+    name = "classifier.weight"
+    state = {key: value.clone() for key, value in model.state_dict().items()}
+    for step, shift in ((1, 0.5), (2, -0.5)):
+        folder = setup.place / f"checkpoint-{step}"
+        folder.mkdir()
+        save_file({**state, name: state[name] + shift}, folder / "model.safetensors")
+        runs.seal(folder)
+    off = state[name] + 0.25
+
+    def judged(best: torch.Tensor) -> Callable[..., trials.Judged]:
+        return lambda setup, model: trials.Judged("x", float((model.get_parameter(name) - best).abs().mean()), None)
+
+    with torch.no_grad():
+        model.get_parameter(name).copy_(off)
+    monkeypatch.setattr(trials, "judged", judged(state[name]))
+    found = soup.stir(setup, model)
+    assert found["steps"] == [1, 2] and torch.allclose(model.get_parameter(name), state[name], atol=1e-6)
+    with torch.no_grad():
+        model.get_parameter(name).copy_(off)
+    monkeypatch.setattr(trials, "judged", judged(off))
+    assert soup.stir(setup, model)["steps"] == [] and torch.equal(model.get_parameter(name), off)
+
+
+def test_large_models_get_adapters_where_they_have_linear_layers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, loaded = setup_of(tmp_path)
+    assert planning.way(loaded.model) == "full"
+    monkeypatch.setattr(planning, "_free_memory", lambda: 1000.0)
+    assert planning.way(loaded.model) == "lora"
+    assert planning.way(torch.nn.Module()) == "full"
+
+
+def test_a_probe_learns_from_validation_rows_too_and_answers_them_unseen(tmp_path: Path) -> None:
+    _, result = start({**tree(tmp_path), "method": {"name": "probe"}}, tmp_path / "run")
+    events = Run(tmp_path / "run").events()[0]
+    (probed,) = [event for event in events if event["type"] == "probe"]
+    assert probed["rows"] == sum(result["data"]["splits"][split] for split in ("train", "validation"))
+    assert result["validation"]["metrics"]["log_loss"]["value"] > 0
+
+
+def test_explicit_methods_follow_the_rules_unless_told_otherwise(tmp_path: Path) -> None:
+    rules_on = {**tree(tmp_path, 60, data={"validation_size": 10, "test_size": 20}), "method": {"name": "full"}}
+    run, result = start(rules_on, tmp_path / "ruled")
+    assert result["cost"]["steps"] == 80  # 30 training rows, 16 in an update: 40 epochs
+    (said,) = [event for event in run.events()[0] if event["type"] == "chosen"]
+    assert {one["name"]: one["origin"] for one in said["settings"]}["train.learning_rate"] == "rule"
+    off = {**rules_on, "train": {"use_cpu": True, "auto": False}}
+    run, result = start(off, tmp_path / "plain")
+    assert result["cost"]["steps"] == 3 and not [e for e in run.events()[0] if e["type"] == "chosen"]
+
+
+def of_kind(folder: Path, kind: str) -> dict[str, Any]:
+    """Return data and model of a kind of answer, with 100 validation rows and more."""
+    if kind == "text":
+        from tests import tiny_written
+        from tests.engine import test_translation
+
+        tiny_written.pairs_jsonl(folder / "pairs.jsonl", 240)
+        return {name: test_translation.tree(folder)[name] for name in ("task", "model", "data")}
+    if kind == "tags":
+        source = tiny.token_jsonl(folder / "rows.jsonl", 240)
+        model = str(tiny.text_model(folder / "model"))
+        return {"task": "token-classification", "model": model, "data": {"source": str(source)}}
+    if kind == "image":
+        source = tiny.image_folder(folder / "pictures", 240)
+        model = str(tiny.image_model(folder / "model", "mobilenet-v2"))
+        return {"task": "image-classification", "model": model, "data": {"source": str(source)}}
+    rows = [{"text": text, "label": (label == "positive") + i % 5 / 10}
+            for i, (text, label) in enumerate(tiny.sentences(240))]  # fmt: skip
+    path = folder / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    data = {"source": str(path), "problem_type": "regression"}
+    return {"task": "text-classification", "model": str(tiny.text_model(folder / "model")), "data": data}
+
+
+@pytest.mark.parametrize("kind", ["text", "tags", "image", "regression"])
+def test_every_kind(tmp_path: Path, kind: str) -> None:
+    made = of_kind(tmp_path, kind)
+    sizes = {"validation_size": 0.5, "test_size": 30, "label_issues": False, "likely_copies": False}
+    more = {"train": {"use_cpu": True, "max_steps": 60}, "evaluation": {"resamples": 100, "max_new_tokens": 6}}
+    if kind != "text":
+        del more["evaluation"]["max_new_tokens"]
+    run, result = start({**BARE, **made, **more, "data": {**made["data"], **sizes}}, tmp_path / "run")
+    found = result["auto"]
+    assert found["final"]["judged_by"] == {"text": "perplexity", "regression": "squared error"}.get(kind, "log loss")
+    assert ("other" in found["final"]) == (kind != "text"), "a probe stands beside all but texts"
+    assert len(found["trials"]) in ((3, 4) if kind == "text" else (4, 5)) or not found["plan"]["trials"]
+    assert result["test"]["n"] == 30 and run.result_path.is_file()

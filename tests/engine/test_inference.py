@@ -1,0 +1,54 @@
+"""Batches hold what a model takes and what is for the answer, padded as the tokenizer pads; memory halves them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from hftransfer import catalog
+from hftransfer.answers._head import IGNORED
+from hftransfer.config import DataConfig
+from hftransfer.modeling import inference
+from hftransfer.modeling.prepared import collator
+from hftransfer.tasks.base import Preparation
+from tests import tiny
+
+
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory"), MemoryError()]
+)
+def test_a_batch_that_memory_cannot_hold_is_halved_and_stays_in_order(error: Exception) -> None:
+    asked: list[int] = []
+
+    def take(batch: dict[str, Any]) -> list[int]:
+        asked.append(len(batch["numbers"]))
+        if len(batch["numbers"]) > 3:
+            raise error
+        assert len(batch["_names"]) == len(batch["numbers"])
+        return [int(number) for number in batch["numbers"]]
+
+    batch = {"numbers": torch.arange(11), "_names": list("abcdefghijk")}
+    assert inference.halving(take, batch, 11) == list(range(11))
+    assert asked[:2] == [11, 5] and max(asked[2:]) <= 6
+    with pytest.raises(type(error)):
+        inference.halving(lambda one: take({**one, "numbers": torch.arange(9)}), batch, 1)
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_tags_lie_along_the_tokens_on_the_side_that_the_tokenizer_pads(side: str) -> None:
+    tokenizer = tiny.tokenizer()
+    tokenizer.padding_side = side
+    preparation = Preparation(DataConfig(source="-"), tiny.answer("tags", ("O", "X")), 0)
+    items = [
+        {"input_ids": [2, 5, 3], "attention_mask": [1, 1, 1], "labels": [IGNORED, 1, IGNORED], "_words": [-1, 0, -1]},
+        {"input_ids": [2, 3], "attention_mask": [1, 1], "labels": [IGNORED, IGNORED], "_words": [-1, -1]},
+    ]
+    task = catalog.task("token-classification")
+    batch = collator(task, tokenizer, preparation)(items)
+    assert set(batch) == {"input_ids", "attention_mask", "labels"}
+    assert batch["input_ids"][1].tolist() == ([2, 3, 0] if side == "right" else [0, 2, 3])
+    assert batch["labels"].tolist() == [[IGNORED, 1, IGNORED], [IGNORED] * 3]
+    asking = collator(task, tokenizer, preparation, training=False)(items)
+    assert asking["_words"] == [[-1, 0, -1], [-1, -1]]  # lists are for the answer, and no model is given them

@@ -1,0 +1,270 @@
+"""Histories to items: one cut in time, baselines that know the same, cold items apart, and strangers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from hftransfer import catalog, config, data, questions, views
+from hftransfer.answers import _nearness
+from hftransfer.answers._histories import Histories
+from hftransfer.errors import ConfigError, UserError
+from hftransfer.fitting.interruption import Interrupted, Interruption
+from hftransfer.predictor import Predictor
+from hftransfer.runs import Run
+from tests import tiny_catalogue, tiny_pairs
+from tests.engine.conftest import QUICK
+from tests.engine.test_resume import resume, same_weights, start
+
+TASK = catalog.task("recommendation")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    found = tmp_path_factory.mktemp("recommendation")
+    tiny_catalogue.interactions(found / "csv")
+    tiny_pairs.model(found / "bert")
+    return found
+
+
+def tree(folder: Path, **section: Any) -> dict[str, Any]:
+    return {
+        **QUICK, "task": "recommendation", "model": str(folder / "bert"),
+        "data": {"source": str(folder / "csv"), **section}, "train": {**QUICK["train"], "learning_rate": 3e-3},
+    }  # fmt: skip
+
+
+def loaded(source: Path, **section: Any) -> Any:
+    return data.load(config.DataConfig(source=str(source), **section), TASK, 42)
+
+
+def test_from_interactions_to_what_comes_next(folder, train):
+    run, result = train(tree(folder))
+    scores = result["test"]["metrics"]
+    assert list(scores) == ["ndcg_10", "recall_10", "mrr_10", "ndcg_10_cold", "coverage_10", "popularity_10"]
+    names = [one["name"] for one in result["beside"]["models"]]
+    assert names == ["the model as it came", "item-kNN", "EASE"] and result["baseline"]["name"] == "popularity"
+    cold = {one["name"]: one["metrics"]["ndcg_10_cold"]["value"] for one in result["beside"]["models"]}
+    assert scores["ndcg_10_cold"]["value"] > 0.3 and cold["item-kNN"] == cold["EASE"] == 0, (
+        "ids say nothing of new items"
+    )
+    assert scores["ndcg_10"]["value"] > result["baseline"]["metrics"]["ndcg_10"]["value"]
+    assert not any("evaluation.folds" in one for one in result["verdict"]["advice"])
+    items = pd.read_parquet(run.artifact / "items.parquet")
+    assert list(items.columns) == ["id", "title", "vector"] and len(items) == 39
+    predictor = Predictor(run.artifact)
+    (answer,) = predictor.answer([["3", "6", "9"]], top_k=4)
+    assert len(answer["items"]) == 4 and not {"3", "6", "9"} & {one["id"] for one in answer["items"]}
+    titles = dict(zip(items["id"], items["title"], strict=True))
+    assert all(one["near"] in {titles["3"], titles["6"], titles["9"]} for one in answer["items"])
+    (view,) = predictor.views([answer])
+    assert isinstance(view, views.Items) and view.found[0][2].startswith("near ")
+    (written,) = predictor.answer([f"{titles['3'].upper()}\n6; 9"])  # ids and titles, as a person writes them
+    assert written["items"][:4] == answer["items"]
+    with pytest.raises(UserError, match="an entry of the catalogue is needed, by its id or its title; 'nothing'"):
+        predictor.answer(["nothing"])
+    known: dict[str, Any] = {}
+    exec(TASK.snippet(repr(str(run.artifact)), {"history": repr(["3", "6", "9"])}, predictor.notes), known)
+    assert np.allclose(known["answer"], answer["vector"], atol=1e-5)
+    assert known["ranked"].head(4).tolist() == pytest.approx([one["score"] for one in answer["items"]], abs=1e-5)
+    stored = pd.read_parquet(run.predictions / "test.parquet")
+    rows = loaded(folder / "csv").splits["test"]
+    for found, history in zip(stored["found"], rows["history"], strict=True):
+        assert not set(found) & set(history), "what somebody had is not recommended again"
+
+
+@pytest.mark.parametrize("form", ["movielens", "recbole", "parquet"])
+def test_files_of_every_form_give_the_same_rows(form, folder, tmp_path):
+    ours, theirs = loaded(folder / "csv"), loaded(tiny_catalogue.interactions(tmp_path / form, form=form))
+    for split in ("train", "validation", "test"):
+        assert ours.splits[split]["history"] == theirs.splits[split]["history"]
+        assert ours.splits[split]["relevant"] == theirs.splits[split]["relevant"]
+    assert ours.answer.catalogue.table["text"].to_pylist() == theirs.answer.catalogue.table["text"].to_pylist()
+
+
+def test_one_moment_divides_all(folder):
+    found = loaded(folder / "csv")
+    frame = pd.read_csv(folder / "csv" / "ratings.csv", dtype={"movieId": str})
+    frame = frame.sort_values("timestamp", kind="stable")
+    size = round(0.2 * len(frame)), round(0.1 * len(frame))
+    second = frame["timestamp"].iloc[len(frame) - size[0]]
+    first = frame["timestamp"].iloc[len(frame) - sum(size)]
+    after = frame[frame["timestamp"] >= second].groupby("userId")["movieId"].apply(set)
+    before = frame[frame["timestamp"] < second].groupby("userId")["movieId"].apply(list)
+    expected = {(tuple(before[user]), frozenset(after[user])) for user in after.index if user in before.index}
+    test = found.splits["test"]
+    assert {
+        (tuple(history), frozenset(one["id"] for one in relevant))
+        for history, relevant in zip(test["history"], test["relevant"], strict=True)
+    } == expected
+    known = set(frame.loc[frame["timestamp"] < first, "movieId"])
+    trained = {one["id"] for row in found.splits["train"]["relevant"] for one in row}
+    assert trained <= known
+    assert all(one["cold"] == (one["id"] not in known) for row in test["relevant"] for one in row)
+    assert any("no k-core" in one and "3 items have none in train and are cold" in one for one in found.guesses)
+
+
+def test_repeats_cold_people_and_items_without_text_are_counted(folder, tmp_path):
+    place = tiny_catalogue.interactions(tmp_path / "some")
+    ratings, movies = place / "ratings.csv", place / "movies.csv"
+    lines = ratings.read_text().splitlines()
+    lines += [lines[1].rsplit(",", 1)[0] + ",1700000000"] * 2  # twice more, later
+    lines += [f"new{i},3,5,1650000000" for i in range(4)] + ["u1,999,5,1600000001"]
+    ratings.write_text("\n".join(lines) + "\n")
+    movies.write_text("\n".join(movies.read_text().splitlines()) + "\n")
+    found = loaded(place)
+    assert any("2 of 658 interactions are repeats" in one for one in found.guesses)
+    assert any("cold people: 4 of" in one for one in found.warnings)
+    assert any("1 of 659 interactions dropped: 1 items have no text" in one for one in found.warnings)
+
+
+def test_other_cuts_are_made_when_asked_and_warned_of(folder):
+    last = loaded(folder / "csv", cut="last")
+    assert any("leave-one-out" in one and "Ji et al. 2023" in one for one in last.warnings)
+    assert all(len(row) == 1 for row in last.splits["test"]["relevant"])
+    people = loaded(folder / "csv", cut="user", test_size=0.3)
+    assert any("people are cut: 24 of 80 are for test" in one for one in people.warnings)
+
+
+def test_a_stopped_run_goes_on_to_the_same_bits(folder, tmp_path):
+    chosen = tree(folder)
+    whole = start(chosen, tmp_path / "whole")
+    with pytest.raises(Interrupted):
+        start(chosen, tmp_path / "stopped", steps=5)
+    resume(Run(tmp_path / "stopped"))
+    same_weights(whole, Run(tmp_path / "stopped"))
+
+
+# --- what it is measured against ---
+
+
+def histories(seed: int = 0) -> Histories:
+    rng = np.random.default_rng(seed)
+    pairs = np.unique(np.stack([rng.integers(0, 30, 400), rng.integers(0, 12, 400)], axis=1), axis=0)
+    return Histories(pairs[:, 0], pairs[:, 1], rng.random(len(pairs)), 12)
+
+
+def test_ease_is_the_best_linear_model_without_a_diagonal():
+    """Column by column: ridge regression of an item on all others, solved by itself."""
+    past = histories()
+    matrix, penalty = past.matrix.toarray(), 7.0
+    found = past.ease(penalty)([[0, 3], [5]])
+    weights = np.zeros((12, 12))
+    for item in range(12):
+        others = [other for other in range(12) if other != item]
+        gram = matrix[:, others].T @ matrix[:, others] + penalty * np.eye(11)
+        weights[others, item] = np.linalg.solve(gram, matrix[:, others].T @ matrix[:, item])
+    assert np.allclose(found[0], weights[0] + weights[3], atol=1e-10) and np.allclose(found[1], weights[5], atol=1e-10)
+
+
+def test_item_knn_sums_cosines_of_the_nearest():
+    past = histories()
+    matrix = past.matrix.toarray()
+    cosine = (matrix.T @ matrix) / np.outer(np.linalg.norm(matrix, axis=0), np.linalg.norm(matrix, axis=0))
+    np.fill_diagonal(cosine, 0)
+    for item in range(12):
+        cosine[item, np.argsort(-cosine[item], kind="stable")[4:]] = 0
+    assert np.allclose(past.neighbours(4)([[0, 3]])[0], cosine[:, 0] + cosine[:, 3], atol=1e-10)
+
+
+def test_popularity_counts_train_or_its_last_quarter():
+    past = Histories(np.arange(6), np.array([0, 0, 0, 1, 1, 2]), np.array([0.0, 1, 2, 9, 10, 10]), 4)
+    assert past.popularity(False)([[]])[0].tolist() == [3, 2, 1, 0]
+    assert past.popularity(True)([[]])[0].argsort()[::-1].tolist()[:2] == [1, 2]
+    assert past.percentiles.tolist() == [3.5 / 4, 2.5 / 4, 1.5 / 4, 0.5 / 4]
+
+
+def test_what_is_popular_is_no_more_wrong_than_the_rest():
+    """Yi et al. 2019: the log of how often a text is drawn is taken off its score."""
+    torch.manual_seed(0)
+    vectors = torch.nn.functional.normalize(torch.randn(5, 2, 4), dim=-1)
+    texts = [f"text {i}" for i in range(5)]
+    counts = np.array([8, 1, 1, 0, 2])
+    numbers = torch.tensor([[100 + i, _nearness.number_of(text)] for i, text in enumerate(texts)])
+    offsets = _nearness.Offsets.of(texts, counts)
+    logits = vectors[:, 0] @ vectors[:, 1].T / 0.05 - torch.log(torch.tensor([8, 1, 1, 1, 2]) / 12)
+    expected = torch.nn.functional.cross_entropy(logits, torch.arange(5), reduction="sum")
+    assert float(_nearness.contrast(vectors, numbers, 0.05, offsets)) == pytest.approx(float(expected), rel=1e-5)
+
+
+# --- wrong input ---
+
+
+def _ratings(folder: Path, change: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
+    path = folder / "ratings.csv"
+    change(pd.read_csv(path)).to_csv(path, index=False)
+
+
+def _mixed(frame: pd.DataFrame) -> pd.DataFrame:
+    frame.loc[frame.index[:50], "timestamp"] *= 1000
+    return frame
+
+
+def _words(frame: pd.DataFrame) -> pd.DataFrame:
+    frame["timestamp"] = [f"day {i}" for i in range(len(frame))]
+    return frame
+
+
+WRONG: dict[str, tuple[Callable[[Path], None], str]] = {
+    "no time": (
+        lambda place: _ratings(place, lambda frame: frame.drop(columns="timestamp")),
+        r"a column with the time is needed; found userId, movieId, rating. without a time .*set data.cut=user",
+    ),
+    "times of mixed units": (
+        lambda place: _ratings(place, _mixed),
+        r"times of one unit are needed; \d+ look like seconds and 50 look like milliseconds",
+    ),
+    "times that are words": (lambda place: _ratings(place, _words), r"times are needed as numbers or as"),
+    "items without text": (
+        lambda place: (place / "movies.csv").unlink(),
+        r"items with a title or a text are needed: ids say nothing to a model; 652 of 652 interactions",
+    ),
+    "fewer than 20 people in test": (
+        lambda place: _ratings(place, lambda frame: frame[frame["userId"].isin([f"u{i}" for i in range(15)])]),
+        r"20 people or more are needed in test; there are \d+",
+    ),
+    "a catalogue with one item": (
+        lambda place: _ratings(place, lambda frame: frame.assign(movieId=3)) or (place / "movies.csv").write_text(
+            "movieId,title,genres\n3,alone,kind\n"
+        ),
+        r"a catalogue of two entries or more is needed; this one has 1",
+    ),
+    "no people": (
+        lambda place: _ratings(place, lambda frame: frame.drop(columns="userId")),
+        r"a table with a column for the person and one for the item is needed",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_input_is_refused_before_training(name, folder, tmp_path):
+    make, message = WRONG[name]
+    make(tiny_catalogue.interactions(tmp_path / "place"))
+    built = catalog.build_config({**tree(folder), "data": {"source": str(tmp_path / "place")}})
+    with pytest.raises(UserError, match=message) as refused, Interruption() as interruption:
+        questions.check(built, interruption)
+    assert refused.value.exit_code == 2
+
+
+def test_folds_and_groups_are_refused(folder):
+    with pytest.raises(ConfigError, match="the rows of recommendation are divided by time"):
+        catalog.build_config({**tree(folder), "evaluation": {"folds": 5}})
+    with pytest.raises(UserError, match="interactions are cut by time or by people"):
+        loaded(folder / "csv", group="userId")
+
+
+def test_a_history_is_a_list_or_lines():
+    assert TASK.row("a; b\nc")["history"] == ["a", "b", "c"] and TASK.row({"history": [1, "x"]})["history"] == [
+        "1",
+        "x",
+    ]
+    with pytest.raises(UserError, match="a history is needed"):
+        TASK.row({"history": 5})
+    assert json.loads(TASK.example) == ["an id or a title", "another"]
