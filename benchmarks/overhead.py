@@ -28,15 +28,17 @@ STEPS, WARM = 40, 5
 
 
 class Clock(TrainerCallback):
-    """The seconds between the end of step `warm` and the end of the last one."""
+    """The seconds between the end of step `warm` and the end of the last one, and those of the processor."""
 
     def __init__(self, warm: int = WARM) -> None:
         self.warm = warm
+        self.seconds = self.cpu = 0.0
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if state.global_step == self.warm:
-            self.began = time.perf_counter()
-        self.seconds = time.perf_counter() - self.began if state.global_step > self.warm else 0.0
+            self.began = time.perf_counter(), time.process_time()
+        if state.global_step > self.warm:
+            self.seconds, self.cpu = time.perf_counter() - self.began[0], time.process_time() - self.began[1]
 
 
 def main(rounds: int) -> None:

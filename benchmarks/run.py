@@ -1,7 +1,8 @@
 """Measure the figures of docs/benchmarks.md, all of them or by name: python -m benchmarks.run [--write] [NAME ...]
 
-Needs the samples `text`, `image`, `speech`, `captions` and `emoji-scenes` (hftransfer samples NAME ...), and a machine
-that does nothing else; `few_shot` needs a package index too, where it installs SetFit into an environment of its own.
+Needs the samples `text`, `image`, `speech`, `chat`, `questions`, `captions` and `emoji-scenes` (hftransfer samples
+NAME ...), and a machine that does nothing else; `few_shot` needs a package index too, where it installs SetFit into an
+environment of its own.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from benchmarks import (
     retrieval,
     scenes,
     searching,
+    span,
     speech,
     tuning,
 )
@@ -54,7 +56,9 @@ ENGINE = {
     "memory": Part("Memory", 2, machine.memory),
     "searching": Part("A million items", 2, searching.measure),
     "asking": Part("Memory of asking", 5, asking.measure),
-    "speech": Part("Speech", 25, speech.measure),
+    "speech": Part("Speech", 8, speech.measure),
+    "spanish": Part("Speech in another language", 8, speech.spanish),
+    "span": Part("Answers from a text", 8, span.measure),
     "scenes": Part("Masks of composed scenes", 12, scenes.measure),
     "start": Part("Start", 1, machine.start),
     "hub": Part("The Hub", 1, machine.hub),
@@ -71,7 +75,7 @@ LADDER = {
 }
 LONG = {
     "regret": Part("The defaults", 1200, regret.measure),
-    "chat": Part("A model that chats", 240, chat.measure),
+    "chat": Part("A model that chats", 25, chat.measure),
 }  # by name alone
 PARTS = {**ENGINE, **LADDER, **LONG}
 GROUPS = {"engine": tuple(ENGINE), "ladder": tuple(LADDER)}

@@ -30,7 +30,7 @@ GROUPS = {
     "questions": ("all-minilm-l6-v2", "brown-cloze"),
     "translation": ("libreoffice-en-fr",),
     "chat": ("smollm2-135m-instruct", "libreoffice-en-fr"),
-    "speech": ("whisper-tiny-en", "telephone-numbers", "telephone-prompts"),
+    "speech": ("whisper-tiny-en", "telephone-numbers", "telephone-numbers-es", "telephone-prompts"),
     "detection": ("rtdetr-thin", "emoji-scenes"),
     "captions": ("mobilenet-minilm", "emoji-names"),
     "vision": ("resnet50-thin", "emoji-scenes", "tree-crowns", "emoji-names"),

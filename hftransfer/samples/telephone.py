@@ -1,4 +1,4 @@
-"""Prompts of a telephone exchange in five languages, and numbers, times and dates spoken with them."""
+"""Prompts of a telephone exchange in five languages, and numbers, times and dates spoken with them in two."""
 
 from __future__ import annotations
 
@@ -153,18 +153,84 @@ FORMS: dict[str, Callable[[random.Random], list[str]]] = {
     "date": _date,
     "code": _code,
 }
+# --- the same in Spanish: which prompts say a number is the exchange's own rule, what each says follows from its name ---
+
+_UNOS = (
+    "cero", "uno", "dos", "tres", "cuatro", "cinco", "seis", "siete", "ocho", "nueve", "diez", "once", "doce", "trece",
+    "catorce", "quince", "dieciséis", "diecisiete", "dieciocho", "diecinueve", "veinte", "veintiuno", "veintidós",
+    "veintitrés", "veinticuatro", "veinticinco", "veintiséis", "veintisiete", "veintiocho", "veintinueve",
+)  # fmt: skip
+_DECENAS = ("treinta", "cuarenta", "cincuenta", "sesenta", "setenta", "ochenta", "noventa")
+_CENTENAS = (
+    "doscientos", "trescientos", "cuatrocientos", "quinientos", "seiscientos", "setecientos", "ochocientos",
+    "novecientos",
+)  # fmt: skip
+_DIAS = ("domingo", "lunes", "martes", "miércoles", "jueves", "viernes", "sábado")
+_MESES = (
+    "enero", "febrero", "marzo", "abril", "mayo", "junio", "julio", "agosto", "septiembre", "octubre", "noviembre",
+    "diciembre",
+)  # fmt: skip
+PALABRAS = {
+    **{f"digits/{number}": word for number, word in enumerate(_UNOS)},
+    **{f"digits/{number}": word for number, word in zip(range(30, 100, 10), _DECENAS, strict=True)},
+    **{f"digits/{number}": word for number, word in zip(range(200, 1000, 100), _CENTENAS, strict=True)},
+    **{f"digits/day-{number}": word for number, word in enumerate(_DIAS)},
+    **{f"digits/mon-{number}": word for number, word in enumerate(_MESES)},
+    "digits/and": "y",
+    "digits/hundred": "cien",
+    "digits/100-and": "ciento",
+    "digits/thousand": "mil",
+    "digits/es-de": "de",
+}
+
+
+def _numero(draw: random.Random) -> list[str]:
+    return _cardinal_es(draw.randrange(1, 10 ** (2 + draw.randrange(3))))
+
+
+def _cardinal_es(number: int) -> list[str]:
+    if number >= 1000:
+        before, rest = _cardinal_es(number // 1000) if number >= 2000 else [], number % 1000
+        return [*before, "digits/thousand", *(_cardinal_es(rest) if rest else [])]
+    if number == 100:
+        return ["digits/hundred"]
+    if number > 100:
+        before, rest = ["digits/100-and" if number < 200 else f"digits/{number // 100 * 100}"], number % 100
+        return [*before, *(_cardinal_es(rest) if rest else [])]
+    if number < 30 or number % 10 == 0:
+        return [f"digits/{number}"]
+    return [f"digits/{number // 10 * 10}", "digits/and", f"digits/{number % 10}"]
+
+
+def _fecha(draw: random.Random) -> list[str]:
+    day = _cardinal_es(1 + draw.randrange(31))
+    return [f"digits/day-{draw.randrange(7)}", *day, "digits/es-de", f"digits/mon-{draw.randrange(12)}"]
+
+
+FORMAS: dict[str, Callable[[random.Random], list[str]]] = {"digits": _string, "number": _numero, "date": _fecha}
 EACH = 120
 
 
 def numbers(folder: Path, archive: Archive) -> None:
-    """Write audio, text and form: EACH different ones of every form, drawn alike each time."""
-    clips = {name: content for _, name, content in _clips(archive) if name in WORDS}
+    """Write audio, text and form: EACH different ones of every form in English, drawn alike each time."""
+    _spoken(folder, archive, WORDS, FORMS)
+
+
+def numeros(folder: Path, archive: Archive) -> None:
+    """Write the same in Spanish."""
+    _spoken(folder, archive, PALABRAS, FORMAS)
+
+
+def _spoken(
+    folder: Path, archive: Archive, words: dict[str, str], forms: dict[str, Callable[[random.Random], list[str]]]
+) -> None:
+    clips = {name: content for _, name, content in _clips(archive) if name in words}
     draw = random.Random(0)
     found: dict[str, tuple[Any, str, str]] = {}
-    for before, (form, drawn) in enumerate(FORMS.items()):
+    for before, (form, drawn) in enumerate(forms.items()):
         while len(found) < EACH * (before + 1):
             names = drawn(draw)
-            text = " ".join(WORDS[name] for name in names)
+            text = " ".join(words[name] for name in names)
             if text not in found:
                 audio = {"bytes": _joined([clips[name] for name in names]), "path": f"{form}-{len(found):03}.wav"}
                 found[text] = (audio, text, form)
@@ -213,5 +279,15 @@ SAMPLES = (
         "CC-BY-SA-3.0",
         (ASTERISK["en"],),
         numbers,
+    ),
+    Sample(
+        "telephone-numbers-es",
+        "data",
+        "automatic-speech-recognition",
+        "360 spoken numbers, digits and dates in Spanish, 8 kHz, by the same voice: prompts joined as the exchange says "
+        "numbers; the text is what the prompts' names stand for, nobody wrote it down from listening.",
+        "CC-BY-SA-3.0",
+        (ASTERISK["es"],),
+        numeros,
     ),
 )
