@@ -75,7 +75,8 @@ LADDER = {
 }
 LONG = {
     "regret": Part("The defaults", 1200, regret.measure),
-    "chat": Part("A model that chats", 25, chat.measure),
+    "chat": Part("A model that chats", 10, chat.measure),
+    "pace": Part("The pace of a model that chats", 10, chat.speed),
 }  # by name alone
 PARTS = {**ENGINE, **LADDER, **LONG}
 GROUPS = {"engine": tuple(ENGINE), "ladder": tuple(LADDER)}

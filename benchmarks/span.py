@@ -1,4 +1,4 @@
-"""A small encoder that never answered questions finds what a sentence leaves out in a passage, or that it is not there."""
+"""A small encoder learns to find what a sentence leaves out in a passage, or that it is not there."""
 
 from __future__ import annotations
 
@@ -26,11 +26,12 @@ def measure(folder: Path, sizes: Sizes) -> str:
     return "\n\n".join(
         [
             f"`{settings.model}`, whose head is new, on {sizes.rows or ROWS:,} rows of `{settings.data.source}` "
-            f"(`configs/question-answering/full.yaml`); {result['test']['n']:,} test rows, of documents that train has "
-            "none of, intervals over documents.",
+            f"(`configs/question-answering/full.yaml`); {result['test']['n']:,} test rows, of documents that train "
+            "has none of, intervals over documents.",
             table(rows),
             f"{silent['unanswerable']:,} of {silent['rows']:,} rows of train have no answer; the threshold for none, "
-            f"from validation, is {silent['threshold']:.2f}. {result['cost']['examples_per_second']:.1f} rows a second.",
+            f"from validation, is {silent['threshold']:.2f}. "
+            f"{result['cost']['examples_per_second']:.1f} rows a second.",
         ]
     )
 

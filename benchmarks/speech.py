@@ -36,8 +36,9 @@ def measure(folder: Path, sizes: Sizes) -> str:
             "the normalised scores do not count that.",
             *scored(folder, sizes),
             f"A clip lasts {heard:.1f} s on average. Of the processor's time, decoding and resampling one takes "
-            f"{1000 * decoding:.1f} ms, its spectrum {1000 * spectra:.1f} ms, a clip of training {1000 * step:.0f} ms, "
-            f"forward and backward. Decoding is **{decoding / (decoding + spectra + step):.1%}** of that.",
+            f"{1000 * decoding:.1f} ms, its spectrum {1000 * spectra:.1f} ms, a clip of training "
+            f"{1000 * step:.0f} ms, forward and backward. Decoding is "
+            f"**{decoding / (decoding + spectra + step):.1%}** of that.",
         ]
     )
 

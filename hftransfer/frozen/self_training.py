@@ -74,7 +74,9 @@ def read(setup: Setup) -> Setup | None:
     path = Path(config.unlabelled).expanduser()
     if not path.exists():
         raise UserError(
-            "data.unlabelled names a table file or a folder of pictures", f"there is no {path}", "Check the path."
+            "data.unlabelled names a table file, or a folder of pictures or recordings",
+            f"there is no {path}",
+            "Check the path.",
         )
     inputs = {role.name for role in setup.task.shown}
     known = {role: column for role, column in config.column_names.items() if role in inputs}
@@ -139,7 +141,7 @@ def improve(
 
 
 def _hash(path: Path) -> str:
-    """Return a hash over the content of a file, or of the pictures in a folder."""
+    """Return a hash over the content of a file, or of the files in a folder."""
     found = hashlib.sha256()
     for file in [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file()):
         found.update(file.name.encode() + file.read_bytes())

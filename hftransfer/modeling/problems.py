@@ -61,12 +61,14 @@ def _load_problem(name: str, task: Task, source: str, revision: str | None, erro
         return _no_weights(name, "a folder or repo with a whole model is needed", short)
     if local and not task.lazy and "okenizer" in text:
         return no_tokenizer(name, task, f"{name} is {_model_type(source)}: {short}")
-    if local and task.lazy and "rocessor" in text:
+    if local and task.lazy and ("rocessor" in text or "extractor" in text):
+        shown = next(role.takes.asked for role in task.shown if role.takes is not None and role.takes.lazy)
+        more = "; processors for torchvision alone need torchvision installed" if "orchvision" in text else ""
         return UserError(
-            f"{task.name} needs a model with an image processor that works on PIL",
+            f"{task.name} needs a model that is shown {shown}",
             f"{name} is {_model_type(source)}: {text.partition('. ')[0][:300]}",
-            f"Choose a model for {task.name}; torchvision-only processors need torchvision installed.",
-        )  # fmt: skip
+            f"Choose a model for {task.name}{more}.",
+        )
     if isinstance(error, KeyError):
         return error
     return UserError("a model that transformers can load is needed", f"{name}: {short}", "Check model and revision.")

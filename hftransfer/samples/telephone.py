@@ -153,7 +153,8 @@ FORMS: dict[str, Callable[[random.Random], list[str]]] = {
     "date": _date,
     "code": _code,
 }
-# --- the same in Spanish: which prompts say a number is the exchange's own rule, what each says follows from its name ---
+
+# --- the same in Spanish: which prompts say a number is the exchange's rule, what each says follows from its name ---
 
 _UNOS = (
     "cero", "uno", "dos", "tres", "cuatro", "cinco", "seis", "siete", "ocho", "nueve", "diez", "once", "doce", "trece",
@@ -284,8 +285,8 @@ SAMPLES = (
         "telephone-numbers-es",
         "data",
         "automatic-speech-recognition",
-        "360 spoken numbers, digits and dates in Spanish, 8 kHz, by the same voice: prompts joined as the exchange says "
-        "numbers; the text is what the prompts' names stand for, nobody wrote it down from listening.",
+        "360 spoken numbers, digits and dates in Spanish, 8 kHz, by the same voice: prompts joined as the exchange "
+        "says numbers; the text is what the prompts' names stand for, nobody wrote it down from listening.",
         "CC-BY-SA-3.0",
         (ASTERISK["es"],),
         numeros,

@@ -256,7 +256,7 @@ def test_models_that_cannot_are_refused_in_words(folder, tmp_path):
     place = tmp_path / "rf-detr"
     settings.save_pretrained(place)
     (place / "preprocessor_config.json").write_text(json.dumps({"image_processor_type": "RfDetrImageProcessor"}))
-    refused(place, "image processor that works on PIL")
+    refused(place, "needs a model that is shown a picture")
 
 
 def test_smoothing_is_refused(folder, train):

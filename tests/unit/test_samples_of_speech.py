@@ -141,6 +141,29 @@ def test_numbers_say_their_text_and_are_the_same_each_time(tmp_path, monkeypatch
     assert read_rows(tmp_path / "again") == found
 
 
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (1, "uno"), (29, "veintinueve"), (30, "treinta"), (31, "treinta y uno"), (100, "cien"), (101, "ciento uno"),
+        (745, "setecientos cuarenta y cinco"), (1000, "mil"), (1022, "mil veintidós"), (5100, "cinco mil cien"),
+    ],
+)  # fmt: skip
+def test_numbers_in_spanish_words(number, words):
+    assert " ".join(telephone.PALABRAS[name] for name in telephone._cardinal_es(number)) == words
+
+
+def test_spanish_numbers_say_their_text(tmp_path, monkeypatch):
+    monkeypatch.setattr(telephone, "EACH", 20)
+    lengths = {word: 400 + index for index, word in enumerate(telephone.PALABRAS.values())}
+    clips = [(name, clip([500] * lengths[word])) for name, word in telephone.PALABRAS.items()]
+    telephone.numeros(tmp_path, telephone_archive(tmp_path / "es.deb", "es_MX_f_Allison", clips))
+    found = read_rows(tmp_path)
+    assert {row["form"] for row in found} == set(telephone.FORMAS) and len(found) == 60
+    for row in found:
+        with wave.open(io.BytesIO(row["audio"]["bytes"])) as file:
+            assert file.getnframes() == sum(lengths[word] for word in row["text"].split())
+
+
 # --- GGUF ---
 
 NUMBERS = {"I": 4, "i": 5, "f": 6, "?": 7}
