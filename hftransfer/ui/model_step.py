@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import gradio as gr
+from huggingface_hub import constants
 
 from hftransfer import catalog, samples
 from hftransfer.errors import UserError
@@ -208,10 +209,14 @@ def build(page: Page) -> Callable[[], None]:
 
 
 def usual(task: str) -> str:
-    """Return the model that is proposed for a task: a sample that is here, else the first of the well-known ones."""
-    here = [one for one in _sample_models(task) if one.present]
-    known = catalog.task(task).known_models
-    return f"{samples.PREFIX}{here[0].name}" if here else known[0].repo if known else ""
+    """Return the model that is proposed for a task: a sample that is here, else the first of the well-known ones.
+
+    Where the Hub is said to be out of reach, a sample that is still to be fetched comes before those.
+    """
+    found, known = _sample_models(task), catalog.task(task).known_models
+    if found and (found[0].present or constants.HF_HUB_OFFLINE):
+        return f"{samples.PREFIX}{found[0].name}"
+    return known[0].repo if known else ""
 
 
 def _is_proposed(name: str) -> bool:
@@ -228,9 +233,9 @@ def _option_choices(method: str) -> list[tuple[str, str]]:
 
 
 def _sample_models(task: str) -> list[Any]:
-    texts = ("text-classification", "token-classification", "sentence-similarity", "retrieval", "recommendation")
-    kinds = texts if task in texts else (task,)
-    return [one for one in samples.models() if one.task in kinds]
+    """Return the samples that a task may start from, those that were fetched first."""
+    found = [one for one in samples.models() if task in (one.task, *one.also)]
+    return sorted(found, key=lambda one: not one.present)
 
 
 def _short(task: str, chosen: str | None) -> str:

@@ -129,7 +129,7 @@ class Queue:
                 raise UserError("a run that has ended is needed", f"{own.name} goes on", "Stop it first.")
             shutil.rmtree(own.folder)
 
-    def entitle(self, visitor: Visitor, run: Run | str, name: str, note: str) -> None:
+    def entitle(self, visitor: Visitor, run: Run | str, name: str, note: str, **more: Any) -> None:
         """Write down what a visitor calls a run of theirs, and a note on it; UserError for more than fits a page."""
         visitors.require(visitor)
         own = self._own(visitor, run)
@@ -137,7 +137,7 @@ class Queue:
             raise UserError(
                 f"a name of {TITLE} characters and a note of {NOTE:,} are the most", "there are more", "Shorten it."
             )
-        own.entitle(name, note)
+        own.entitle(name, note, **more)
 
     def place(self, run: Run) -> int | None:
         """Return the run's place among those that wait (1 is next), or None when it does not wait."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +13,26 @@ from hftransfer import answers, follow
 from hftransfer.audit import forgetting_report
 from hftransfer.errors import UserError
 from hftransfer.evaluation import telling
-from hftransfer.runs import verdict_of
-from hftransfer.ui import charts, downloads, markup, mending, monitor, rows_found, train_step, train_view, visitors
+from hftransfer.runs import Run, verdict_of
+from hftransfer.ui import (
+    charts,
+    downloads,
+    markup,
+    mending,
+    monitor,
+    next_steps,
+    rows_found,
+    train_step,
+    train_view,
+    visitors,
+)
 from hftransfer.ui.charts import Line
 from hftransfer.ui.data_step import looking
 from hftransfer.ui.page import Page, html
 from hftransfer.ui.visitors import Visitor
 from hftransfer.yaml_core import read_yaml, written
 
-ERRORS = 12
+ERRORS = 48
 FEW_SCORES = 3  # that stand open
 TITLES = {  # of charts, in a page's words
     "matrix": "What it takes for what", "bars": "What it finds of each label",
@@ -42,6 +54,7 @@ def build(page: Page) -> Callable[[], None]:
         nothing = html(NOTHING)
         with gr.Column(visible=False) as there:
             scores = html(elem_classes="card-block", elem_id="scores")
+            onward = html(elem_classes="card-block", elem_id="next", js_on_load=markup.CARDS)
             where = html(elem_classes="card-block", elem_id="where")
             with gr.Column(elem_classes="card-block"):
                 html(markup.title("Where it is wrong", "the surest mistakes first"))
@@ -70,31 +83,40 @@ def build(page: Page) -> Callable[[], None]:
 
     def wire() -> None:
         mend()
-        outputs = [nothing, there, scores, where, errors, ask, cost, others, history, title, remark]
+        outputs = [nothing, there, scores, onward, where, errors, ask, cost, others, history, title, remark]
 
         def render(visitor: Visitor, name: str | None) -> list[Any]:
             folder = visitors.find(visitor, name).folder if name else Path()
             result = page.monitor.result(folder) if name else {}
             rest = [run for run in page.queue.runs(visitor) if run.name != name]
-            choices = gr.update(choices=[(train_view.called(run), run.name) for run in rest], value=[])
-            given = visitors.find(visitor, name).title() if name else ("", "")
+            noted = visitors.find(visitor, name).noted() if name else {}
+            before = [run.name for run in rest if run.name == noted.get("follows")] if result else []
+            choices = gr.update(choices=[(train_view.called(run), run.name) for run in rest], value=before)
+            given = str(noted.get("name") or ""), str(noted.get("note") or "")
             if not result:
                 return [
                     NOTHING,
                     gr.update(visible=False),
-                    *(gr.skip() for _ in range(5)),
+                    *(gr.skip() for _ in range(6)),
                     choices,
                     history_of(page, visitor),
                     *given,
                 ]
             return [
                 "", gr.update(visible=True), scores_of(result),
+                next_steps.cards_of(result, next_steps.facts_of(page, Run(folder))),
                 where_of(result, folder) + rows_found.rows_of(result, folder), "", gr.update(visible=True),
                 cost_of(result, train_view.estimate_of(folder)), choices,
                 history_of(page, visitor), *given,
             ]  # fmt: skip
 
         page.on(gr.on, render, [page.run], outputs, triggers=[page.go["viewed"].change])
+
+        tick, told, shown = page.go["refresh"]
+        more = page.on(
+            onward.click, partial(next_steps.longer, page), [page.run], [page.run, page.go["timer"]], picks=True
+        )
+        page.on(more.success, tick, told, shown)
 
         def worst(visitor: Visitor, name: str) -> list[Any]:
             try:
@@ -136,8 +158,6 @@ def build(page: Page) -> Callable[[], None]:
             entries = train_step.entries_of(page, visitor)
             left = entries[0][0].name if entries else None
             return gr.update(choices=train_step.choices_of(entries), value=left, visible=bool(entries))
-
-        tick, told, shown = page.go["refresh"]
 
         def entitle(visitor: Visitor, name: str | None, words: str, more: str) -> str:
             if name:

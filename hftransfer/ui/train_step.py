@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import gradio as gr
 
+from hftransfer import samples
 from hftransfer.errors import UserError
 from hftransfer.runs import Run, Status, write_text
 from hftransfer.ui import markup, publish_step, visitors
+from hftransfer.ui.data_step import fetch, looking
 from hftransfer.ui.monitor import View
 from hftransfer.ui.page import Page, html
 from hftransfer.ui.train_view import (
@@ -21,8 +24,10 @@ from hftransfer.ui.train_view import (
     about,
     body_of,
     called,
+    going_of,
     head_of,
     log_of,
+    ready_of,
     short,
     timeline,
 )
@@ -57,6 +62,7 @@ def build(page: Page) -> Callable[[], None]:
         # that is not sent still costs Gradio most of a millisecond, at every look of every visitor
         with gr.Column(elem_classes="card-block", elem_id="live"):
             head = html(elem_id="run-part")
+            how = html(elem_id="going")  # page.js makes it a live region: one sentence, new at each evaluation
             with gr.Row(elem_id="run-buttons"):
                 stop = gr.Button("Stop, keep a checkpoint", elem_classes="narrow", elem_id="stop")
                 resume = gr.Button("Resume", variant="primary", elem_classes="narrow", elem_id="resume")
@@ -77,7 +83,7 @@ def build(page: Page) -> Callable[[], None]:
     def wire() -> None:
         widgets = page.widgets
         chosen = [widgets["data.source"], widgets["model"], widgets["method.name"]]
-        shown = [page.run, head, body, told, log, page.go["publishing"], viewed, timer, seen]
+        shown = [page.run, head, how, body, told, log, page.go["publishing"], viewed, timer, seen]
         told_inputs = [page.run, *chosen, viewed, seen]
 
         def tick(
@@ -102,7 +108,8 @@ def build(page: Page) -> Callable[[], None]:
                     "head",
                     navigation(source, model, method, view, state) + (head_of(page, view, state) if view else ""),
                 ),
-                screen("body", body_of(page, view, state, others) if view else ""),
+                screen("going", going_of(view) if view else ""),
+                screen("body", body_of(page, visitor, view, state, others) if view else ""),
                 screen("told", timeline(view) if view else ""),
                 screen("log", log_of(view) if view else ""),
                 screen("publishing", publish_step.progress_of(view) if view else ""),
@@ -115,22 +122,13 @@ def build(page: Page) -> Callable[[], None]:
             return [about(source, model, method), ""]  # what was said stood there of another choice
 
         page.on(gr.on, chose, chosen, [summary, said], triggers=[widget.change for widget in chosen])
+        page.on(gr.on, partial(ready_of, page), [widgets["task"], *chosen], [page.go["ready"]],
+                triggers=[widget.change for widget in chosen])  # fmt: skip
         page.go["refresh"] = (tick, told_inputs, shown)
         page.on(timer.tick, tick, told_inputs, shown)
         page.on(page.run.input, tick, told_inputs, shown)
 
-        def begin(visitor: Visitor, known: Any, count: Any, *values: Any) -> list[Any]:
-            tree = page.tree(values)
-            if unready := missing(tree):
-                return [markup.note(unready, "bad"), gr.skip(), gr.skip()]
-            try:
-                visitors.require(visitor)
-                run = page.queue.submit(visitor, tree, int(count or 1))
-            except UserError as error:
-                return [markup.note(str(error), "bad"), gr.skip(), gr.skip()]
-            if known and known["tree"] == tree:
-                write_text(run.folder / ESTIMATE, json.dumps(known["answer"]))
-            return ["", gr.update(choices=choices_of(entries_of(page, visitor)), value=run.name), gr.Timer(FAST)]
+        begin = partial(started, page)
 
         told_to = [page.estimate, page.go["processes"], *page.inputs]
         page.go["train"].click(None, js="() => hftransfer.go('train')")
@@ -162,6 +160,28 @@ def build(page: Page) -> Callable[[], None]:
         onward.click(None, js="() => hftransfer.go('result')")
 
     return wire
+
+
+def started(page: Page, visitor: Visitor, known: Any, count: Any, *values: Any) -> Iterator[list[Any]]:
+    """Queue a run as the form says, a sample model fetched first; yield (what to say, the run in view, the timer)."""
+    tree = page.tree(values)
+    if unready := missing(tree):
+        yield [markup.note(unready, "bad"), gr.skip(), gr.skip()]
+        return
+    try:
+        visitors.require(visitor)
+        one = samples.SAMPLES.get(str(tree["model"]).removeprefix(samples.PREFIX))
+        if one is not None and not one.present and str(tree["model"]).startswith(samples.PREFIX):
+            words = f"Fetching the model {one.name}, {one.size / 1e6:.0f} MB, from {one.registry}; once …"
+            yield [looking(words), gr.skip(), gr.skip()]
+            fetch(one.name)
+        run = page.queue.submit(visitor, tree, int(count or 1))
+    except UserError as error:
+        yield [markup.note(str(error), "bad"), gr.skip(), gr.skip()]
+        return
+    if known and known["tree"] == tree:
+        write_text(run.folder / ESTIMATE, json.dumps(known["answer"]))
+    yield ["", gr.update(choices=choices_of(entries_of(page, visitor)), value=run.name), gr.Timer(FAST)]
 
 
 def missing(tree: Mapping[str, Any]) -> str:

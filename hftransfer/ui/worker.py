@@ -30,7 +30,7 @@ from hftransfer.ui.asking import listing, predict, write
 from hftransfer.ui.cells import entry
 from hftransfer.ui.explaining import explain
 from hftransfer.ui.published import settings
-from hftransfer.ui.rows_of_runs import errors, examples, verdict
+from hftransfer.ui.rows_of_runs import errors, examples, verdict, watched
 from hftransfer.ui.worker_limits import bound_memory, limits
 
 ROWS = 8  # shown of a data set
@@ -134,6 +134,26 @@ def understood(config: RunConfig, task: Task, picked: Picked, place: Path) -> di
     }
 
 
+def tasks_for(tree: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Tell which tasks the rows of a source may be for, the likeliest first, with the columns of each."""
+    from hftransfer.data.fitting_tasks import fitting
+    from hftransfer.modeling import loading
+
+    loading.silence_libraries()
+    bound_memory()
+    config = build(tree)
+    with tempfile.TemporaryDirectory(prefix="preview-") as place:
+        found = fitting(config.data, [catalog.task(name) for name in catalog.tasks()], config.seed, Path(place))
+    return [
+        {
+            "task": one.task,
+            "speaks": one.speaks,
+            "choices": [{"role": choice.role, "column": choice.column} for choice in one.choices],
+        }
+        for one in found
+    ]
+
+
 def some_rows(split: Split, count: int, truth: str | None) -> list[dict[str, Any]]:
     """Return rows with their pictures not decoded: the first of each value of the truth, then the second of each."""
     rows = split.rows
@@ -212,10 +232,12 @@ def _processor(source: str, revision: str | None, task: Task) -> Any:
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     "preview": preview,
+    "tasks_for": tasks_for,
     "model": model,
     "settings": settings,
     "predict": predict,
     "examples": examples,
+    "watched": watched,
     "errors": errors,
     "verdict": verdict,
     "explain": explain,

@@ -19,7 +19,8 @@ from hftransfer.ui.settings import Settings
 from hftransfer.ui.visitors import Visitor
 from hftransfer.ui.worker_process import INPUTS, WorkerProcess
 
-FUNCTIONS = ("preview", "model", "settings", "estimate", "predict", "examples", "errors", "verdict", "explain")
+FUNCTIONS = ("preview", "tasks_for", "model", "settings", "estimate", "predict", "examples", "watched",
+             "errors", "verdict", "explain")  # fmt: skip
 COUNTED = ("predict", "explain", "settings", "model")  # against predictions_per_minute
 IN_LINE = {"one visitor": 4, "guests": 8, "all": 24}  # questions that wait; gradio has 40 threads
 CHARACTERS = 100_000  # of one text
@@ -59,7 +60,9 @@ class Workers:
         estimate(tree)                     {seconds, memory_mb, step_seconds, steps, warnings}, from real steps
         predict(where, inputs, top_k)      a list of the Predictor's answers, each with its `view`; an input is a text,
                                            {role: text}, {"image": path of an upload} or {"table": path of an upload}
+        tasks_for(tree)                    [{task, speaks, choices: [..]}], the likeliest first
         examples(run, n)                   [{row_id, input: {role: {form, value}}}] of the test rows
+        watched(run)                       the same of the validation rows that are asked again in training
         errors(run, n)                     [{row_id, label, prediction, score, input: {...}}], worst first
         verdict(run, others)               {verdict, notes: [..], table: [[cell]]} of finished runs on the same rows
         explain(where, input)              {form: "tokens", parts: [{text, weight}], label} or {form: "pixels", image,
@@ -121,7 +124,7 @@ class Workers:
         """Check every argument that names something, and lend pictures to the worker for the time of the call."""
         settings, allowed = self.settings, dict(arguments)
         with ExitStack() as lent:
-            if function == "preview":
+            if function in ("preview", "tasks_for"):
                 allowed["tree"] = rules.admit_data(visitor, arguments["tree"], settings)
                 if not str(allowed["tree"]["data"]["source"]).startswith("sample:"):
                     visitors.require(visitor)
@@ -136,7 +139,7 @@ class Workers:
                     raise UserError("a branch, tag or commit is needed", f"found {str(revision)[:80]!r}", "Mend it.")
             elif function == "settings":
                 allowed["repo"] = rules.hub_model(arguments["repo"])
-            elif function in ("examples", "errors", "verdict"):
+            elif function in ("examples", "watched", "errors", "verdict"):
                 allowed["run"] = str(visitors.find(visitor, arguments["run"]).folder)
                 if function == "verdict":
                     allowed["others"] = [str(visitors.find(visitor, name).folder) for name in arguments["others"]]
