@@ -15,13 +15,15 @@ import gradio as gr
 from hftransfer import catalog, samples
 from hftransfer.errors import UserError
 from hftransfer.runs import is_hub_id
-from hftransfer.ui import markup, search, task_guess, uploads, visitors
+from hftransfer.ui import markup, search, task_guess, teaching_part, uploads, visitors
 from hftransfer.ui.markup import Card
 from hftransfer.ui.page import ROLES, Page, html, role_names, role_update
 from hftransfer.ui.visitors import Visitor
 
 FIRST = "text-classification"  # the task that a page begins with
-UPLOAD, SAMPLE, HUB, PATH = ORIGINS = ("Upload", "A sample", "Hugging Face Hub", "A path")
+UPLOAD, SAMPLE, EXAMPLES, HUB, PATH = ORIGINS = (
+    "Upload", "A sample", "Examples you give", "Hugging Face Hub", "A path"
+)  # fmt: skip
 FETCH_SECONDS = 900.0
 NOTHING = markup.empty(
     "No data yet", "Bring a table, or a zip of folders, of your own; or choose a sample to look around."
@@ -30,7 +32,7 @@ NOTHING = markup.empty(
 
 def build(page: Page) -> Callable[[], None]:
     """Lay out the step; the function it returns wires it, once every step is laid out."""
-    origins = ORIGINS if not page.settings.space else ORIGINS[:3]
+    origins = ORIGINS if not page.settings.space else ORIGINS[:4]
     with gr.Column(elem_id="panel-data", elem_classes="step"):
         html(
             markup.lead(
@@ -49,6 +51,7 @@ def build(page: Page) -> Callable[[], None]:
             mine = html(js_on_load=markup.CARDS)
             delete = gr.Button("Delete the chosen file", size="sm", elem_classes="narrow", elem_id="delete-upload",
                                visible=False)  # fmt: skip
+        from_examples, teach = teaching_part.build(page)
         guessed = html(elem_id="task-said")
         task = gr.Radio(
             [(task_guess.label(name), name) for name in catalog.tasks()], value=FIRST, label="Task",
@@ -124,7 +127,12 @@ def build(page: Page) -> Callable[[], None]:
         def change_origin(visitor: Visitor, chosen: str) -> list[Any]:
             return [*(gr.update(visible=chosen == o) for o in ORIGINS), _mine(visitor, None)]
 
-        page.on(origin.change, change_origin, [origin], [from_upload, from_sample, from_hub, from_path, mine])
+        page.on(
+            origin.change,
+            change_origin,
+            [origin],
+            [from_upload, from_sample, from_examples, from_hub, from_path, mine],
+        )
 
         def offer_deletion(visitor: Visitor, place: str | None) -> Any:
             return gr.update(visible=_is_upload(visitor, place))
@@ -177,6 +185,7 @@ def build(page: Page) -> Callable[[], None]:
 
         page.go["look"] = (look, shown)
         page.go["then_look"] = then_look
+        teach(source, task)
         page.on(sample_cards.click, waiting, [], [said], picks=True)
         then_look(page.on(sample_cards.click, pick_sample, [], [source, task, group, *page.roles], picks=True))
         page.on(file.upload, lambda visitor: looking("Checking the file …"), [], [said])

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import gradio as gr
-from huggingface_hub import constants
 
 from hftransfer import catalog, samples
 from hftransfer.errors import UserError
@@ -14,6 +13,7 @@ from hftransfer.ui import form, markup, received, rules, search, visitors
 from hftransfer.ui.data_step import FIRST, fetch, looking
 from hftransfer.ui.markup import Card
 from hftransfer.ui.page import Page, html
+from hftransfer.ui.proposing import is_proposed, sample_models, usual
 from hftransfer.ui.visitors import Visitor
 
 OWN = "Your settings"
@@ -116,7 +116,7 @@ def build(page: Page) -> Callable[[], None]:
         def changed(visitor: Visitor, name: str, chosen: str, way: str) -> list[Any]:
             names = form.method_names(chosen)
             fit = way if way in names else catalog.USUAL
-            name = name if name and not _is_proposed(name) else usual(chosen)
+            name = name if name and not is_proposed(name) else usual(chosen)
             return [_short(chosen, name), _methods(fit, chosen), gr.update(choices=names, value=fit), name]
 
         page.on(task.change, changed, [model, task, method], [short, cards, method, model])
@@ -208,22 +208,6 @@ def build(page: Page) -> Callable[[], None]:
     return wire
 
 
-def usual(task: str) -> str:
-    """Return the model that is proposed for a task: a sample that is here, else the first of the well-known ones.
-
-    Where the Hub is said to be out of reach, a sample that is still to be fetched comes before those.
-    """
-    found, known = _sample_models(task), catalog.task(task).known_models
-    if found and (found[0].present or constants.HF_HUB_OFFLINE):
-        return f"{samples.PREFIX}{found[0].name}"
-    return known[0].repo if known else ""
-
-
-def _is_proposed(name: str) -> bool:
-    """Tell whether a model is one that was proposed for some task, not one that somebody chose."""
-    return any(name == usual(task) for task in catalog.tasks())
-
-
 def _rate(method: str) -> str:
     return "measured" if method == catalog.USUAL else "by rule"
 
@@ -232,19 +216,13 @@ def _option_choices(method: str) -> list[tuple[str, str]]:
     return [(one.label, path) for path, one in sorted(form.options(method).items())]
 
 
-def _sample_models(task: str) -> list[Any]:
-    """Return the samples that a task may start from, those that were fetched first."""
-    found = [one for one in samples.models() if task in (one.task, *one.also)]
-    return sorted(found, key=lambda one: not one.present)
-
-
 def _short(task: str, chosen: str | None) -> str:
     cards = [
         Card(f"{samples.PREFIX}{one.name}", one.name, one.about, (
             ("sample", ""), (f"{one.size / 1e6:.0f} MB", ""), (one.licence.split(",")[0], ""),
             *((("here", "good"),) if one.present else (("fetched when picked", ""),)),
         ))
-        for one in _sample_models(task)
+        for one in sample_models(task)
     ]  # fmt: skip
     cards += [
         Card(known.repo, known.repo.split("/")[1], known.about, (

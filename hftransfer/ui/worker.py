@@ -31,6 +31,7 @@ from hftransfer.ui.cells import entry
 from hftransfer.ui.explaining import explain
 from hftransfer.ui.published import settings
 from hftransfer.ui.rows_of_runs import errors, examples, verdict, watched
+from hftransfer.ui.teaching_worker import taught
 from hftransfer.ui.worker_limits import bound_memory, limits
 
 ROWS = 8  # shown of a data set
@@ -233,6 +234,7 @@ def _processor(source: str, revision: str | None, task: Task) -> Any:
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     "preview": preview,
     "tasks_for": tasks_for,
+    "taught": taught,
     "model": model,
     "settings": settings,
     "predict": predict,

@@ -19,7 +19,7 @@ from hftransfer.ui.settings import Settings
 from hftransfer.ui.visitors import Visitor
 from hftransfer.ui.worker_process import INPUTS, WorkerProcess
 
-FUNCTIONS = ("preview", "tasks_for", "model", "settings", "estimate", "predict", "examples", "watched",
+FUNCTIONS = ("preview", "tasks_for", "taught", "model", "settings", "estimate", "predict", "examples", "watched",
              "errors", "verdict", "explain")  # fmt: skip
 COUNTED = ("predict", "explain", "settings", "model")  # against predictions_per_minute
 IN_LINE = {"one visitor": 4, "guests": 8, "all": 24}  # questions that wait; gradio has 40 threads
@@ -62,6 +62,7 @@ class Workers:
                                            {role: text}, {"image": path of an upload} or {"table": path of an upload}
         tasks_for(tree)                    [{task, speaks, choices: [..]}], the likeliest first
         examples(run, n)                   [{row_id, input: {role: {form, value}}}] of the test rows
+        taught(task, model, rows, asked, folder)  {counts, right, answer: [[label, share]]} of examples
         watched(run)                       the same of the validation rows that are asked again in training
         errors(run, n)                     [{row_id, label, prediction, score, input: {...}}], worst first
         verdict(run, others)               {verdict, notes: [..], table: [[cell]]} of finished runs on the same rows
@@ -128,6 +129,8 @@ class Workers:
                 allowed["tree"] = rules.admit_data(visitor, arguments["tree"], settings)
                 if not str(allowed["tree"]["data"]["source"]).startswith("sample:"):
                     visitors.require(visitor)
+            elif function == "taught":
+                allowed |= self._lesson(visitor, arguments, lent)
             elif function == "estimate":
                 visitors.require(visitor)
                 uploads.require_room(visitor, settings)
@@ -155,6 +158,19 @@ class Workers:
                         )
                     allowed["inputs"] = [self._input(visitor, value, lent) for value in given]
             yield allowed
+
+    def _lesson(self, visitor: Visitor, given: Mapping[str, Any], lent: ExitStack) -> dict[str, Any]:
+        """Return a lesson's arguments as a worker takes them: its pictures lie in a folder of the visitor's own."""
+        visitors.require(visitor)
+        folder, asked = given["folder"], given["asked"]
+        if folder is not None and not visitor.owns(folder):
+            raise UserError("a lesson of yours is needed", "this is none", "Begin a new one.")
+        if folder is not None and asked:
+            asked = str(lent.enter_context(uploads.held(visitor, asked, self.settings, uploads.PICTURES)))
+        for row in given["rows"]:
+            if folder is not None and (Path(row["value"]).is_absolute() or ".." in Path(row["value"]).parts):
+                raise UserError("pictures of the lesson are needed", "one lies elsewhere", "Begin a new one.")
+        return {"model": rules.place(visitor, given["model"], self.settings), "asked": asked}
 
     def _input(self, visitor: Visitor, value: Any, lent: ExitStack) -> Any:
         if isinstance(value, str):

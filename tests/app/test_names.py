@@ -17,6 +17,7 @@ from hftransfer.ui import (
     downloads,
     markup,
     model_step,
+    proposing,
     publish_step,
     train_step,
     train_view,
@@ -37,10 +38,10 @@ def test_a_run_is_called_by_its_time_task_and_model_until_people_name_it(tmp_pat
 
 @pytest.mark.parametrize("task", catalog.tasks())
 def test_a_model_is_proposed_for_every_task_that_knows_one(task: str) -> None:
-    proposed = model_step.usual(task)
+    proposed = proposing.usual(task)
     assert bool(proposed) or not catalog.task(task).known_models
-    assert not proposed or model_step._is_proposed(proposed)
-    assert not model_step._is_proposed("somebody/chosen")
+    assert not proposed or proposing.is_proposed(proposed)
+    assert not proposing.is_proposed("somebody/chosen")
 
 
 def test_what_is_missing_is_said_before_anything_starts() -> None:
