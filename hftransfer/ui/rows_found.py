@@ -17,6 +17,7 @@ FILES = {
     "label_issues": ("Labels to look through", "text_or_file", "about", "given", "suggested", "probability"),
     "likely_copies": ("Likely copies", "split", "text_or_file", "copy_split", "copy_text_or_file", "cosine"),
 }
+NOT_LOOKED = "not looked for: "
 NUMBERS = ("probability", "cosine")
 
 
@@ -28,7 +29,12 @@ def rows_of(result: Mapping[str, Any], folder: Path) -> str:
     for name in FILES:  # each is named where its rows are
         end = f" ({result['data'][name]['file']})" if result["data"].get(name) else ""
         found = [(about, told.removesuffix(end)) for about, told in found]
-    parts = [markup.title("Copies and labels", "nothing was dropped"), markup.facts(found)]
+    aside = [(about, told) for about, told in found if told.startswith(NOT_LOOKED)]
+    known = [pair for pair in found if pair not in aside]
+    parts = [markup.title("Copies and labels", "nothing was dropped"), markup.facts(known)]
+    for about, told in aside:
+        words = f'<abbr title="{markup.text(told.removeprefix(NOT_LOOKED), 400)}">not looked for here</abbr>'
+        parts.append(f'<p class="quiet small">{markup.text(about.capitalize())}: {words}.</p>')
     for name, (title, *columns) in FILES.items():
         block = result["data"].get(name)
         if block and block["found"]:

@@ -17,6 +17,7 @@ from hftransfer import views
 from hftransfer.runs import Run
 from hftransfer.ui import (
     app,
+    comparing,
     data_step,
     markup,
     publish_step,
@@ -65,7 +66,7 @@ def test_the_process_of_the_app_stays_light_and_shows_only_what_is_meant_for_pro
     scan = tiny_dicom.write(tmp_path / "scan.dcm", np.zeros((8, 8), np.uint8))
     done = subprocess.run(
         [sys.executable, "-c", f"import sys; sys.path.insert(0, {source!r})\n{SERVE}", str(scan)], cwd=tmp_path,
-        capture_output=True, text=True, timeout=90,
+        capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout.rpartition("SAID")[2])
@@ -183,10 +184,10 @@ def test_only_what_differs_is_compared() -> None:
         {"task": "t", "model": "a", "train": {"learning_rate": 1e-3}, "output": "x"},
         {"task": "t", "model": "b", "method": {"name": "lora"}, "output": "y"},
     ]
-    assert result_step.differences(trees) == [
+    assert comparing.differences(trees) == [
         ["model", "a", "b"], ["train.learning_rate", "0.001", ""], ["method.name", "", "lora"],
     ]  # fmt: skip
-    assert result_step.differences([trees[0], trees[0]]) == []
+    assert comparing.differences([trees[0], trees[0]]) == []
 
 
 def test_runs_on_other_test_rows_are_not_compared_in_silence(settings: Settings, tmp_path: Path) -> None:
@@ -200,8 +201,8 @@ def test_runs_on_other_test_rows_are_not_compared_in_silence(settings: Settings,
         (folder / "result.json").write_text(json.dumps(found))
         folders.append(folder)
     page = type("Page", (), {"monitor": Monitor()})()
-    assert "different test rows" in result_step.comparison(page, folders)
-    assert "different test rows" not in result_step.comparison(page, [folders[0], folders[0]])
+    assert "different test rows" in comparing.comparison(page, folders)
+    assert "different test rows" not in comparing.comparison(page, [folders[0], folders[0]])
 
 
 @pytest.mark.parametrize(
