@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hftransfer.config import DataConfig
+from hftransfer.data.catalogued import folder_of
+from hftransfer.data.collections import is_collection
 from hftransfer.data.columns import Choice, rank
 from hftransfer.data.loading import load, pick
 from hftransfer.errors import UserError
@@ -28,13 +30,16 @@ def fitting(config: DataConfig, tasks: Sequence[Task], seed: int, work_dir: Path
     """Return the tasks that could load the source's first rows, likeliest first; those alike in the order given."""
     section = config.model_copy(update={"columns": {}})
     given, found = _given(section, work_dir), []
+    folder = folder_of(section, work_dir)
+    collected = folder is not None and is_collection(folder)
     for task in tasks:
         most = min(config.max_rows or ROWS, ROWS) if task.reads is None else config.max_rows
         try:
             data = load(section.model_copy(update={"max_rows": most}), task, seed, work_dir)
         except UserError:
             continue
-        found.append(Fitting(task.name, _speaks(task, data.columns, given), tuple(data.columns)))
+        formed = None if collected and task.reads else given
+        found.append(Fitting(task.name, _speaks(task, data.columns, formed), tuple(data.columns)))
     return sorted(found, key=lambda one: -one.speaks)
 
 
@@ -49,8 +54,8 @@ def _given(config: DataConfig, work_dir: Path) -> set[str] | None:
 def _speaks(task: Task, choices: Sequence[Choice], given: Collection[str] | None) -> float:
     """Return the mean over roles of 1 for a column of a role's whole name, 0.6 for a part of it, 0.2 for its type.
 
-    A column that is none of those `given`, but that the task formed of them, is worth half; where `given` is None, it
-    is one of its files.
+    A column that is none of those `given`, but that the task formed of them, is worth half; where `given` is None,
+    the files are the task's own.
     """
     roles = {role.name: role for role in task.roles}
     marks = []

@@ -23,11 +23,11 @@ from hftransfer.ui import (
     monitor,
     next_steps,
     rows_found,
-    train_step,
+    runs_part,
     train_view,
     visitors,
 )
-from hftransfer.ui.comparing import comparison, comparison_of, history_of
+from hftransfer.ui.comparing import comparison, comparison_of
 from hftransfer.ui.data_step import looking
 from hftransfer.ui.page import Page, html
 from hftransfer.ui.visitors import Visitor
@@ -68,22 +68,15 @@ def build(page: Page) -> Callable[[], None]:
                                  elem_id="compare")  # fmt: skip
             judged = html(elem_id="verdict")
             side = html(elem_id="side")
-        with gr.Accordion("All runs", open=False, elem_classes="fold"):
-            history = html(elem_id="history")
-            with gr.Row(elem_classes="inline"):
-                title = gr.Textbox(label="Name of the run above", placeholder="what you call it", scale=2,
-                                   min_width=160, elem_id="title")  # fmt: skip
-                remark = gr.Textbox(label="Note", placeholder="what you tried, what you saw", scale=4, min_width=200,
-                                    elem_id="remark")  # fmt: skip
-                keep = gr.Button("Keep", scale=0, min_width=90, elem_id="keep-title")
-            delete = gr.Button("Delete the run above", size="sm", elem_classes="narrow", elem_id="delete")
+        runs = runs_part.build(page)
         with gr.Row(elem_classes="foot"):
             take = gr.DownloadButton("Download the model", elem_id="download")
             gr.Button("Try it", variant="primary").click(None, js="() => hftransfer.go('try')")
 
     def wire() -> None:
         mend()
-        outputs = [nothing, there, scores, onward, where, errors, ask, cost, others, history, title, remark]
+        runs()
+        outputs = [nothing, there, scores, onward, where, errors, ask, cost, others]
 
         def render(visitor: Visitor, name: str | None) -> list[Any]:
             folder = visitors.find(visitor, name).folder if name else Path()
@@ -92,22 +85,13 @@ def build(page: Page) -> Callable[[], None]:
             noted = visitors.find(visitor, name).noted() if name else {}
             before = [run.name for run in rest if run.name == noted.get("follows")] if result else []
             choices = gr.update(choices=[(train_view.called(run), run.name) for run in rest], value=before)
-            given = str(noted.get("name") or ""), str(noted.get("note") or "")
             if not result:
-                return [
-                    NOTHING,
-                    gr.update(visible=False),
-                    *(gr.skip() for _ in range(6)),
-                    choices,
-                    history_of(page, visitor),
-                    *given,
-                ]
+                return [NOTHING, gr.update(visible=False), *(gr.skip() for _ in range(6)), choices]
             return [
                 "", gr.update(visible=True), scores_of(result),
                 next_steps.cards_of(result, next_steps.facts_of(page, Run(folder))),
                 where_of(result, folder) + rows_found.rows_of(result, folder), "", gr.update(visible=True),
                 cost_of(result, train_view.estimate_of(folder)), choices,
-                history_of(page, visitor), *given,
             ]  # fmt: skip
 
         page.on(gr.on, render, [page.run], outputs, triggers=[page.go["viewed"].change])
@@ -151,23 +135,6 @@ def build(page: Page) -> Callable[[], None]:
                 return markup.note(str(error), "warn")
             return comparison_of(found)
 
-        def remove(visitor: Visitor, name: str | None) -> Any:
-            if not name:
-                return gr.skip()
-            page.queue.remove(visitor, name)
-            entries = train_step.entries_of(page, visitor)
-            left = entries[0][0].name if entries else None
-            return gr.update(choices=train_step.choices_of(entries), value=left, visible=bool(entries))
-
-        def entitle(visitor: Visitor, name: str | None, words: str, more: str) -> str:
-            if name:
-                page.queue.entitle(visitor, name, words or "", more or "")
-            return history_of(page, visitor)
-
-        kept = page.on(keep.click, entitle, [page.run, title, remark], [history])
-        page.on(kept.success, tick, told, shown)
-        sure = "(name) => confirm(`Delete ${name} with its model?`) ? name : null"
-        page.on(page.on(delete.click, remove, [page.run], [page.run], js=sure).success, tick, told, shown)
         compared = page.on(others.change, compare, [page.run, others], [side])
         waiting = page.on(compared.success, judging, [page.run, others], [judged])
         page.on(waiting.success, judge, [page.run, others], [judged])

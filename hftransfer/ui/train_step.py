@@ -32,6 +32,7 @@ from hftransfer.ui.train_view import (
 )
 from hftransfer.ui.visitors import Visitor
 
+STAR = "★ "
 FAST, SLOW = 1.0, 5.0  # seconds between two looks: while something moves, and while nothing does
 STICK = """
 let stuck = true;
@@ -271,8 +272,10 @@ def entries_of(page: Page, visitor: Visitor) -> list[Entry]:
 
 
 def choices_of(entries: Sequence[Entry]) -> list[tuple[str, str]]:
-    """Return the runs as choices of a drop-down."""
-    return [(f"{called(run)}  ·  {NAMES[state]}", run.name) for run, state, _ in entries]
+    """Return the runs as choices of a drop-down, favourites first."""
+    starred = [(bool(run.noted().get("favourite")), run, state) for run, state, _ in entries]
+    ordered = sorted(starred, key=lambda one: not one[0])
+    return [(f"{STAR if liked else ''}{called(run)}  ·  {NAMES[state]}", run.name) for liked, run, state in ordered]
 
 
 def _stamp(view: View) -> int | None:

@@ -12,7 +12,7 @@ import gradio as gr
 from hftransfer import catalog
 from hftransfer.errors import UserError
 from hftransfer.safety.pictures import DICOM
-from hftransfer.ui import adding_part, chatting, markup, received, rules, uploads, visitors
+from hftransfer.ui import adding_part, chatting, doubtful, markup, received, rules, uploads, visitors
 from hftransfer.ui.answers_shown import answer_of, answers_of, examples_of, explanation, table_of
 from hftransfer.ui.data_step import looking
 from hftransfer.ui.page import Page, html
@@ -71,8 +71,9 @@ def build(page: Page) -> Callable[[], None]:
                             height=140, elem_id="try-table")  # fmt: skip
             answers = html()
             download = gr.DownloadButton("Download the answers", visible=False, size="sm", elem_classes="narrow")
+            unsure, label_them = doubtful.build(page)
         with gr.Row(elem_classes="foot"):
-            gr.Button("Publish it", variant="primary").click(None, js="() => hftransfer.go('publish')")
+            gr.Button("Publish it").click(None, js="() => hftransfer.go('publish')")
 
     def wire() -> None:
         whom = [origin, name, page.run]
@@ -200,19 +201,23 @@ def build(page: Page) -> Callable[[], None]:
         picked = page.on(examples.click, pick, [page.run], [text, pair, image, sound], picks=True)
         page.on(picked.success, asked, [*question, against], [answer, mattered])
 
-        def batch(visitor: Visitor, path: str | None, chosen: str, typed: str, run: str | None) -> list[Any]:
+        def batch(
+            visitor: Visitor, path: str | None, chosen: str, typed: str, run: str | None, asks: Asks
+        ) -> list[Any]:
             if path is None:
-                return [gr.skip(), gr.skip(), gr.skip()]
+                return [gr.skip() for _ in range(4)]
             where = _where(page, visitor, chosen, typed, run)
             try:
                 one = {"image" if Path(path).suffix.lower() in DICOM else "table": path}
                 found = page.workers.call(visitor, "predict", where=where, inputs=[one], top_k=None)
             except UserError as error:
-                return [markup.note(str(error), "bad"), gr.update(visible=False), None]
-            return [answers_of(found), gr.update(visible=True, value=table_of(found)), None]
+                return [markup.note(str(error), "bad"), gr.update(visible=False), None, []]
+            rows = doubtful.proposed(found, [role for role, _ in asks]) if chosen == RUN else []
+            return [answers_of(found), gr.update(visible=True, value=table_of(found)), None, rows]
 
         page.on(table.upload, lambda visitor: looking("Answering every row …"), [], [answers])
-        page.on(table.upload, batch, [table, *whom], [answers, download, table])
+        page.on(table.upload, batch, [table, *whom, kind], [answers, download, table, unsure])
+        label_them()
 
     return wire
 
