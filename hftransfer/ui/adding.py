@@ -11,11 +11,12 @@ from typing import Any
 from hftransfer import answers, catalog
 from hftransfer.errors import UserError
 from hftransfer.runs import Run, write_text
-from hftransfer.ui import mending, uploads, visitors
+from hftransfer.ui import mending, received, uploads, visitors
 from hftransfer.ui.settings import Settings
 from hftransfer.ui.visitors import Visitor
 
 FILE = "rows.jsonl"
+FORMS = {"CSV": ".csv", "Folders of files": ".zip", "Label Studio": ".json"}  # that `revision` writes
 MOST = 2000  # rows that are added by hand to one run
 
 
@@ -118,3 +119,14 @@ def _beside(visitor: Visitor, settings: Settings, folder: Path, number: int, giv
         name = f"{number:05}-{found.name}"
         shutil.copy(found, folder / name)
     return name
+
+
+def exported(page: Any, visitor: Visitor, name: str | None, form: str) -> str:
+    """Write the rows of a run as they are now, mended and added to, and return the file's place."""
+    run = visitors.find(visitor, name or "")
+    visitor.temporary.mkdir(parents=True, exist_ok=True)
+    made = visitor.temporary / f"revision-{run.name}{FORMS[form]}"
+    page.workers.call(visitor, "revision", tree=tree_of(visitor, run), form=form, target=str(made))
+    target = received.place(made.name)
+    shutil.move(made, target)
+    return str(target)

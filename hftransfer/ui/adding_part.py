@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -27,6 +28,10 @@ def build(page: Page) -> Callable[[Sequence[Any], Input], None]:
                                min_width=180, elem_id="should-be")  # fmt: skip
             keep = gr.Button("Add it to the rows", scale=0, min_width=150, elem_id="add-row")
         tally = html(elem_id="added-tally")
+        with gr.Row(elem_classes="inline"):
+            form = gr.Dropdown([*adding.FORMS], value="CSV", label="All rows as they are now, as", min_width=160,
+                               elem_id="revision-form")  # fmt: skip
+            save = gr.DownloadButton("Write the file", elem_classes="narrow", elem_id="revision")
         with gr.Row(elem_classes="foot"):
             back = gr.Button("Take the last one back", size="sm", elem_classes="narrow", visible=False)
             again = gr.Button("Train again with these rows", elem_classes="narrow", elem_id="train-added",
@@ -39,6 +44,7 @@ def build(page: Page) -> Callable[[Sequence[Any], Input], None]:
                 triggers=[page.go["viewed"].change])  # fmt: skip
         page.on(keep.click, lambda visitor, *given: kept(page, visitor, input_of, *given), [*question, said], shown)
         page.on(back.click, lambda visitor, name: taken_back(visitor, name), [page.run], shown)
+        page.on(save.click, partial(adding.exported, page), [page.run, form], [save])
         begun = page.on(
             again.click, lambda visitor, name: begin(page, visitor, name), [page.run], [page.run, page.go["timer"]]
         )

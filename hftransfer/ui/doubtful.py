@@ -39,7 +39,7 @@ def build(page: Page) -> tuple[Any, Callable[[], None]]:
 
 def proposed(found: Sequence[Mapping[str, Any]], roles: Sequence[str]) -> list[Row]:
     """Return the answered rows that a model was least sure of, those first; none of answers without a measure."""
-    rows = []
+    rows: list[Row] = []
     for one in found:
         view = views.from_dict(one["view"])
         if not isinstance(view, views.Ranked) or view.several or not view.scores or not view.given:

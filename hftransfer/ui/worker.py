@@ -30,6 +30,7 @@ from hftransfer.ui.asking import listing, predict, write
 from hftransfer.ui.cells import entry
 from hftransfer.ui.explaining import explain
 from hftransfer.ui.published import settings
+from hftransfer.ui.revision import revision
 from hftransfer.ui.rows_of_runs import errors, examples, verdict, watched
 from hftransfer.ui.teaching_worker import taught
 from hftransfer.ui.worker_limits import bound_memory, limits
@@ -235,6 +236,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "preview": preview,
     "tasks_for": tasks_for,
     "taught": taught,
+    "revision": revision,
     "model": model,
     "settings": settings,
     "predict": predict,

@@ -19,8 +19,8 @@ from hftransfer.ui.settings import Settings
 from hftransfer.ui.visitors import Visitor
 from hftransfer.ui.worker_process import INPUTS, WorkerProcess
 
-FUNCTIONS = ("preview", "tasks_for", "taught", "model", "settings", "estimate", "predict", "examples", "watched",
-             "errors", "verdict", "explain")  # fmt: skip
+FUNCTIONS = ("preview", "tasks_for", "taught", "revision", "model", "settings", "estimate", "predict",
+             "examples", "watched", "errors", "verdict", "explain")  # fmt: skip
 COUNTED = ("predict", "explain", "settings", "model")  # against predictions_per_minute
 IN_LINE = {"one visitor": 4, "guests": 8, "all": 24}  # questions that wait; gradio has 40 threads
 CHARACTERS = 100_000  # of one text
@@ -63,6 +63,7 @@ class Workers:
         tasks_for(tree)                    [{task, speaks, choices: [..]}], the likeliest first
         examples(run, n)                   [{row_id, input: {role: {form, value}}}] of the test rows
         taught(task, model, rows, asked, folder)  {counts, right, answer: [[label, share]]} of examples
+        revision(tree, form, target)       {rows} of the rows as they are now, written to `target`
         watched(run)                       the same of the validation rows that are asked again in training
         errors(run, n)                     [{row_id, label, prediction, score, input: {...}}], worst first
         verdict(run, others)               {verdict, notes: [..], table: [[cell]]} of finished runs on the same rows
@@ -129,6 +130,12 @@ class Workers:
                 allowed["tree"] = rules.admit_data(visitor, arguments["tree"], settings)
                 if not str(allowed["tree"]["data"]["source"]).startswith("sample:"):
                     visitors.require(visitor)
+            elif function == "revision":
+                visitors.require(visitor)
+                uploads.require_room(visitor, settings)
+                allowed["tree"] = rules.admit(visitor, arguments["tree"], settings).to_dict()
+                if not visitor.local and not visitor.owns(arguments["target"]):
+                    raise UserError("a place of yours is needed", "this is none", "Try again.")
             elif function == "taught":
                 allowed |= self._lesson(visitor, arguments, lent)
             elif function == "estimate":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from hftransfer.catalog import build_config
 from hftransfer.errors import UserError
 from hftransfer.runs import Run
-from hftransfer.ui import adding, adding_part, mending, next_steps, rules
+from hftransfer.ui import adding, adding_part, mending, next_steps, revision, rules
 from hftransfer.ui.settings import Settings
 from hftransfer.ui.visitors import Visitor
 from tests import tiny
@@ -109,3 +110,27 @@ def test_the_next_steps_name_the_weakest_class() -> None:
     assert "500 updates in place of 250" in drawn and "still rising" in drawn and "go:publish" in drawn
     result["verdict"]["useless"] = True
     assert "go:publish" not in next_steps.cards_of(result, {})
+
+
+def test_the_rows_as_they_are_now_are_written(run: Run, alice: Visitor, space: Settings, tmp_path: Path) -> None:
+    adding.add(alice, space, run, {"text": "a new row"}, "positive")
+    tree = rules.admit(alice, adding.tree_of(alice, run), space).to_dict()
+    assert revision.revision(tree, "CSV", str(tmp_path / "rows.csv")) == {"rows": 104}
+    lines = (tmp_path / "rows.csv").read_text().splitlines()
+    assert lines[0] == "text,label,split" and "a new row,positive,train" in lines
+    revision.revision(tree, "Label Studio", str(tmp_path / "rows.json"))
+    found = json.loads((tmp_path / "rows.json").read_text())
+    (added,) = [one for one in found if one["data"]["text"] == "a new row"]
+    assert added["annotations"][0]["result"][0]["value"] == {"choices": ["positive"]}
+    with pytest.raises(UserError, match="a form for texts"):
+        revision.revision(tree, "Folders of files", str(tmp_path / "rows.zip"))
+
+
+def test_pictures_are_written_as_folders(tmp_path: Path) -> None:
+    source = tiny.image_folder(tmp_path / "photos", 20)
+    tree = {"task": "image-classification", "model": "m", "data": {"source": str(source)}}
+    assert revision.revision(tree, "Folders of files", str(tmp_path / "rows.zip")) == {"rows": 20}
+    with zipfile.ZipFile(tmp_path / "rows.zip") as archive:
+        names = archive.namelist()
+    assert len(names) == 20 and {name.split("/")[1] for name in names} == {"blue", "red"}
+    assert {name.split("/")[0] for name in names} == {"train", "validation", "test"}
