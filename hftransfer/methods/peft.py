@@ -80,7 +80,8 @@ class Peft(Method):
 
         model = loaded.model
         if config.name == "qlora":
-            model = peft.prepare_model_for_kbit_training(model)
+            # whether activations are computed again is for train.gradient_checkpointing to say, as with every method
+            model = peft.prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
         # by this name peft would look the base's vocabulary up on the Hub at every checkpoint, in its branch main
         model.name_or_path = ""
         settings = peft_config(config, loaded.fresh, model)
