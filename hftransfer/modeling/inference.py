@@ -22,6 +22,7 @@ T = TypeVar("T")
 Take = Callable[[dict[str, Any]], Sequence[T]]  # a batch on the device -> one thing an item
 BATCH = 64
 GPU_BATCH = 256  # a small model on 64 short rows leaves a GPU waiting for the next call
+HALF_ONLY = ("flash",)  # in the names of attention kernels that take no float32
 AT_ONCE = 50_000  # entries of a catalogue whose vectors are held apart before they are put together
 
 
@@ -198,7 +199,7 @@ def answering(model: Any, alone: bool = False) -> Iterator[None]:
 
 def is_half_only(attention: str | None) -> bool:
     """Tell whether an attention kernel takes no float32, in which answers are computed."""
-    return attention is not None and "flash" in attention
+    return attention is not None and any(kind in attention for kind in HALF_ONLY)
 
 
 def attention_of(model: Any) -> str | None:
