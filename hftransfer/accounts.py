@@ -16,7 +16,7 @@ import hftransfer
 from hftransfer.fitting import memory, speed
 from hftransfer.fitting.base import Fitted
 from hftransfer.methods import _kin, fuse
-from hftransfer.runs import Run, read_json
+from hftransfer.runs import ESTIMATE, Run, read_json
 from hftransfer.safety import machine
 
 PACKAGES = ("torch", "transformers", "datasets", "accelerate", "peft", "evaluate", "huggingface_hub", "numpy")
@@ -50,7 +50,9 @@ def taken(run: Run, began: float) -> dict[str, float]:
     events = run.events()[0]
     total = seconds_before(events) + time.perf_counter() - began
     parts = {name: value for name, value in read_json(run.folder / fuse.FILE).items() if name == _kin.PARTS}
-    return {"total_seconds": round(total, 2), "alone_seconds": round(total + alone(events), 2), **parts}
+    foreseen = read_json(run.folder / ESTIMATE).get("seconds")
+    told = {} if foreseen is None else {"foreseen_seconds": float(foreseen)}
+    return {"total_seconds": round(total, 2), "alone_seconds": round(total + alone(events), 2), **parts, **told}
 
 
 def cost(fitted: Fitted) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -29,6 +30,7 @@ from hftransfer.fitting import rules, speed
 from hftransfer.fitting.base import Setup
 from hftransfer.fitting.matching import matched
 from hftransfer.fitting.speed import Choice
+from hftransfer.runs import SAVE_MINUTES
 from hftransfer.tasks.base import Task
 
 STEPS = 1000  # of a fit that nobody knows the length of yet
@@ -227,6 +229,12 @@ def early_stopping(config: RunConfig, strategy: str) -> EarlyStoppingCallback | 
             "Set train.eval_strategy=epoch or drop the patience.",
         )  # fmt: skip
     return EarlyStoppingCallback(options.early_stopping_patience, options.early_stopping_threshold)
+
+
+def save_minutes(config: RunConfig) -> float | None:
+    """Return how often a checkpoint is made by the clock: as the run says, else as its place does; None for never."""
+    place = os.environ.get(SAVE_MINUTES)
+    return config.train.save_minutes or (float(place) if place else None)
 
 
 def is_greater_better(setup: Setup, name: str) -> bool:

@@ -29,6 +29,7 @@ from hftransfer.fitting.arguments import (
     has_length,
     require_disk,
     require_recomputing,
+    save_minutes,
     training_arguments,
 )
 from hftransfer.fitting.base import Fitted, Setup, phase
@@ -64,7 +65,9 @@ def descend(
     _tell(setup, arguments, choice, total)
     require_recomputing(arguments, model)
     recorder = Recorder(setup)
-    extra: list[TrainerCallback] = [StopAtStep(setup.interruption), Unmoved(), *callbacks]
+    extra: list[TrainerCallback] = [
+        StopAtStep(setup.interruption, save_minutes(setup.config)), Unmoved(), *callbacks,
+    ]  # fmt: skip
     extra += tracking.trackers(setup.config, arguments, setup.run)
     stopping = early_stopping(setup.config, arguments.eval_strategy)
     if stopping is not None:
