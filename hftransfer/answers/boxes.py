@@ -158,7 +158,7 @@ class Boxes(Answer[np.ndarray]):
         def loss(outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
             # every box is as many numbers; a batch without one teaches that there is none
             numbers = (labels != _found_boxes.IGNORED).sum() if num_items_in_batch is None else num_items_in_batch
-            found: torch.Tensor = outputs["loss"] / max(int(numbers) / _found_boxes.LABEL, 1.0)
+            found: torch.Tensor = outputs["loss"] / (numbers / _found_boxes.LABEL).clamp(min=1.0)
             return found
 
         return loss

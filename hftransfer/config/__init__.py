@@ -152,12 +152,13 @@ class MethodConfig(OpenSection):
 
 
 class TrainConfig(OpenSection):
-    """TrainingArguments' own names, three that transformers keeps elsewhere, and who chooses what is not set."""
+    """TrainingArguments' own names, some that transformers keeps elsewhere, and who chooses what is not set."""
 
     auto: bool = True  # rules choose what is not set, by rows and model; false: three epochs at the method's own rate
     class_weights: Literal["balanced"] | FrozenMap[float] | None = None
     early_stopping_patience: Count | None = None
     early_stopping_threshold: Annotated[float, Field(ge=0)] = 0.0
+    save_minutes: Annotated[float | None, Field(gt=0)] = None  # a checkpoint so often, beside save_strategy's
 
 
 class Cost(Section):

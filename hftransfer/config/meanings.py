@@ -84,6 +84,7 @@ KEYS: dict[str, str] = {
     "train.class_weights": "`balanced`, or a weight for each label name; 1 for those not named",
     "train.early_stopping_patience": "stop after so many evaluations without improvement",
     "train.early_stopping_threshold": "the least that counts as an improvement",
+    "train.save_minutes": "make a checkpoint so often too, whatever `save_strategy` says; the weights stay the same",
     "evaluation.metrics": "[metrics](evaluation.md) beside the default ones",
     "evaluation.at": "[operating point](evaluation.md#operating-point): one of the three below",
     "evaluation.at.specificity": "the least share of the other rows that is left alone",

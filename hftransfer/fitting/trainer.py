@@ -22,13 +22,14 @@ from transformers import (
 from transformers.trainer_callback import PrinterCallback
 
 from hftransfer.answers.base import Answer, Rows
-from hftransfer.fitting import resuming, rules, speed, tracking
+from hftransfer.fitting import memory, resuming, rules, speed, tracking
 from hftransfer.fitting.arguments import (
     class_weights,
     early_stopping,
     has_length,
     require_disk,
     require_recomputing,
+    save_minutes,
     training_arguments,
 )
 from hftransfer.fitting.base import Fitted, Setup, phase
@@ -57,13 +58,16 @@ def descend(
     trainable, total = count_parameters(model)
     require_disk(setup.run.folder, trainable, total)
     choice = _choose(setup, model)
+    memory.forget_peak(PartialState().device)  # what a run says that it took is not what was tried before it
     if setup.config.train.auto:
         learning_rate = rules.rate(setup.config.method.name, learning_rate, total, str(model.config.model_type))
     arguments = training_arguments(setup, choice, learning_rate)
     _tell(setup, arguments, choice, total)
     require_recomputing(arguments, model)
     recorder = Recorder(setup)
-    extra: list[TrainerCallback] = [StopAtStep(setup.interruption), Unmoved(), *callbacks]
+    extra: list[TrainerCallback] = [
+        StopAtStep(setup.interruption, save_minutes(setup.config)), Unmoved(), *callbacks,
+    ]  # fmt: skip
     extra += tracking.trackers(setup.config, arguments, setup.run)
     stopping = early_stopping(setup.config, arguments.eval_strategy)
     if stopping is not None:
@@ -92,7 +96,7 @@ def descend(
     )
     trainer.remove_callback(PrinterCallback)
     phase(setup, "training")
-    with setup.interruption.patience(), _own_names(model):
+    with setup.interruption.patience(), _own_names(model), memory.explained(setup, model, arguments):
         trainer.train(resume_from_checkpoint=str(setup.checkpoint) if setup.checkpoint else None)
     state = trainer.state
     if setup.interruption.requested:
@@ -137,7 +141,8 @@ def predict(setup: Setup, model: Any, prepared: Prepared, judging: bool = False)
 
     `judging`: outputs that `answer.judged_by` is measured of, and no more.
     """
-    size = int(setup.config.train.options.get("per_device_eval_batch_size", inference.BATCH))
+    usual = inference.BATCH if PartialState().device.type == "cpu" else inference.GPU_BATCH
+    size = int(setup.config.train.options.get("per_device_eval_batch_size", usual))
     workers = speed.loader_workers(setup.config, setup.task)
     return inference.ask(setup.answer, model, prepared, setup.asking, setup.processor, size, workers, judging=judging)
 

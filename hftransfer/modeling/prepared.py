@@ -379,12 +379,12 @@ def collator(task: Task, processor: Any, preparation: Preparation, training: boo
     return Collator(tokenizer, answer.padding, answer.aligned, training)
 
 
-def moved(batch: dict[str, Any], device: Any) -> dict[str, Any]:
-    """Return a batch with its tensors, those in lists among them, on a device."""
+def moved(batch: dict[str, Any], device: Any, pinned: bool = False) -> dict[str, Any]:
+    """Return a batch with its tensors, those in lists among them, on a device; it waits for none that are `pinned`."""
 
     def move(value: Any) -> Any:
         if isinstance(value, torch.Tensor):
-            return value.to(device)
+            return value.to(device, non_blocking=pinned)
         if isinstance(value, dict):
             return {name: move(part) for name, part in value.items()}
         return [move(part) for part in value] if isinstance(value, list) else value
