@@ -19,7 +19,8 @@ SHOWN = 8  # examples of a class that are shown, the last ones
 
 def build(page: Page) -> tuple[Any, Callable[[Any, Any], None]]:
     """Lay out the part, hidden; return it, and what wires it to the source and the task of the form."""
-    kinds = [(KINDS[widget], widget) for widget in teaching.lessons()]
+    known = teaching.lessons()
+    kinds = [(name, widget) for widget, name in KINDS.items() if widget in known]
     with gr.Column(visible=False, elem_id="from-examples") as place:
         kind = gr.Radio(kinds, value=kinds[0][1], label="Examples are", elem_classes="segmented", elem_id="teach-kind")
         with gr.Row(elem_classes="inline"):
@@ -73,7 +74,10 @@ def added(
 ) -> list[Any]:  # fmt: skip
     """Keep one more example, and learn from all of them."""
     value = text if widget == "textbox" else picture
-    found = teaching.add(visitor, page.settings, lesson or teaching.fresh(widget), label or "", value)
+    try:
+        found = teaching.add(visitor, page.settings, lesson or teaching.fresh(widget), label or "", value)
+    except UserError as error:
+        return [*(gr.skip() for _ in range(4)), markup.note(str(error), "warn"), gr.skip()]
     return [*_shown(page, visitor, found, probe if widget == "textbox" else shot, label)]
 
 

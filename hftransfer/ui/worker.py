@@ -79,7 +79,6 @@ def respond(function: str, arguments: Mapping[str, Any]) -> Iterator[dict[str, A
 def preview(tree: Mapping[str, Any]) -> dict[str, Any]:
     """Show the first rows and what is made of the columns."""
     from hftransfer.column_types import type_name
-    from hftransfer.data.loading import pick
     from hftransfer.data.one_hot import columns_of_one
     from hftransfer.modeling import loading
 
@@ -88,7 +87,7 @@ def preview(tree: Mapping[str, Any]) -> dict[str, Any]:
     config = build(tree)
     task = catalog.task(config.task)
     with tempfile.TemporaryDirectory(prefix="preview-") as place:
-        picked = pick(config.data, Path(place), task)
+        picked = picked_of(config, task, Path(place))
         train = picked.splits["train"]
         names = list(train.rows.features)
         found = understood(config, task, picked, Path(place))
@@ -99,6 +98,16 @@ def preview(tree: Mapping[str, Any]) -> dict[str, Any]:
             "parts": columns_of_one(train.rows, task),
             **found,
         }
+
+
+def picked_of(config: RunConfig, task: Task, place: Path) -> Picked:
+    """Return the rows of a source as a task reads them: of one that reads several files, what these are together."""
+    from hftransfer.data.catalogued import read_catalogued
+    from hftransfer.data.loading import pick
+
+    if task.reads is not None:
+        return read_catalogued(config.data, task, place)[0]
+    return pick(config.data, place, task)
 
 
 def understood(config: RunConfig, task: Task, picked: Picked, place: Path) -> dict[str, Any]:

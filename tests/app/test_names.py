@@ -23,6 +23,7 @@ from hftransfer.ui import (
     train_view,
     worker,
 )
+from tests import tiny_catalogue
 
 
 def test_a_run_is_called_by_its_time_task_and_model_until_people_name_it(tmp_path: Path) -> None:
@@ -126,3 +127,9 @@ def test_a_run_is_handed_on_as_one_file_without_checkpoints_or_links(
     assert not any("checkpoint" in name or name.endswith("link") for name in names)
     with pytest.raises(UserError, match="trained model"):
         downloads.packed(finished.visitor, Run(tmp_path / "none"), finished.settings)
+
+
+def test_a_preview_reads_several_files_as_its_task_does(tmp_path: Path) -> None:
+    source = tiny_catalogue.collection(tmp_path / "rows", 60)
+    found = worker.preview({"task": "retrieval", "model": "m", "data": {"source": str(source)}})
+    assert found["problem"] is None and [one["name"] for one in found["columns"]] == ["query", "relevant"]
