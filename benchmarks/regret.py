@@ -18,6 +18,7 @@ import multiprocessing
 import os
 import queue
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -120,7 +121,8 @@ def run(folder: Path, cell: Cell, threads: int | None) -> dict[str, Any]:
         "task": "image-classification" if pictures else "text-classification",
         "model": str(smaller(folder)) if pictures else SETS[cell.name],
         "seed": cell.seed, "speed": {"tune": False, "threads": threads},
-        "data": {"source": f"sample:{cell.name}", "max_rows": cell.rows + TEST, "test_size": TEST,
+        "data": {"source": cell.name if "/" in cell.name else f"sample:{cell.name}",
+                 "max_rows": cell.rows + TEST, "test_size": TEST,
                  "validation_size": round(cell.rows * max(0.1, min(0.3, 100 / cell.rows))),
                  "label_issues": False, "likely_copies": False},
         **cell.sections, "train": {**alone, **cell.sections["train"]},
@@ -173,6 +175,7 @@ def crowd(todo: list[Cell], workers: int, minutes: float, path: Path, folder: Pa
     arguments = (waiting, done, began + 60 * minutes, folder)
     crew = [spawn.Process(target=work, args=(number, *arguments), daemon=True) for number in range(workers)]
     os.environ["OMP_NUM_THREADS"] = "1"
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # whoever ends this one ends its workers
     for one in crew:
         one.start()
     with path.open("a", encoding="utf-8") as lines:
