@@ -147,7 +147,7 @@ def smaller(folder: Path) -> Path:
     """Return a copy of the model of pictures that is shown PIXELS a side, made once."""
     copy = folder / f"mobilenet-v2-{PIXELS}"
     if not copy.is_dir():
-        shutil.copytree(samples.resolve_model(PICTURES), copy)
+        shutil.copytree(samples.resolve(PICTURES), copy)
         path = copy / "preprocessor_config.json"
         shown = json.loads(path.read_text(encoding="utf-8"))
         shown["size"] = shown["crop_size"] = {"height": PIXELS, "width": PIXELS}

@@ -21,6 +21,8 @@ from benchmarks import (
     coverage,
     example,
     few_shot,
+    gpu,
+    gpu_table,
     machine,
     page,
     probe,
@@ -74,6 +76,7 @@ LADDER = {
 LONG = {
     "regret": Part("The defaults", 1200, regret.measure),
     "chat": Part("A model that chats", 240, chat.measure),
+    "gpu": Part(gpu_table.TITLE, 9, gpu.section),
 }  # by name alone
 PARTS = {**ENGINE, **LADDER, **LONG}
 GROUPS = {"engine": tuple(ENGINE), "ladder": tuple(LADDER)}

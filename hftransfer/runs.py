@@ -29,6 +29,7 @@ ROOT = Path("runs")
 RESULT_SCHEMA = 3
 LADDER = "ladder.json"  # in a folder whose folders are the runs of one comparison
 MARK = "HFTRANSFER_RUN"  # environment variable that every process of a run carries
+SAVE_MINUTES = "HFTRANSFER_SAVE_MINUTES"  # environment variable: train.save_minutes where a run does not say
 HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 FILES = {
     ".csv",
@@ -156,10 +157,7 @@ class Run:
     def _is_alive(self, events: list[Event]) -> bool:
         started = [event for event in events if event["type"] == "process"]
         note = self.launch()
-        if (place := note.get("launcher", "local")) != "local":
-            importlib.import_module("hftransfer.launchers")  # above this layer: it enters itself into ELSEWHERE
-        elsewhere = ELSEWHERE.get(place)
-        return any(works(one) for one in (note, *started[-1:])) or (elsewhere is not None and elsewhere(self))
+        return any(works(one) for one in (note, *started[-1:])) or works_elsewhere(self, note)
 
     def checkpoint(self) -> Path | None:
         """Return the newest whole checkpoint."""
@@ -169,6 +167,14 @@ class Run:
 
 # who tells whether a run is worked on that no process of this machine works on, by launcher; launchers/ fills it
 ELSEWHERE: dict[str, Callable[[Run], bool]] = {}
+
+
+def works_elsewhere(run: Run, note: Mapping[str, Any]) -> bool:
+    """Tell, by a run's launch.json, whether a place other than this machine works on it."""
+    if (place := note.get("launcher", "local")) != "local":
+        importlib.import_module("hftransfer.launchers")  # above this layer: it enters itself into ELSEWHERE
+    elsewhere = ELSEWHERE.get(place)
+    return elsewhere is not None and elsewhere(run)
 
 
 def is_whole(checkpoint: Path) -> bool:
@@ -182,6 +188,7 @@ def is_whole(checkpoint: Path) -> bool:
     )
 
 
+ESTIMATE = "estimate.json"  # in the folder of a run of which somebody measured, before it started, what it takes
 AUTO = "auto.json"  # in the folder of a run with method.name=auto: what it decided, and measured
 MANIFEST = "manifest.json"  # written last, after every other file of a checkpoint is on the disk
 

@@ -221,7 +221,7 @@ def _rows_a_second(setup: Setup, loaded: Loaded) -> float:
 
 
 def _free_memory() -> float:
-    if torch.cuda.is_available():
+    if PartialState().device.type == "cuda":
         return float(torch.cuda.mem_get_info()[0])
     return float(psutil.virtual_memory().available)
 

@@ -20,9 +20,9 @@ import psutil
 
 from hftransfer.errors import Damaged
 from hftransfer.events import Event
+from hftransfer.launchers import of
 from hftransfer.launchers.base import Outcome
-from hftransfer.launchers.local import LAUNCHER
-from hftransfer.runs import Run, Status, read_json, status_of
+from hftransfer.runs import Run, Status, read_json, status_of, works_elsewhere
 from hftransfer.safety.identity import works
 
 KEPT = 500  # runs whose reading is kept
@@ -49,6 +49,7 @@ class View:
     marks: list[Event] = field(default_factory=list)
     step: Event = field(default_factory=dict)  # the newest that tells step and max_steps
     log: Event = field(default_factory=dict)
+    machine: Event = field(default_factory=dict)  # how busy a machine far away was, when it was last asked
     losses: list[tuple[float, float]] = field(default_factory=list)
     rates: list[tuple[float, float]] = field(default_factory=list)
     evaluations: list[tuple[float, dict[str, float]]] = field(default_factory=list)
@@ -69,6 +70,8 @@ class View:
             at = float(event["step"])
             self.evaluations = [e for e in self.evaluations if e[0] < at]
             self.evaluations.append((at, event.get("metrics", {})))
+        elif kind == "machine":
+            self.machine = event
         elif kind == "trivial":
             self.trivial = event
         elif kind == "created":
@@ -116,10 +119,16 @@ class View:
         if self.damaged is not None:
             return Status("damaged", message=self.damaged)
         try:
-            alive = any(works(note) for note in (read_json(self.run.launch_path), self.process))
+            note = read_json(self.run.launch_path)
+            alive = any(map(works, (note, self.process))) or (not self._ended and works_elsewhere(self.run, note))
         except Damaged as error:
             return Status("damaged", message=str(error))
         return status_of([*self.marks, *([self.step] if self.step else [])], alive)
+
+    @property
+    def _ended(self) -> bool:
+        """Tell whether a last word was said: a place far away need not be asked then."""
+        return bool(self.marks) and self.marks[-1]["type"] in ("done", "failed", "stopped")
 
     @property
     def queued(self) -> bool:
@@ -161,7 +170,7 @@ class Monitor:
         """Tell how a finished run ended, in the launcher's words; asked again only after new events."""
         known = self._endings.get(view.folder)
         if known is None or known[0] != view.offset:
-            known = self._endings[view.folder] = (view.offset, LAUNCHER.outcome(view.run))
+            known = self._endings[view.folder] = (view.offset, of(view.run).outcome(view.run))
         return known[1]
 
     def result(self, folder: Path) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -10,12 +9,12 @@ from typing import Any
 import gradio as gr
 
 from hftransfer.errors import UserError
-from hftransfer.runs import Run, Status, write_text
-from hftransfer.ui import markup, publish_step, visitors
+from hftransfer.launchers.base import Launcher
+from hftransfer.runs import Run, Status
+from hftransfer.ui import markup, places, publish_step, visitors
 from hftransfer.ui.monitor import View
 from hftransfer.ui.page import Page, html
 from hftransfer.ui.train_view import (
-    ESTIMATE,
     NAMES,
     SHOWN_RUNS,
     about,
@@ -50,6 +49,7 @@ def build(page: Page) -> Callable[[], None]:
         )
         with gr.Column(elem_classes="card-block", elem_id="to-train"):
             summary = html(about(None, None, None), elem_id="train-summary")
+            wire_places = places.build(page)
             said = html(elem_id="train-said")
             with gr.Row(elem_classes="foot"):
                 start = gr.Button("Start training", variant="primary", elem_id="start")
@@ -60,6 +60,14 @@ def build(page: Page) -> Callable[[], None]:
             with gr.Row(elem_id="run-buttons"):
                 stop = gr.Button("Stop, keep a checkpoint", elem_classes="narrow", elem_id="stop")
                 resume = gr.Button("Resume", variant="primary", elem_classes="narrow", elem_id="resume")
+                onto = gr.Dropdown(
+                    [("where it was", "")]
+                    + [(f"on: {places.CALLED.get(n, n)}", n) for n in places.offered(page.settings)],
+                    value="",
+                    show_label=False,
+                    label="Go on where",
+                    elem_id="resume-on",
+                )
                 onward = gr.Button("See the result", variant="primary", elem_classes="narrow", elem_id="onward")
             body = html(js_on_load=markup.CARDS)
         with gr.Accordion("What happened", open=False, elem_classes=["fold", "of-run"]):
@@ -75,6 +83,7 @@ def build(page: Page) -> Callable[[], None]:
     page.go |= {"viewed": viewed, "timer": timer, "seen": seen}
 
     def wire() -> None:
+        wire_places()
         widgets = page.widgets
         chosen = [widgets["data.source"], widgets["model"], widgets["method.name"]]
         shown = [page.run, head, body, told, log, page.go["publishing"], viewed, timer, seen]
@@ -119,34 +128,52 @@ def build(page: Page) -> Callable[[], None]:
         page.on(timer.tick, tick, told_inputs, shown)
         page.on(page.run.input, tick, told_inputs, shown)
 
+        where = places.inputs(page)
+
         def begin(visitor: Visitor, known: Any, count: Any, *values: Any) -> list[Any]:
+            options, values = values[: len(where)], values[len(where) :]
             tree = page.tree(values)
             if unready := missing(tree):
-                return [markup.note(unready, "bad"), gr.skip(), gr.skip()]
+                return [markup.note(unready, "bad"), gr.skip(), gr.skip(), gr.skip()]
+            known = known if known and known["tree"] == tree else None
             try:
                 visitors.require(visitor)
-                run = page.queue.submit(visitor, tree, int(count or 1))
+                place, words = places.chosen(page, visitor, options[0], options[1:]), ""
+                if place is not None and place.estimates and known is None:  # nothing is paid for unseen
+                    known = places.estimated(page, visitor, tree)
+                    words = place.foreseen(known["answer"]["seconds"])[1]
+                    again = f"{words[:1].upper()}{words[1:]}, by a check on this machine. Start again to start it."
+                    return [markup.note(again), gr.skip(), gr.skip(), known]
+                if place is not None and known is not None:
+                    place, words = place.foreseen(known["answer"]["seconds"])
+                number = int(count or 1) if place is None else place.usual_processes
+                told = None if known is None else {**known["answer"], "words": words}
+                run = page.queue.submit(visitor, tree, number, place, told)
             except UserError as error:
-                return [markup.note(str(error), "bad"), gr.skip(), gr.skip()]
-            if known and known["tree"] == tree:
-                write_text(run.folder / ESTIMATE, json.dumps(known["answer"]))
-            return ["", gr.update(choices=choices_of(entries_of(page, visitor)), value=run.name), gr.Timer(FAST)]
+                return [markup.note(str(error), "bad"), gr.skip(), gr.skip(), gr.skip()]
+            choices = choices_of(entries_of(page, visitor))
+            return ["", gr.update(choices=choices, value=run.name), gr.Timer(FAST), gr.skip()]
 
-        told_to = [page.estimate, page.go["processes"], *page.inputs]
+        told_to = [page.estimate, page.go["processes"], *where, *page.inputs]
         page.go["train"].click(None, js="() => hftransfer.go('train')")
         for button in (start, page.go["train"]):
-            begun = page.on(button.click, begin, told_to, [said, page.run, timer])
+            begun = page.on(button.click, begin, told_to, [said, page.run, timer, page.estimate])
             page.on(begun.success, tick, told_inputs, shown)
 
         def end(visitor: Visitor, name: str) -> None:
             page.queue.stop(visitor, name)
 
         def take_up(visitor: Visitor, picked: str) -> list[Any]:
-            run = page.queue.resume(visitor, picked)
+            run = page.queue.resume(visitor, picked, resumed_at(visitor, picked))
             return [gr.update(choices=choices_of(entries_of(page, visitor)), value=run.name), gr.Timer(FAST)]
 
-        def go_on(visitor: Visitor, name: str) -> Any:
-            page.queue.resume(visitor, name)
+        def resumed_at(visitor: Visitor, name: str, at: str = "", options: Sequence[Any] = ()) -> Launcher | None:
+            run = visitors.find(visitor, name)
+            place = places.chosen(page, visitor, at, options) if at else places.of_run(run, visitor)
+            return None if place is None else places.told_time(place, run)
+
+        def go_on(visitor: Visitor, name: str, at: str, *options: Any) -> Any:
+            page.queue.resume(visitor, name, resumed_at(visitor, name, at, options[1:]))
             return gr.Timer(FAST)
 
         page.on(
@@ -156,7 +183,7 @@ def build(page: Page) -> Callable[[], None]:
             [said],
         )
         page.on(page.on(stop.click, end, [page.run]).then, lambda visitor: "", [], [said])
-        page.on(page.on(resume.click, go_on, [page.run], [timer]).success, tick, told_inputs, shown)
+        page.on(page.on(resume.click, go_on, [page.run, onto, *where], [timer]).success, tick, told_inputs, shown)
         picked = page.on(body.click, take_up, [], [page.run, timer], picks=True)
         page.on(picked.success, tick, told_inputs, shown)
         onward.click(None, js="() => hftransfer.go('result')")

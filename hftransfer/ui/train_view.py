@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from hftransfer import catalog, follow
-from hftransfer.launchers.local import LAUNCHER
-from hftransfer.runs import Run, Status, read_json
+from hftransfer.launchers import HERE, launcher, of
+from hftransfer.launchers._elsewhere import Elsewhere
+from hftransfer.launchers._estimate import foreseen
+from hftransfer.runs import Run, Status
 from hftransfer.ui import charts, markup, monitor, visitors
 from hftransfer.ui.charts import Line
 from hftransfer.ui.markup import Card
@@ -21,7 +23,6 @@ from hftransfer.ui.page import Page
 SHOWN_RUNS = 100
 LOG_LINES = 60
 MOST_CUT_OFF = 6  # runs that are offered to go on with
-ESTIMATE = "estimate.json"  # in the run's folder: what was predicted before it started
 WAITS = {
     "start": "starting a process of its own",
     "imports": "Python loads torch and transformers, a few seconds",
@@ -88,7 +89,7 @@ def head_of(page: Page, view: View, state: str | None) -> str:
         others = "It is next." if place == 1 else f"It is number {place} in the queue."
         return _headed(head + GAP + markup.note(f"{others} It starts by itself when there is room."))
     if state == "running":
-        return _headed(head + progress(status))
+        return _headed(head + progress(status) + elsewhere(view))
     if state in ("failed", "killed"):
         outcome = page.monitor.outcome(view)
         tone = "The log below has more. " if not outcome.user_error else ""
@@ -104,6 +105,15 @@ def head_of(page: Page, view: View, state: str | None) -> str:
     if state == "created":
         return _headed(head + GAP + markup.note("It has not started. Resume starts it.", "warn"))
     return _headed(head)
+
+
+def elsewhere(view: View) -> str:
+    """Return where a run works that does not work here, and what that place last said of it."""
+    name = view.run.launch().get("launcher", HERE)
+    place = launcher(name)
+    if not isinstance(place, Elsewhere):
+        return ""
+    return f'<div class="quiet small">On {markup.text(name)}: {markup.text(place.standing(view.run).words, 200)}</div>'
 
 
 def _headed(inside: str) -> str:
@@ -155,9 +165,21 @@ def figures_of(page: Page, view: View, state: str | None, now: float | None = No
         ("Learning rate", markup.significant(log.get("learning_rate"), 3)),
         ("Speed", f"{rate:.1f}| examples/s" if rate else ""),
         ("Memory", markup.size(memory)),
+        *(use_of(view.machine) if running else ()),
         ("Epoch", f"{log['epoch']:.2f}" if log.get("epoch") is not None else ""),
     ]  # fmt: skip
     return markup.facts(pairs)
+
+
+def use_of(machine: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return how busy a machine far away is, as pairs: its processors, and each GPU."""
+    pairs = []
+    if machine.get("cpu_percent") is not None:
+        pairs.append(("Processors", f"{machine['cpu_percent']:.0f} %|{markup.size(machine.get('memory_mb'))}"))
+    for number, gpu in enumerate(machine.get("gpus", ())):
+        name = "GPU" if len(machine["gpus"]) == 1 else f"GPU {number}"
+        pairs.append((name, f"{gpu.get('percent') or 0:.0f} %|{markup.size(gpu.get('memory_mb'))}"))
+    return pairs
 
 
 def curves_of(view: View) -> str:
@@ -221,11 +243,11 @@ def _more(event: Mapping[str, Any]) -> list[str]:
 
 def log_of(view: View) -> str:
     """Return the end of what the run's processes printed."""
-    lines = LAUNCHER.log_tail(view.run, LOG_LINES)
+    lines = of(view.run).log_tail(view.run, LOG_LINES)
     text = visitors.redacted("\n".join(lines)) if lines else "Nothing was printed yet."
     return f'<pre class="log" tabindex="0" aria-label="Log">{markup.text(text, 20_000)}</pre>'
 
 
 def estimate_of(folder: Path) -> dict[str, Any]:
     """Return what was predicted before the run started."""
-    return read_json(folder / ESTIMATE)
+    return foreseen(Run(folder))

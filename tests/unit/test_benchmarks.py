@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -13,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 import scipy.stats
 
-from benchmarks import figures, page, run, tuning
+from benchmarks import figures, gpu, gpu_table, page, run, tuning
 from hftransfer.runs import Run
 
 PAGE = "# Benchmarks\n\nA head.\n\n## One\n\nold one\n\n### Inner\n\nold\n\n## Two\n\nold two\n"
@@ -141,3 +144,78 @@ def test_regret_is_against_what_validation_would_have_kept(tmp_path: Path) -> No
     assert len(list(regret.ways("emoji", 7))) == 9, "a convolution takes no LoRA"
     order = [cell.block for cell in regret.cells(regret.SETS, (200, 500), range(2), 7)]
     assert [seed for _, _, seed in order] == sorted(seed for _, _, seed in order), "a stop leaves whole seeds"
+
+
+def measured_on_a_gpu() -> list[dict[str, object]]:
+    """Return figures as benchmarks.gpu writes them, with round numbers."""
+    common = {"tokens": 1e6, "step": 0.01, "before": 2.0, "memory_mb": 4000, "waiting": 0.25, "weights": 1e8}
+    versions = dict.fromkeys(gpu_table.NAMED, "1.0")
+    return [
+        {"figure": "machine", "day": "2026-01-02", "cores": 16, "gpu": "A card", "gpu_mib": 143360, "memory_gib": 128,
+         "versions": versions},
+        {"figure": "product", "type": "bfloat16", "tflops": 800.0},
+        {"figure": "copy", "gbytes": 4300.0},
+        {"figure": "overhead", "rows": 32, "steps": 40, "tokens_a_row": 25.0, "body": 10e6, "examples": 4000.0,
+         "seconds": {"hftransfer": [1.03, 1.03], "trainer": [1.02, 1.02], "loop": [1.0, 1.0]}},
+        {"figure": "pictures", "workers": 8, "examples": 1000.0, **common},
+        {"figure": "chat", "model": "1B", "way": "lora", "examples": 10.0, **common},
+        {"figure": "waits", "what": "text", "steps": 50, "places": {"transformers/masking_utils.py:369": 50}},
+        {"figure": "failed", "part": "compiled", "why": "no compiler"},
+    ]  # fmt: skip
+
+
+def test_the_section_of_a_gpu_says_what_was_measured_and_what_was_not() -> None:
+    text = gpu_table.section(measured_on_a_gpu())
+    assert re.match(r"`python -m benchmarks.run gpu`, 2026-01-02\. A card, 140 GiB; 16 cores, 128 GiB\. ", text)
+    assert "| 32 | hftransfer | 1.030, 1.030 | +3.0% |" in text
+    assert "4,000 examples/s, 6 TFLOP/s, **0.8%** of the product" in text
+    assert "| pictures, 8 loader processes | 1,000 pictures | 10.0 | 4,000 | 2.0 | 101 TFLOP/s, **12.6%** of" in text
+    assert "| 1B, lora | 1,000,000 tokens | 10.0 | 4,000 | 2.0 | 400 TFLOP/s, **50.0%** of the product |" in text
+    assert "Waits for the GPU in a step of text: transformers/masking_utils.py:369 1." in text
+    assert "Not measured: compiled (no compiler)." in text and "4-bit weights" in text
+
+
+def test_a_file_of_figures_becomes_the_section(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found, target = tmp_path / "gpu.jsonl", tmp_path / "benchmarks.md"
+    found.write_text("".join(json.dumps(one) + "\n" for one in measured_on_a_gpu()))
+    monkeypatch.setattr(page, "PAGE", target)
+    gpu.main(["--table", str(found)])
+    shown = capsys.readouterr().out
+    gpu.main(["--table", str(found), "--write"])
+    assert f"## {gpu_table.TITLE}\n\n{shown.strip()}" in target.read_text()
+
+
+def test_a_part_that_fails_costs_the_others_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(bench: gpu.Bench) -> gpu.Figures:
+        yield {"figure": "first"}
+        raise RuntimeError("no such kernel")
+
+    monkeypatch.setitem(gpu.PARTS, "seen", fails)
+    out = tmp_path / "gpu.jsonl"
+    gpu.main(["--out", str(out), "--tiny", "--parts", "seen,peaks"])
+    lines = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [one["figure"] for one in lines] == ["machine", "first", "failed", "product", "product", "copy"]
+    assert lines[2] == {"figure": "failed", "part": "seen", "why": "RuntimeError: no such kernel"}
+    gpu.main(["--out", str(out), "--tiny", "--parts", "peaks", "--minutes", "0"])
+    assert json.loads(out.read_text().splitlines()[-1])["figure"] == "left out"
+
+
+def test_the_engine_is_held_against_a_trainer_and_a_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sizes that prove it runs, on the same ways that a GPU is measured with."""
+    monkeypatch.setattr(gpu, "ROUNDS", 1)
+    gpu.main(["--out", str(tmp_path / "gpu.jsonl"), "--tiny", "--parts", "overhead"])
+    (found,) = [json.loads(line) for line in (tmp_path / "gpu.jsonl").read_text().splitlines()][1:]
+    assert found["figure"] == "overhead" and set(found["seconds"]) == {"hftransfer", "trainer", "loop"}
+    assert all(seconds[0] > 0 for seconds in found["seconds"].values())
+
+
+@pytest.mark.long
+def test_every_figure_of_a_gpu_is_measured(tmp_path: Path) -> None:
+    out = tmp_path / "gpu.jsonl"
+    script = page.ROOT / "benchmarks" / "gpu.sh"
+    subprocess.run([str(script), str(out), "--tiny"], check=True, env={**os.environ, "PYTHON": sys.executable})
+    lines = [json.loads(line) for line in out.read_text().splitlines()]
+    assert {one["figure"] for one in lines} >= {"product", "copy", "overhead", "timed", "chat", "pictures", "compile"}
+    assert not [one for one in lines if one["figure"] == "failed"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from hftransfer import train
@@ -38,3 +40,20 @@ def test_processes_asked_of_accelerate(monkeypatch, tmp_path, flags, expected):
     monkeypatch.delenv("HFTRANSFER_PROCESSES", raising=False)
     monkeypatch.setattr(train.psutil, "Process", Parent)
     assert train.asked_processes() == expected
+
+
+@pytest.mark.parametrize(
+    ("shown", "processes", "left"),
+    [(None, "1", "0"), ("2,3", "1", "2"), ("", "1", ""), (None, "2", None), ("2,3", "2", "2,3")],
+)
+def test_a_process_that_is_alone_sees_one_gpu(monkeypatch, shown, processes, left):
+    monkeypatch.setenv("WORLD_SIZE", processes)
+    if shown is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    else:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", shown)
+    before = os.environ.get("CUDA_VISIBLE_DEVICES")
+    train.keep_to_one_gpu()
+    found = os.environ.get("CUDA_VISIBLE_DEVICES")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", before or "")  # whatever was set goes with the patch
+    assert found == left
