@@ -18,6 +18,7 @@ from benchmarks import (
     asking,
     captions,
     chat,
+    coverage,
     example,
     few_shot,
     gpu,
@@ -73,6 +74,7 @@ LADDER = {
     "rank": Part("Rank", 14, ranking.measure),
     "retrieval": Part("Search in another language", 20, retrieval.measure),
     "captions": Part("Pictures with words", 3, captions.measure),
+    "coverage": Part("Intervals over groups", 2, coverage.measure),
 }
 LONG = {
     "regret": Part("The defaults", 1200, regret.measure),

@@ -73,6 +73,7 @@ KEYS: dict[str, str] = {
     "data.augmentation.flip": "mirror left and right, half of the time",
     "data.augmentation.upside_down": "turn upside down, half of the time: for pictures taken from above",
     "data.augmentation.color": "brightness, contrast and saturation vary by up to this share",
+    "data.augmentation.mosaic": "share of training pictures that are put together of four; for boxes and masks",
     "data.augmentation.gain": "recordings are made louder or softer by up to so many dB",
     "data.augmentation.noise": "loudest white noise that is added, as a share of a recording's own loudness",
     "data.augmentation.time_mask": "longest stretch of a recording that is silenced, as a share of its time",

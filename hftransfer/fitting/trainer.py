@@ -225,12 +225,26 @@ def _sorted(prepared: Prepared) -> tuple[Any, np.ndarray]:
 def _whole(trainer: Trainer, setup: Setup) -> Any:
     """Return the trained model outside of any sharding."""
     if not (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled):
-        model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
+        model = _in_float32(trainer.accelerator.unwrap_model(trainer.model))
         return model.to(memory_format=torch.contiguous_format)
     folder = setup.run.checkpoints / "whole"
     trainer.save_model(str(folder))
     wait_for_everyone()
     return _reload(setup, folder)
+
+
+def _in_float32(model: Any) -> Any:
+    """Return a model without what accelerate put around it for mixed precision.
+
+    accelerate's own way (`keep_fp32_wrapper=False`, 1.15) looks for a function that equals a bound method, finds none,
+    and takes off what transformers put around it as well: a SegFormer's forward pass then has no hidden states.
+    """
+    original = vars(model).pop("_original_forward", None)
+    if original is not None:
+        del vars(model)["forward"]
+        if model.forward != original:  # one of its own
+            model.forward = original
+    return model
 
 
 def _reload(setup: Setup, folder: Path) -> Any:

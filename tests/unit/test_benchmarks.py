@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -119,20 +120,32 @@ def test_seconds_of_training_count_what_came_before_the_first_step_and_no_lookin
     assert (trained.steps, trained.accuracy, trained.scores.tolist()) == (2, 0.6, [[0.4, 0.6]])
 
 
-def test_regret_is_against_what_validation_would_have_kept() -> None:
-    from benchmarks.regret import Outcome, best_of, settings_of, told_of
+def test_regret_is_against_what_validation_would_have_kept(tmp_path: Path) -> None:
+    from benchmarks import regret
+    from benchmarks.regret_table import Outcome, Settings, best_of, read, told, whole
 
-    ways = {
-        "auto": Outcome(0.80, 0.7, 30.0), "probe": Outcome(0.78, 0.9, 1.0),
-        "full 1e-05": Outcome(0.90, 0.6, 10.0), "full 0.001": Outcome(0.82, 0.8, 20.0),
-    }  # fmt: skip
-    assert best_of(ways).test == 0.82, "not the one that tests best, nor the probe"
-    told = told_of([("digits", 200, 0, ways)])
-    assert "**-2.0** points from the grid's best and **+2.0** from the probe" in told
-    assert "1.5 times as long" in told
-    names = [name for name, _ in settings_of("vader-tweets", 7)]
+    def outcome(way: str, test: float, validation: float, seconds: float, seed: int = 0) -> Outcome:
+        scores = ({"accuracy": test}, {"accuracy": validation})
+        return Outcome("digits", 200, seed, way, "accuracy", *scores, seconds)
+
+    found = [outcome("auto", 0.80, 0.7, 30.0), outcome("probe", 0.78, 0.9, 1.0),
+             outcome("full 1e-05", 0.90, 0.6, 10.0), outcome("full 0.001", 0.82, 0.8, 20.0),
+             outcome("auto", 0.10, 0.1, 3.0, seed=1)]  # fmt: skip
+    blocks = whole(found)
+    assert list(blocks) == [("digits", 200, 0)], "a block that was not finished is none"
+    assert best_of(blocks["digits", 200, 0]).score == 0.82, "not the one that tests best, nor the probe"
+    settings = Settings(14, 7.0, "a machine", {"hftransfer": "1"}, "2026-11-30")
+    page = told(found, settings)
+    assert "**-2.0** points from the grid's best and **+2.0** from the probe" in page
+    assert "2.0 times the seconds of one full run" in page and "digits at 200" in page
+    lines = [json.dumps({"settings": asdict(settings)}), *(json.dumps(asdict(one)) for one in found)]
+    (tmp_path / "runs.jsonl").write_text("\n".join(lines))
+    assert read([tmp_path / "runs.jsonl"]) == (found, settings), "a file holds all that is told"
+    names = [name for name, _ in regret.ways("vader-tweets", 7)]
     assert names[:2] == ["auto", "probe"] and len(names) == 16
-    assert len(list(settings_of("emoji", 7))) == 9, "a convolution takes no LoRA"
+    assert len(list(regret.ways("emoji", 7))) == 9, "a convolution takes no LoRA"
+    order = [cell.block for cell in regret.cells(regret.SETS, (200, 500), range(2), 7)]
+    assert [seed for _, _, seed in order] == sorted(seed for _, _, seed in order), "a stop leaves whole seeds"
 
 
 def measured_on_a_gpu() -> list[dict[str, object]]:
