@@ -130,6 +130,6 @@ def test_a_run_is_handed_on_as_one_file_without_checkpoints_or_links(
 
 
 def test_a_preview_reads_several_files_as_its_task_does(tmp_path: Path) -> None:
-    source = tiny_catalogue.collection(tmp_path / "rows", 60)
+    source = tiny_catalogue.collection(tmp_path / "rows")
     found = worker.preview({"task": "retrieval", "model": "m", "data": {"source": str(source)}})
     assert found["problem"] is None and [one["name"] for one in found["columns"]] == ["query", "relevant"]
