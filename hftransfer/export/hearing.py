@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 import torch
 from torch import nn
@@ -102,6 +103,21 @@ def write(model: Any, features: torch.Tensor, folder: Path) -> None:
             decoder, arguments, ["input_ids", "encoder_hidden_states", *names(model, "past_key_values")],
             ["logits", *names(model, "present")], shapes, folder / f"{DECODER}.onnx",
         )  # fmt: skip
+    name_sizes(folder / f"{DECODER}.onnx")
+
+
+def name_sizes(path: Path) -> None:
+    """Call the sizes of keys and values as transformers.js knows them: it makes those of no tokens by these names."""
+    model = onnx.load(path)
+    graph = model.graph
+    past = [one.type.tensor_type.shape.dim for one in graph.input if one.name.startswith("past_key_values")]
+    called = {sizes[0].dim_param: "batch_size" for sizes in past}
+    called |= {sizes[2].dim_param: "past_sequence_length" for sizes in past}
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        for size in value.type.tensor_type.shape.dim:
+            if size.dim_param in called:
+                size.dim_param = called[size.dim_param]
+    onnx.save(model, path)
 
 
 def save(
