@@ -183,6 +183,14 @@ class MaskTruth(Answer[Any]):
         moved = change.of_mask(PIL.Image.fromarray(_mask_files.of_png(truth)))
         return _mask_files.to_png(np.asarray(moved))
 
+    def together(self, truths: Sequence[Any], mosaic: Any) -> Any:
+        width, height = mosaic.size
+        whole = np.full((height, width), NOTHING, np.uint8)
+        for truth, (change, (left, top)) in zip(truths, mosaic.pieces, strict=True):
+            part = _mask_files.of_png(self.changed(truth, change))
+            whole[top : top + part.shape[0], left : left + part.shape[1]] = part[: height - top, : width - left]
+        return _mask_files.to_png(whole)
+
     def suits(self, truth: Any, change: Any) -> bool:
         if self.ignored is None:
             return True

@@ -44,6 +44,7 @@ class Mask(MaskTruth):
     makes_head = True
     sums = True
     outlined = True
+    mosaics = True
     suffixes: ClassVar[frozenset[str]] = frozenset({".png", ".tif", ".tiff", ".bmp", ".gif", ".jpg", ".jpeg", ".webp"})
 
     # --- model ---

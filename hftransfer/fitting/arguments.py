@@ -80,6 +80,7 @@ def merge(
 ) -> tuple[dict[str, Any], list[str]]:
     """Return the user's options on top of ours, which match them, and a sentence for each that gave way."""
     options = dict(config.train.options)
+    on_gpu = PartialState().device.type == "cuda"
     usual: dict[str, Any] = {
         "learning_rate": learning_rate,
         "num_train_epochs": 3,
@@ -94,7 +95,8 @@ def merge(
         "dataloader_num_workers": choice.workers,
         # workers that outlive an epoch would draw their seed once, and those of a resume once more: other dropout
         "dataloader_persistent_workers": False,
-        "dataloader_pin_memory": torch.cuda.is_available(),
+        "dataloader_pin_memory": on_gpu,
+        "logging_nan_inf_filter": False,  # it reads every step's loss, and a GPU would wait for who reads it
         "report_to": "none",
         "restore_callback_states_from_checkpoint": config.train.early_stopping_patience is not None,
     }
@@ -104,6 +106,9 @@ def merge(
     total = total_steps({**usual, **ruled, **options}, rows)
     defaults, said = matched(options, usual, total, validated)
     merged = {**defaults, **ruled, **options, "use_cpu": wants_cpu(config)}
+    own = merged.get("accelerator_config") or {}
+    if on_gpu and merged["dataloader_pin_memory"] and isinstance(own, dict):  # a file's may be meant as it is
+        merged["accelerator_config"] = {"non_blocking": True, **own}  # a batch travels while the one before computes
     merged.pop("save_total_limit", None)  # Recorder deletes old checkpoints itself, after a new one is whole
     merged.setdefault("logging_steps", max(1, min(50, total // 100)))
     return merged, said

@@ -19,6 +19,7 @@ from transformers import (
     TrainingArguments,
 )
 
+from hftransfer.fitting import memory
 from hftransfer.fitting.arguments import KEPT
 from hftransfer.fitting.base import Setup
 from hftransfer.fitting.interruption import Interruption
@@ -156,6 +157,8 @@ class Recorder(TrainerCallback):
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
+        if control.should_evaluate or control.should_save or state.global_step >= state.max_steps:
+            memory.wait_for(args.device)  # else the steps that a GPU still works on would count as what comes next
         now = time.perf_counter()
         if self._began is not None:
             self.waiting += self._began - self._before
@@ -166,6 +169,14 @@ class Recorder(TrainerCallback):
         if now - self._shown >= EVENT_SECONDS or state.global_step == self._start_step + 1:
             self._shown = now
             self._event("step", state, seconds=round(now - self._first, 3))
+
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        memory.wait_for(args.device)
+        now = time.perf_counter()
+        self.seconds += now - self._before
+        self._before = now
 
     def on_log(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: Any = None, **kwargs: Any

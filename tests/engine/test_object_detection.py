@@ -228,7 +228,7 @@ def test_the_backbone_learns_at_its_own_rate(folder):
 
 def test_it_resumes_bit_for_bit_with_augmentation(folder, tmp_path):
     made = tree(folder, max_steps=6)
-    made["data"] = {**made["data"], "augmentation": {"crop": 0.5, "upside_down": True}}
+    made["data"] = {**made["data"], "augmentation": {"crop": 0.5, "upside_down": True, "mosaic": 0.5}}
     whole = start(made, tmp_path / "whole")
     with pytest.raises(Interrupted) as stop:
         start(made, tmp_path / "stopped", steps=3)
