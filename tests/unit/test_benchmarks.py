@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
@@ -15,8 +16,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import scipy.stats
+import transformers
 
-from benchmarks import figures, gpu, gpu_table, page, run, tuning
+from benchmarks import figures, gpu, gpu_scene, gpu_table, guard, page, run, shares, tuning
+from benchmarks.measuring import Sizes
 from hftransfer.runs import Run
 
 PAGE = "# Benchmarks\n\nA head.\n\n## One\n\nold one\n\n### Inner\n\nold\n\n## Two\n\nold two\n"
@@ -219,3 +222,59 @@ def test_every_figure_of_a_gpu_is_measured(tmp_path: Path) -> None:
     lines = [json.loads(line) for line in out.read_text().splitlines()]
     assert {one["figure"] for one in lines} >= {"product", "copy", "overhead", "timed", "chat", "pictures", "compile"}
     assert not [one for one in lines if one["figure"] == "failed"]
+
+
+def test_the_parts_of_a_run_are_between_its_events() -> None:
+    events = [
+        {"type": "launched", "time": 10.0}, {"type": "process", "time": 11.0},
+        *({"type": "phase", "name": name, "time": at} for name, at in (("data", 12.0), ("training", 15.0))),
+        {"type": "step", "time": 16.0}, {"type": "phase", "name": "data", "time": 20.0},
+        {"type": "done", "time": 21.0},
+    ]  # fmt: skip
+    assert shares.phases(events) == {"start": 2.0, "data": 4.0, "training": 5.0}
+
+
+def test_kernels_are_counted_by_kind_and_the_rest_is_python() -> None:
+    kernels = [
+        ("aten::addmm", 3.0), ("aten::mm", 1.0), ("aten::_scaled_dot_product_flash_attention", 1.0),
+        ("aten::gelu", 0.5),
+        ("aten::native_layer_norm", 0.5), ("aten::native_dropout", 0.5), ("aten::embedding_dense_backward", 0.25),
+        ("aten::_fused_adamw_", 0.5), ("aten::copy_", 0.25), ("aten::add_", 0.5),
+    ]  # fmt: skip
+    found = shares.by_kind(kernels, 10.0)
+    assert next(iter(found)) == "matrix products" and found["matrix products"] == 4.0
+    assert found[shares.CALLS] == pytest.approx(2.0) and found[shares.REST] == 0.5
+    assert sum(found.values()) == pytest.approx(10.0)
+    assert "| matrix products | 4.00 | 40% |" in shares.told(found)
+
+
+def test_the_shares_of_real_steps_make_up_their_time(tmp_path: Path) -> None:
+    bench = gpu.Bench(tmp_path, gpu.TINY)
+    with bench.scene(bench.text()) as (setup, model):
+        found = shares.steps(setup, model, 1e-4, warm=1)
+    used = {name for name, seconds in found.items() if seconds > 0}
+    assert {"matrix products", "norms", "optimizer and clipping", shares.CALLS} <= used
+
+
+def test_a_first_answer_is_imports_loading_and_asking(tmp_path: Path) -> None:
+    settings = transformers.BertConfig(**gpu_scene.TINY.text)
+    transformers.BertForSequenceClassification(settings).save_pretrained(tmp_path)
+    gpu_scene.reader("[CLS] $A [SEP]").save_pretrained(tmp_path)
+    found = shares.answered(str(tmp_path), "w1 w2")
+    assert list(found) == ["imports", "loading", "answering"] and min(found["loading"], found["answering"]) > 0
+
+
+def test_the_guard_ends_with_an_error_beyond_the_noise_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = {"hftransfer": [1.00, 1.02, 0.99, 1.01], "trainer": [1.0] * 4, "loop": [0.99, 1.0, 1.0, 1.0]}
+    monkeypatch.setattr(guard, "module", lambda *words: {"seconds": seconds})
+    sizes = Sizes(2, 1, None, 1, 0)
+    assert "slower" not in guard.measure(tmp_path, sizes)
+    seconds["loop"] = [0.90, 0.92, 0.91, 0.90]
+    with pytest.raises(SystemExit) as ended:
+        guard.measure(tmp_path, sizes)
+    assert "beyond the noise: loop" in str(ended.value)
+    seconds["loop"] = [0.5, 1.5, 0.6, 1.4]  # as far off on the whole, and noise
+    assert "slower" not in guard.measure(tmp_path, sizes)
+    monkeypatch.setattr(guard, "rates", lambda *given: ([90.0, 91.0, 90.0, 90.5], [100.0] * 4))
+    with pytest.raises(SystemExit, match="hftransfer of /old/bin/python"):
+        guard.measure(tmp_path, dataclasses.replace(sizes, against="/old/bin/python"))
