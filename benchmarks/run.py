@@ -1,7 +1,7 @@
 """Measure the figures of docs/benchmarks.md, all of them or by name: python -m benchmarks.run [--write] [NAME ...]
 
-Needs the samples `text`, `image`, `speech`, `captions` and `emoji-scenes` (hftransfer samples NAME ...), and a machine
-that does nothing else; `few_shot` needs a package index too, where it installs SetFit into an environment of its own.
+Needs the samples `text`, `image`, `speech`, `captions`, `detection` and `emoji-scenes` (hftransfer samples NAME ...),
+and a machine that does nothing else; `few_shot` needs a package index too, where it installs SetFit into an environment of its own.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from benchmarks import (
     asking,
     captions,
     chat,
+    detection,
     example,
     few_shot,
     gpu,
@@ -58,6 +59,7 @@ ENGINE = {
     "asking": Part("Memory of asking", 5, asking.measure),
     "speech": Part("Speech", 25, speech.measure),
     "scenes": Part("Masks of composed scenes", 12, scenes.measure),
+    "boxes": Part("Boxes on composed scenes", 5, detection.measure),
     "start": Part("Start", 1, machine.start),
     "hub": Part("The Hub", 1, machine.hub),
     "gradients": Part("The gradient of pictures and captions", 1, captions.gradients),
@@ -72,6 +74,7 @@ LADDER = {
     "captions": Part("Pictures with words", 3, captions.measure),
 }
 LONG = {
+    "crowns": Part("Tree crowns", 40, detection.crowns),
     "regret": Part("The defaults", 1200, regret.measure),
     "chat": Part("A model that chats", 240, chat.measure),
     "gpu": Part(gpu_table.TITLE, 9, gpu.section),
