@@ -52,6 +52,7 @@ def main() -> int:
 
 def choose_data(page: Any) -> None:
     """Step 1."""
+    page.get_by_label("A sample", exact=True).check()
     page.get_by_role("button", name="vader-tweets").click()
     page.wait_for_selector("#data-rows table")
     page.get_by_text("Rows and splits").click()
@@ -88,7 +89,7 @@ def look(page: Any) -> None:
     go(page, "result")
     page.wait_for_selector("#scores .answer")
     page.locator("#show-errors").click()
-    page.wait_for_selector("#errors table")
+    page.wait_for_selector("#errors .error")
     shot(page, "result")
     go(page, "try")
     page.locator("#try-text textarea").fill("The new update is gorgeous, only the battery is a little sad.")

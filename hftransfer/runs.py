@@ -114,17 +114,21 @@ class Run:
         """Read the run's configuration."""
         return configuration.build(configuration.as_now(configuration.read_tree(self.config_path)))
 
+    def noted(self) -> dict[str, Any]:
+        """Return what people wrote of the run: `name`, `note`, `favourite`, and `follows`, the run it goes on from."""
+        try:
+            return read_json(self.title_path)
+        except Damaged:
+            return {}
+
     def title(self) -> tuple[str, str]:
         """Return what people call the run and what they noted of it; both empty where nobody did."""
-        try:
-            found = read_json(self.title_path)
-        except Damaged:
-            return "", ""
+        found = self.noted()
         return str(found.get("name") or ""), str(found.get("note") or "")
 
-    def entitle(self, name: str, note: str) -> None:
-        """Write down what people call the run and what they note of it."""
-        write_text(self.title_path, json.dumps({"name": name.strip(), "note": note.strip()}))
+    def entitle(self, name: str, note: str, **more: Any) -> None:
+        """Write down what people call the run and what they note of it; `more` are fields of `noted`."""
+        write_text(self.title_path, json.dumps({**self.noted(), "name": name.strip(), "note": note.strip(), **more}))
 
     def event(self, type: str, **fields: Any) -> None:
         """Append one event."""

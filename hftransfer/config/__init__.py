@@ -127,6 +127,7 @@ class DataConfig(Section):
     target_language: str | None = None
     unlabelled: str | None = None  # a table file or a folder of pictures without labels
     corrections: str | None = None  # a CSV file of labels that people mended
+    added: str | None = None  # a file of JSON lines: rows that people added to train
     label_issues: bool = True  # look for rows of train that are likely labelled wrongly
     likely_copies: bool = True  # look for rows whose features are nearly the same
     boxes: Literal["xywh", "xyxy", "cxcywh"] | None = None  # what the four numbers of a box are; none: by the values

@@ -60,6 +60,7 @@ KEYS: dict[str, str] = {
     "data.target_language": "language of the targets",
     "data.unlabelled": "rows without labels, a table or a folder of pictures, for [self-training](ladder.md#few_shot)",
     "data.corrections": "CSV file of labels that people [mended](data.md#labels-that-were-mended)",
+    "data.added": "file of JSON lines: [rows that people added](data.md#rows-that-were-added) to train",
     "data.label_issues": "list train rows that [may be labelled wrongly](data.md#rows-that-may-be-labelled-wrongly)",
     "data.likely_copies": "list rows that are [likely copies](data.md#likely-copies) by their features",
     "data.boxes": "what the four numbers of a [box](tasks/object-detection.md#boxes) are: left, top, width, height "

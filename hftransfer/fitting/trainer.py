@@ -38,6 +38,7 @@ from hftransfer.fitting.ordering import Epochs
 from hftransfer.fitting.processes import is_main_process, wait_for_everyone
 from hftransfer.fitting.recorder import Recorder, StopAtStep, Unmoved
 from hftransfer.fitting.speed import Choice
+from hftransfer.fitting.watching import watching
 from hftransfer.modeling import inference
 from hftransfer.modeling.parts import count_parameters
 from hftransfer.modeling.prepared import Prepared
@@ -69,6 +70,7 @@ def descend(
         StopAtStep(setup.interruption, save_minutes(setup.config)), Unmoved(), *callbacks,
     ]  # fmt: skip
     extra += tracking.trackers(setup.config, arguments, setup.run)
+    extra += watching(setup)
     stopping = early_stopping(setup.config, arguments.eval_strategy)
     if stopping is not None:
         extra.append(stopping)

@@ -54,6 +54,12 @@ class View:
     rates: list[tuple[float, float]] = field(default_factory=list)
     evaluations: list[tuple[float, dict[str, float]]] = field(default_factory=list)
     trivial: Event = field(default_factory=dict)  # what the trivial answer scores on the validation rows
+    probed: Event = field(default_factory=dict)  # what the probe scores on them
+    watched: list[Event] = field(default_factory=list)  # the first look at some of them, and the last ones
+    trial: Event = field(default_factory=dict)  # the newest of a learning rate that is tried
+    trials: dict[str, tuple[int, int]] = field(default_factory=dict)  # steps done and planned, of each
+    trial_began: float = 0.0
+    updates: int = 0  # planned of the fit, where `auto` says so
     said: list[Event] = field(default_factory=list)
     publishing: list[Event] = field(default_factory=list)  # the last of each try
     last_checkpoint: int | None = None
@@ -74,6 +80,16 @@ class View:
             self.machine = event
         elif kind == "trivial":
             self.trivial = event
+        elif kind == "probed":
+            self.probed = event
+        elif kind == "watched":
+            self.watched.append(event)
+            del self.watched[1:-2]
+        elif kind == "trial":
+            self._trial(event)
+        elif kind == "chosen":
+            found = {one["name"]: one["value"] for one in event["settings"]}
+            self.updates = int(found.get("updates") or found.get("train.max_steps") or self.updates)
         elif kind == "created":
             self.created = event
         elif kind == "launched":
@@ -91,6 +107,10 @@ class View:
         if kind in SAID:
             self.said.append(event)
             del self.said[:-MOST_SAID]
+
+    def _trial(self, event: Event) -> None:
+        self.trial, self.trial_began = event, self.trial_began or float(event.get("time", 0))
+        self.trials = {**self.trials, event["name"]: (event["step"], event["max_steps"])}
 
     def _log(self, event: Event) -> None:
         self.log = event

@@ -132,16 +132,19 @@ class Queue:
         if place.is_alive(own):
             self._end(own, place=place)
 
-    def remove(self, visitor: Visitor, run: Run | str) -> None:
-        """Delete a run that has ended, with its model."""
+    def remove(self, visitor: Visitor, run: Run | str, aside: Path | None = None) -> None:
+        """Delete a run that has ended, with its model; or put it into the folder `aside`."""
         visitors.require(visitor)
         own = self._own(visitor, run)
         with self._changed:
             if self.place(own) is not None or self._place_of(own, visitor).is_alive(own):
                 raise UserError("a run that has ended is needed", f"{own.name} goes on", "Stop it first.")
-            shutil.rmtree(own.folder)
+            if aside is None:
+                shutil.rmtree(own.folder)
+            else:
+                shutil.move(own.folder, aside / own.name)
 
-    def entitle(self, visitor: Visitor, run: Run | str, name: str, note: str) -> None:
+    def entitle(self, visitor: Visitor, run: Run | str, name: str, note: str, **more: Any) -> None:
         """Write down what a visitor calls a run of theirs, and a note on it; UserError for more than fits a page."""
         visitors.require(visitor)
         own = self._own(visitor, run)
@@ -149,7 +152,7 @@ class Queue:
             raise UserError(
                 f"a name of {TITLE} characters and a note of {NOTE:,} are the most", "there are more", "Shorten it."
             )
-        own.entitle(name, note)
+        own.entitle(name, note, **more)
 
     def place(self, run: Run) -> int | None:
         """Return the run's place among those that wait (1 is next), or None when it does not wait."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +17,8 @@ import pyarrow.parquet as pq
 import pytest
 import scipy.stats
 
-from benchmarks import figures, gpu, gpu_table, page, run, tuning
+from benchmarks import figures, gpu, gpu_table, guard, page, run, shares, tuning
+from benchmarks.measuring import Sizes
 from hftransfer.runs import Run
 
 PAGE = "# Benchmarks\n\nA head.\n\n## One\n\nold one\n\n### Inner\n\nold\n\n## Two\n\nold two\n"
@@ -117,20 +120,32 @@ def test_seconds_of_training_count_what_came_before_the_first_step_and_no_lookin
     assert (trained.steps, trained.accuracy, trained.scores.tolist()) == (2, 0.6, [[0.4, 0.6]])
 
 
-def test_regret_is_against_what_validation_would_have_kept() -> None:
-    from benchmarks.regret import Outcome, best_of, settings_of, told_of
+def test_regret_is_against_what_validation_would_have_kept(tmp_path: Path) -> None:
+    from benchmarks import regret
+    from benchmarks.regret_table import Outcome, Settings, best_of, read, told, whole
 
-    ways = {
-        "auto": Outcome(0.80, 0.7, 30.0), "probe": Outcome(0.78, 0.9, 1.0),
-        "full 1e-05": Outcome(0.90, 0.6, 10.0), "full 0.001": Outcome(0.82, 0.8, 20.0),
-    }  # fmt: skip
-    assert best_of(ways).test == 0.82, "not the one that tests best, nor the probe"
-    told = told_of([("digits", 200, 0, ways)])
-    assert "**-2.0** points from the grid's best and **+2.0** from the probe" in told
-    assert "1.5 times as long" in told
-    names = [name for name, _ in settings_of("vader-tweets", 7)]
+    def outcome(way: str, test: float, validation: float, seconds: float, seed: int = 0) -> Outcome:
+        scores = ({"accuracy": test}, {"accuracy": validation})
+        return Outcome("digits", 200, seed, way, "accuracy", *scores, seconds)
+
+    found = [outcome("auto", 0.80, 0.7, 30.0), outcome("probe", 0.78, 0.9, 1.0),
+             outcome("full 1e-05", 0.90, 0.6, 10.0), outcome("full 0.001", 0.82, 0.8, 20.0),
+             outcome("auto", 0.10, 0.1, 3.0, seed=1)]  # fmt: skip
+    blocks = whole(found)
+    assert list(blocks) == [("digits", 200, 0)], "a block that was not finished is none"
+    assert best_of(blocks["digits", 200, 0]).score == 0.82, "not the one that tests best, nor the probe"
+    settings = Settings(14, 7.0, "a machine", {"hftransfer": "1"}, "2026-11-30")
+    page = told(found, settings)
+    assert "**-2.0** points from the grid's best and **+2.0** from the probe" in page
+    assert "2.0 times the seconds of one full run" in page and "digits at 200" in page
+    lines = [json.dumps({"settings": asdict(settings)}), *(json.dumps(asdict(one)) for one in found)]
+    (tmp_path / "runs.jsonl").write_text("\n".join(lines))
+    assert read([tmp_path / "runs.jsonl"]) == (found, settings), "a file holds all that is told"
+    names = [name for name, _ in regret.ways("vader-tweets", 7)]
     assert names[:2] == ["auto", "probe"] and len(names) == 16
-    assert len(list(settings_of("emoji", 7))) == 9, "a convolution takes no LoRA"
+    assert len(list(regret.ways("emoji", 7))) == 9, "a convolution takes no LoRA"
+    order = [cell.block for cell in regret.cells(regret.SETS, (200, 500), range(2), 7)]
+    assert [seed for _, _, seed in order] == sorted(seed for _, _, seed in order), "a stop leaves whole seeds"
 
 
 def measured_on_a_gpu() -> list[dict[str, object]]:
@@ -206,3 +221,51 @@ def test_every_figure_of_a_gpu_is_measured(tmp_path: Path) -> None:
     lines = [json.loads(line) for line in out.read_text().splitlines()]
     assert {one["figure"] for one in lines} >= {"product", "copy", "overhead", "timed", "chat", "pictures", "compile"}
     assert not [one for one in lines if one["figure"] == "failed"]
+
+
+def test_the_parts_of_a_run_are_between_its_events() -> None:
+    events = [
+        {"type": "launched", "time": 10.0}, {"type": "process", "time": 11.0},
+        *({"type": "phase", "name": name, "time": at} for name, at in (("data", 12.0), ("training", 15.0))),
+        {"type": "step", "time": 16.0}, {"type": "phase", "name": "data", "time": 20.0},
+        {"type": "done", "time": 21.0},
+    ]  # fmt: skip
+    assert shares.phases(events) == {"start": 2.0, "data": 4.0, "training": 5.0}
+
+
+def test_kernels_are_counted_by_kind_and_the_rest_is_python() -> None:
+    kernels = [
+        ("aten::addmm", 3.0), ("aten::mm", 1.0), ("aten::_scaled_dot_product_flash_attention", 1.0),
+        ("aten::gelu", 0.5),
+        ("aten::native_layer_norm", 0.5), ("aten::native_dropout", 0.5), ("aten::embedding_dense_backward", 0.25),
+        ("aten::_fused_adamw_", 0.5), ("aten::copy_", 0.25), ("aten::add_", 0.5),
+    ]  # fmt: skip
+    found = shares.by_kind(kernels, 10.0)
+    assert next(iter(found)) == "matrix products" and found["matrix products"] == 4.0
+    assert found[shares.CALLS] == pytest.approx(2.0) and found[shares.REST] == 0.5
+    assert sum(found.values()) == pytest.approx(10.0)
+    assert "| matrix products | 4.00 | 40% |" in shares.told(found)
+
+
+def test_the_shares_of_real_steps_make_up_their_time(tmp_path: Path) -> None:
+    bench = gpu.Bench(tmp_path, gpu.TINY)
+    with bench.scene(bench.text()) as (setup, model):
+        found = shares.steps(setup, model, 1e-4, warm=1)
+    used = {name for name, seconds in found.items() if seconds > 0}
+    assert {"matrix products", "norms", "optimizer and clipping", shares.CALLS} <= used
+
+
+def test_the_guard_ends_with_an_error_beyond_the_noise_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = {"hftransfer": [1.00, 1.02, 0.99, 1.01], "trainer": [1.0] * 4, "loop": [0.99, 1.0, 1.0, 1.0]}
+    monkeypatch.setattr(guard, "module", lambda *words: {"seconds": seconds})
+    sizes = Sizes(2, 1, None, 1, 0)
+    assert "slower" not in guard.measure(tmp_path, sizes)
+    seconds["loop"] = [0.90, 0.92, 0.91, 0.90]
+    with pytest.raises(SystemExit) as ended:
+        guard.measure(tmp_path, sizes)
+    assert "beyond the noise: loop" in str(ended.value)
+    seconds["loop"] = [0.5, 1.5, 0.6, 1.4]  # as far off on the whole, and noise
+    assert "slower" not in guard.measure(tmp_path, sizes)
+    monkeypatch.setattr(guard, "rates", lambda *given: ([90.0, 91.0, 90.0, 90.5], [100.0] * 4))
+    with pytest.raises(SystemExit, match="hftransfer of /old/bin/python"):
+        guard.measure(tmp_path, dataclasses.replace(sizes, against="/old/bin/python"))

@@ -103,6 +103,35 @@ def test_a_stopped_job_leaves_its_checkpoint_here_and_goes_on(server: JobsServer
     assert run.status().state == "done" and len(server.jobs) == 2
 
 
+def test_a_job_that_is_preempted_says_so_and_goes_on(server: JobsServer, run: Run) -> None:
+    start = place()
+    start.start(run)
+    until(run, server, '"step"')
+    next(iter(server.jobs.values())).kill()
+    [*start.follow(run)]
+    found = start.outcome(run)
+    assert found.state == "killed" and found.message == "the job ended: ERROR"
+    again = of(run)
+    again.start(run, resume=True)
+    assert [event["type"] for event in again.follow(run)].count("done") == 1
+
+
+def test_a_bucket_that_is_slow_or_fails_is_no_run_without_a_word(
+    server: JobsServer, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+
+    def slow(self: FolderBucket, source: Path, prefix: str, without: Any = ()) -> None:
+        seen.append(Run(run.folder).status().state)  # as whoever lists the runs meanwhile sees it
+        raise TimeoutError("the bucket did not answer")
+
+    monkeypatch.setattr(FolderBucket, "send", slow)
+    with pytest.raises(TimeoutError):
+        place().start(run)
+    assert seen == ["running"] and not server.jobs
+    assert (run.status().state, run.status().message) == ("failed", "the bucket did not answer")
+
+
 def test_several_machines_meet_in_a_network_and_end_together(server: JobsServer, run: Run) -> None:
     start = place(nodes=2, flavor="t4-small")
     assert start.usual_processes == 2 and start.foreseen(600)[1] == "about 10 min, 0.20 USD on 2 x t4-small"

@@ -47,13 +47,7 @@ def test_processes_asked_of_accelerate(monkeypatch, tmp_path, flags, expected):
     [(None, "1", "0"), ("2,3", "1", "2"), ("", "1", ""), (None, "2", None), ("2,3", "2", "2,3")],
 )
 def test_a_process_that_is_alone_sees_one_gpu(monkeypatch, shown, processes, left):
-    monkeypatch.setenv("WORLD_SIZE", processes)
-    if shown is None:
-        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    else:
-        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", shown)
-    before = os.environ.get("CUDA_VISIBLE_DEVICES")
+    environment = {"WORLD_SIZE": processes} | ({} if shown is None else {"CUDA_VISIBLE_DEVICES": shown})
+    monkeypatch.setattr(os, "environ", environment)
     train.keep_to_one_gpu()
-    found = os.environ.get("CUDA_VISIBLE_DEVICES")
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", before or "")  # whatever was set goes with the patch
-    assert found == left
+    assert environment.get("CUDA_VISIBLE_DEVICES") == left
