@@ -35,18 +35,18 @@ TEXT = "The new update is gorgeous and everything just works!"
 
 def measure(folder: Path, sizes: Sizes) -> str:
     """Return the section: full and probe by their events, full's steps by kernel, and one text answered."""
-    parts = []
+    parts, runs = [], {}
     for name, more in (("full", ()), ("probe", ("method={name: probe}",))):
-        run = train(folder / name, TWEETS, *sizes.cap, *more)
-        parts.append(f"A whole run by `{name}`:\n\n{told(phases(run.events()[0]))}")
+        runs[name] = train(folder / name, TWEETS, *sizes.cap, *more)
+        parts.append(f"A whole run by `{name}`:\n\n{told(phases(runs[name].events()[0]))}")
     steps_of = module("benchmarks.shares", "steps", "full", sizes.rows or "")
     parts.append(
         f"{STEPS - WARM} of its steps, by kind of kernel (each with the profiler's own cost):\n\n{told(steps_of)}"
     )
-    answered = module("benchmarks.shares", "predict", folder / "full", TEXT)
+    answer = module("benchmarks.shares", "predict", runs["full"].artifact, TEXT)
     whole = timed([command(), "predict", str(folder / "full"), TEXT])
-    answered["start and end of the process"] = max(0.0, whole - sum(answered.values()))
-    parts.append(f"`hftransfer predict` on one text, cold:\n\n{told(answered)}")
+    answer["start and end of the process"] = max(0.0, whole - sum(answer.values()))
+    parts.append(f"`hftransfer predict` on one text, cold:\n\n{told(answer)}")
     return "\n\n".join(parts)
 
 

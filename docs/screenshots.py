@@ -23,7 +23,7 @@ SHOTS = ROOT / "docs" / "screenshots"
 CHROMIUM = "/usr/bin/chromium"
 MOST = 200_000  # bytes of one picture
 STEPS = ("data", "model", "train", "result", "try", "publish")
-WAIT = 300_000  # milliseconds: a run on two busy cores takes minutes
+WAIT = 900_000  # milliseconds: a run on two busy cores takes minutes
 
 
 def main() -> int:
@@ -151,7 +151,7 @@ def served(folder: Path) -> Iterator[str]:
     app = subprocess.Popen(command, cwd=folder, env={**os.environ, "PYTHONPATH": paths})
     url = f"http://127.0.0.1:{port}/"
     try:
-        for _ in range(300):
+        for _ in range(1500):  # a busy machine takes a minute or two to start it
             with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=2):
                 break
             time.sleep(0.2)

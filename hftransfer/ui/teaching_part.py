@@ -44,15 +44,16 @@ def build(page: Page) -> tuple[Any, Callable[[Any, Any], None]]:
     lesson = gr.State(None)
 
     def wire(source: Any, task: Any) -> None:
-        shown = [lesson, label, text, picture, said, answer]
+        # what is kept is shown at once; learning follows, and writes to nothing that somebody may be typing into
+        shown, learned = [lesson, label, text, picture, said], [lesson, kind, probe, shot]
         page.on(kind.change, chosen_kind, [kind], [lesson, text, picture, probe, shot, said, answer])
-        given = [lesson, kind, label, text, picture, probe, shot]
         for event in (add.click, text.submit):
-            page.on(event, partial(added, page), given, shown)
-        page.on(back.click, partial(taken_back, page), given, shown)
+            kept = page.on(event, partial(added, page), [lesson, kind, label, text, picture], shown)
+            page.on(kept.success, partial(answered, page), learned, [said, answer])
+        gone = page.on(back.click, taken_back, [lesson, kind], [lesson, said])
+        page.on(gone.success, partial(answered, page), learned, [said, answer])
         for event in (probe.change, shot.change):
-            page.on(event, partial(answered, page), [lesson, kind, probe, shot], [said, answer],
-                    trigger_mode="always_last")  # fmt: skip
+            page.on(event, partial(answered, page), learned, [said, answer], trigger_mode="always_last")
         used = page.on(use.click, taken, [lesson], [source, task])
         page.go["then_look"](used)
 
@@ -69,32 +70,30 @@ def chosen_kind(visitor: Visitor, widget: str) -> list[Any]:
 
 
 def added(
-    page: Page, visitor: Visitor, lesson: Any, widget: str, label: str | None, text: str | None, picture: str | None,
-    probe: str | None, shot: str | None,
-) -> list[Any]:  # fmt: skip
-    """Keep one more example, and learn from all of them."""
-    value = text if widget == "textbox" else picture
+    page: Page, visitor: Visitor, lesson: Any, widget: str, label: str | None, text: str | None, picture: str | None
+) -> list[Any]:
+    """Keep one more example."""
     try:
+        value = text if widget == "textbox" else picture
         found = teaching.add(visitor, page.settings, lesson or teaching.fresh(widget), label or "", value)
     except UserError as error:
-        return [*(gr.skip() for _ in range(4)), markup.note(str(error), "warn"), gr.skip()]
-    return [*_shown(page, visitor, found, probe if widget == "textbox" else shot, label)]
+        return [*(gr.skip() for _ in range(4)), markup.note(str(error), "warn")]
+    names = list(dict.fromkeys(row["label"] for row in found["rows"]))
+    return [found, gr.update(choices=names), "", None, _classes(found)]
 
 
-def taken_back(
-    page: Page, visitor: Visitor, lesson: Any, widget: str, label: str | None, text: str | None, picture: str | None,
-    probe: str | None, shot: str | None,
-) -> list[Any]:  # fmt: skip
+def taken_back(visitor: Visitor, lesson: Any, widget: str) -> list[Any]:
     """Forget the last example."""
     found = teaching.drop_last(visitor, lesson or teaching.fresh(widget))
-    return [*_shown(page, visitor, found, probe if widget == "textbox" else shot, label)]
+    return [found, _classes(found)]
 
 
 def answered(page: Page, visitor: Visitor, lesson: Any, widget: str, probe: str | None, shot: str | None) -> list[str]:
     """Answer what stands in the box to try."""
     if not lesson or not lesson["rows"]:
         return ["", ""]
-    return [*_learned(page, visitor, lesson, probe if widget == "textbox" else shot)]
+    said, answer = _learned(page, visitor, lesson, probe if widget == "textbox" else shot)
+    return [said + _classes(lesson), answer]
 
 
 def taken(visitor: Visitor, lesson: Any) -> list[Any]:
@@ -103,12 +102,6 @@ def taken(visitor: Visitor, lesson: Any) -> list[Any]:
         raise UserError("examples are needed", "there are none yet", "Give some of two classes.")
     visitors.require(visitor)
     return [teaching.source_of(visitor, lesson), lesson["task"]]
-
-
-def _shown(page: Page, visitor: Visitor, lesson: Any, asked: str | None, label: str | None) -> tuple[Any, ...]:
-    names = list(dict.fromkeys(row["label"] for row in lesson["rows"]))
-    said, answer = _learned(page, visitor, lesson, asked)
-    return lesson, gr.update(choices=names, value=label), "", None, said + _classes(lesson), answer
 
 
 def _learned(page: Page, visitor: Visitor, lesson: Any, asked: str | None) -> tuple[str, str]:

@@ -17,6 +17,7 @@ from hftransfer.ui import markup, places, publish_step, visitors
 from hftransfer.ui.data_step import fetch, looking
 from hftransfer.ui.monitor import View
 from hftransfer.ui.page import Page, html
+from hftransfer.ui.queueing import TITLE
 from hftransfer.ui.train_view import (
     NAMES,
     SHOWN_RUNS,
@@ -33,6 +34,7 @@ from hftransfer.ui.train_view import (
 from hftransfer.ui.visitors import Visitor
 
 STAR = "★ "
+KEPT = ("task", "model", "revision", "data", "seed", "evaluation")  # of a configuration whose probe is taken
 FAST, SLOW = 1.0, 5.0  # seconds between two looks: while something moves, and while nothing does
 STICK = """
 let stuck = true;
@@ -66,6 +68,7 @@ def build(page: Page) -> Callable[[], None]:
             how = html(elem_id="going")  # page.js makes it a live region: one sentence, new at each evaluation
             with gr.Row(elem_id="run-buttons"):
                 stop = gr.Button("Stop, keep a checkpoint", elem_classes="narrow", elem_id="stop")
+                first = gr.Button("Take the first model now", elem_classes="narrow", elem_id="take-probe")
                 resume = gr.Button("Resume", variant="primary", elem_classes="narrow", elem_id="resume")
                 onto = gr.Dropdown(
                     [("where it was", "")]
@@ -171,6 +174,8 @@ def build(page: Page) -> Callable[[], None]:
         )
         page.on(page.on(stop.click, end, [page.run]).then, lambda visitor: "", [], [said])
         page.on(page.on(resume.click, go_on, [page.run, onto, *where], [timer]).success, tick, told_inputs, shown)
+        taken = page.on(first.click, partial(first_model, page), [page.run], [page.run, timer])
+        page.on(taken.success, tick, told_inputs, shown)
         picked = page.on(body.click, take_up, [], [page.run, timer], picks=True)
         page.on(picked.success, tick, told_inputs, shown)
         onward.click(None, js="() => hftransfer.go('result')")
@@ -223,6 +228,19 @@ def submitted(
     run = page.queue.submit(visitor, tree, number, place, told)
     choices = choices_of(entries_of(page, visitor))
     return ["", gr.update(choices=choices, value=run.name), gr.Timer(FAST), gr.skip()]
+
+
+def first_model(page: Page, visitor: Visitor, name: str) -> list[Any]:
+    """End a run whose probe is ready, and start one that is that probe alone: its features are there already."""
+    run = visitors.find(visitor, name)
+    if not page.monitor.view(run.folder).probed:
+        raise UserError("a run with a first model is needed", f"{run.name} has none yet", "Wait for it.")
+    tree = run.config().to_dict()
+    data: dict[str, Any] = {key: tree[key] for key in KEPT if key in tree}
+    page.queue.stop(visitor, name)
+    new = page.queue.submit(visitor, {**data, "method": {"name": "probe"}}, 1)
+    page.queue.entitle(visitor, new, f"{called(run)}, the first model"[:TITLE], "", follows=run.name)
+    return [gr.update(choices=choices_of(entries_of(page, visitor)), value=new.name), gr.Timer(FAST)]
 
 
 def missing(tree: Mapping[str, Any]) -> str:

@@ -95,8 +95,9 @@ def head_of(page: Page, view: View, state: str | None) -> str:
     """Return a run's name, its state in words, and its progress."""
     status = view.status()
     folder, name = markup.text(view.folder.name), markup.text(called(view.run))
+    probed = " data-probed" if view.probed else ""
     head = (
-        f'<div class="run-head" data-state="{state}"><h3 title="{folder}">{name}</h3>'
+        f'<div class="run-head" data-state="{state}"{probed}><h3 title="{folder}">{name}</h3>'
         f'<span class="state {state}">{NAMES.get(state or "", "")}</span></div>'
     )
     if state == "queued":

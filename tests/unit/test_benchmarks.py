@@ -16,8 +16,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import scipy.stats
+import transformers
 
-from benchmarks import figures, gpu, gpu_table, guard, page, run, shares, tuning
+from benchmarks import figures, gpu, gpu_scene, gpu_table, guard, page, run, shares, tuning
 from benchmarks.measuring import Sizes
 from hftransfer.runs import Run
 
@@ -253,6 +254,14 @@ def test_the_shares_of_real_steps_make_up_their_time(tmp_path: Path) -> None:
         found = shares.steps(setup, model, 1e-4, warm=1)
     used = {name for name, seconds in found.items() if seconds > 0}
     assert {"matrix products", "norms", "optimizer and clipping", shares.CALLS} <= used
+
+
+def test_a_first_answer_is_imports_loading_and_asking(tmp_path: Path) -> None:
+    settings = transformers.BertConfig(**gpu_scene.TINY.text)
+    transformers.BertForSequenceClassification(settings).save_pretrained(tmp_path)
+    gpu_scene.reader("[CLS] $A [SEP]").save_pretrained(tmp_path)
+    found = shares.answered(str(tmp_path), "w1 w2")
+    assert list(found) == ["imports", "loading", "answering"] and min(found["loading"], found["answering"]) > 0
 
 
 def test_the_guard_ends_with_an_error_beyond_the_noise_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
