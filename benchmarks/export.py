@@ -33,10 +33,18 @@ def measure(folder: Path, sizes: Sizes) -> str:
         "onnxruntime, float32": (found["files"][onnx.WHOLE], f"{found['largest_difference']:.1g}", None),
         "onnxruntime, 8 bits": (found["files"][onnx.SMALL], "", small),
     }
-    rows: Table = [("model", "MB", "largest difference", "one text, ms (median)", f"{name} (95% interval)")]
+    rows: Table = [("model", "MB", "largest difference", "one text, ms (fastest, median)", f"{name} (95% interval)")]
     for called, (size, apart, score) in beside.items():
         told = "" if score is None else f"{score['value']:.3f} ({score['low']:.3f} to {score['high']:.3f})"
-        rows.append((called, f"{size / 1e6:.1f}", apart, f"{1000 * np.median(times[called]):.1f}", told))
+        rows.append(
+            (
+                called,
+                f"{size / 1e6:.1f}",
+                apart,
+                f"{1000 * min(times[called]):.1f}, {1000 * np.median(times[called]):.1f}",
+                told,
+            )
+        )
     asked = len(times["PyTorch, float32"])
     said = (
         f"A text classifier of `all-minilm-l6-v2` on `vader-tweets`, exported in {seconds:.0f} s with the checks. "

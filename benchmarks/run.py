@@ -1,7 +1,8 @@
 """Measure the figures of docs/benchmarks.md, all of them or by name: python -m benchmarks.run [--write] [NAME ...]
 
-Needs the samples `text`, `image`, `speech`, `captions` and `emoji-scenes` (hftransfer samples NAME ...), and a machine
-that does nothing else; `few_shot` needs a package index too, where it installs SetFit into an environment of its own.
+Needs the samples `text`, `image`, `speech`, `captions`, `detection` and `emoji-scenes` (hftransfer samples NAME ...),
+and a machine that does nothing else; `few_shot` needs a package index too, where it installs SetFit into an
+environment of its own.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from benchmarks import (
     captions,
     chat,
     coverage,
+    detection,
     example,
     export,
     few_shot,
@@ -63,6 +65,7 @@ ENGINE = {
     "asking": Part("Memory of asking", 5, asking.measure),
     "speech": Part("Speech", 25, speech.measure),
     "scenes": Part("Masks of composed scenes", 12, scenes.measure),
+    "boxes": Part("Boxes on composed scenes", 5, detection.measure),
     "profile": Part("Where the time goes", 6, shares.measure),
     "start": Part("Start", 1, machine.start),
     "export": Part("Exported models", 3, export.measure),
@@ -81,6 +84,7 @@ LADDER = {
     "coverage": Part("Intervals over groups", 2, coverage.measure),
 }
 LONG = {
+    "crowns": Part("Tree crowns", 40, detection.crowns),
     "regret": Part("The defaults", 1200, regret.measure),
     "chat": Part("A model that chats", 240, chat.measure),
     "guard": Part("Guard", 5, guard.measure),

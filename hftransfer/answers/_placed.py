@@ -12,6 +12,7 @@ class Placed:
     outlined: ClassVar[bool] = False  # whether truth can be made of outlines in such files
     annotated: ClassVar[bool] = False  # whether truth may stand in the files of tools that draw on pictures
     mosaics: ClassVar[bool] = False  # whether the truths of several inputs can be that of one made of them
+    stored_at_once: ClassVar[int | None] = None  # rows whose columns are in memory while they are written; none: all
     backbone_rate: ClassVar[float] = 1.0  # learning rate of the backbone, as a share of the rest's
     suffixes: ClassVar[frozenset[str]] = frozenset()  # of files that hold a truth each: a table may name such files
 

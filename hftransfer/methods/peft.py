@@ -97,6 +97,7 @@ class Peft(Method):
         # by this name peft would look the base's vocabulary up on the Hub at every checkpoint, in its branch main
         model.name_or_path = ""
         settings = peft_config(config, loaded.fresh, model)
+        _let_ask_for_embeddings(model)
         tied = _is_tied(model)
         try:
             wrapped = peft.get_peft_model(model, settings)
@@ -150,6 +151,17 @@ class Peft(Method):
 
             base = PeftModel.from_pretrained(setup.reload(), folder)
         return dataclasses.replace(fitted, model=merged(base), adapter=folder)
+
+
+def _let_ask_for_embeddings(model: Any) -> None:
+    """Have a model that embeds nothing (a detector) say so: peft asks those that tie weights, and they raise."""
+    try:
+        model.get_input_embeddings()
+    except (AttributeError, NotImplementedError):
+        from torch import nn
+
+        nothing = nn.Module()
+        vars(model)["get_input_embeddings"] = lambda: nothing
 
 
 def peft_config(config: MethodConfig, fresh: tuple[str, ...], model: nn.Module) -> Any:

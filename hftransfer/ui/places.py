@@ -21,6 +21,7 @@ from hftransfer.ui.visitors import Visitor
 
 CALLED = {"local": "This machine", "slurm": "SLURM cluster", "jobs": "Hugging Face Jobs"}
 ON_SPACES = ("local", "jobs")  # a cluster would be the owner's, and whoever visits has no account there
+ABBREVIATED = {"gpus": "GPUs", "cpus": "CPU cores", "qos": "QoS"}
 CHEAPEST = 6  # machines of the Hub's list that a preview tells
 
 
@@ -78,7 +79,7 @@ def _needs(name: str) -> str:
 def widget(name: str, field: FieldInfo) -> Any:
     """Return the widget of one option of a place, by what the option takes; empty means the default."""
     kind = _kind(field.annotation)
-    label = name.replace("_", " ").capitalize()
+    label = ABBREVIATED.get(name, name.replace("_", " ").capitalize())
     about = f"{(field.description or '')[:1].upper()}{(field.description or '')[1:]}"
     usual = "" if field.default is None else str(field.default)
     plain: dict[str, Any] = {"label": label, "info": about, "min_width": 190}

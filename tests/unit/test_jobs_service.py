@@ -14,7 +14,7 @@ from huggingface_hub import constants
 
 from hftransfer.config import build
 from hftransfer.errors import UserError
-from hftransfer.launchers import jobs, launcher, of
+from hftransfer.launchers import _estimate, jobs, launcher, of
 from hftransfer.launchers.jobs import JobsLauncher
 from hftransfer.runs import Run
 from tests.jobs_server import ENDED, TOKEN, FolderBucket, JobsServer, stub
@@ -244,3 +244,14 @@ def test_the_command_line_says_time_and_price_first(
     assert "about 10 min, 0.10 USD on t4-small, by a check on this machine" in capsys.readouterr().out
     (job,) = server.jobs.values()
     assert job.spec["timeoutSeconds"] == pytest.approx(1200, abs=1)
+
+    assert cli.main(["where", "c.yaml", "--json"]) == 0
+    said = {one["place"]: one for one in map(json.loads, capsys.readouterr().out.splitlines())}
+    assert set(said) == {"jobs", "local", "slurm"} and said["local"]["offers"] == ["about 10 min"]
+    assert said["jobs"]["offers"] == ["about 10 min, 0.00 USD on cpu-basic", "about 10 min, 0.10 USD on t4-small"]
+    assert cli.main(["where", "c.yaml"]) == 0
+    assert "local: about 10 min" in capsys.readouterr().out
+    one = Run(Path("runs/one").absolute())
+    assert _estimate.beside(one) is None and _estimate.foreseen(one)["place"] == "jobs"
+    one.result_path.write_text('{"cost": {"total_seconds": 90.0}}')
+    assert _estimate.beside(one) == "foreseen: about 10 min, 0.10 USD on t4-small; it took 1.5 min"

@@ -72,7 +72,10 @@ def outlined(picked: Picked, config: DataConfig, task: Task) -> tuple[Picked, di
         values = [None if mask is None else {"bytes": mask, "path": None} for mask in masks]
         made = Dataset.from_dict({truth.name: values}, features=Features({truth.name: Image()}))
         splits[use] = replace(split, rows=concatenate_datasets([kept, made], axis=1))
-    said = f"masks are made of outlines: {len(found)} classes, and {GROUND} where there is none; small ones lie on top"
+    said = (
+        f"masks are made of outlines: {len(found)} classes, and {GROUND} where there is none; small ones "
+        "lie on top; objects of one class are not told apart"
+    )
     warnings = [*picked.warnings, *(f"{count:,} {what}" for what, count in faults.items())]
     settings = {"label_names": tuple(names), "background_class": GROUND, "ignore_value": -1, "label_colors": None}
     return replace(picked, splits=splits, warnings=tuple(warnings), guesses=(*picked.guesses, said)), settings
