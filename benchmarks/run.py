@@ -1,8 +1,8 @@
 """Measure the figures of docs/benchmarks.md, all of them or by name: python -m benchmarks.run [--write] [NAME ...]
 
-Needs the samples `text`, `image`, `speech`, `chat`, `questions`, `captions` and `emoji-scenes` (hftransfer samples
-NAME ...), and a machine that does nothing else; `few_shot` needs a package index too, where it installs SetFit into an
-environment of its own.
+Needs the samples `text`, `image`, `speech`, `chat`, `questions`, `captions`, `detection` and `emoji-scenes`
+(hftransfer samples NAME ...), and a machine that does nothing else; `few_shot` needs a package index too, where it
+installs SetFit into an environment of its own.
 """
 
 from __future__ import annotations
@@ -19,16 +19,24 @@ from benchmarks import (
     asking,
     captions,
     chat,
+    coverage,
+    detection,
     example,
+    export,
     few_shot,
+    gpu,
+    gpu_table,
+    guard,
     machine,
     page,
+    places,
     probe,
     ranking,
     regret,
     retrieval,
     scenes,
     searching,
+    shares,
     span,
     speech,
     tuning,
@@ -60,7 +68,11 @@ ENGINE = {
     "spanish": Part("Speech in another language", 8, speech.spanish),
     "span": Part("Answers from a text", 8, span.measure),
     "scenes": Part("Masks of composed scenes", 12, scenes.measure),
+    "boxes": Part("Boxes on composed scenes", 5, detection.measure),
+    "profile": Part("Where the time goes", 6, shares.measure),
     "start": Part("Start", 1, machine.start),
+    "export": Part("Exported models", 3, export.measure),
+    "places": Part("Places", 8, places.measure),
     "hub": Part("The Hub", 1, machine.hub),
     "gradients": Part("The gradient of pictures and captions", 1, captions.gradients),
 }
@@ -72,11 +84,15 @@ LADDER = {
     "rank": Part("Rank", 14, ranking.measure),
     "retrieval": Part("Search in another language", 20, retrieval.measure),
     "captions": Part("Pictures with words", 3, captions.measure),
+    "coverage": Part("Intervals over groups", 2, coverage.measure),
 }
 LONG = {
+    "crowns": Part("Tree crowns", 40, detection.crowns),
     "regret": Part("The defaults", 1200, regret.measure),
     "chat": Part("A model that chats", 10, chat.measure),
     "pace": Part("The pace of a model that chats", 10, chat.speed),
+    "guard": Part("Guard", 5, guard.measure),
+    "gpu": Part(gpu_table.TITLE, 9, gpu.section),
 }  # by name alone
 PARTS = {**ENGINE, **LADDER, **LONG}
 GROUPS = {"engine": tuple(ENGINE), "ladder": tuple(LADDER)}
@@ -89,7 +105,14 @@ def main(words: Sequence[str] | None = None) -> None:
         parser().error("--rows proves that a benchmark runs; its figures are not for the page")
     sets = tuple(name for name in options.sets.split(",") if name)
     sizes = Sizes(
-        options.rounds, options.seeds, options.rows, options.epochs, options.setfit_steps, options.rates, sets
+        options.rounds,
+        options.seeds,
+        options.rows,
+        options.epochs,
+        options.setfit_steps,
+        options.rates,
+        sets,
+        options.against,
     )
     for name in chosen(options.names):
         part, began = PARTS[name], time.perf_counter()
@@ -115,6 +138,7 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--setfit-steps", type=int, default=200, help="most steps that SetFit takes; 0: no bound")
     found.add_argument("--rates", type=int, default=7, help="of the grid that auto is held against")
     found.add_argument("--sets", default="", help="samples that auto is tried on, with commas; none: all of them")
+    found.add_argument("--against", default="", help="a Python with an earlier hftransfer, for `guard`")
     found.add_argument("--rows", type=int, help="of each data set; few prove that it runs, the figures say nothing")
     return found
 

@@ -15,13 +15,14 @@ import transformers
 
 from hftransfer import config
 from hftransfer.errors import UserError
-from hftransfer.fitting.interruption import Interruption
+from hftransfer.fitting.interruption import Interrupted, Interruption
 from hftransfer.modeling import inference
 from hftransfer.predictor import Predictor
 from hftransfer.runs import Run
 from hftransfer.training import set_scene
 from tests import tiny_heard
 from tests.engine.conftest import QUICK
+from tests.engine.test_resume import resume, same_weights, start
 
 QUIET = {"label_issues": False, "likely_copies": False}
 
@@ -108,8 +109,8 @@ def test_four_batches_of_four_are_one_of_sixteen(folder, tmp_path):
     for size in (16, 4):
         model.zero_grad()
         total = 0.0
-        for start in range(0, 16, size):
-            batch = setup.collator(items[start : start + size])
+        for first in range(0, 16, size):
+            batch = setup.collator(items[first : first + size])
             labels = batch.pop("labels")
             loss = setup.answer.loss()(model(**batch), labels, torch.tensor(16))
             loss.backward()
@@ -117,6 +118,28 @@ def test_four_batches_of_four_are_one_of_sixteen(folder, tmp_path):
         grown.append((total, torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])))
     assert grown[0][0] == pytest.approx(grown[1][0], rel=1e-5)
     assert torch.allclose(grown[0][1], grown[1][1], atol=1e-6)
+
+
+def test_a_stopped_run_ends_with_the_very_same_weights(folder, tmp_path):
+    rows = tree(folder, train={"learning_rate": 1e-3, "per_device_train_batch_size": 8})  # changed at random by row
+    whole = start(rows, tmp_path / "whole")
+    with pytest.raises(Interrupted):
+        start(rows, tmp_path / "stopped", steps=3)
+    stopped = Run(tmp_path / "stopped")
+    resume(stopped)
+    same_weights(whole, stopped)
+
+
+@pytest.mark.parametrize("method, data", [("few_shot", {}), ("probe", {"augmentation": False})])
+def test_few_labels_and_recordings_without(method, data, folder, tmp_path, train):
+    more = tmp_path / "more"
+    more.mkdir()
+    for number, word in enumerate([*tiny_heard.WORDS] * 4):
+        soundfile.write(more / f"{number}.wav", tiny_heard.speech([word], 100 + number), tiny_heard.RATE)
+    given = {"source": str(folder / "rows"), "unlabelled": str(more), **data, **QUIET}
+    run, result = train(tree(folder, data=given, method={"name": method}))
+    assert result["self_training"]["rows"] == 12 and result["test"]["metrics"]["accuracy"]["value"] > 0.8
+    assert asked_by_strangers(run, sorted(more.iterdir())[:3]) < 1e-4
 
 
 def test_what_is_too_long_is_cut_and_said(folder, tmp_path, train):
