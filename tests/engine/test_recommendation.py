@@ -19,7 +19,7 @@ from hftransfer.errors import ConfigError, UserError
 from hftransfer.fitting.interruption import Interrupted, Interruption
 from hftransfer.predictor import Predictor
 from hftransfer.runs import Run
-from tests import tiny_catalogue, tiny_pairs
+from tests import reference_recommenders, tiny_catalogue, tiny_pairs
 from tests.engine.conftest import QUICK
 from tests.engine.test_resume import resume, same_weights, start
 
@@ -164,14 +164,23 @@ def test_ease_is_the_best_linear_model_without_a_diagonal():
     assert np.allclose(found[0], weights[0] + weights[3], atol=1e-10) and np.allclose(found[1], weights[5], atol=1e-10)
 
 
-def test_item_knn_sums_cosines_of_the_nearest():
+def test_item_knn_sums_cosines_of_the_nearest_of_what_somebody_had():
     past = histories()
     matrix = past.matrix.toarray()
     cosine = (matrix.T @ matrix) / np.outer(np.linalg.norm(matrix, axis=0), np.linalg.norm(matrix, axis=0))
     np.fill_diagonal(cosine, 0)
     for item in range(12):
         cosine[item, np.argsort(-cosine[item], kind="stable")[4:]] = 0
-    assert np.allclose(past.neighbours(4)([[0, 3]])[0], cosine[:, 0] + cosine[:, 3], atol=1e-10)
+    assert np.allclose(past.neighbours(4)([[0, 3]])[0], cosine[0] + cosine[3], atol=1e-10)
+
+
+def test_ease_and_item_knn_are_those_of_lenskit():
+    told = json.loads(reference_recommenders.FILE.read_text(encoding="utf-8"))
+    pairs = reference_recommenders.interactions()
+    past = Histories(pairs[:, 0], pairs[:, 1], np.arange(len(pairs), dtype=np.float64), reference_recommenders.ITEMS)
+    assert told["made_by"].startswith("lenskit ") and len(told["histories"]) == 3
+    for name, scores in (("ease", past.ease(told["penalty"])), ("item_knn", past.neighbours(told["neighbours"]))):
+        assert np.abs(scores(told["histories"]) - np.array(told[name])).max() < 1e-6, name
 
 
 def test_popularity_counts_train_or_its_last_quarter():
