@@ -19,7 +19,7 @@ from tests import packages
 TASKS = {
     "text-classification", "image-classification", "token-classification", "translation", "text-generation",
     "automatic-speech-recognition", "audio-classification", "zero-shot-image-classification", "object-detection",
-    "question-answering",
+    "question-answering", "recommendation",
 }  # fmt: skip
 
 
@@ -87,6 +87,7 @@ def test_groups_name_samples_and_text_needs_pypi_alone():
         "image",
         "tokens",
         "questions",
+        "recommendation",
         "translation",
         "chat",
         "speech",
