@@ -13,7 +13,7 @@ import numpy as np
 from hftransfer.answers import _catalogue, _nearest, _untaught
 from hftransfer.answers._catalogue import FILE, Catalogue
 from hftransfer.answers._lists import KEPT, Listed, Relevant, listed
-from hftransfer.answers._ranks import DEPTH, METRICS, Lists
+from hftransfer.answers._ranks import DEPTH, METRICS, Lists, by_rank
 from hftransfer.answers._vectors import Vectors
 from hftransfer.answers.base import Learner, Loss, Rows, Trivial
 from hftransfer.errors import UserError
@@ -49,6 +49,8 @@ class RankedItems(Vectors):
     negatives: int = 0  # wrong entries beside each right one in training
     catalogue: Catalogue | None = field(default=None, compare=False, repr=False)
     known: np.ndarray | None = field(default=None, compare=False, repr=False)  # vectors of all entries (m, d)
+    sequenced: bool = False  # whether histories are read as vectors of items, by a transformer of their own
+    reader: Any = field(default=None, compare=False, repr=False)  # that transformer
 
     kind = "ranked_items"
     needs = "list"
@@ -136,9 +138,12 @@ class RankedItems(Vectors):
 
     def validation(self, kept: np.ndarray, labels: np.ndarray) -> dict[str, float]:
         from hftransfer.answers import _nearness
-        from hftransfer.answers._ranks import by_rank
 
-        ranks, *_ = _nearness.ranked(kept[:, 0], kept[:, 1], labels[:, 0].tolist(), labels[:, 1].tolist())
+        ranked = _nearness.ranked(kept[:, 0], kept[:, 1], labels[:, 0].tolist(), labels[:, 1].tolist())
+        return self.by_rank(ranked[0])
+
+    def by_rank(self, ranks: np.ndarray) -> dict[str, float]:
+        """Return what `validation` gives of the ranks of what is right."""
         found = by_rank(ranks)
         return {name: float(found[name.removesuffix("_own")].mean()) for name in self.validated}
 
@@ -163,14 +168,32 @@ class RankedItems(Vectors):
     def knowing(self, vectors: np.ndarray) -> RankedItems:
         return dataclasses.replace(self, known=vectors)
 
+    @property
+    def has_histories(self) -> bool:
+        return self.recommends
+
+    def of_sequences(self, vectors: np.ndarray) -> Any:
+        from hftransfer.answers import _next_items
+
+        return _next_items.learning(self, vectors)
+
+    def reading(self, reader: Any) -> RankedItems:
+        from hftransfer.answers import _next_items
+
+        return dataclasses.replace(self, sequenced=True, reader=_next_items.plain(reader))
+
     def gathered(self, outputs: list[Asked]) -> list[Listed]:
-        plain = [row.query.astype(np.float32).tobytes() for row in outputs]
+        queries = [row.query for row in outputs]
+        hidden = [row.hidden for row in outputs]
+        if self.reader is not None and self.known is not None:
+            from hftransfer.answers import _next_items
+
+            queries = list(_next_items.queries(self.reader, self.known, hidden))
+        plain = [one.astype(np.float32).tobytes() for one in queries]
         if self.known is None or not outputs:
             return [Listed(vector) for vector in plain]
         assert self.catalogue is not None
-        hidden = [row.hidden for row in outputs]
-        queries = np.stack([row.query for row in outputs])
-        places, scores = _nearest.nearest(queries, self.known, KEPT, hidden)
+        places, scores = _nearest.nearest(np.stack(queries), self.known, KEPT, hidden)
         return listed(self.catalogue, places, scores, plain, hidden, self.known if self.recommends else None)
 
     # --- stored and scored ---
@@ -285,6 +308,8 @@ class RankedItems(Vectors):
         ]
         if self.recommends:
             said.append("It knows people by what they had, and items by their texts: of nobody it knows a name.")
+        if self.sequenced:
+            said.append("What somebody had is read by the transformer beside it, over the items' vectors.")
         return said
 
     def distance(self, one: Mapping[str, Any], other: Mapping[str, Any]) -> float:
@@ -295,13 +320,13 @@ class RankedItems(Vectors):
     # --- the artifact ---
 
     def to_dict(self) -> dict[str, Any]:
-        told = ("temperature", "recommends", "rows", "size", "negatives")
+        told = ("temperature", "recommends", "rows", "size", "negatives", "sequenced")
         return {**super().to_dict(), **{name: getattr(self, name) for name in told}}
 
     def restore(self, noted: Mapping[str, Any]) -> RankedItems:
         return RankedItems(
             float(noted["temperature"]), bool(noted["recommends"]), int(noted["rows"]), int(noted["size"]),
-            int(noted["negatives"]),
+            int(noted["negatives"]), sequenced=bool(noted.get("sequenced")),
         )  # fmt: skip
 
     def write_entries(self, artifact: Path) -> None:
@@ -309,6 +334,10 @@ class RankedItems(Vectors):
             return
         # what people may be recommended is published; the passages of somebody's corpus stay with the run
         _catalogue.write(self.catalogue, self.known, artifact if self.recommends else artifact.parent)
+        if self.reader is not None:
+            from hftransfer.answers import _next_items
+
+            self.reader.save_pretrained(artifact / _next_items.FOLDER)
 
     def with_entries(self, artifact: Path) -> RankedItems:
         beside = [artifact.parent / FILE] if artifact.name == ARTIFACT else []
@@ -316,7 +345,12 @@ class RankedItems(Vectors):
         if path is None:
             return self
         catalogue, vectors = _catalogue.read(path)
-        return dataclasses.replace(self, catalogue=catalogue, known=vectors)
+        found = dataclasses.replace(self, catalogue=catalogue, known=vectors)
+        if not self.sequenced:
+            return found
+        from hftransfer.answers import _next_items
+
+        return dataclasses.replace(found, reader=_next_items.read(artifact))
 
 
 class Count(Learner):

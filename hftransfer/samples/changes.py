@@ -26,7 +26,7 @@ EMACS = Package(
     file="emacs_28.2+1.orig.tar.xz",
 )
 _LOG = re.compile(r"(.*/)?ChangeLog\.\d+")
-_ABOUT = re.compile(r";+\s*[\w.+-]+\s+-+\s*(.+?)\s*(-\*-.*)?")  # ;;; abbrev.el --- abbrev mode commands for Emacs
+_ABOUT = re.compile(r";+\s*[\w.+-]+\s+-+\s+(.+?)\s*(-\*-.*)?")  # ;;; abbrev.el --- abbrev mode commands for Emacs
 # the head of an entry: 2003-04-05  A Name  <address>, before 1998 Sat Apr  5 13:37:00 1997  A Name  (address)
 _HEAD = re.compile(
     r"(\d{4}-\d\d-\d\d|[A-Z][a-z]{2} [A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d(?: [A-Z]+)? \d{4})\s+(.+?)\s+[<(][^>)]+[>)]"
@@ -81,8 +81,8 @@ SAMPLES = (
         "emacs-changes",
         "data",
         "recommendation",
-        "Which of Emacs' 1339 Lisp libraries 1868 people changed, 1985 to 2022, each library with the line about it.",
-        "GPL-3.0-or-later",
+        "Which of Emacs' 1335 Lisp libraries 1868 people changed, 1985 to 2022, each library with the line about it.",
+        "GPL-3.0 or later",
         (EMACS,),
         emacs,
     ),

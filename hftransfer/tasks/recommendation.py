@@ -62,6 +62,8 @@ class Recommendation(Task):
     ) -> str:
         """Take the titles of a history, newest first, and rank the items' vectors by the cosine with its own."""
         at = "" if revision is None else f", revision={revision}"
+        if notes["answer"].get("sequenced"):
+            return _of_vectors(place, row, at)
         size = notes.get("carried", {}).get("history") or READ
         given = f"[{row['history']}]" if row["history"].startswith('"') else row["history"]  # one item is a list
         before = f"""import numpy
@@ -77,6 +79,27 @@ scores = numpy.stack(items.vector) @ vectors[0].numpy()
 ranked = pandas.Series(scores, items.index).drop(history).nlargest(10)  # ids with their cosines"""
         length = int(notes.get("max_length") or 512)
         return before + _vectors.asked_alone(place, "text", after, length, revision)
+
+
+def _of_vectors(place: str, row: Mapping[str, str], at: str) -> str:
+    """Return the lines by which transformers alone reads a history as vectors of its items."""
+    given = f"[{row['history']}]" if row["history"].startswith('"') else row["history"]
+    return f"""import numpy
+import pandas
+import torch
+from transformers import AutoModel
+from transformers.utils import cached_file
+
+items = pandas.read_parquet(cached_file({place}, "items.parquet"{at})).set_index("id")
+reader = AutoModel.from_pretrained({place}{at}, subfolder="histories")
+history = {given}  # ids, the newest last
+had = torch.from_numpy(numpy.stack(items.vector[history[-50:]]))
+with torch.no_grad():
+    states = reader(inputs_embeds=had[None]).last_hidden_state
+query = torch.nn.functional.normalize(states[0, -1], dim=-1)
+answer = query.tolist()
+scores = numpy.stack(items.vector) @ query.numpy()
+ranked = pandas.Series(scores, items.index).drop(history).nlargest(10)  # ids with their cosines"""
 
 
 def _read(catalogue: Catalogue, had: Sequence[Sequence[int]], size: int) -> list[str]:
