@@ -123,7 +123,8 @@ class RankedItems(Vectors):
 
         offsets = None
         if self.recommends and self.catalogue is not None and self.catalogue.histories is not None:
-            offsets = _nearness.Offsets.of(self.catalogue.ids, self.catalogue.histories.counts)
+            texts = self.catalogue.texts(range(len(self.catalogue)))  # by which items of a batch are told apart
+            offsets = _nearness.Offsets.of(texts, self.catalogue.histories.counts)
 
         def loss(outputs: Any, numbers: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
             count = numbers.numel() if num_items_in_batch is None else num_items_in_batch
