@@ -36,6 +36,7 @@ class Sizes:
     setfit_steps: int  # most steps that SetFit takes; 0: no bound
     rates: int = 7  # of the grid that `auto` is held against
     names: tuple[str, ...] = ()  # of the data sets on which it is; none: all of them
+    against: str = ""  # the Python of an environment with an earlier hftransfer; none: there is none
 
     @property
     def cap(self) -> list[str]:

@@ -11,32 +11,55 @@ import statistics
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import PartialState
 from transformers import AutoModelForSequenceClassification, Trainer, TrainerCallback, TrainingArguments, logging
 
 from hftransfer import catalog, config, samples, training
-from hftransfer.fitting import trainer
+from hftransfer.fitting import memory, trainer
 from hftransfer.fitting.base import Setup
 from hftransfer.fitting.interruption import Interruption
 from hftransfer.fitting.ordering import Epochs
+from hftransfer.modeling.prepared import moved
 from hftransfer.runs import Run
 
 STEPS, WARM = 40, 5
 
 
 class Clock(TrainerCallback):
-    """The seconds between the end of step `warm` and the end of the last one."""
+    """The seconds between the end of step `warm` and the end of the last one, a GPU's work included."""
 
     def __init__(self, warm: int = WARM) -> None:
         self.warm = warm
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step == self.warm or state.global_step >= state.max_steps:
+            memory.wait_for(args.device)
         if state.global_step == self.warm:
             self.began = time.perf_counter()
         self.seconds = time.perf_counter() - self.began if state.global_step > self.warm else 0.0
+
+
+@dataclass(frozen=True)
+class Plain:
+    """What a fit without the engine is given: its rows, and so many steps of so many of them."""
+
+    setup: Setup
+    size: int
+    warm: int
+    steps: int
+    bf16: bool
+    rate: float
+
+    @property
+    def rows(self) -> Epochs:
+        """The training rows in the engine's own order."""
+        train = self.setup.prepared["train"]
+        return Epochs(train.dataset, train.lengths, self.size, self.setup.config.seed)
 
 
 def main(rounds: int) -> None:
@@ -64,15 +87,13 @@ def one_round(settings: config.RunConfig) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder, Interruption() as interruption:
         run = Run.create(settings, Path(folder) / "run")
         scene = training.set_scene(settings, run, interruption, resume=False)
-        setup = scene.setup
-        train, collate, loss = setup.prepared["train"], setup.collator, trainer.loss(setup)
-        rows = Epochs(train.dataset, train.lengths, 32, settings.seed)
-        clock = Clock()
+        setup, clock = scene.setup, Clock()
+        plain = Plain(setup, 32, WARM, STEPS, bf16=False, rate=1e-4)
         trainer.descend(setup, fresh(setup), 1e-4, callbacks=[clock])
         return {
             "hftransfer": clock.seconds,
-            "trainer": bare_trainer(fresh(setup), rows, collate, loss, folder),
-            "loop": hand_written(fresh(setup), rows, collate, loss),
+            "trainer": bare_trainer(fresh(setup), plain),
+            "loop": hand_written(fresh(setup), plain),
         }
 
 
@@ -84,35 +105,45 @@ def fresh(setup: Setup) -> Any:
     )
 
 
-def bare_trainer(model: Any, rows: Any, collate: Any, loss: Any, folder: str) -> float:
+def bare_trainer(model: Any, plain: Plain) -> float:
     """Return the seconds of a Trainer with nothing around it."""
-    clock = Clock()
-    arguments = TrainingArguments(
-        folder, max_steps=STEPS, per_device_train_batch_size=32, learning_rate=1e-4, use_cpu=True, report_to="none",
-        train_sampling_strategy="sequential", remove_unused_columns=False, label_names=["labels"], disable_tqdm=True,
-        save_strategy="no", logging_steps=10, dataloader_pin_memory=False,
-    )  # fmt: skip
-    trainer = Trainer(
-        model, arguments, train_dataset=rows, data_collator=collate, compute_loss_func=loss, callbacks=[clock]
-    )
-    trainer.train()
+    setup, clock = plain.setup, Clock(plain.warm)
+    on_gpu = PartialState().device.type != "cpu"
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = TrainingArguments(
+            folder, max_steps=plain.steps, per_device_train_batch_size=plain.size, learning_rate=plain.rate,
+            use_cpu=not on_gpu, bf16=plain.bf16, report_to="none", train_sampling_strategy="sequential",
+            remove_unused_columns=False, label_names=["labels"], disable_tqdm=True, save_strategy="no",
+            logging_steps=10, dataloader_pin_memory=on_gpu,
+        )  # fmt: skip
+        Trainer(
+            model, arguments, train_dataset=plain.rows, data_collator=setup.collator,
+            compute_loss_func=trainer.loss(setup), callbacks=[clock],
+        ).train()  # fmt: skip
     return clock.seconds
 
 
-def hand_written(model: Any, rows: Any, collate: Any, loss: Any) -> float:
+def hand_written(model: Any, plain: Plain) -> float:
     """Return the seconds of the plainest loop."""
-    model.train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
+    setup, rows, size, device = plain.setup, plain.rows, plain.size, PartialState().device
+    collate, loss = setup.collator, trainer.loss(setup)
+    model.to(device).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=plain.rate, fused=True)
     began = 0.0
-    for step in range(STEPS):
-        if step == WARM:
+    for step in range(plain.steps):
+        if step == plain.warm:
+            memory.wait_for(device)
             began = time.perf_counter()
-        batch = collate(rows.__getitems__(list(range(32 * step, 32 * (step + 1)))))
+        places = [place % len(rows) for place in range(size * step, size * (step + 1))]
+        batch = moved(collate(rows.__getitems__(places)), device)
         labels = batch.pop("labels")
-        loss(model(**batch), labels).backward()
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=plain.bf16):
+            outputs = model(**batch)
+        loss(outputs, labels).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
+    memory.wait_for(device)
     return time.perf_counter() - began
 
 

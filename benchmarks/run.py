@@ -1,8 +1,8 @@
 """Measure the figures of docs/benchmarks.md, all of them or by name: python -m benchmarks.run [--write] [NAME ...]
 
-Needs the samples `text`, `recommendation`, `image`, `speech`, `captions` and `emoji-scenes` (hftransfer samples NAME
-...), and a machine that does nothing else; `few_shot` and `retrieval` need a package index too, where they install
-SetFit and sentence-transformers into an environment of their own.
+Needs the samples `text`, `recommendation`, `image`, `speech`, `captions`, `detection` and `emoji-scenes` (hftransfer
+samples NAME ...), and a machine that does nothing else; `few_shot` and `retrieval` need a package index too, where they
+install SetFit and sentence-transformers into an environment of their own.
 """
 
 from __future__ import annotations
@@ -19,10 +19,17 @@ from benchmarks import (
     asking,
     captions,
     chat,
+    coverage,
+    detection,
     example,
+    export,
     few_shot,
+    gpu,
+    gpu_table,
+    guard,
     machine,
     page,
+    places,
     probe,
     ranking,
     recommendation,
@@ -30,6 +37,7 @@ from benchmarks import (
     retrieval,
     scenes,
     searching,
+    shares,
     speech,
     tuning,
 )
@@ -58,7 +66,11 @@ ENGINE = {
     "asking": Part("Memory of asking", 5, asking.measure),
     "speech": Part("Speech", 25, speech.measure),
     "scenes": Part("Masks of composed scenes", 12, scenes.measure),
+    "boxes": Part("Boxes on composed scenes", 5, detection.measure),
+    "profile": Part("Where the time goes", 6, shares.measure),
     "start": Part("Start", 1, machine.start),
+    "export": Part("Exported models", 3, export.measure),
+    "places": Part("Places", 8, places.measure),
     "hub": Part("The Hub", 1, machine.hub),
     "gradients": Part("The gradient of pictures and captions", 1, captions.gradients),
 }
@@ -71,10 +83,14 @@ LADDER = {
     "retrieval": Part("Search in another language", 20, retrieval.measure),
     "recommendation": Part("What comes next", 15, recommendation.measure),
     "captions": Part("Pictures with words", 3, captions.measure),
+    "coverage": Part("Intervals over groups", 2, coverage.measure),
 }
 LONG = {
+    "crowns": Part("Tree crowns", 40, detection.crowns),
     "regret": Part("The defaults", 1200, regret.measure),
     "chat": Part("A model that chats", 240, chat.measure),
+    "guard": Part("Guard", 5, guard.measure),
+    "gpu": Part(gpu_table.TITLE, 9, gpu.section),
 }  # by name alone
 PARTS = {**ENGINE, **LADDER, **LONG}
 GROUPS = {"engine": tuple(ENGINE), "ladder": tuple(LADDER)}
@@ -87,7 +103,14 @@ def main(words: Sequence[str] | None = None) -> None:
         parser().error("--rows proves that a benchmark runs; its figures are not for the page")
     sets = tuple(name for name in options.sets.split(",") if name)
     sizes = Sizes(
-        options.rounds, options.seeds, options.rows, options.epochs, options.setfit_steps, options.rates, sets
+        options.rounds,
+        options.seeds,
+        options.rows,
+        options.epochs,
+        options.setfit_steps,
+        options.rates,
+        sets,
+        options.against,
     )
     for name in chosen(options.names):
         part, began = PARTS[name], time.perf_counter()
@@ -113,6 +136,7 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--setfit-steps", type=int, default=200, help="most steps that SetFit takes; 0: no bound")
     found.add_argument("--rates", type=int, default=7, help="of the grid that auto is held against")
     found.add_argument("--sets", default="", help="samples that auto is tried on, with commas; none: all of them")
+    found.add_argument("--against", default="", help="a Python with an earlier hftransfer, for `guard`")
     found.add_argument("--rows", type=int, help="of each data set; few prove that it runs, the figures say nothing")
     return found
 

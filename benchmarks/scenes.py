@@ -34,7 +34,8 @@ def measure(folder: Path, sizes: Sizes) -> str:
         [
             f"`{settings.model}` on `{settings.data.source}`: emoji on soft noise, whose masks are exact; "
             f"{result['test']['n']:,} test scenes. Trained in {cost['train_seconds']:.0f} s, "
-            f"{waited(pretrained):.1%} of it waiting for pictures; everything took {cost['alone_seconds']:.0f} s.",
+            f"{waited(pretrained):.1%} of it waiting for pictures, with {cost['peak_memory_mb']:,} MB at most; "
+            f"everything took {cost['alone_seconds']:.0f} s.",
             table(rows),
             f"IoU by class, pretrained: {by_class}.",
         ]

@@ -320,7 +320,7 @@ def _usage(parser: argparse.ArgumentParser) -> str:
 
 def _argument(action: argparse.Action) -> str:
     if not action.option_strings:
-        return {"*": f"[{action.metavar} ...]", "+": f"{action.metavar} [...]"}.get(
+        return {"*": f"[{action.metavar} ...]", "+": f"{action.metavar} [...]", "?": f"[{action.metavar}]"}.get(
             str(action.nargs), str(action.metavar)
         )
     value = action.metavar or "|".join(action.choices or ())

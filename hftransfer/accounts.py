@@ -13,10 +13,10 @@ import torch
 from accelerate import PartialState
 
 import hftransfer
-from hftransfer.fitting import speed
+from hftransfer.fitting import memory, speed
 from hftransfer.fitting.base import Fitted
 from hftransfer.methods import _kin, fuse
-from hftransfer.runs import Run, read_json
+from hftransfer.runs import ESTIMATE, Run, read_json
 from hftransfer.safety import machine
 
 PACKAGES = ("torch", "transformers", "datasets", "accelerate", "peft", "evaluate", "huggingface_hub", "numpy")
@@ -50,7 +50,9 @@ def taken(run: Run, began: float) -> dict[str, float]:
     events = run.events()[0]
     total = seconds_before(events) + time.perf_counter() - began
     parts = {name: value for name, value in read_json(run.folder / fuse.FILE).items() if name == _kin.PARTS}
-    return {"total_seconds": round(total, 2), "alone_seconds": round(total + alone(events), 2), **parts}
+    foreseen = read_json(run.folder / ESTIMATE).get("seconds")
+    told = {} if foreseen is None else {"foreseen_seconds": float(foreseen)}
+    return {"total_seconds": round(total, 2), "alone_seconds": round(total + alone(events), 2), **parts, **told}
 
 
 def cost(fitted: Fitted) -> dict[str, Any]:
@@ -65,14 +67,14 @@ def cost(fitted: Fitted) -> dict[str, Any]:
         "best_step": fitted.best_step,
         "waiting_for_data": round(fitted.waiting_share, 4),
         "processes": PartialState().num_processes,
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine(),
+        "device": torch.cuda.get_device_name() if _on_gpu() else platform.machine(),
         "hardware": hardware(),
     }
 
 
 def hardware() -> str:
     """Return what the run computed on, in words."""
-    if torch.cuda.is_available():
+    if _on_gpu():
         return f"{PartialState().num_processes} x {torch.cuda.get_device_name()}"
     threads = torch.get_num_threads()
     return f"{speed.processor()}, {threads} thread{'s' if threads > 1 else ''} a process"
@@ -85,10 +87,16 @@ def speed_notes(run: Run, fitted: Fitted) -> dict[str, Any]:
 
 
 def peak_memory() -> int:
-    """Return the largest memory of this process so far, on the GPU where there is one, in MB."""
-    if torch.cuda.is_available():
-        return round(torch.cuda.max_memory_allocated() / 2**20)
-    return round(machine.peak_memory() / 2**20)
+    """Return the largest memory of this process, in MB.
+
+    On a GPU it is that of tensors, since the last fit began; on the processor all that was held, libraries included.
+    """
+    return round((memory.peak(PartialState().device) if _on_gpu() else machine.peak_memory()) / 2**20)
+
+
+def _on_gpu() -> bool:
+    """Tell whether this process computes on a GPU, which it may have been told not to."""
+    return PartialState().device.type == "cuda"
 
 
 def versions() -> dict[str, str]:

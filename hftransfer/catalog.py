@@ -130,8 +130,24 @@ def _name_problems(tree: Mapping[str, Any]) -> Iterable[Problem]:
             yield Problem(
                 "data.problem_type", f"no kind of answer {kind!r}. {hint(str(kind), answers.kinds())}".rstrip()
             )
+    if isinstance(rows, Mapping):
+        yield from _mosaic_problems(rows, wanted)
     if isinstance(rows, Mapping) and rows.get("unlabelled"):
         yield from _unlabelled_problems(section if isinstance(section, Mapping) else {})
+
+
+def _mosaic_problems(rows: Mapping[str, Any], task_name: str | None) -> Iterable[Problem]:
+    """Yield what keeps pictures from being put together of four."""
+    changes = rows.get("augmentation")
+    if not isinstance(changes, Mapping) or not changes.get("mosaic") or task_name not in tasks():
+        return
+    able = [name for name in tasks() if any(answer.mosaics for answer in task(name).answers)]
+    if task_name not in able:
+        yield Problem(
+            "data.augmentation.mosaic", f"a truth that lies in places is needed, as of {' and '.join(able)}."
+        )
+    elif rows.get("tile"):
+        yield Problem("data.augmentation.mosaic", "tiles are parts of one picture. Drop it, or data.tile.")
 
 
 def _fit_problems(task_name: str | None, method_name: str | None) -> Iterable[Problem]:

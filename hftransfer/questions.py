@@ -24,7 +24,7 @@ from hftransfer.errors import UserError
 from hftransfer.evaluation import resolution
 from hftransfer.evaluation.predictions import Predictions
 from hftransfer.evaluation.scoring import measure_point
-from hftransfer.fitting import speed, trainer
+from hftransfer.fitting import memory, speed, trainer
 from hftransfer.fitting.answering import inputs_of
 from hftransfer.fitting.arguments import require_disk, require_recomputing, total_steps, training_arguments
 from hftransfer.fitting.base import Setup
@@ -256,21 +256,19 @@ def one_step(setup: Setup, model: Any, arguments: Any, share: float = 0.0) -> fl
     items = batch_of(setup, size, share)
     batch = moved(setup.collator(items), arguments.device)
     labels = batch.pop("labels")
-    model.to(arguments.device).train()
-    began = time.perf_counter()
-    try:
-        with torch.autocast(arguments.device.type, dtype=torch.bfloat16, enabled=arguments.bf16):
-            outputs = model(**batch)
+    with memory.explained(setup, model, arguments):
+        model.to(arguments.device).train()
+        memory.wait_for(arguments.device)
+        began = time.perf_counter()
+        try:
+            with torch.autocast(arguments.device.type, dtype=torch.bfloat16, enabled=arguments.bf16):
+                outputs = model(**batch)
+        except AttributeError as error:
+            raise adapted_convolution(setup.config, model, error) from error
         found = trainer.loss(setup)(outputs, labels)
         if found.requires_grad:  # a model that is asked as it is has nothing that trains
             found.backward()
-    except AttributeError as error:
-        raise adapted_convolution(setup.config, model, error) from error
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        raise UserError(
-            f"memory for a batch of {size} rows is needed", "there is too little",
-            "Set train.per_device_train_batch_size lower, or data.max_length for texts.",
-        ) from error  # fmt: skip
+        memory.wait_for(arguments.device)
     return time.perf_counter() - began
 
 

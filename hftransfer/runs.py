@@ -29,6 +29,7 @@ ROOT = Path("runs")
 RESULT_SCHEMA = 3
 LADDER = "ladder.json"  # in a folder whose folders are the runs of one comparison
 MARK = "HFTRANSFER_RUN"  # environment variable that every process of a run carries
+SAVE_MINUTES = "HFTRANSFER_SAVE_MINUTES"  # environment variable: train.save_minutes where a run does not say
 HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 FILES = {
     ".csv",
@@ -113,17 +114,21 @@ class Run:
         """Read the run's configuration."""
         return configuration.build(configuration.as_now(configuration.read_tree(self.config_path)))
 
+    def noted(self) -> dict[str, Any]:
+        """Return what people wrote of the run: `name`, `note`, `favourite`, and `follows`, the run it goes on from."""
+        try:
+            return read_json(self.title_path)
+        except Damaged:
+            return {}
+
     def title(self) -> tuple[str, str]:
         """Return what people call the run and what they noted of it; both empty where nobody did."""
-        try:
-            found = read_json(self.title_path)
-        except Damaged:
-            return "", ""
+        found = self.noted()
         return str(found.get("name") or ""), str(found.get("note") or "")
 
-    def entitle(self, name: str, note: str) -> None:
-        """Write down what people call the run and what they note of it."""
-        write_text(self.title_path, json.dumps({"name": name.strip(), "note": note.strip()}))
+    def entitle(self, name: str, note: str, **more: Any) -> None:
+        """Write down what people call the run and what they note of it; `more` are fields of `noted`."""
+        write_text(self.title_path, json.dumps({**self.noted(), "name": name.strip(), "note": note.strip(), **more}))
 
     def event(self, type: str, **fields: Any) -> None:
         """Append one event."""
@@ -156,10 +161,7 @@ class Run:
     def _is_alive(self, events: list[Event]) -> bool:
         started = [event for event in events if event["type"] == "process"]
         note = self.launch()
-        if (place := note.get("launcher", "local")) != "local":
-            importlib.import_module("hftransfer.launchers")  # above this layer: it enters itself into ELSEWHERE
-        elsewhere = ELSEWHERE.get(place)
-        return any(works(one) for one in (note, *started[-1:])) or (elsewhere is not None and elsewhere(self))
+        return any(works(one) for one in (note, *started[-1:])) or works_elsewhere(self, note)
 
     def checkpoint(self) -> Path | None:
         """Return the newest whole checkpoint."""
@@ -169,6 +171,14 @@ class Run:
 
 # who tells whether a run is worked on that no process of this machine works on, by launcher; launchers/ fills it
 ELSEWHERE: dict[str, Callable[[Run], bool]] = {}
+
+
+def works_elsewhere(run: Run, note: Mapping[str, Any]) -> bool:
+    """Tell, by a run's launch.json, whether a place other than this machine works on it."""
+    if (place := note.get("launcher", "local")) != "local":
+        importlib.import_module("hftransfer.launchers")  # above this layer: it enters itself into ELSEWHERE
+    elsewhere = ELSEWHERE.get(place)
+    return elsewhere is not None and elsewhere(run)
 
 
 def is_whole(checkpoint: Path) -> bool:
@@ -182,6 +192,7 @@ def is_whole(checkpoint: Path) -> bool:
     )
 
 
+ESTIMATE = "estimate.json"  # in the folder of a run of which somebody measured, before it started, what it takes
 AUTO = "auto.json"  # in the folder of a run with method.name=auto: what it decided, and measured
 MANIFEST = "manifest.json"  # written last, after every other file of a checkpoint is on the disk
 

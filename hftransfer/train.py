@@ -53,6 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # as long. This many turns lose nothing on a quiet machine (GNU's OpenMP, which torch's Linux wheels bring)
         os.environ.setdefault("GOMP_SPINCOUNT", "10000")
         require_processes()
+        keep_to_one_gpu()
         with Interruption() as interruption:
             if options.check:
                 return check(config, interruption)
@@ -231,6 +232,14 @@ def needs_hub(config: RunConfig) -> bool:
     """Tell whether a run reads from the Hub or writes to it."""
     local = [runs.is_local(name) for name in (config.model, config.data.source)]
     return not all(local) or config.hub.push or config.hub.checkpoints
+
+
+def keep_to_one_gpu() -> None:
+    """Show a process that is alone its first GPU and no other: Trainer would put a copy of the model on each of them,
+    and take a batch for each.
+    """
+    if world_size() == 1:  # before anything asks CUDA what there is
+        os.environ["CUDA_VISIBLE_DEVICES"] = os.environ.get("CUDA_VISIBLE_DEVICES", "0").partition(",")[0]
 
 
 def require_processes() -> None:

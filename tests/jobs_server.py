@@ -10,12 +10,63 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import threading
 import time
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+
+# what stands for `python -m accelerate.commands.launch ... train.py --config PATH [--resume]` in a job
+TRAINER = """#!{python}
+import os, signal, sys, time
+from pathlib import Path
+sys.path.insert(0, {root!r})
+from hftransfer.runs import Run, seal
+from dataclasses import replace
+asked = []
+signal.signal(signal.SIGTERM, lambda *_: asked.append(1))
+words = sys.argv
+if "--machine_rank" in words:
+    print("started with", *words[1:], flush=True)
+rank = words[words.index("--machine_rank") + 1] if "--machine_rank" in words else "0"
+run = replace(Run(Path(words[words.index("--config") + 1]).parent), mirror=sys.stdout)
+config = run.config()
+assert Path(config.data.source).read_text() == "text,label\\n"
+print("a line of the log", flush=True)
+run.event("process", world_size=1, token=os.environ.get("HF_TOKEN", "")[:3])
+if rank != "0":
+    print('"step"', flush=True)
+    time.sleep(60)
+for step in range(1, 4 if "--resume" in words else int(os.environ.get("STEPS", "2000"))):
+    run.event("step", step=step, max_steps=2000)
+    time.sleep(0.02)
+    if asked:
+        folder = run.checkpoints / f"checkpoint-{{step}}"
+        folder.mkdir(parents=True)
+        (folder / "weights").write_text("w")
+        seal(folder)
+        run.event("stopped", message="asked to", step=step)
+        sys.exit(143)
+run.result_path.write_text("{{}}")
+run.event("done", seconds=1.0)
+"""
+
+
+def stub(folder: Path) -> Path:
+    """Put a `python` that stands for the trainer of a job, and a `getent` for its network, into a folder."""
+    folder.mkdir()
+    root = Path(__file__).parents[1]
+    words = {
+        "python": TRAINER.format(python=sys.executable, root=str(root)),
+        "getent": "#!/bin/sh\necho 127.0.0.1 x\n",
+    }
+    for name, text in words.items():
+        (folder / name).write_text(text)
+        (folder / name).chmod(0o755)
+    return folder
+
 
 ENDED = ("COMPLETED", "CANCELED", "ERROR")
 TOKEN = "hf_" + "j" * 34
@@ -34,6 +85,7 @@ class Job:
         self.lines: list[str] = []
         self.began = self.ended = 0.0
         self.process: subprocess.Popen[str] | None = None
+        self.beginning, self.canceled = threading.Lock(), False
         threading.Thread(target=self._work, daemon=True).start()
 
     def info(self) -> dict[str, Any]:
@@ -49,23 +101,35 @@ class Job:
 
     def cancel(self) -> None:
         """End the job: its process is told to, and killed after a while."""
-        if self.process is None:
-            self.stage = "CANCELED"
-        else:
-            self.process.send_signal(signal.SIGTERM)
+        self.canceled = True
+        with self.beginning:
+            if self.process is None:
+                self.stage = "CANCELED"
+            else:
+                self.process.send_signal(signal.SIGTERM)
+                late = threading.Timer(self.server.patience, self.kill)
+                late.daemon = True
+                late.start()
+
+    def kill(self) -> None:
+        """End the job without a word to anyone."""
+        assert self.process is not None
+        for child in children(self.process.pid):
+            os.kill(child, signal.SIGKILL)
 
     def _work(self) -> None:
         while self.server.full.is_set():
             time.sleep(0.02)
-        if self.stage == "CANCELED":
-            return
-        environment = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), **self.spec["environment"]}
-        limit = self.server.limit or self.spec["timeoutSeconds"]
-        self.stage, self.began = "RUNNING", time.time()
-        self.process = subprocess.Popen(
-            self.spec["command"], env={**environment, **self.spec.get("secrets", {}), "OMP_NUM_THREADS": "1"},
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
-        )  # fmt: skip
+        with self.beginning:
+            if self.stage == "CANCELED":
+                return
+            environment = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), **self.spec["environment"]}
+            limit = self.server.limit or self.spec["timeoutSeconds"]
+            self.stage, self.began = "RUNNING", time.time()
+            self.process = subprocess.Popen(
+                self.spec["command"], env={**environment, **self.spec.get("secrets", {}), "OMP_NUM_THREADS": "1"},
+                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+            )  # fmt: skip
         clock = threading.Timer(limit, self._late)
         clock.start()
         assert self.process.stdout is not None
@@ -74,13 +138,12 @@ class Job:
         code = self.process.wait()
         clock.cancel()
         self.ended = time.time()
-        self.stage = "COMPLETED" if code == 0 else "CANCELED" if code in (143, -signal.SIGTERM) else "ERROR"
+        asked = code in (143, -signal.SIGTERM) or self.canceled
+        self.stage = "COMPLETED" if code == 0 else "CANCELED" if asked else "ERROR"
 
     def _late(self) -> None:
         self.message = "Job timeout"
-        assert self.process is not None
-        for child in children(self.process.pid):
-            os.kill(child, signal.SIGKILL)
+        self.kill()
 
 
 def children(pid: int) -> list[int]:
@@ -99,7 +162,8 @@ class JobsServer:
 
     def __init__(self) -> None:
         self.jobs: dict[str, Job] = {}
-        self.full, self.cut, self.limit = threading.Event(), 0, 0.0
+        self.full, self.cut, self.limit, self.most = threading.Event(), 0, 0.0, 0
+        self.token, self.patience = TOKEN, 20.0  # seconds that a canceled job gets
         self.calls: list[str] = []
         handler = type("Handler", (_Handler,), {"jobs": self})
         self.http = ThreadingHTTPServer(("127.0.0.1", 0), handler)
@@ -129,7 +193,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         server, (path, _, query) = self.jobs, self.path.partition("?")
         server.calls.append(path)
-        if self.headers.get("Authorization") != f"Bearer {TOKEN}":
+        if self.headers.get("Authorization") != f"Bearer {server.token}":
             self._answer({"error": "Invalid credentials"}, 401)
         elif path == "/api/whoami-v2":
             self._answer({"name": "me", "type": "user", "auth": {"accessToken": {"role": "write"}}})
@@ -143,9 +207,9 @@ class _Handler(BaseHTTPRequestHandler):
         elif path == "/api/jobs/me":
             labels = dict(re.findall(r"label=(\w+)%3D([\w.-]+)", query))
             self._answer([j.info() for j in server.jobs.values() if labels.items() <= j.spec["labels"].items()])
-        elif (found := re.fullmatch(r"/api/jobs/me/(\w+)(/logs)?", path)) and found[1] in server.jobs:
+        elif (found := re.fullmatch(r"/api/jobs/me/(\w+)(/logs|/metrics)?", path)) and found[1] in server.jobs:
             job = server.jobs[found[1]]
-            self._logs(job) if found[2] else self._answer(job.info())
+            {"/logs": self._logs, "/metrics": self._metrics}.get(found[2], lambda job: self._answer(job.info()))(job)
         else:
             self._answer({"error": "not found"}, 404)
 
@@ -156,10 +220,28 @@ class _Handler(BaseHTTPRequestHandler):
         if found:
             server.jobs[found[1]].cancel()
             self._answer({})
+        elif server.most and len(server.jobs) >= server.most:
+            self._answer({"error": "no machine left"}, 402)
         else:
             job = Job(len(server.jobs) + 1, json.loads(body), server)
             server.jobs[job.id] = job
             self._answer(job.info())
+
+    def _metrics(self, job: Job) -> None:
+        if job.stage != "RUNNING":
+            self._answer({"error": "not running"}, 406)
+            return
+        gpu = {"utilization": 87, "memory_used_bytes": 2 * 10**9, "memory_total_bytes": 22 * 10**9}
+        event = {"cpu_usage_pct": 12, "memory_used_bytes": 10**9, "gpus": {"a": gpu}, "replica": "r"}
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.send_header("Connection", "close")
+        self.end_headers()
+        while job.stage not in ENDED:
+            self.wfile.write(f"event: metric\ndata: {json.dumps(event)}\n\n".encode())
+            self.wfile.flush()
+            time.sleep(0.1)
+        self.close_connection = True
 
     def _logs(self, job: Job) -> None:
         self.send_response(200)

@@ -23,6 +23,7 @@ from hftransfer.events import Event
 from hftransfer.runs import Run
 
 ROWS = 60
+MEASURED = 240  # of a run that measures its learning rate, 100 of them for validation
 PATIENCE = 300.0  # seconds for which a run may say nothing
 LATE = 0.5  # share of the kills that are aimed at validation, checkpoints and what comes after training
 MOST = 4  # kills of one run, before it is left alone
@@ -34,6 +35,7 @@ RUNS: dict[str, dict[str, Any]] = {
     "early stopping": {"train": {"num_train_epochs": 6, "early_stopping_patience": 1,
                                  "early_stopping_threshold": 0.5}},
     "lora": {"train": {"num_train_epochs": 2}, "method": {"name": "lora", "r": 4}},
+    "auto": {"train": {"max_steps": 64}, "method": {"name": "auto"}},
 }  # fmt: skip
 
 
@@ -57,7 +59,9 @@ def key(event: Event) -> tuple[str, int | str]:
 
 def moments(events: list[Event]) -> list[tuple[tuple[str, int | str], str, float]]:
     """Return the events that every quiet run has, each with the type of the next one and the seconds between."""
-    kept = [event for event in events if event["type"] in ("phase", "log", "evaluation", "checkpoint", "result")]
+    kept = [
+        event for event in events if event["type"] in ("phase", "tried", "log", "evaluation", "checkpoint", "result")
+    ]
     return [(key(one), next_["type"], next_["time"] - one["time"]) for one, next_ in itertools.pairwise(kept)]
 
 
@@ -114,6 +118,8 @@ def doing(moment: Moment) -> str:
     """Return what a run does at a moment."""
     if moment.before in ("evaluation", "checkpoint"):
         return {"evaluation": "validating", "checkpoint": "writing a checkpoint"}[moment.before]
+    if moment.before == "tried":
+        return "trying a rate"
     phases = {"evaluation": "evaluating the trained model", "saving": "saving the model"}
     return phases.get(str(moment.after[1]), "loading" if moment.after[0] == "phase" else "training")
 
@@ -129,11 +135,19 @@ def same_weights(one: Run, other: Run) -> bool:
 def made(name: str, folder: Path, at: Path) -> Run:
     """Make the folder of a run of one of RUNS."""
     from hftransfer import catalog
+    from tests import tiny
     from tests.options_alone import tree_of
 
     tree = tree_of(folder)
     train = {key: value for key, value in tree["train"].items() if key != "num_train_epochs"}
-    usual = {"learning_rate": 1e-3, "lr_scheduler_type": "constant", "warmup_steps": 0, "logging_steps": 1}
+    usual: dict[str, Any] = {
+        "learning_rate": 1e-3, "lr_scheduler_type": "constant", "warmup_steps": 0, "logging_steps": 1,
+    }  # fmt: skip
+    if name == "auto":
+        usual, rows = {}, folder / "measured.csv"
+        tree["data"] |= {"source": str(rows), "validation_size": 100, "test_size": 40}
+        if not rows.exists():
+            tiny.text_csv(rows, MEASURED)
     changed = {**tree, **RUNS[name], "train": {**train, **usual, **RUNS[name]["train"]}}
     return Run.create(catalog.build_config(changed), at)
 
@@ -143,6 +157,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="tests.kills", description=__doc__)
     parser.add_argument("--n", type=int, default=30)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", choices=list(RUNS), help="one kind of run")
     options = parser.parse_args(arguments)
     from hftransfer import training  # noqa: F401  # children are forks of this process: they import nothing again
 
@@ -151,7 +166,7 @@ def main(arguments: list[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="hftransfer-kills-") as place:
         folder, quiet = Path(place), dict[str, Run]()
         while kills < options.n:
-            name = list(RUNS)[runs % len(RUNS)]
+            name = options.only or list(RUNS)[runs % len(RUNS)]
             if name not in quiet:
                 quiet[name] = made(name, folder / "made", folder / f"quiet {name}")
                 child = start(["--config", str(quiet[name].config_path)], quiet[name].log_path)

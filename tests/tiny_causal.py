@@ -41,7 +41,7 @@ def tokenizer(template: str | None = CHATML, **options: Any) -> PreTrainedTokeni
 
 
 def _llama(**options: Any) -> Callable[[dict[str, Any]], Any]:
-    return lambda ids: transformers.LlamaConfig(**SMALL, **ids, num_key_value_heads=2, **options)
+    return lambda ids: transformers.LlamaConfig(**{**SMALL, **ids}, num_key_value_heads=2, **options)
 
 
 CONFIGS: dict[str, Callable[[dict[str, Any]], Any]] = {

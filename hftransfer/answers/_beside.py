@@ -146,14 +146,13 @@ def contrast(
     (Radford et al. 2021); with one whether each picture and each caption belong together (Zhai et al. 2023). What
     equals a row's own caption is right as well. Who is `alone` has all rows that there are.
     """
-    known = numbers != NONE
-    owner, _ = known.nonzero(as_tuple=True)
-    seen, said, told = vectors[:, 0], vectors[:, 1:][known], numbers[known]
+    owner, place = (numbers != NONE).nonzero(as_tuple=True)  # the one look at values: how many captions there are
+    seen, said, told = vectors[:, 0], vectors[owner, 1 + place], numbers[owner, place]
     all_seen, first_seen = everyone(seen, alone)
     all_said, first_said = everyone(said, alone)
     all_told, _ = everyone(told, alone)
     width = torch.tensor([numbers.shape[1]], device=numbers.device)
-    widest = int(everyone(width, alone)[0].max())
+    widest = numbers.shape[1] if by_itself(alone) else int(everyone(width, alone)[0].max())
     all_numbers, _ = everyone(functional.pad(numbers, (0, widest - numbers.shape[1]), value=NONE), alone)
     by_picture = scale * seen @ all_said.T  # (n, M)
     right = belonging(numbers, all_told)
@@ -178,12 +177,17 @@ def belonging(numbers: torch.Tensor, told: torch.Tensor) -> torch.Tensor:
     return found
 
 
+def by_itself(alone: bool = False) -> bool:
+    """Tell whether this process has all rows that there are."""
+    return alone or not (torch.distributed.is_available() and torch.distributed.is_initialized())
+
+
 def everyone(values: torch.Tensor, alone: bool = False) -> tuple[torch.Tensor, int]:
     """Return the values (k, ...) of all processes one after the other, and where this one's begin.
 
     Processes may have unlike many. The gradient of a value is the sum of those that all processes have of it.
     """
-    if alone or not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+    if by_itself(alone):
         return values, 0
     from torch.distributed.nn.functional import all_gather
 

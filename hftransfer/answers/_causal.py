@@ -242,9 +242,9 @@ def summed_loss(logits: torch.Tensor, labels: torch.Tensor, smoothing: float = 0
     from torch.nn import functional
     from torch.utils.checkpoint import checkpoint
 
-    targets = labels[:, 1:]
-    known = targets != IGNORED
-    chosen, aims = logits[:, :-1][known], targets[known]
+    targets = functional.pad(labels[:, 1:], (0, 1), value=IGNORED).flatten()
+    (places,) = (targets != IGNORED).nonzero(as_tuple=True)  # the one number here that a GPU is waited for
+    chosen, aims = logits.flatten(0, 1).index_select(0, places), targets.index_select(0, places)
 
     def part(scores: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
         return functional.cross_entropy(scores.float(), wanted, reduction="sum", label_smoothing=smoothing)

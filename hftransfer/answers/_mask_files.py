@@ -6,8 +6,9 @@ import io
 import os
 import struct
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 MOST = 256  # values or colours of one mask: a PNG of bytes holds them
 NOTHING = 255  # the byte of a pixel that is neither learned nor measured
+AT_ONCE = 64  # masks that are decoded side by side
 GREY, PALETTE, COLOUR = 0, 1, 2  # how a file says which class a pixel is of
 WHOLE = {"1", "L", "P", "I", "I;16", "I;16L", "I;16B", "I;16N"}  # modes of PIL with one whole number a pixel
 LOSSY = {"JPEG", "MPO"}
@@ -69,10 +71,17 @@ def size_of(png: bytes) -> tuple[int, int]:
     return int(width), int(height)
 
 
-def over(values: Sequence[Any], take: Any) -> list[Any]:
+def over(values: Iterable[Any], take: Any) -> list[Any]:
     """Return what a function makes of each value; decoding lets other threads run."""
+    return list(each(values, take))
+
+
+def each(values: Iterable[Any], take: Any) -> Iterator[Any]:
+    """Yield what a function makes of each value, few of which are in memory at a time."""
+    left = iter(values)
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        return list(pool.map(take, values))
+        while part := list(islice(left, AT_ONCE)):
+            yield from pool.map(take, part)
 
 
 def content_of(value: Mapping[str, Any]) -> bytes:

@@ -10,11 +10,19 @@ import numpy as np
 from hftransfer.answers import _mask_files as files
 from hftransfer.answers._head import IGNORED
 from hftransfer.answers._learner import Loss
+from hftransfer.errors import UserError
 
 if TYPE_CHECKING:
     import torch
 
 SIDE_HEADS = "use_auxiliary_head"  # a second head that only training asks: its loss is in none of the model's outputs
+QUERIED = ("maskformer", "mask2former")
+OTHERS = {
+    "oneformer": "it must be told a task in words, and its processor reads names of classes from the Hub",
+    "eomt": "it cuts pictures into pieces of its own, and its processor numbers classes anew",
+    "eomt_dinov3": "it cuts pictures into pieces of its own, and its processor numbers classes anew",
+    "videomt": "it reads films",
+}
 STRIDE = 16  # pixels a side that one logit stands for, at most, where a convolutional network can be told
 
 
@@ -27,6 +35,17 @@ def asks_queries(settings: Any) -> bool:
         transformers.MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING,
     )
     return type(settings) in one and type(settings) not in other
+
+
+def refuse_others(settings: Any) -> None:
+    """Raise UserError for a model of queries that is asked, or taught, in another way than the ones here."""
+    kind = settings.model_type
+    if asks_queries(settings) and kind not in QUERIED:
+        raise UserError(
+            "a model that gives each pixel a class is needed, or a MaskFormer or Mask2Former",
+            f"this one is of type {kind!r}: {OTHERS.get(kind, 'nobody has tried it here')}",
+            "Choose another model: hftransfer tasks",
+        )  # fmt: skip
 
 
 def configure(settings: Any) -> None:

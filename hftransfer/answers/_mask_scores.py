@@ -73,18 +73,17 @@ class OfMasks:
     """What each picture contributes, (n, k) each: pixels that are right, given a class, and of it; boundaries."""
 
     def __init__(self, truth: Sequence[bytes], outputs: Sequence[bytes], classes: int, background: int | None) -> None:
-        pairs = list(zip(truth, outputs, strict=True))
-        found = files.over(pairs, lambda pair: Counted(pair[0], pair[1], classes))
-        self.n, self.classes, self.background = len(found), classes, background
-        self.pooled = sum((one.counts for one in found), np.zeros((classes, classes), np.int64))
-        none = np.zeros((0, classes), np.int64)
-        self.right = np.stack([np.diag(one.counts) for one in found]) if found else none
-        self.given = np.stack([one.counts.sum(0) for one in found]) if found else none
-        self.actual = np.stack([one.counts.sum(1) for one in found]) if found else none
-        self.edges = {
-            name: np.stack([getattr(one, name) for one in found]) if found else none
-            for name in ("drawn", "met", "given", "right")
-        }
+        self.n, self.classes, self.background = len(truth), classes, background
+        self.pooled = np.zeros((classes, classes), np.int64)
+        self.right, self.given, self.actual = (np.zeros((self.n, classes), np.int64) for _ in range(3))
+        self.edges = {name: np.zeros((self.n, classes), np.int64) for name in ("drawn", "met", "given", "right")}
+        pairs = zip(truth, outputs, strict=True)
+        for row, one in enumerate(files.each(pairs, lambda pair: Counted(pair[0], pair[1], classes))):
+            self.pooled += one.counts
+            self.right[row], self.given[row] = np.diag(one.counts), one.counts.sum(0)
+            self.actual[row] = one.counts.sum(1)
+            for name, values in self.edges.items():
+                values[row] = getattr(one, name)
 
 
 class MaskSample(Sample):

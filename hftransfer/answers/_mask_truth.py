@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from hftransfer.answers import _mask_classes, _mask_files
+from hftransfer.answers._kept_masks import Lazy
 from hftransfer.answers._mask_files import NOTHING
 from hftransfer.answers.base import Answer, Learner
 from hftransfer.errors import UserError
@@ -142,8 +143,8 @@ class MaskTruth(Answer[Any]):
 
         return pa.array(_mask_files.over(truth.to_pylist(), classes), pa.binary())
 
-    def truth(self, encoded: pa.Array) -> list[bytes]:
-        return list(encoded.to_pylist())
+    def truth(self, encoded: pa.Array) -> Lazy:
+        return Lazy(range(len(encoded)), lambda row: encoded[row].as_py())
 
     def counted(self, encoded: pa.Array) -> Self:
         size = len(self.names)
@@ -182,6 +183,14 @@ class MaskTruth(Answer[Any]):
 
         moved = change.of_mask(PIL.Image.fromarray(_mask_files.of_png(truth)))
         return _mask_files.to_png(np.asarray(moved))
+
+    def together(self, truths: Sequence[Any], mosaic: Any) -> Any:
+        width, height = mosaic.size
+        whole = np.full((height, width), NOTHING, np.uint8)
+        for truth, (change, (left, top)) in zip(truths, mosaic.pieces, strict=True):
+            part = _mask_files.of_png(self.changed(truth, change))
+            whole[top : top + part.shape[0], left : left + part.shape[1]] = part[: height - top, : width - left]
+        return _mask_files.to_png(whole)
 
     def suits(self, truth: Any, change: Any) -> bool:
         if self.ignored is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 
@@ -11,6 +11,8 @@ class Placed:
 
     outlined: ClassVar[bool] = False  # whether truth can be made of outlines in such files
     annotated: ClassVar[bool] = False  # whether truth may stand in the files of tools that draw on pictures
+    mosaics: ClassVar[bool] = False  # whether the truths of several inputs can be that of one made of them
+    stored_at_once: ClassVar[int | None] = None  # rows whose columns are in memory while they are written; none: all
     backbone_rate: ClassVar[float] = 1.0  # learning rate of the backbone, as a share of the rest's
     suffixes: ClassVar[frozenset[str]] = frozenset()  # of files that hold a truth each: a table may name such files
 
@@ -24,6 +26,13 @@ class Placed:
     def suits(self, truth: Any, change: Any) -> bool:
         """Tell whether a row can be learned from when its input is changed so; if not, it is drawn again."""
         return True
+
+    def together(self, truths: Sequence[Any], mosaic: Any) -> Any:
+        """Return the encoded truth of an input that is made of several: `mosaic` is what was drawn.
+
+        For pictures that is `inputs._geometry.Mosaic`.
+        """
+        raise NotImplementedError
 
     def in_words(self, stored: Any) -> Any:
         """Return a stored label or prediction as a person can read it."""

@@ -40,6 +40,7 @@ class Answer(Asked, Fitted, Placed, ABC, Generic[R]):
     linear: ClassVar[LinearTarget | None] = None  # what a linear head on frozen features gives; None: it cannot
     told_by_values: ClassVar[bool] = False  # whether a column is told by how many distinct values it has
     makes_head: ClassVar[bool] = False  # whether a model needs a head of its own for these answers
+    typed: ClassVar[type | None] = None  # what a person types to say a row's truth; None: more than a line
     several: ClassVar[bool] = False  # whether a row may have any number of labels: a column may tell of one each
     generates: ClassVar[bool] = False  # whether answers are written token by token
     compares: ClassVar[bool] = False  # whether the loss of a row depends on the others of its batch

@@ -42,6 +42,7 @@ class Boxes(Answer[np.ndarray]):
     contradicts = False
     makes_head = True
     annotated = True
+    mosaics = True
     padding: ClassVar[Mapping[str, int]] = {"labels": -100}
     backbone_rate = 0.1
     METRICS: ClassVar[Mapping[str, Metric]] = _box_scores.METRICS
@@ -94,11 +95,19 @@ class Boxes(Answer[np.ndarray]):
 
     def changed(self, truth: Any, change: Any) -> Any:
         boxes, kept = change.of_boxes(_found_boxes.places(truth))
-        width, height = change.window[2:]
+        width, height = change.shown
         left = [one for one, stays in zip(truth, kept, strict=True) if stays]
         return [
             {**one, "x": x, "y": y, "width": w, "height": h, "picture_width": width, "picture_height": height}
             for one, (x, y, w, h) in zip(left, boxes.tolist(), strict=True)
+        ]
+
+    def together(self, truths: Sequence[Any], mosaic: Any) -> Any:
+        sides = {"picture_width": mosaic.size[0], "picture_height": mosaic.size[1]}
+        return [
+            {**one, "x": one["x"] + left, "y": one["y"] + top, **sides}
+            for truth, (change, (left, top)) in zip(truths, mosaic.pieces, strict=True)
+            for one in self.changed(truth, change)
         ]
 
     def suits(self, truth: Any, change: Any) -> bool:
@@ -149,7 +158,7 @@ class Boxes(Answer[np.ndarray]):
         def loss(outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
             # every box is as many numbers; a batch without one teaches that there is none
             numbers = (labels != _found_boxes.IGNORED).sum() if num_items_in_batch is None else num_items_in_batch
-            found: torch.Tensor = outputs["loss"] / max(int(numbers) / _found_boxes.LABEL, 1.0)
+            found: torch.Tensor = outputs["loss"] / (numbers / _found_boxes.LABEL).clamp(min=1.0)
             return found
 
         return loss

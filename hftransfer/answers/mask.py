@@ -12,6 +12,7 @@ import numpy as np
 
 from hftransfer.answers import _mask_classes, _mask_files, _mask_models, _mask_scores, _mask_views
 from hftransfer.answers._head import IGNORED, weights_of
+from hftransfer.answers._kept_masks import Kept, Lazy, keep
 from hftransfer.answers._mask_files import NOTHING
 from hftransfer.answers._mask_scores import MaskSample, OfMasks
 from hftransfer.answers._mask_truth import GRID, MaskTruth
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 class Piece(NamedTuple):
     """What was answered of a part of a picture: its classes as a PNG, and where it lies (left, top) in what size."""
 
-    png: bytes
+    png: Kept | bytes  # bytes of a piece that another process sent
     corner: tuple[int, int] = (0, 0)
     size: tuple[int, int] | None = None
 
@@ -44,6 +45,8 @@ class Mask(MaskTruth):
     makes_head = True
     sums = True
     outlined = True
+    mosaics = True
+    stored_at_once = 256
     suffixes: ClassVar[frozenset[str]] = frozenset({".png", ".tif", ".tiff", ".bmp", ".gif", ".jpg", ".jpeg", ".webp"})
 
     # --- model ---
@@ -104,14 +107,18 @@ class Mask(MaskTruth):
         found = _mask_models.asked(model, batch, processor)
         tiles = batch.get("_tile") or [None] * len(found)
         return [
-            Piece(_mask_files.to_png(one), *(() if tile is None else (tile.window[:2], tile.size)))
+            Piece(keep(_mask_files.to_png(one)), *(() if tile is None else (tile.window[:2], tile.size)))
             for one, tile in zip(found, tiles, strict=True)
         ]
 
     def join(self, parts: Sequence[Piece]) -> Any:
         if len(parts) == 1:
-            return parts[0].png
-        return _mask_files.to_png(_mask_views.joined([(_mask_files.of_png(one.png), *one[1:]) for one in parts]))
+            return parts[0].png if isinstance(parts[0].png, Kept) else keep(parts[0].png)
+        whole = _mask_views.joined([(_mask_files.of_png(bytes(one.png)), *one[1:]) for one in parts])
+        return keep(_mask_files.to_png(whole))
+
+    def gathered(self, outputs: list[Any]) -> Rows:
+        return Lazy(outputs)
 
     # --- stored and scored ---
 
@@ -159,11 +166,11 @@ class Mask(MaskTruth):
         most = int(np.argmax(self.counts))
         everywhere = Trivial(
             f"{self.names[most]} everywhere", "gives every pixel the commonest class of train",
-            [self._spread(png, np.full((GRID, GRID), most)) for png in truth],
+            Lazy(range(len(truth)), lambda row: self._spread(truth[row], np.full((GRID, GRID), most))),
         )  # fmt: skip
         placed = Trivial(
             "usual class at each place", f"gives a pixel the commonest class there, on {GRID} x {GRID} places",
-            [self._spread(png, np.reshape(self.usual, (GRID, GRID))) for png in truth],
+            Lazy(range(len(truth)), lambda row: self._spread(truth[row], np.reshape(self.usual, (GRID, GRID)))),
         )  # fmt: skip
 
         def score(trivial: Trivial) -> float:

@@ -32,6 +32,7 @@ class Regression(Head):
     decimal: str | None = None  # what stands before decimals in the column that is read, where that is said or seen
 
     kind = "regression"
+    typed = float
     needs = "class names, whole numbers, or lists of them"
     told_by_values = True
     contradicts = False

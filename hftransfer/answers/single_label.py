@@ -38,6 +38,7 @@ class SingleLabel(Head):
     siblings: tuple[str, ...] = dataclasses.field(default=(), compare=False)  # other kinds that its task offers
 
     kind = "single_label"
+    typed = str
     needs = "class names, whole numbers, or lists of them"
     told_by_values = True
     linear: ClassVar[Classes] = Classes()

@@ -141,7 +141,7 @@ class Span(Answer[Found]):
             count = (targets != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch
             first, last = (outputs[name].float() for name in ("start_logits", "end_logits"))
             total = _spans.missed(first, targets[:, 0], smoothing) + _spans.missed(last, targets[:, 1], smoothing)
-            return total / max(count, 1)
+            return total / count.clamp(min=1)
 
         return loss
 

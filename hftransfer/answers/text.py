@@ -12,6 +12,7 @@ class Text(Prose):
     """Truth is a list of texts, outputs are a list of Generated: see Prose."""
 
     kind = "text"
+    typed = str
 
 
 ANSWER = Text()

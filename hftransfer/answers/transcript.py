@@ -51,6 +51,7 @@ class Transcript(Prose):
     made: bool = False  # whether the vocabulary is made of train's characters, and not the model's
 
     kind = "transcript"
+    typed = str
     METRICS: ClassVar[Mapping[str, Metric]] = _spoken.METRICS
 
     @property

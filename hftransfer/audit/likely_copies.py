@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from hftransfer.audit import review
+from hftransfer.audit import near_rows, review
 from hftransfer.data import leakage
 from hftransfer.errors import UserError, brief
 from hftransfer.fitting.base import Setup
@@ -92,6 +92,8 @@ def look(
         some, places[split] = out_of_fold.with_some_rows(setup, rows, split)
         pooled = features.extract(some, loaded, split).pooled
         values[split] = pooled.get("mean", pooled[HEAD])
+    if is_main_process():
+        near_rows.write(setup, places, values)
     owner = np.repeat(np.arange(len(splits)), [len(places[split]) for split in splits])
     place = np.concatenate([places[split] for split in splits])
     pairs, figures, most = pairs_of(np.concatenate([values[split] for split in splits]))

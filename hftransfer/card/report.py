@@ -168,15 +168,16 @@ def in_javascript(about: About, place: str) -> list[str]:
     found = about.result.get("onnx") or {}
     if not found:
         return []
+    files = " and ".join(code(name) for name in found.get("files", ["model.onnx"]) if "quantized" not in name)
     near = (
-        f"As ONNX, in `onnx/`: `model.onnx` gave the outputs of these weights on {found['rows']} test rows, to "
+        f"As ONNX, in `onnx/`: {files} gave the outputs of these weights on {found['rows']} test rows, to "
         f"{found['largest_difference']:.1g}."
     )
     small = found["quantized"]
     if small and "value" in small:
         beside = "" if small["whole"] is None else f"; these weights have {small['whole']:.3f} there"
         near += (
-            f" `model_quantized.onnx`, with 8 bits a weight, has {code(small['metric'])} {small['value']:.3f} "
+            f" With 8 bits a weight (`_quantized`) it has {code(small['metric'])} {small['value']:.3f} "
             f"({small['low']:.3f} to {small['high']:.3f}) on {small['n']:,} test rows{beside}."
         )
     single = len(inputs(about)) == 1 or about.task.browser_takes_all

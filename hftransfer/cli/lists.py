@@ -5,13 +5,11 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from hftransfer.errors import UserError
-
-if TYPE_CHECKING:
-    pass
+from hftransfer.cli import starting
 from hftransfer.cli.asking import shortened
+from hftransfer.errors import UserError
 
 
 def app(options: argparse.Namespace) -> int:
@@ -97,13 +95,21 @@ def tasks(options: argparse.Namespace) -> int:
 
 
 def where(options: argparse.Namespace) -> int:
-    """List the places where runs happen."""
+    """List the places where runs happen; with a configuration, what it would take and cost in each."""
     from hftransfer.launchers import launcher, launchers
 
+    seconds = starting.measured(options) if options.config else None
     for name in launchers():
         place = launcher(name)
         fields = place.Options.model_fields
         missing = place.missing()
+        if seconds is not None:
+            offers = [] if missing else place.offers(seconds)
+            if options.json:
+                print(json.dumps({"place": name, "seconds": round(seconds, 1), "offers": offers, "missing": missing}))
+            else:
+                print(*(f"{name}: {one}" for one in offers or [f"not from here: {'; '.join(missing)}"]), sep="\n")
+            continue
         if options.json:
             told = {key: {"about": one.description, "default": one.default} for key, one in fields.items()}
             print(

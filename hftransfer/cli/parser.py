@@ -22,6 +22,9 @@ def make_parser(name: str = "hftransfer") -> argparse.ArgumentParser:
     train.add_argument(
         "--print", choices=printing.FORMS, help="print the file with which that tool runs it elsewhere; start nothing"
     )
+    train.add_argument(
+        "--estimate", action="store_true", help="measure first what it takes here, and say so beside what it took"
+    )
     _add_following(train)
     train.set_defaults(command=starting.train)
 
@@ -143,6 +146,8 @@ def make_parser(name: str = "hftransfer") -> argparse.ArgumentParser:
     stop.set_defaults(command=starting.stop)
 
     where = commands.add_parser("where", help="list the places where runs happen, with what each needs")
+    where.add_argument("config", metavar="CONFIG", nargs="?", help="say what this would take and cost in each")
+    where.add_argument("rest", metavar="a.b=c", nargs="*", help="values to set on top of the file's")
     _add_json(where, "print one JSON object a line")
     where.set_defaults(command=lists.where)
 

@@ -26,33 +26,42 @@ INTERRUPTED = 130
 def train(options: argparse.Namespace) -> int:
     """Start a run and follow it."""
     from hftransfer import catalog
-    from hftransfer.launchers import HERE, launcher
+    from hftransfer.launchers import HERE, _estimate, launcher
     from hftransfer.runs import Run
 
     if options.print:
         print(printing.text(options.print, options.config, options.rest, options.processes))
         return 0
-    place = launcher(options.on or HERE, options.place)
-    if place.estimates:
-        place = _foreseen(place, options)
+    place, found = launcher(options.on or HERE, options.place), None
+    if place.estimates or options.estimate:
+        place, found = _foreseen(place, options)
     config = catalog.read_config(options.config, options.rest)
-    return start(place, Run.create(config), options, resume=False)
+    run = Run.create(config)
+    if found is not None:
+        _estimate.note(run, place.name, found)
+    return start(place, run, options, resume=False)
 
 
-def _foreseen(place: Launcher, options: argparse.Namespace) -> Launcher:
+def _foreseen(place: Launcher, options: argparse.Namespace) -> tuple[Launcher, dict[str, Any]]:
     """Measure here what a run will take, say time and cost before it starts, and tell the place."""
+    for words in place.missing():
+        raise UserError(f"{place.needs} is needed", words, "See: hftransfer where")
+    seconds = measured(options)
+    placed, said = place.foreseen(seconds)
+    event = {"type": "notice", "time": round(time.time(), 3), "message": f"{said}, by a check on this machine"}
+    print(json.dumps(event) if options.json else event["message"], flush=True)
+    return placed, {"seconds": round(seconds, 1), "words": said}
+
+
+def measured(options: argparse.Namespace) -> float:
+    """Return the seconds that a run of a configuration takes on this machine, by a check of it."""
     from hftransfer import api
     from hftransfer.launchers import _estimate
 
-    for words in place.missing():
-        raise UserError(f"{place.needs} is needed", words, "See: hftransfer where")
     tree = api.tree_of(options.config, options.rest)
     began = time.monotonic()
     checked = api.ask(tree, ("--check",))[1]
-    placed, said = place.foreseen(_estimate.seconds_of(checked, tree, time.monotonic() - began))
-    event = {"type": "notice", "time": round(time.time(), 3), "message": f"{said}, by a check on this machine"}
-    print(json.dumps(event) if options.json else event["message"], flush=True)
-    return placed
+    return _estimate.seconds_of(checked, tree, time.monotonic() - began)
 
 
 def resume(options: argparse.Namespace) -> int:
@@ -100,6 +109,7 @@ def start(place: Launcher, run: Run, options: argparse.Namespace, resume: bool) 
 def follow_run(place: Launcher, run: Run, cursor: int, as_json: bool, verbose: bool = False) -> int:
     """Show a run's events from a cursor on until it ends; return the exit code."""
     from hftransfer import follow
+    from hftransfer.launchers import _estimate
 
     signal.signal(signal.SIGTERM, interrupt)
     try:
@@ -109,7 +119,9 @@ def follow_run(place: Launcher, run: Run, cursor: int, as_json: bool, verbose: b
         return INTERRUPTED
     outcome = place.outcome(run)
     if outcome.state == "done" and not as_json:
-        print("\n" + follow.result_text(run.result()) + "\n\n" + follow.next_steps(run, example(run)))
+        beside = _estimate.beside(run)
+        print("\n" + follow.result_text(run.result()) + (f"\n{beside}" if beside else ""))
+        print("\n" + follow.next_steps(run, example(run)))
         if outcome.unpublished:
             print(f"hftransfer: trained and saved, but not published: {outcome.unpublished}", file=sys.stderr)
     elif outcome.state == "stopped":

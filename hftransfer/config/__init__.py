@@ -72,6 +72,7 @@ class Augmentation(Section):
     flip: bool = True  # mirror left and right, half of the time
     upside_down: bool = False  # turn upside down, half of the time
     color: Annotated[float, Field(ge=0, lt=1)] = 0.2  # brightness, contrast and saturation vary by up to this share
+    mosaic: Annotated[float, Field(ge=0, le=1)] = 0.0  # share of pictures of boxes or masks that are made of four
     gain: Annotated[float, Field(ge=0, le=40)] = 6.0  # recordings are made louder or softer by up to so many dB
     noise: Annotated[float, Field(ge=0, le=1)] = 0.1  # loudest white noise, as a share of a recording's own loudness
     time_mask: Annotated[float, Field(ge=0, lt=1)] = 0.0  # longest stretch that is silenced, as a share of the time
@@ -126,6 +127,7 @@ class DataConfig(Section):
     target_language: str | None = None
     unlabelled: str | None = None  # a table file or a folder of pictures without labels
     corrections: str | None = None  # a CSV file of labels that people mended
+    added: str | None = None  # a file of JSON lines: rows that people added to train
     label_issues: bool = True  # look for rows of train that are likely labelled wrongly
     likely_copies: bool = True  # look for rows whose features are nearly the same
     boxes: Literal["xywh", "xyxy", "cxcywh"] | None = None  # what the four numbers of a box are; none: by the values
@@ -151,12 +153,13 @@ class MethodConfig(OpenSection):
 
 
 class TrainConfig(OpenSection):
-    """TrainingArguments' own names, three that transformers keeps elsewhere, and who chooses what is not set."""
+    """TrainingArguments' own names, some that transformers keeps elsewhere, and who chooses what is not set."""
 
     auto: bool = True  # rules choose what is not set, by rows and model; false: three epochs at the method's own rate
     class_weights: Literal["balanced"] | FrozenMap[float] | None = None
     early_stopping_patience: Count | None = None
     early_stopping_threshold: Annotated[float, Field(ge=0)] = 0.0
+    save_minutes: Annotated[float | None, Field(gt=0)] = None  # a checkpoint so often, beside save_strategy's
 
 
 class Cost(Section):

@@ -60,6 +60,7 @@ KEYS: dict[str, str] = {
     "data.target_language": "language of the targets",
     "data.unlabelled": "rows without labels, a table or a folder of pictures, for [self-training](ladder.md#few_shot)",
     "data.corrections": "CSV file of labels that people [mended](data.md#labels-that-were-mended)",
+    "data.added": "file of JSON lines: [rows that people added](data.md#rows-that-were-added) to train",
     "data.label_issues": "list train rows that [may be labelled wrongly](data.md#rows-that-may-be-labelled-wrongly)",
     "data.likely_copies": "list rows that are [likely copies](data.md#likely-copies) by their features",
     "data.boxes": "what the four numbers of a [box](tasks/object-detection.md#boxes) are: left, top, width, height "
@@ -73,6 +74,7 @@ KEYS: dict[str, str] = {
     "data.augmentation.flip": "mirror left and right, half of the time",
     "data.augmentation.upside_down": "turn upside down, half of the time: for pictures taken from above",
     "data.augmentation.color": "brightness, contrast and saturation vary by up to this share",
+    "data.augmentation.mosaic": "share of training pictures that are put together of four; for boxes and masks",
     "data.augmentation.gain": "recordings are made louder or softer by up to so many dB",
     "data.augmentation.noise": "loudest white noise that is added, as a share of a recording's own loudness",
     "data.augmentation.time_mask": "longest stretch of a recording that is silenced, as a share of its time",
@@ -83,6 +85,7 @@ KEYS: dict[str, str] = {
     "train.class_weights": "`balanced`, or a weight for each label name; 1 for those not named",
     "train.early_stopping_patience": "stop after so many evaluations without improvement",
     "train.early_stopping_threshold": "the least that counts as an improvement",
+    "train.save_minutes": "make a checkpoint so often too, whatever `save_strategy` says; the weights stay the same",
     "evaluation.metrics": "[metrics](evaluation.md) beside the default ones",
     "evaluation.at": "[operating point](evaluation.md#operating-point): one of the three below",
     "evaluation.at.specificity": "the least share of the other rows that is left alone",

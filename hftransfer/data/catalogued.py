@@ -30,7 +30,7 @@ def read_catalogued(config: DataConfig, task: Task, work_dir: Path | None) -> tu
                 "Drop it; data.cut=user divides people.",
             )  # fmt: skip
         return (*interactions.read_interactions(_place(config, work_dir), task, config), _own(config))
-    folder = _folder(config, work_dir)
+    folder = folder_of(config, work_dir)
     if folder is not None and collections.is_collection(folder):
         picked, catalogue = collections.of_folder(folder, task, config)
     else:
@@ -57,10 +57,11 @@ def _place(config: DataConfig, work_dir: Path | None) -> Path:
             "data.source must name a file or a folder of interactions", f"there is no {path.absolute()}",
             "Check the path; of a data set of the Hub, fetch the files first: hf download --repo-type dataset.",
         )  # fmt: skip
-    return _folder(config, work_dir) or path.absolute()
+    return folder_of(config, work_dir) or path.absolute()
 
 
-def _folder(config: DataConfig, work_dir: Path | None) -> Path | None:
+def folder_of(config: DataConfig, work_dir: Path | None) -> Path | None:
+    """Return the folder that a source is, or that a zip file holds; None for any other source."""
     path = Path(config.source).expanduser()
     if path.suffix.lower() == ".zip" and path.is_file():
         path = unpack(path.absolute(), work_dir)

@@ -109,7 +109,7 @@ def _check_named(table: _Table, roles: Sequence[Role], columns: Mapping[str, str
 
 def _guess(table: _Table, role: Role, others: Sequence[Role], taken: set[str]) -> list[str]:
     candidates = [c for c in table.features if c not in taken and table.fits(role, c)]
-    ranks = {column: _rank(role, column) for column in candidates}
+    ranks = {column: rank(role, column) for column in candidates}
     named = [column for column in candidates if ranks[column] is not None]
     if not role.required:
         named = [column for column in named if _is_exact(role, column)]
@@ -132,7 +132,7 @@ def _claims(role: Role, column: str) -> bool:
     return _is_exact(role, column) or any(_same(words(word), head) for word in role.words)
 
 
-def _rank(role: Role, column: str) -> tuple[int, int] | None:
+def rank(role: Role, column: str) -> tuple[int, int] | None:
     """Return (0 for the whole name, 1 for words of it; place in the role's words), or None without a match."""
     name = words(column)
     for exact in (True, False):
@@ -145,8 +145,8 @@ def _rank(role: Role, column: str) -> tuple[int, int] | None:
 
 
 def _is_exact(role: Role, column: str) -> bool:
-    rank = _rank(role, column)
-    return rank is not None and rank[0] == 0
+    found = rank(role, column)
+    return found is not None and found[0] == 0
 
 
 def _same(wanted: tuple[str, ...], found: tuple[str, ...]) -> bool:
@@ -242,7 +242,7 @@ class _Table:
 
     def plausible(self, role: Role, column: str) -> bool:
         """Tell whether a guess is allowed: an identifier plays no role, few names are no text, free text no label."""
-        feature, named = self.features[column], bool(_rank(role, column))
+        feature, named = self.features[column], bool(rank(role, column))
         if role.takes is not None and not named and self.of_numbers(column):
             return False
         identifies = role.takes is not None and role.takes.identifies
@@ -266,7 +266,7 @@ class _Table:
         feature = self.features[column]
         if not role.answer or not any(answer.told_by_values for answer in self.answers):
             kind = type_name(feature)
-            return f"{kind}, by its name" if _rank(role, column) else f"the only column of type {kind}"
+            return f"{kind}, by its name" if rank(role, column) else f"the only column of type {kind}"
         if not isinstance(feature, Value):
             return type_name(feature)
         strings = is_value(feature, *STRINGS) and not self.of_numbers(column)

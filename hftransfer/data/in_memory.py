@@ -15,7 +15,7 @@ from datasets.fingerprint import generate_random_fingerprint
 from hftransfer.answers._catalogue import Catalogue
 from hftransfer.answers.base import Answer
 from hftransfer.config import DataConfig
-from hftransfer.data import corrections, hygiene, leakage, slicing
+from hftransfer.data import added, corrections, hygiene, leakage, slicing
 from hftransfer.data.cleaning import (
     BadRows,
     Reading,
@@ -84,6 +84,9 @@ def read(
             tables[use] = table
         else:  # never train's, of which `_table` says so itself
             warnings.append(f"the labels of {use} are hidden, so it is not used as {use}")
+    own = tables["train"].num_rows
+    if config.added:
+        tables["train"] = added.joined(tables["train"], config.added, reading)
     good, prints, sketches, seen = {}, {}, {}, {}
     for use, table in tables.items():
         good[use], prints[use], sketches[use], seen[use], more = _good_rows(use, table, reading, config)
@@ -98,11 +101,12 @@ def read(
     places = dict(good)
     if len(tables) < len(SPLITS):
         groups = _groups(raw["train"], config.group or None)
-        cuts, more = _cut(config, tables, good["train"], truth["train"], groups, learnt, seed)
-        places |= cuts
+        mine, others = added.apart(good["train"], own)
+        cuts, more = _cut(config, tables, mine, truth["train"], groups, learnt, seed)
+        places |= cuts | {"train": np.concatenate([cuts["train"], others])}
         warnings += more
     if config.group:
-        warnings += _shared_groups({use: raw[use].select(good[use]) for use in tables}, config.group)
+        warnings += _shared_groups({use: raw[use].select(_of(raw[use], good[use])) for use in tables}, config.group)
 
     origin = {use: use if use in tables else "train" for use in SPLITS}
     if config.corrections:
@@ -117,7 +121,7 @@ def read(
     named = {use: group_names(raw[use], config.group, tables[use]["row_id"]) for use in tables} if config.group else {}
     grouped = {use: [names[place] for place in places[use]] for use in SPLITS if (names := named.get(origin[use]))}
     sliced = {
-        use: slicing.values_of(raw[origin[use]].select(places[use]), slices)
+        use: slicing.values_of(raw[origin[use]].select(_of(raw[origin[use]], places[use])), slices)
         for use in SPLITS
         if slices and (all(column in raw[origin[use]].features for column in slices))
     }
@@ -154,6 +158,11 @@ def read(
 
 def _select(rows: Dataset, numbers: np.ndarray) -> Dataset:
     return rows if len(numbers) == len(rows) else rows.select(numbers)
+
+
+def _of(rows: Dataset, places: np.ndarray) -> np.ndarray:
+    """Return the places that are rows of the source: what was added lies behind them."""
+    return places[places < len(rows)]
 
 
 def _preview(rows: Dataset) -> tuple[pa.Table, bool]:
@@ -244,6 +253,7 @@ def group_names(rows: Dataset, column: str, row_ids: pa.ChunkedArray) -> list[st
     if column not in rows.features:
         return None
     values = rows.select_columns([column])[:][column]
+    values += [None] * (len(row_ids) - len(values))  # rows that were added
     return [row if value is None else str(value) for value, row in zip(values, row_ids.to_pylist(), strict=True)]
 
 

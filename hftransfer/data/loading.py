@@ -54,6 +54,12 @@ def load(
             "data.streaming is true",
             "Mend the files, or drop one of them.",
         )
+    if config.added and (config.streaming or task.gathers or task.reads is not None):
+        raise UserError(
+            "data.added needs rows in memory, each for itself",
+            "data.streaming is true" if config.streaming else f"those of {task.name} belong together",
+            "Add the rows to the source itself.",
+        )
     say("reading the data")
     if task.reads is not None:
         picked, catalogue, config = read_catalogued(config, task, work_dir)

@@ -71,12 +71,22 @@ class Predictions:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        columns = {
-            "row_id": pa.array(list(self.row_ids), pa.string()),
-            **self.answer.columns(self.truth, self.outputs),
-            **({} if self.groups is None else {"group": pa.array(list(self.groups), pa.string())}),
-        }
-        pq.write_table(pa.table(columns), path, compression="zstd")
+        writer = None
+        size = self.answer.stored_at_once or len(self)
+        try:
+            for start in range(0, len(self), size):
+                part = slice(start, start + size)
+                groups = None if self.groups is None else list(self.groups)[part]
+                table = pa.table({
+                    "row_id": pa.array(list(self.row_ids)[part], pa.string()),
+                    **self.answer.columns(self.truth[part], self.outputs[part]),
+                    **({} if groups is None else {"group": pa.array(groups, pa.string())}),
+                })  # fmt: skip
+                writer = writer or pq.ParquetWriter(path, table.schema, compression="zstd")
+                writer.write_table(table)
+        finally:
+            if writer is not None:
+                writer.close()
 
     @classmethod
     def read_parquet(cls, path: str | Path, answer: Answer[Any]) -> Predictions:

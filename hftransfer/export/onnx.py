@@ -12,6 +12,7 @@ import json
 import shutil
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ WHOLE, SMALL = "model.onnx", "model_quantized.onnx"  # names by which transforme
 OUTPUTS = ("logits", "start_logits", "end_logits", "last_hidden_state")  # those that its pipelines read
 TOLERANCE = 1e-4  # of a model's outputs; those of logits are below a few tens
 LARGEST = 2**31  # bytes of one file of this format
+HEARS, HEARD = "whisper", 8  # a family that hears and writes; recordings on which its parts are held against it
 
 
 def export(run: Run) -> dict[str, Any]:
@@ -55,22 +57,53 @@ def export(run: Run) -> dict[str, Any]:
                 "Run: pip install 'hftransfer-learning[onnx]'",
             )  # fmt: skip
     predictor = Predictor(folder)
-    if predictor.answered.generates:
+    hears = predictor.model.config.model_type == HEARS
+    if predictor.answered.generates and not hears:
         raise UserError(
-            "a model that answers in one pass is needed", f"{predictor.answered.called} are written token by token",
-            "Use it in Python: ONNX of models that write is not made here.",
+            "a model that answers in one pass, or a Whisper, is needed",
+            f"{predictor.answered.called} are written token by token by {type(predictor.model).__name__}",
+            "Use it in Python: ONNX of other models that write is not made here.",
         )  # fmt: skip
     fresh = folder / f".{ONNX}"  # renamed when whole
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir()
     try:
-        report = _export(run, predictor, fresh)
+        report = (_export_heard if predictor.answered.generates else _export)(run, predictor, fresh)
         write_text(fresh / ONNX_REPORT, json.dumps(report, indent=1))
         shutil.rmtree(folder / ONNX, ignore_errors=True)
         fresh.rename(folder / ONNX)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
     return report
+
+
+def _export_heard(run: Run, predictor: Predictor, folder: Path) -> dict[str, Any]:
+    """Write a model that hears and writes, in two parts, and hold them against it."""
+    from hftransfer.export import hearing
+
+    rows, model, artifact = examples_of(run, predictor), predictor.model, run.artifact
+    require_size(model)
+    with hearing.heard(model) as calls:
+        written = predictor.ask(rows[:HEARD])
+    features = calls[0]
+    model.cpu().float().eval()
+    with refused():
+        hearing.write(model, features, folder)
+    tokens = hearing.tokens(predictor.processor, model, [one.text for one in written][: len(features)])
+    apart = hearing.difference(model, features[: len(tokens)], tokens, folder)
+    require_near(apart, min(HEARD, len(rows)))
+    parts = (hearing.ENCODER, hearing.DECODER)
+    for name in parts:
+        quantize(model, folder / f"{name}.onnx", folder / f"{name}_quantized.onnx")
+    predictor.processor.feature_extractor.save_pretrained(artifact)  # where transformers.js looks for its settings
+    files = [f"{name}{suffix}.onnx" for name in parts for suffix in ("", "_quantized")]
+    return {
+        "inputs": [hearing.SHOWN, "input_ids"], "outputs": ["logits"],
+        "files": {name: (folder / name).stat().st_size for name in files},
+        "rows": min(HEARD, len(rows)), "largest_difference": apart,
+        "quantized": score(run, predictor, hearing.standing_in(model, folder, "_quantized"), rows),
+        "transformers_js": (artifact / "tokenizer.json").is_file(), "versions": versions(),
+    }  # fmt: skip
 
 
 def _export(run: Run, predictor: Predictor, folder: Path) -> dict[str, Any]:
@@ -80,18 +113,10 @@ def _export(run: Run, predictor: Predictor, folder: Path) -> dict[str, Any]:
         for row in rows[:2]:  # batches and lengths of other sizes than those that are exported with
             predictor.ask([row])
     inputs, outputs = calls[0]
-    size = sum(parameter.numel() for parameter in predictor.model.parameters()) * 4
-    if size >= LARGEST:
-        raise UserError(
-            "a model below 2 GB in float32 is needed", f"this one has {size / 2**30:.1f} GB", "Use it in Python."
-        )
+    require_size(predictor.model)
     write(predictor.model, inputs, [*outputs], folder / WHOLE)
     apart = max(differences(folder / WHOLE, predictor.model, calls))
-    if not apart <= TOLERANCE:
-        raise UserError(
-            f"an ONNX model that answers as PyTorch does, to {TOLERANCE:g}, is needed",
-            f"its outputs on {len(rows)} stored test rows are up to {apart:.2g} off", "Use it in Python.",
-        )  # fmt: skip
+    require_near(apart, len(rows))
     quantize(predictor.model, folder / WHOLE, folder / SMALL)
     artifact = run.artifact
     return {
@@ -100,12 +125,35 @@ def _export(run: Run, predictor: Predictor, folder: Path) -> dict[str, Any]:
         "files": {name: (folder / name).stat().st_size for name in (WHOLE, SMALL)},
         "rows": len(rows),
         "largest_difference": apart,
-        "quantized": score(run, predictor, folder / SMALL, rows),
+        "quantized": score(run, predictor, replaced(predictor, folder / SMALL), rows),
         # it reads tokenizers in one form alone
         "transformers_js": (artifact / "tokenizer.json").is_file()
         or not (artifact / "tokenizer_config.json").is_file(),
-        "versions": {name: importlib.metadata.version(name) for name in (*NEEDS, "torch")},
+        "versions": versions(),
     }
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that an export depends on."""
+    return {name: importlib.metadata.version(name) for name in (*NEEDS, "torch")}
+
+
+def require_size(model: nn.Module) -> None:
+    """Raise UserError for a model that is too large for one file."""
+    size = sum(parameter.numel() for parameter in model.parameters()) * 4
+    if size >= LARGEST:
+        raise UserError(
+            "a model below 2 GB in float32 is needed", f"this one has {size / 2**30:.1f} GB", "Use it in Python."
+        )
+
+
+def require_near(apart: float, rows: int) -> None:
+    """Raise UserError for an export that answers otherwise than PyTorch does."""
+    if not apart <= TOLERANCE:
+        raise UserError(
+            f"an ONNX model that answers as PyTorch does, to {TOLERANCE:g}, is needed",
+            f"its outputs on {rows} stored test rows are up to {apart:.2g} off", "Use it in Python.",
+        )  # fmt: skip
 
 
 def examples_of(run: Run, predictor: Predictor) -> list[dict[str, Any]]:
@@ -154,19 +202,25 @@ def write(model: nn.Module, inputs: Mapping[str, torch.Tensor], outputs: Sequenc
     dynamic = torch.export.Dim.DYNAMIC
     shapes = [dict.fromkeys(range(2 if value.ndim == 2 else 1), dynamic) for value in inputs.values()]
     whole = _Positional(model.cpu().float(), [*inputs], outputs).eval()
-    silence = io.StringIO()
-    with warnings.catch_warnings(), contextlib.redirect_stdout(silence), torch.no_grad():
+    with refused(), torch.no_grad():
+        program = torch.onnx.export(
+            whole, tuple(value.clone() for value in inputs.values()), dynamo=True, external_data=False,
+            input_names=[*inputs], output_names=list(outputs), dynamic_shapes=(tuple(shapes),), verbose=False,
+        )  # fmt: skip
+    assert program is not None
+    program.save(path, external_data=False)
+
+
+@contextlib.contextmanager
+def refused() -> Iterator[None]:
+    """Turn what torch.onnx cannot export into a UserError in its words; what it prints on the way is not shown."""
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         try:
-            program = torch.onnx.export(
-                whole, tuple(value.clone() for value in inputs.values()), dynamo=True, external_data=False,
-                input_names=[*inputs], output_names=list(outputs), dynamic_shapes=(tuple(shapes),), verbose=False,
-            )  # fmt: skip
+            yield
         except torch.onnx.OnnxExporterError as error:
             words = " ".join(str(error).split())[:300]
             raise UserError("a model that torch.onnx can export is needed", words, "Use it in Python.") from error
-    assert program is not None
-    program.save(path, external_data=False)
 
 
 def quantize(model: nn.Module, source: Path, target: Path) -> None:
@@ -221,7 +275,19 @@ def differences(path: Path, model: nn.Module, calls: Sequence[Call]) -> Iterator
             yield float(apart.max())
 
 
-def score(run: Run, predictor: Predictor, path: Path, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+@contextlib.contextmanager
+def replaced(predictor: Predictor, path: Path) -> Iterator[None]:
+    """Let a predictor ask an ONNX file in place of its model."""
+    model, predictor.model = predictor.model, Runtime(path, predictor.model)
+    try:
+        yield
+    finally:
+        predictor.model = model
+
+
+def score(
+    run: Run, predictor: Predictor, standing_in: AbstractContextManager[None], rows: Sequence[Mapping[str, Any]]
+) -> dict[str, Any] | None:
     """Return the main score of a model of 8 bits a weight with its interval, beside that of the whole model.
 
     It is asked all test rows where the run's source can still be read, else those that the run kept (`n` says how
@@ -229,8 +295,7 @@ def score(run: Run, predictor: Predictor, path: Path, rows: Sequence[Mapping[str
     """
     stored = Predictions.read_parquet(run.predictions / "test.parquet", predictor.answered)
     config, name = run.config(), predictor.answered.main_metric
-    model, predictor.model = predictor.model, Runtime(path, predictor.model)
-    try:
+    with standing_in:
         outputs: Rows | None = _of_source(run, predictor)
         if outputs is None and predictor.answered.compares:
             return None
@@ -238,8 +303,6 @@ def score(run: Run, predictor: Predictor, path: Path, rows: Sequence[Mapping[str
             kept = set(pq.read_table(run.predictions / EXAMPLES)["row_id"].to_pylist())
             stored = stored.select(np.array([row_id in kept for row_id in stored.row_ids]))
             outputs = predictor.ask(rows)
-    finally:
-        predictor.model = model
     answered = Predictions(predictor.answered, stored.row_ids, stored.truth, outputs, stored.groups)
     at = (config.evaluation.confidence, config.evaluation.resamples, config.seed)
     found = scoring.measure_only(answered, [name], *at)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -29,6 +30,7 @@ from hftransfer.fitting import rules, speed
 from hftransfer.fitting.base import Setup
 from hftransfer.fitting.matching import matched
 from hftransfer.fitting.speed import Choice
+from hftransfer.runs import SAVE_MINUTES
 from hftransfer.tasks.base import Task
 
 STEPS = 1000  # of a fit that nobody knows the length of yet
@@ -78,6 +80,7 @@ def merge(
 ) -> tuple[dict[str, Any], list[str]]:
     """Return the user's options on top of ours, which match them, and a sentence for each that gave way."""
     options = dict(config.train.options)
+    on_gpu = PartialState().device.type == "cuda"
     usual: dict[str, Any] = {
         "learning_rate": learning_rate,
         "num_train_epochs": 3,
@@ -92,7 +95,8 @@ def merge(
         "dataloader_num_workers": choice.workers,
         # workers that outlive an epoch would draw their seed once, and those of a resume once more: other dropout
         "dataloader_persistent_workers": False,
-        "dataloader_pin_memory": torch.cuda.is_available(),
+        "dataloader_pin_memory": on_gpu,
+        "logging_nan_inf_filter": False,  # it reads every step's loss, and a GPU would wait for who reads it
         "report_to": "none",
         "restore_callback_states_from_checkpoint": config.train.early_stopping_patience is not None,
     }
@@ -102,6 +106,9 @@ def merge(
     total = total_steps({**usual, **ruled, **options}, rows)
     defaults, said = matched(options, usual, total, validated)
     merged = {**defaults, **ruled, **options, "use_cpu": wants_cpu(config)}
+    own = merged.get("accelerator_config") or {}
+    if on_gpu and merged["dataloader_pin_memory"] and isinstance(own, dict):  # a file's may be meant as it is
+        merged["accelerator_config"] = {"non_blocking": True, **own}  # a batch travels while the one before computes
     merged.pop("save_total_limit", None)  # Recorder deletes old checkpoints itself, after a new one is whole
     merged.setdefault("logging_steps", max(1, min(50, total // 100)))
     return merged, said
@@ -222,6 +229,12 @@ def early_stopping(config: RunConfig, strategy: str) -> EarlyStoppingCallback | 
             "Set train.eval_strategy=epoch or drop the patience.",
         )  # fmt: skip
     return EarlyStoppingCallback(options.early_stopping_patience, options.early_stopping_threshold)
+
+
+def save_minutes(config: RunConfig) -> float | None:
+    """Return how often a checkpoint is made by the clock: as the run says, else as its place does; None for never."""
+    place = os.environ.get(SAVE_MINUTES)
+    return config.train.save_minutes or (float(place) if place else None)
 
 
 def is_greater_better(setup: Setup, name: str) -> bool:

@@ -19,9 +19,10 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from torch import nn
 
+from hftransfer.evaluation.scoring import measure_point
 from hftransfer.fitting import rules, speed, trainer, trials
 from hftransfer.fitting.arguments import total_steps
-from hftransfer.fitting.base import Setup
+from hftransfer.fitting.base import Fitted, Setup
 from hftransfer.fitting.processes import is_main_process
 from hftransfer.fitting.rules import Chosen
 from hftransfer.modeling.loading import Loaded
@@ -115,6 +116,17 @@ def tried(setup: Setup, trial: trials.Trial) -> None:
     """Tell what a trial came to."""
     if is_main_process():
         setup.run.event("tried", **trial.to_dict())
+
+
+def probed(setup: Setup, fitted: Fitted) -> None:
+    """Tell what the probe scores on validation rows: a line that fine-tuning should pass."""
+    if fitted.held_out is None or not is_main_process():
+        return
+    found = trials.of_outputs(setup, fitted.held_out).found
+    if found is not None:
+        names = [name for name in setup.answer.validated if name in setup.answer.metrics]
+        values = {name: round(value, 6) for name, value in measure_point(found, names).items()}
+        setup.run.event("probed", metrics=values, seconds=round(fitted.train_seconds, 2))
 
 
 def looks(setup: Setup, record: Record) -> int:
@@ -221,7 +233,7 @@ def _rows_a_second(setup: Setup, loaded: Loaded) -> float:
 
 
 def _free_memory() -> float:
-    if torch.cuda.is_available():
+    if PartialState().device.type == "cuda":
         return float(torch.cuda.mem_get_info()[0])
     return float(psutil.virtual_memory().available)
 

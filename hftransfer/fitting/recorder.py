@@ -19,6 +19,7 @@ from transformers import (
     TrainingArguments,
 )
 
+from hftransfer.fitting import memory
 from hftransfer.fitting.arguments import KEPT
 from hftransfer.fitting.base import Setup
 from hftransfer.fitting.interruption import Interruption
@@ -50,33 +51,37 @@ def latest(folder: Path) -> Path | None:
 
 
 class StopAtStep(TrainerCallback):
-    """Stop with a checkpoint once any process was asked to; all processes agree on the step.
+    """Stop with a checkpoint once any process was asked to, and make one when it is time; all agree on the step.
 
     At the end of an epoch, and of the run, the checkpoint is written after the evaluation that belongs to it: a resume
     goes on behind both.
     """
 
-    def __init__(self, interruption: Interruption) -> None:
+    def __init__(self, interruption: Interruption, save_minutes: float | None = None) -> None:
         self.interruption = interruption
+        self.save_seconds = math.inf if save_minutes is None else 60 * save_minutes
         self._pending: tuple[Any, torch.Tensor] | None = None
         self._saved = 0
+        self._saved_at = time.monotonic()
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        requested = self.interruption.requested
+        requested, due = self.interruption.requested, time.monotonic() - self._saved_at >= self.save_seconds
         if args.world_size > 1:
             # the answer of the last step is read while this step's travels: no process waits for another
-            requested = self._pending is not None and self._answer(*self._pending)
-            flag = torch.tensor([float(self.interruption.requested)], device=args.device)
-            self._pending = (dist.all_reduce(flag, op=dist.ReduceOp.MAX, async_op=True), flag)
+            flags = torch.tensor([float(requested), float(due)], device=args.device)
+            requested, due = (False, False) if self._pending is None else self._answer(*self._pending)
+            due = due and self._saved < state.global_step - 1  # what was due before that checkpoint is made
+            self._pending = (dist.all_reduce(flags, op=dist.ReduceOp.MAX, async_op=True), flags)
+        if (requested or due) and not _at_end(state):
+            control.should_save = True
         if requested:
             self.interruption.requested = True
-            control.should_save = control.should_save or not _at_end(state)
             control.should_training_stop = True
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        self._saved = state.global_step
+        self._saved, self._saved_at = state.global_step, time.monotonic()
 
     def on_epoch_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -89,9 +94,10 @@ class StopAtStep(TrainerCallback):
                 # a second save would store the random state behind it
                 control.should_evaluate = control.should_save = False
 
-    def _answer(self, work: Any, flag: torch.Tensor) -> bool:
+    def _answer(self, work: Any, flags: torch.Tensor) -> tuple[bool, bool]:
         work.wait()
-        return bool(flag.item())
+        requested, due = flags.tolist()
+        return bool(requested), bool(due)
 
 
 def _at_end(state: TrainerState) -> bool:
@@ -151,6 +157,8 @@ class Recorder(TrainerCallback):
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
+        if control.should_evaluate or control.should_save or state.global_step >= state.max_steps:
+            memory.wait_for(args.device)  # else the steps that a GPU still works on would count as what comes next
         now = time.perf_counter()
         if self._began is not None:
             self.waiting += self._began - self._before
@@ -161,6 +169,14 @@ class Recorder(TrainerCallback):
         if now - self._shown >= EVENT_SECONDS or state.global_step == self._start_step + 1:
             self._shown = now
             self._event("step", state, seconds=round(now - self._first, 3))
+
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        memory.wait_for(args.device)
+        now = time.perf_counter()
+        self.seconds += now - self._before
+        self._before = now
 
     def on_log(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: Any = None, **kwargs: Any

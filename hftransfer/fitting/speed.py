@@ -22,13 +22,16 @@ import numpy as np
 import psutil
 import torch
 import transformers
+from accelerate import PartialState
 from torch.nn.modules.batchnorm import _BatchNorm
+from transformers.utils import is_flash_attn_2_available, is_flash_attn_3_available
 
 from hftransfer import samples
 from hftransfer.config import RunConfig
 from hftransfer.errors import UserError
-from hftransfer.fitting import rules
+from hftransfer.fitting import memory, rules
 from hftransfer.fitting.matching import needs_worker
+from hftransfer.modeling import inference
 from hftransfer.modeling.prepared import Prepared, moved
 from hftransfer.runs import Run, write_text
 from hftransfer.safety import machine
@@ -38,6 +41,7 @@ ROWS_OF_AN_UPDATE = {"per_device_train_batch_size", "gradient_accumulation_steps
 TIMED_BATCHES = 4
 ROUNDS = 2
 BUDGET_SECONDS = 15.0  # what timing may take, roughly
+FLASH = {"flash_attention_2": is_flash_attn_2_available, "flash_attention_3": is_flash_attn_3_available}
 
 
 @dataclass(frozen=True)
@@ -139,7 +143,7 @@ class Trial:
         loss: Callable[..., torch.Tensor],
     ) -> None:
         self.model, self.batches, self.collate, self.loss = model, batches, collate, loss
-        self.device = torch.accelerator.current_accelerator() or torch.device("cpu")
+        self.device = PartialState().device
         self.timings: dict[str, float] = {}
 
     def __enter__(self) -> Trial:
@@ -153,8 +157,9 @@ class Trial:
             buffer.copy_(self._buffers[name])
 
     def fits(self, choice: Choice) -> bool:
-        """Tell whether the longest rows, the last batch, fit into memory."""
-        return math.isfinite(self._seconds(choice, self.batches[-1:]))
+        """Tell whether the longest rows, the last batch, fit into memory, beside what an optimizer will keep there."""
+        memory.forget_peak(self.device)
+        return math.isfinite(self._seconds(choice, self.batches[-1:])) and memory.leaves_room(self.model, self.device)
 
     def fastest(self, choices: Sequence[Choice]) -> Choice:
         """Return the fastest choice, each timed ROUNDS times: the machine may be busy with something else."""
@@ -187,8 +192,7 @@ class Trial:
         except torch.OutOfMemoryError:
             self.model.zero_grad()
             return math.inf
-        if self.device.type == "cuda":
-            torch.cuda.synchronize()
+        memory.wait_for(self.device)
         return time.perf_counter() - began
 
 
@@ -208,8 +212,10 @@ def loader_workers(config: RunConfig, task: Task) -> int:
         return int(asked)
     if needs_worker(config.train.options) and not task.lazy:
         return 1
-    # texts are prepared beforehand; pictures are decoded on the way, beside the step
-    return min(4, max(1, (psutil.cpu_count() or 1) // 2)) if task.lazy else 0
+    # texts are prepared beforehand; pictures are decoded on the way, beside the step, which a GPU makes a short one
+    most = 4 if PartialState().device.type == "cpu" else 8
+    own = (psutil.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return min(most, max(1, own // 2)) if task.lazy else 0
 
 
 def apply(choice: Choice, model: Any) -> None:
@@ -220,7 +226,7 @@ def apply(choice: Choice, model: Any) -> None:
     attention = choice.attention
     if attention is not None and model.config._attn_implementation != attention:
         try:
-            _set_attention(model, attention)
+            inference.set_attention(model, attention)
         except ValueError as error:
             raise UserError(
                 f"speed.attention={attention} must suit the model", " ".join(str(error).split())[:200],
@@ -229,12 +235,11 @@ def apply(choice: Choice, model: Any) -> None:
 
 
 def native_bf16() -> bool:
-    """Tell whether the processor or GPU multiplies bfloat16 in hardware."""
-    if torch.cuda.is_available():
+    """Tell whether the processor or GPU that this process computes on multiplies bfloat16 in hardware."""
+    kind = PartialState().device.type
+    if kind == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    if torch.accelerator.is_available():
-        return False
-    return machine.processor_can("avx512_bf16", "amx_bf16", "bf16")
+    return kind == "cpu" and machine.processor_can("avx512_bf16", "amx_bf16", "bf16")
 
 
 def _candidates(config: RunConfig, model: Any, start: Choice) -> Iterator[Choice]:
@@ -245,7 +250,14 @@ def _candidates(config: RunConfig, model: Any, start: Choice) -> Iterator[Choice
     attentions = [config.speed.attention] if config.speed.attention else _attentions(model)
     layouts = [True, False] if any(p.dim() == 4 for p in model.parameters()) else [False]
     for bf16, attention, channels_last in itertools.product(precisions, attentions, layouts):
-        yield dataclasses.replace(start, bf16=bf16, attention=attention, channels_last=channels_last)
+        if bf16 or not inference.is_half_only(attention):
+            yield dataclasses.replace(start, bf16=bf16, attention=attention, channels_last=channels_last)
+
+
+def _flash(model: Any) -> Iterator[str]:
+    """Yield the kernels of half precision that are installed and that the architecture can take."""
+    if PartialState().device.type == "cuda" and getattr(model, "_supports_flash_attn", False):
+        yield from (name for name, there in FLASH.items() if there())
 
 
 def _attentions(model: Any) -> list[str | None]:
@@ -254,19 +266,11 @@ def _attentions(model: Any) -> list[str | None]:
         return [current]
     other = "eager" if current == "sdpa" else "sdpa"
     try:
-        _set_attention(model, other)
+        inference.set_attention(model, other)
     except ValueError:
         return [current]  # this architecture has the one kernel, or no attention at all
-    _set_attention(model, current)
-    return [current, other]
-
-
-def _set_attention(model: Any, name: str) -> None:
-    """Set the attention kernel; of a model whose backbone has none (a ResNet under a DETR), all but that."""
-    try:
-        model.set_attn_implementation(name)
-    except ValueError:
-        model.set_attn_implementation({"": name})
+    inference.set_attention(model, current)
+    return [current, other, *_flash(model)]
 
 
 def _variations(config: RunConfig, model: Any, best: Choice) -> Iterator[Choice]:
@@ -319,8 +323,8 @@ def _key(config: RunConfig, model: Any, prepared: Prepared, start: Choice, candi
 
 
 def processor() -> str:
-    """Return the name of the GPU, or else of the processor."""
-    if torch.cuda.is_available():
+    """Return the name of the GPU that this process computes on, or else of the processor."""
+    if PartialState().device.type == "cuda":
         return str(torch.cuda.get_device_name())
     return machine.processor()
 

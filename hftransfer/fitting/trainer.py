@@ -22,13 +22,14 @@ from transformers import (
 from transformers.trainer_callback import PrinterCallback
 
 from hftransfer.answers.base import Answer, Rows
-from hftransfer.fitting import resuming, rules, speed, tracking
+from hftransfer.fitting import memory, resuming, rules, speed, tracking
 from hftransfer.fitting.arguments import (
     class_weights,
     early_stopping,
     has_length,
     require_disk,
     require_recomputing,
+    save_minutes,
     training_arguments,
 )
 from hftransfer.fitting.base import Fitted, Setup, phase
@@ -37,6 +38,7 @@ from hftransfer.fitting.ordering import Epochs
 from hftransfer.fitting.processes import is_main_process, wait_for_everyone
 from hftransfer.fitting.recorder import Recorder, StopAtStep, Unmoved
 from hftransfer.fitting.speed import Choice
+from hftransfer.fitting.watching import watching
 from hftransfer.modeling import inference
 from hftransfer.modeling.parts import count_parameters
 from hftransfer.modeling.prepared import Prepared
@@ -57,14 +59,18 @@ def descend(
     trainable, total = count_parameters(model)
     require_disk(setup.run.folder, trainable, total)
     choice = _choose(setup, model)
+    memory.forget_peak(PartialState().device)  # what a run says that it took is not what was tried before it
     if setup.config.train.auto:
         learning_rate = rules.rate(setup.config.method.name, learning_rate, total, str(model.config.model_type))
     arguments = training_arguments(setup, choice, learning_rate)
     _tell(setup, arguments, choice, total)
     require_recomputing(arguments, model)
     recorder = Recorder(setup)
-    extra: list[TrainerCallback] = [StopAtStep(setup.interruption), Unmoved(), *callbacks]
+    extra: list[TrainerCallback] = [
+        StopAtStep(setup.interruption, save_minutes(setup.config)), Unmoved(), *callbacks,
+    ]  # fmt: skip
     extra += tracking.trackers(setup.config, arguments, setup.run)
+    extra += watching(setup)
     stopping = early_stopping(setup.config, arguments.eval_strategy)
     if stopping is not None:
         extra.append(stopping)
@@ -92,7 +98,7 @@ def descend(
     )
     trainer.remove_callback(PrinterCallback)
     phase(setup, "training")
-    with setup.interruption.patience(), _own_names(model):
+    with setup.interruption.patience(), _own_names(model), memory.explained(setup, model, arguments):
         trainer.train(resume_from_checkpoint=str(setup.checkpoint) if setup.checkpoint else None)
     state = trainer.state
     if setup.interruption.requested:
@@ -137,7 +143,8 @@ def predict(setup: Setup, model: Any, prepared: Prepared, judging: bool = False)
 
     `judging`: outputs that `answer.judged_by` is measured of, and no more.
     """
-    size = int(setup.config.train.options.get("per_device_eval_batch_size", inference.BATCH))
+    usual = inference.BATCH if PartialState().device.type == "cpu" else inference.GPU_BATCH
+    size = int(setup.config.train.options.get("per_device_eval_batch_size", usual))
     workers = speed.loader_workers(setup.config, setup.task)
     return inference.ask(setup.answer, model, prepared, setup.asking, setup.processor, size, workers, judging=judging)
 
@@ -220,12 +227,26 @@ def _sorted(prepared: Prepared) -> tuple[Any, np.ndarray]:
 def _whole(trainer: Trainer, setup: Setup) -> Any:
     """Return the trained model outside of any sharding."""
     if not (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled):
-        model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
+        model = _in_float32(trainer.accelerator.unwrap_model(trainer.model))
         return model.to(memory_format=torch.contiguous_format)
     folder = setup.run.checkpoints / "whole"
     trainer.save_model(str(folder))
     wait_for_everyone()
     return _reload(setup, folder)
+
+
+def _in_float32(model: Any) -> Any:
+    """Return a model without what accelerate put around it for mixed precision.
+
+    accelerate's own way (`keep_fp32_wrapper=False`, 1.15) looks for a function that equals a bound method, finds none,
+    and takes off what transformers put around it as well: a SegFormer's forward pass then has no hidden states.
+    """
+    original = vars(model).pop("_original_forward", None)
+    if original is not None:
+        del vars(model)["forward"]
+        if model.forward != original:  # one of its own
+            model.forward = original
+    return model
 
 
 def _reload(setup: Setup, folder: Path) -> Any:

@@ -171,7 +171,7 @@ def _require_picture(header: Any, size: int) -> None:
             raise Unfit("a DICOM file of marks (a segmentation), no picture", "Give the pictures that it marks.")
         if frames > 1:
             raise Unfit(
-                "a DICOM file of several frames: a film or a volume",
+                "a DICOM file of several frames (a film or a volume: see MONAI, https://monai.io)",
                 f"Save single frames; {SCAN}",
             )
         colours = str(header.PhotometricInterpretation)

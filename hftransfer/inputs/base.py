@@ -142,6 +142,12 @@ class Input(ABC):
         """
         return self.opened(value, config, rng), None
 
+    def together(
+        self, values: Sequence[Any], config: DataConfig, rng: np.random.Generator, suits: Sequence[Suits]
+    ) -> tuple[Any, Any]:
+        """Return several rows' values as one, changed at random, and what was drawn: see `Answer.together`."""
+        raise NotImplementedError
+
     def seconds(self, value: Any) -> float | None:
         """Return how long a value, not opened, lasts; None of kinds that do not last."""
         return None

@@ -183,15 +183,25 @@ class Image(Input):
     def changed(
         self, value: Any, config: DataConfig, rng: np.random.Generator | None, suits: Suits = None
     ) -> tuple[Any, _geometry.Change | None]:
-        import PIL.ImageOps
-
-        picture = _pixels.rgb(
-            PIL.ImageOps.exif_transpose(value), config.depth, config.background, config.window == "own"
-        )
+        picture = self._plain(value, config)
         if rng is None or config.augmentation is None:
             return picture, None
         change = _geometry.draw(picture.size, config.augmentation, rng, suits)
         return change.of_picture(picture), change
+
+    def together(
+        self, values: Sequence[Any], config: DataConfig, rng: np.random.Generator, suits: Sequence[Suits]
+    ) -> tuple[Any, _geometry.Mosaic]:
+        assert config.augmentation is not None
+        pictures = [self._plain(value, config) for value in values]
+        mosaic = _geometry.draw_mosaic([one.size for one in pictures], config.augmentation, rng, suits)
+        return mosaic.of_pictures(pictures), mosaic
+
+    def _plain(self, value: Any, config: DataConfig) -> Any:
+        import PIL.ImageOps
+
+        upright = PIL.ImageOps.exif_transpose(value)
+        return _pixels.rgb(upright, config.depth, config.background, config.window == "own")
 
     def tiles(self, value: Any, side: int) -> int:
         import PIL.ImageOps

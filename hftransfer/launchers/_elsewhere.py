@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import time
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -45,9 +46,8 @@ class Elsewhere(Launcher):
 
     least: ClassVar[float] = 1.0  # seconds between two questions
     most: ClassVar[float] = 15.0
-
-    def __init__(self) -> None:
-        self._asked: dict[Path, _Asked] = {}
+    # by the run's folder, of all launchers of this process: who shows a run and who follows it ask once for both
+    _asked: ClassVar[dict[Path, _Asked]] = {}
 
     @abstractmethod
     def ask(self, run: Run) -> Standing | None:
@@ -84,18 +84,26 @@ class Elsewhere(Launcher):
     def follow(self, run: Run, cursor: int = 0) -> Iterator[Event]:
         """Yield the run's events as they come, and what it waits for when that changes."""
         said = ""
-        while True:
-            found = self.standing(run)
-            events, cursor = self.events(run, cursor)
-            if found.waits and found.words != said:
-                said = found.words
-                yield {"type": "notice", "time": round(time.time(), 3), "message": f"waiting: {said}"}
-            yield from events
-            if not found.alive:
-                return
-            if any(event["type"] in LAST for event in events):  # it is about to end: say so soon
-                self.forget(run)
-            time.sleep(POLL)
+        with self.listening(run) as look:
+            while True:
+                found = self.standing(run)
+                look(found)
+                events, cursor = self.events(run, cursor)
+                if found.waits and found.words != said:
+                    said = found.words
+                    yield {"type": "notice", "time": round(time.time(), 3), "message": f"waiting: {said}"}
+                yield from events
+                if not found.alive:
+                    return
+                if any(event["type"] in LAST for event in events):  # it is about to end: say so soon
+                    self.forget(run)
+                time.sleep(POLL)
+
+    @contextlib.contextmanager
+    def listening(self, run: Run) -> Iterator[Callable[[Standing], None]]:
+        """Give what is called with every standing while a run is followed: where its folder is not shared, it brings
+        the events here."""
+        yield lambda found: None
 
 
 def handed_on(environment: Mapping[str, str]) -> dict[str, str]:

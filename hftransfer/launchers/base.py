@@ -93,6 +93,10 @@ class Launcher(ABC):
         building.build_section(self.Options, values)  # of a place without options every name is wrong
         return self
 
+    def acting_as(self, token: str | None) -> Launcher:
+        """Return this place asked by that token of the Hub, where it asks the Hub at all; it stays in memory."""
+        return self
+
     @property
     def estimates(self) -> bool:
         """Whether the time of a run must be known before it starts here."""
@@ -100,7 +104,11 @@ class Launcher(ABC):
 
     def foreseen(self, seconds: float) -> tuple[Launcher, str]:
         """Return this place told how long a run takes, and what is to be said of time and cost before it starts."""
-        return self, f"about {max(seconds / 60, 1):.0f} min"
+        return self, in_words(seconds)
+
+    def offers(self, seconds: float) -> list[str]:
+        """Return what a run that takes so long on this machine would take and cost here, a line for each way."""
+        return [self.foreseen(seconds)[1]]
 
     def missing(self) -> list[str]:
         """Return what keeps every run from starting here from this machine, in sentences; empty where nothing does."""
@@ -177,6 +185,11 @@ class Launcher(ABC):
         elif status.state == "killed" and is_full(run.folder):
             message = DISK_FULL
         return Outcome(status.state, message, user_error, log, status.unpublished)
+
+
+def in_words(seconds: float) -> str:
+    """Return a time that was foreseen: `about 27 min`."""
+    return "less than a minute" if seconds < 45 else f"about {max(seconds / 60, 1):.0f} min"
 
 
 def is_full(folder: Path) -> bool:

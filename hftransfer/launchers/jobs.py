@@ -3,37 +3,34 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
 import json
-import os
 import re
 import secrets
 import shlex
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
-import hftransfer
-from hftransfer.config import RunConfig, Section, building
-from hftransfer.errors import UserError
-from hftransfer.events import PREFIX, Event
+from hftransfer.config import Count, Section, building
+from hftransfer.errors import UserError, unknown
+from hftransfer.events import PREFIX
 from hftransfer.launchers._buckets import Bucket
 from hftransfer.launchers._elsewhere import Elsewhere, Standing
-from hftransfer.launchers.base import GRACE, POLL, Ending, Outcome
+from hftransfer.launchers._job_files import OWN, SEEN, append, network_of, pins, send, use_of
+from hftransfer.launchers.base import GRACE, Ending, Outcome, in_words
 from hftransfer.launchers.local import NEUTRAL, PROCESSES, launch_flags, neutral
-from hftransfer.runs import MARK, Run, read_json, write_text
+from hftransfer.runs import MARK, SAVE_MINUTES, Run, read_json, write_text
+from hftransfer.safety.identity import note_process
 
 MOUNT = "/runs"  # where the bucket stands in a job
 ENDED = ("COMPLETED", "CANCELED", "ERROR", "DELETED")
-SEEN = "jobs.json"  # in a run's folder: how much of the log was read, and whether the rest was brought back
-OWN = ("config.yaml", "launch.json", "events.jsonl", "console.log", SEEN, "accelerate.yaml", ".writer.lock")
-INPUTS = ("model", "data.source", "data.train", "data.validation", "data.test", "data.unlabelled")
-NOT_NEEDED = re.compile(r"extra == .(ui|mcp|test|dev|onnx|quantized).")
-DISTRIBUTION = "hftransfer-learning"
+BROKEN = ("CANCELED", "ERROR", "DELETED")
+FIRST = "machine-0"  # the first of several machines, by this name in their network
+USE = 10.0  # seconds between two words on how busy the machine is
 
 
 class JobsOptions(Section):
@@ -43,6 +40,10 @@ class JobsOptions(Section):
     minutes: Annotated[
         float | None, Field(gt=0, description="longest time; twice the estimate unless given, which takes a check")
     ] = None
+    nodes: Annotated[Count, Field(description="machines of that kind, in a network of their own")] = 1
+    save_minutes: Annotated[
+        float, Field(ge=0, description="minutes between two checkpoints, unless train.save_minutes says; 0: none")
+    ] = 10
     image: Annotated[str, Field(description="Docker image, with Python and bash")] = "python:3.12"
     setup: Annotated[
         str | None, Field(description="line of shell that installs; pip with this machine's versions unless given")
@@ -61,12 +62,12 @@ class JobsLauncher(Elsewhere):
     needs = "a token that may write and start jobs (HF_TOKEN, or hf auth login), and credit; a bucket is made"
     Options = JobsOptions
     least, most = 2.0, 30.0
+    _tokens: ClassVar[dict[Path, str]] = {}  # by the run's folder: whose token started it, or asked about it here
+    _followed: ClassVar[set[Path]] = set()  # runs whose log is being read in this process
 
-    def __init__(self, options: JobsOptions = JobsOptions()) -> None:  # noqa: B008
-        super().__init__()
-        self._options = options
+    def __init__(self, options: JobsOptions = JobsOptions(), token: str | None = None) -> None:  # noqa: B008
+        self._options, self._token = options, token
         self.expected: str | None = None  # what was said of time and cost before the start
-        self._followed: set[Path] = set()  # runs whose log is being read in this process
 
     @property
     def options(self) -> JobsOptions:
@@ -75,13 +76,17 @@ class JobsLauncher(Elsewhere):
 
     def told(self, values: Mapping[str, Any]) -> JobsLauncher:
         """Return a launcher with these options."""
-        return JobsLauncher(building.build_section(JobsOptions, values))
+        return JobsLauncher(building.build_section(JobsOptions, values), self._token)
+
+    def acting_as(self, token: str | None) -> JobsLauncher:
+        """Return a launcher that starts and asks by this token."""
+        return JobsLauncher(self.options, token)
 
     @property
     def usual_processes(self) -> int:
-        """One for each GPU, which the names of machines tell."""
+        """One for each GPU, which the names of machines tell, of every machine."""
         found = re.search(r"x(\d+)$", self.options.flavor)
-        return int(found[1]) if found else 1
+        return self.options.nodes * (int(found[1]) if found else 1)
 
     @property
     def estimates(self) -> bool:
@@ -92,23 +97,28 @@ class JobsLauncher(Elsewhere):
         """Return a launcher that gives a run twice this time, and time and cost in words."""
         minutes = max(seconds / 60, 1.0)
         placed = self.told({**self.options.model_dump(), "minutes": max(2 * minutes, 10.0)})
-        placed.expected = f"about {minutes:.0f} min, {self.price(minutes)}"
-        return placed, f"{placed.expected} on {self.options.flavor}"
+        placed.expected = f"{in_words(seconds)}, {self.price(minutes)}"
+        machines = f"{self.options.nodes} x " if self.options.nodes > 1 else ""
+        return placed, f"{placed.expected} on {machines}{self.options.flavor}"
 
-    def price(self, minutes: float) -> str:
+    def offers(self, seconds: float) -> list[str]:
+        """Return what so much time costs on each machine of the Hub's list, the cheapest first."""
+        found = sorted(self._api().list_jobs_hardware(), key=lambda one: one.unit_cost_usd)
+        minutes = max(seconds / 60, 1.0)
+        return [f"{in_words(seconds)}, {minutes * one.unit_cost_usd:.2f} USD on {one.name}" for one in found]
+
+    def price(self, minutes: float, run: Run | None = None) -> str:
         """Return what so many minutes cost, by the Hub's own list; UserError for a machine that is not on it."""
-        found = {one.name: one for one in self._api().list_jobs_hardware()}
+        found = {one.name: one for one in self._api(run).list_jobs_hardware()}
         if self.options.flavor not in found:
-            from hftransfer.errors import unknown
-
             raise unknown("machine (--place flavor=...)", self.options.flavor, found)
-        return f"{minutes * found[self.options.flavor].unit_cost_usd:.2f} USD"
+        return f"{self.options.nodes * minutes * found[self.options.flavor].unit_cost_usd:.2f} USD"
 
     def missing(self) -> list[str]:
         """Return whether a token is missing."""
         from huggingface_hub import get_token
 
-        return [] if get_token() else ["no token: set HF_TOKEN, or run hf auth login"]
+        return [] if self._token or get_token() else ["no token: set HF_TOKEN, or run hf auth login"]
 
     def check(self, run: Run, processes: int = 1) -> None:
         """Raise UserError without a token, without a longest time, and for a run that goes on."""
@@ -119,57 +129,105 @@ class JobsLauncher(Elsewhere):
                 "the longest time of the job is needed", "none was estimated", "Set --place minutes=...; it is paid "
                 "for the minutes that it takes.",
             )  # fmt: skip
+        if processes < 1 or processes % self.options.nodes:
+            raise UserError(
+                f"a number of processes that {self.options.nodes} machines share evenly is needed",
+                f"found {processes}", f"Set --processes {self.usual_processes}.",
+            )  # fmt: skip
         self.require_idle(run)
 
     def start(
         self, run: Run, resume: bool = False, processes: int = 1, environment: Mapping[str, str] | None = None
     ) -> None:
-        """Send the run's folder and what its configuration names, and start a job there."""
-        from huggingface_hub import Volume
-
+        """Send the run's folder and what its configuration names, and start a job there, or one for each machine."""
+        self._tokens.pop(run.folder, None)
+        if environment and environment.get("HF_TOKEN"):
+            self._tokens[run.folder] = environment["HF_TOKEN"]
         self.check(run, processes)
-        api, chosen = self._api(environment), self.options
+        api, chosen = self._api(run), self.options
         namespace = chosen.namespace or str(api.whoami()["name"])
         bucket = self._bucket(chosen.bucket or f"{namespace}/hftransfer-runs", str(api.token))
         label = run.launch().get("label") or f"{re.sub(r'[^A-Za-z0-9.-]+', '-', run.name)[:40]}-{secrets.token_hex(4)}"
-        command = ["bash", "-c", self.job_script(label, processes, resume)]
-        note = {
+        note: dict[str, Any] = {
             "launcher": self.name, "options": chosen.model_dump(exclude_defaults=True), "processes": processes,
             "command": ["hf", "jobs", "run", "--flavor", chosen.flavor, chosen.image, "..."], "label": label,
             "namespace": namespace, "bucket": bucket.name,
             **({} if self.expected is None else {"foreseen": self.expected}),
         }  # fmt: skip
         write_text(neutral(run), NEUTRAL)
-        bucket.make()
-        self._send(run, bucket, label)
-        # before the job is there: should this process die now, the job is found by its label
-        write_text(run.launch_path, json.dumps({**note, "time": round(time.time(), 3)}, indent=1))
-        (run.folder / SEEN).unlink(missing_ok=True)
-        job = api.run_job(
-            image=chosen.image, command=command, flavor=chosen.flavor, timeout=f"{int(60 * (chosen.minutes or 0))}s",
-            env={MARK: f"{MOUNT}/{label}", PROCESSES: str(processes), "PYTHONUNBUFFERED": "1"},
-            secrets={"HF_TOKEN": str(api.token)}, labels={"app": "hftransfer", "run": label}, namespace=namespace,
-            volumes=[Volume(type="bucket", source=bucket.name, mount_path=MOUNT)],
-        )  # fmt: skip
-        write_text(run.launch_path, json.dumps({**note, "job": job.id, "time": round(time.time(), 3)}, indent=1))
+        # before the job is there: should this process die now, the job is found by its label; while it sends, it
+        # stands for the job
+        began = {**note, "time": round(time.time(), 3)}
+        write_text(run.launch_path, json.dumps(began | note_process(), indent=1))
         run.event("launched", command=note["command"], processes=processes)
+        (run.folder / SEEN).unlink(missing_ok=True)
+        jobs: list[str] = []
+        try:
+            bucket.make()
+            send(run, bucket, MOUNT, label)
+            for machine in range(chosen.nodes):
+                script = self.job_script(label, processes, resume, machine)
+                jobs.append(self._submit(api, bucket, label, script, machine, namespace, processes))
+        except BaseException as error:
+            self._cancel(api, jobs, namespace)  # of several machines all work, or none is paid
+            write_text(run.launch_path, json.dumps(began, indent=1))
+            run.event("failed", message=str(error) or type(error).__name__, user_error=isinstance(error, UserError))
+            raise
+        note |= {"job": jobs[0], "others": jobs[1:], "time": round(time.time(), 3)}
+        write_text(run.launch_path, json.dumps(note, indent=1))
         self.forget(run)
 
-    def job_script(self, label: str, processes: int, resume: bool) -> str:
+    def _submit(
+        self, api: Any, bucket: Bucket, label: str, script: str, machine: int, namespace: str, processes: int
+    ) -> str:
+        from huggingface_hub import Volume
+
+        chosen = self.options
+        network = {}
+        if chosen.nodes > 1:
+            network = {"network_group": network_of(label), "network_aliases": [f"machine-{machine}"]}
+        job = api.run_job(
+            image=chosen.image, command=["bash", "-c", script], flavor=chosen.flavor,
+            timeout=f"{int(60 * (chosen.minutes or 0))}s",
+            env={
+                MARK: f"{MOUNT}/{label}", PROCESSES: str(processes), "PYTHONUNBUFFERED": "1",
+                **({SAVE_MINUTES: str(chosen.save_minutes)} if chosen.save_minutes else {}),
+            },
+            secrets={"HF_TOKEN": str(api.token)}, namespace=namespace,
+            labels={"app": "hftransfer", "run": label, "machine": str(machine)},
+            volumes=[Volume(type="bucket", source=bucket.name, mount_path=MOUNT)], **network,
+        )  # fmt: skip
+        return str(job.id)
+
+    def _cancel(self, api: Any, jobs: Sequence[str], namespace: str) -> None:
+        for job in jobs:
+            with contextlib.suppress(Exception):  # one that has ended, or a Hub that is busy: their time ends them
+                api.cancel_job(job_id=job, namespace=namespace)
+
+    def job_script(self, label: str, processes: int, resume: bool, machine: int = 0) -> str:
         """Return what the job runs: it installs, trains in the run's folder, and hands the end of the job on."""
-        place = f"{MOUNT}/{label}"
-        flags = shlex.join(launch_flags(processes, 1, Path(place) / "accelerate.yaml"))
+        place, nodes = f"{MOUNT}/{label}", self.options.nodes
+        flags = shlex.join(launch_flags(processes, nodes, Path(place) / "accelerate.yaml"))
+        meeting = "port=0\n"
+        if nodes > 1:  # they start at about the same time, and find one another once all have
+            port = 20000 + sum(map(ord, label)) % 20000
+            meeting = f"""port={port}
+until address=$(getent ahosts "$HF_NETWORK_GROUP_PREFIX{FIRST}" | sed -n '1s/ .*//p'); [ -n "$address" ]; do
+  sleep 2
+done
+"""
+            flags += f' --machine_rank {machine} --main_process_ip "$address"'
         setup = self.options.setup or f"pip install -q {shlex.join(pins())}"
         # the group is told to end, not accelerate alone, which would leave its trainers behind
-        return f"""{setup} || exit 1
-export PYTHONPATH={place}.code
+        return f"""trap 'if [ -n "$!" ]; then kill -TERM -- -$!; else exit 143; fi' TERM
+{setup} || exit 1
+{meeting}export PYTHONPATH={place}.code
 set -m
 ( trap "" TERM; export TORCHELASTIC_SIGNALS_TO_HANDLE=SIGHUP
-  exec python -m accelerate.commands.launch {flags} --main_process_port 0 \\
+  exec python -m accelerate.commands.launch {flags} --main_process_port $port \\
   {place}.code/hftransfer/train.py --config {place}/config.yaml {"--resume" if resume else ""} ) &
 child=$!
 set +m
-trap 'kill -TERM -- -$child' TERM
 wait $child; code=$?
 while kill -0 $child 2>/dev/null; do wait $child; code=$?; done
 exit $code"""
@@ -180,40 +238,51 @@ exit $code"""
         if note.get("launcher") != self.name:
             return Standing(False, False, "never started")
         try:
-            job = self._job(note)
+            job = self._job(note, run)
+            others = {one: stage_of(self._inspect(note, one, run)) for one in note.get("others", ())}
         except Exception:  # no connection, or a Hub that is busy: both pass
             return None
         if job is None:
             return Standing(False, False, "never started")
         stage, words = stage_of(job), job.status.message or ""
+        goes_on = [one for one, at in others.items() if at not in ENDED]
+        if stage in ENDED:
+            self._cancel(self._api(run), goes_on, note["namespace"])
+        elif broken := [at for at in others.values() if at in BROKEN]:
+            # the first may wait for it for as long as its network library does, and is paid meanwhile
+            self._cancel(self._api(run), [job.id, *goes_on], note["namespace"])
+            words = f"another machine of it ended: {broken[0]}"
         if stage in ENDED and run.folder not in self._followed:
             with contextlib.suppress(Exception):  # it is tried again by whoever asks next
                 self.collect(run)
         said = f"{stage} ({words})" if words else stage
         return Standing(stage not in ENDED, stage == "SCHEDULING", said)
 
-    def follow(self, run: Run, cursor: int = 0) -> Iterator[Event]:
-        """Yield the run's events as the job's log brings them, and what it waits for; a log that is cut is read on."""
-        said, listener, due = "", None, 0.0
+    @contextlib.contextmanager
+    def listening(self, run: Run) -> Iterator[Callable[[Standing], None]]:
+        """Bring events, log and the machine's use here while somebody follows; a log that is cut is read on."""
+        threads: dict[str, threading.Thread] = {}
+        due = 0.0
         self._followed.add(run.folder)
+
+        def begin(name: str, work: Callable[..., None], *words: Any) -> None:
+            threads[name] = threading.Thread(target=work, args=(run, *words), daemon=True)
+            threads[name].start()
+
+        def look(found: Standing) -> None:
+            nonlocal due
+            if time.monotonic() >= due:
+                due = time.monotonic() + self.least
+                if "log" not in threads or not threads["log"].is_alive():
+                    begin("log", self._listen, True)
+                if found.alive and not found.waits and ("use" not in threads or not threads["use"].is_alive()):
+                    begin("use", self._watch)
+            if not found.alive:
+                threads["log"].join(GRACE)
+                self.collect(run)
+
         try:
-            while True:
-                found = self.standing(run)
-                if listener is None or (not listener.is_alive() and time.monotonic() > due):
-                    listener = threading.Thread(target=self._listen, args=(run, True), daemon=True)
-                    listener.start()
-                    due = time.monotonic() + self.least
-                if not found.alive:
-                    listener.join(GRACE)
-                    self.collect(run)
-                events, cursor = self.events(run, cursor)
-                if found.waits and found.words != said:
-                    said = found.words
-                    yield {"type": "notice", "time": round(time.time(), 3), "message": f"waiting: {said}"}
-                yield from events
-                if not found.alive:
-                    return
-                time.sleep(POLL)
+            yield look
         finally:
             self._followed.discard(run.folder)
 
@@ -223,10 +292,13 @@ exit $code"""
             return "gone"
         note = run.launch()
         waited = self.standing(run).waits
-        job = self._job(note)
+        job = self._job(note, run)
         if job is None:
             return "gone"
-        self._api().cancel_job(job_id=job.id, namespace=note["namespace"])
+        api = self._api(run)
+        api.cancel_job(job_id=job.id, namespace=note["namespace"])
+        if waited:  # else the others end with the first: its checkpoint takes all of them
+            self._cancel(api, note.get("others", ()), note["namespace"])
         end = time.monotonic() + grace
         while self.standing(run, now=True).alive and time.monotonic() < end:
             time.sleep(0.5)
@@ -250,70 +322,61 @@ exit $code"""
         note = run.launch()
         if note.get("launcher") != self.name or self._seen(run).get("collected"):
             return
-        job = self._job(note)
+        job = self._job(note, run)
         if job is None or stage_of(job) not in ENDED:
             return
         self._listen(run, False)
-        bucket = self._bucket(note["bucket"], str(self._api().token))
+        bucket = self._bucket(note["bucket"], str(self._api(run).token))
         bucket.bring(note["label"], run.folder, OWN)
         write_text(run.folder / SEEN, json.dumps({**self._seen(run), "collected": True}))
         if job.durations is not None and job.durations.running_secs:
             minutes = job.durations.running_secs / 60
             foreseen = f"; {note['foreseen']} was foreseen" if "foreseen" in note else ""
             with contextlib.suppress(Exception):
-                run.event("notice", message=f"the job took {minutes:.1f} min, {self.price(minutes)}{foreseen}")
+                run.event("notice", message=f"the job took {minutes:.1f} min, {self.price(minutes, run)}{foreseen}")
 
     def _listen(self, run: Run, follow: bool) -> None:
         """Write what the job's log has beyond what was read into the run's folder: events, and the other lines."""
         note = run.launch()
         known = int(self._seen(run).get("lines", 0))
         with contextlib.suppress(Exception):  # a stream that was cut: whoever follows, or asks next, reads on
-            lines = self._api().fetch_job_logs(job_id=note["job"], namespace=note["namespace"], follow=follow)
+            lines = self._api(run).fetch_job_logs(job_id=note["job"], namespace=note["namespace"], follow=follow)
             for number, line in enumerate(lines):
                 if number < known:
                     continue
                 event = line.startswith(PREFIX)
-                _append(run.events_path if event else run.log_path, line.removeprefix(PREFIX))
+                append(run.events_path if event else run.log_path, line.removeprefix(PREFIX))
                 write_text(run.folder / SEEN, json.dumps({**self._seen(run), "lines": number + 1}))
 
-    def _send(self, run: Run, bucket: Bucket, label: str) -> None:
-        """Send the run's folder with its configuration as it is there, the inputs that it names, and this package."""
-        tree = run.config().to_dict()
-        tree["output"] = f"{MOUNT}/{label}"
-        for name in INPUTS:
-            section, _, key = name.rpartition(".")
-            holder = tree[section] if section else tree
-            value = holder[key]
-            if isinstance(value, str) and not value.startswith("sample:") and Path(value).expanduser().exists():
-                source = Path(value).expanduser().absolute()
-                there = f"{label}.inputs/{name}"
-                bucket.send(source, f"{there}/{source.name}" if source.is_dir() else there)
-                holder[key] = f"{MOUNT}/{there}/{source.name}"
-        bucket.send(Path(hftransfer.__file__).parent, f"{label}.code/hftransfer", ["*.pyc"])
-        bucket.send(run.folder, label, ["config.yaml", "launch.json", SEEN, "console.log", ".writer.lock"])
-        config = RunConfig.model_validate(tree)
-        folder = run.folder / ".there"
-        folder.mkdir(exist_ok=True)
-        write_text(folder / "config.yaml", config.to_yaml())
-        bucket.send(folder / "config.yaml", label)
-        (folder / "config.yaml").unlink()
-        folder.rmdir()
+    def _watch(self, run: Run) -> None:
+        """Write how busy the job's machine is into the run's events, now and then, as long as the job runs."""
+        note, due = run.launch(), 0.0
+        job = {"job_id": note["job"], "namespace": note["namespace"]}
+        with contextlib.suppress(Exception):  # what is not known is not shown
+            for found in self._api(run).fetch_job_metrics(**job, follow=True):
+                if time.monotonic() >= due:
+                    due = time.monotonic() + USE
+                    run.event("machine", **use_of(found))
 
-    def _job(self, note: Mapping[str, Any]) -> Any:
-        """Return the run's job, by its number, or by its label where this machine has not noted that."""
-        api = self._api()
+    def _job(self, note: Mapping[str, Any], run: Run) -> Any:
+        """Return the run's first job, by its number, or by its label where this machine has not noted that."""
         if note.get("job"):
-            return api.inspect_job(job_id=note["job"], namespace=note["namespace"])
-        labels = {"app": "hftransfer", "run": note["label"]}
-        return next(iter(api.list_jobs(labels=labels, namespace=note["namespace"])), None)
+            return self._inspect(note, note["job"], run)
+        labels = {"app": "hftransfer", "run": note["label"], "machine": "0"}
+        return next(iter(self._api(run).list_jobs(labels=labels, namespace=note["namespace"])), None)
+
+    def _inspect(self, note: Mapping[str, Any], job: str, run: Run) -> Any:
+        return self._api(run).inspect_job(job_id=job, namespace=note["namespace"])
 
     def _seen(self, run: Run) -> dict[str, Any]:
         return read_json(run.folder / SEEN)
 
-    def _api(self, environment: Mapping[str, str] | None = None) -> Any:
+    def _api(self, run: Run | None = None) -> Any:
         from huggingface_hub import HfApi, get_token
 
-        return HfApi(token=(environment or {}).get("HF_TOKEN") or get_token())
+        if run is not None and self._token:
+            self._tokens[run.folder] = self._token
+        return HfApi(token=(self._tokens.get(run.folder) if run else self._token) or get_token())
 
     def _bucket(self, name: str, token: str) -> Bucket:
         return Bucket(name, token)
@@ -322,32 +385,6 @@ exit $code"""
 def stage_of(job: Any) -> str:
     """Return where a job stands: the Hub's own word."""
     return str(job.status.stage).rpartition(".")[2]
-
-
-def pins() -> list[str]:
-    """Return what a job installs: what this package needs, in the versions of this machine."""
-    try:
-        needed = importlib.metadata.requires(DISTRIBUTION) or []
-    except importlib.metadata.PackageNotFoundError as error:
-        raise UserError(
-            "an installed hftransfer is needed, to tell what a job installs", "this one runs from a folder",
-            "Run: pip install -e . in it; or say how: --place setup=...",
-        ) from error  # fmt: skip
-    found = []
-    for requirement in needed:
-        name = re.split(r"[^\w.-]", requirement, maxsplit=1)[0]
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            if not NOT_NEEDED.search(requirement) and name != DISTRIBUTION:
-                found.append(f"{name}=={importlib.metadata.version(name).partition('+')[0]}")
-    return sorted(set(found))
-
-
-def _append(path: Path, line: str) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    try:
-        os.write(descriptor, f"{line.rstrip()}\n".encode())
-    finally:
-        os.close(descriptor)
 
 
 LAUNCHER = JobsLauncher()

@@ -1,4 +1,4 @@
-"""Runs on this machine: `accelerate launch` in a session of its own, so that it outlives whoever started it."""
+"""Runs on this machine: in a session of their own, so that they outlive whoever started them."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from hftransfer.safety import machine
 from hftransfer.safety.identity import note_process
 
 SCRIPT = Path(__file__).parents[1] / "train.py"
+ALONE = Path(__file__).with_name("_alone.py")
 PROCESSES = "HFTRANSFER_PROCESSES"  # environment variable: how many processes were asked for
 # accelerate falls back on the user's default_config.yaml, whose DeepSpeed or FSDP no flag turns off; this file does
 NEUTRAL = "compute_environment: LOCAL_MACHINE\ndistributed_type: 'NO'\n"
@@ -29,7 +30,7 @@ KILL_WAIT = 10.0  # seconds for the kernel to end what was killed: one that writ
 
 
 class LocalLauncher(Launcher):
-    """Start `script` (hftransfer/train.py) through accelerate on this machine."""
+    """Start `script` (hftransfer/train.py) on this machine: several processes through accelerate, one by itself."""
 
     name = "local"
     about = "this machine, in a process of its own"
@@ -52,8 +53,10 @@ class LocalLauncher(Launcher):
 
     def command(self, run: Run, processes: int = 1, resume: bool = False) -> list[str]:
         """Return the launch command; every setting is spelled out, so that it means the same on every machine."""
-        flags = [*launch_flags(processes, 1, neutral(run)), "--main_process_port", "0"]
         script = [str(self.script), "--config", str(run.config_path), *(["--resume"] if resume else [])]
+        if processes == 1:
+            return [sys.executable, str(ALONE), *script]
+        flags = [*launch_flags(processes, 1, neutral(run)), "--main_process_port", "0"]
         return [sys.executable, "-m", "accelerate.commands.launch", *flags, *script]
 
     def start(
@@ -62,7 +65,8 @@ class LocalLauncher(Launcher):
         """Start the trainer; the event `launched` is there before it is."""
         self.check(run, processes)
         command = self.command(run, processes, resume)
-        write_text(neutral(run), NEUTRAL)
+        if processes > 1:
+            write_text(neutral(run), NEUTRAL)
         # until the child is there, this process stands for it: nobody shall read a run without a process as killed
         _note(run, command, processes, os.getpid())
         run.event("launched", command=command, processes=processes)
@@ -85,7 +89,8 @@ class LocalLauncher(Launcher):
             return "gone"
         asked: set[psutil.Process] = set()
         end = time.monotonic() + grace
-        while (members := self._members(run)) and time.monotonic() < end:
+        # one on its way out has no environment left to be known by, and is there all the same
+        while ((members := self._members(run)) or self.is_alive(run)) and time.monotonic() < end:
             for process in _trainers(members, run) - asked:  # one may appear while the launcher is starting it
                 with contextlib.suppress(psutil.NoSuchProcess):
                     machine.ask_to_end(process)
@@ -131,8 +136,11 @@ class LocalLauncher(Launcher):
 
 
 def shown(command: Iterable[str]) -> str:
-    """Return a launch command as a person types it: `accelerate launch ...`, paths relative where they are below."""
+    """Return a launch command as a person types it: `python ...` or `accelerate launch ...`, paths relative where they
+    lie below the working folder."""
     words = list(command)
+    if words[1:2] == [str(ALONE)]:
+        words[:2] = ["python"]
     if words[1:3] == ["-m", "accelerate.commands.launch"]:
         words[:3] = ["accelerate", "launch"]
     return shlex.join(relative(word) if os.path.isabs(word) else word for word in words)

@@ -61,7 +61,6 @@ class SlurmLauncher(Elsewhere):
     Options = SlurmOptions
 
     def __init__(self, options: SlurmOptions = SlurmOptions(), script: Path = SCRIPT) -> None:  # noqa: B008
-        super().__init__()
         self._options, self.script = options, script
 
     @property

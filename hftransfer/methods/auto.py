@@ -105,6 +105,7 @@ def _probe(setup: Setup, loaded: Loaded) -> Fitted | None:
     if fitted.model is loaded.model:
         fitted = dataclasses.replace(fitted, model=copy.deepcopy(fitted.model))
         trials.put_back(loaded.model, state)
+    planning.probed(setup, fitted)
     return fitted
 
 

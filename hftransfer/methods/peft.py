@@ -16,6 +16,7 @@ from hftransfer.methods.base import Method
 if TYPE_CHECKING:
     from torch import nn
 
+    from hftransfer.answers.base import Answer
     from hftransfer.fitting.base import Fitted, Setup
     from hftransfer.modeling.loading import Loaded
     from hftransfer.tasks.base import Task
@@ -30,6 +31,7 @@ ALIASES: dict[str, dict[str, Any]] = {
 }
 INIT_HEAD = "init_head"  # ours, not peft's: what the head starts from, random or a probe
 NEGATIVES = "negatives"  # ours as well: wrong entries of a catalogue, see `frozen.hard_negatives`
+NO_GRADIENT = "support_avx512bf16_for_cpu"  # of a 4-bit layer: whether it may take kernels that have none
 CHANGES_BASE = ("pissa", "olora")  # initialisations that take their part out of the base weights
 
 
@@ -74,16 +76,28 @@ class Peft(Method):
             )
         }  # fmt: skip
 
+    def load(self, config: RunConfig, task: Task, answer: Answer[Any], processor: Any) -> Loaded:
+        """Load the model; of 4-bit weights on a processor, with kernels that have a gradient."""
+        loaded = super().load(config, task, answer, processor)
+        for module in loaded.model.modules():
+            if hasattr(
+                module, NO_GRADIENT
+            ):  # bitsandbytes packs weights anew when they answer, and trains wrongly then
+                setattr(module, NO_GRADIENT, False)
+        return loaded
+
     def apply(self, loaded: Loaded, config: MethodConfig) -> Any:
         """Put the adapters in; freshly made modules train whole and stay out of the targets."""
         import peft
 
         model = loaded.model
         if config.name == "qlora":
-            model = peft.prepare_model_for_kbit_training(model)
+            # whether activations are computed again is for train.gradient_checkpointing to say, as with every method
+            model = peft.prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
         # by this name peft would look the base's vocabulary up on the Hub at every checkpoint, in its branch main
         model.name_or_path = ""
         settings = peft_config(config, loaded.fresh, model)
+        _let_ask_for_embeddings(model)
         tied = _is_tied(model)
         try:
             wrapped = peft.get_peft_model(model, settings)
@@ -137,6 +151,17 @@ class Peft(Method):
 
             base = PeftModel.from_pretrained(setup.reload(), folder)
         return dataclasses.replace(fitted, model=merged(base), adapter=folder)
+
+
+def _let_ask_for_embeddings(model: Any) -> None:
+    """Have a model that embeds nothing (a detector) say so: peft asks those that tie weights, and they raise."""
+    try:
+        model.get_input_embeddings()
+    except (AttributeError, NotImplementedError):
+        from torch import nn
+
+        nothing = nn.Module()
+        vars(model)["get_input_embeddings"] = lambda: nothing
 
 
 def peft_config(config: MethodConfig, fresh: tuple[str, ...], model: nn.Module) -> Any:

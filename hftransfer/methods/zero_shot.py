@@ -106,10 +106,12 @@ def way_of(setup: Setup, loaded: Loaded) -> Way:
     way = zero_shot.find(setup, loaded, options.templates, options.premise)
     if way is None:
         known = ", ".join(setup.answer.names[:5]) or "numbers"
+        solved = setup.answer.linear is not None or setup.answer.projects
+        better = "method.name=probe, which needs seconds" if solved else "method.name=full"
         raise UserError(
             f"method.name=zero_shot needs {_needed(setup)}",
             f"{setup.config.model} is {type(loaded.model.base_model).__name__}, without a head for {known}",
-            "Use method.name=probe, which needs seconds, or another model.",
+            f"Use {better}, or another model.",
         )
     return way
 

@@ -21,6 +21,8 @@ from hftransfer.modeling.prepared import Collator, Entries, Prepared, moved
 T = TypeVar("T")
 Take = Callable[[dict[str, Any]], Sequence[T]]  # a batch on the device -> one thing an item
 BATCH = 64
+GPU_BATCH = 256  # a small model on 64 short rows leaves a GPU waiting for the next call
+HALF_ONLY = ("flash",)  # in the names of attention kernels that take no float32
 AT_ONCE = 50_000  # entries of a catalogue whose vectors are held apart before they are put together
 
 
@@ -113,11 +115,16 @@ def over(
         batch_sampler=[[int(place) for place in part] for part in mine],
         collate_fn=collate,
         num_workers=min(workers, len(mine)),
+        pin_memory=device.type == "cuda",
         generator=torch.Generator(),  # else each loop would draw from the random state of training
     )
     with torch.inference_mode():
         for part, batch in zip(mine, loader, strict=True):
-            found |= zip((int(place) for place in part), halving(take, moved(batch, device), len(part)), strict=True)
+            found |= zip(
+                (int(place) for place in part),
+                halving(take, moved(batch, device, device.type == "cuda"), len(part)),
+                strict=True,
+            )
     if not alone and PartialState().num_processes > 1:
         for share in gather_object([found]):
             found |= share
@@ -176,13 +183,37 @@ def answering(model: Any, alone: bool = False) -> Iterator[None]:
     that a run's main process starts to see what it published.
     """
     training = model.training
+    kernel = attention_of(model)
     device = torch.accelerator.current_accelerator() or torch.device("cpu") if alone else PartialState().device
     model.to(device).eval()
+    if is_half_only(kernel):
+        set_attention(model, "sdpa")
     try:
         with channels_together(model):
             yield
     finally:
+        if kernel is not None and is_half_only(kernel):
+            set_attention(model, kernel)
         model.train(training)
+
+
+def is_half_only(attention: str | None) -> bool:
+    """Tell whether an attention kernel takes no float32, in which answers are computed."""
+    return attention is not None and any(kind in attention for kind in HALF_ONLY)
+
+
+def attention_of(model: Any) -> str | None:
+    """Return the name of a model's attention kernel; None where it has none."""
+    settings = getattr(model, "config", None)
+    return getattr(settings, "_attn_implementation", None)
+
+
+def set_attention(model: Any, name: str) -> None:
+    """Set the attention kernel; of a model whose backbone has none (a ResNet under a DETR), all but that."""
+    try:
+        model.set_attn_implementation(name)
+    except ValueError:
+        model.set_attn_implementation({"": name})
 
 
 def batches(prepared: Prepared, size: int) -> list[np.ndarray]:

@@ -53,7 +53,8 @@ def load_processor(config: RunConfig, task: Task) -> Any:
     with explained(config, task, source):
         require_folder(source)
         # asked first, because it says what is wrong with a model that wants to run its own code
-        transformers.AutoConfig.from_pretrained(source, revision=config.revision, trust_remote_code=False)
+        settings = transformers.AutoConfig.from_pretrained(source, revision=config.revision, trust_remote_code=False)
+        task.auto_class(settings)  # which may refuse a model whose processor cannot even be loaded
         processor = _reader(config, task, source)
     tokenizer = tokenizer_of(processor)
     if tokenizer is None:

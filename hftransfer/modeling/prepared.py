@@ -107,6 +107,7 @@ def prepare(task: Task, rows: Any, processor: Any, preparation: Preparation, tra
     )
 
 
+MOSAIC = 1  # of the key of what is drawn for mosaics, so that turning them on leaves other draws as they were
 SLICE = 256  # rows whose encoded bytes are in memory at a time
 PLACES = 50  # a second of an input that lasts counts as so many tokens: as many as most models make of it
 
@@ -287,11 +288,27 @@ class Lazy:
         if self.side is not None:
             value, tile = takes.tiled(value, number, self.side)
             truth = truth if truth is None or tile is None else answer.changed(truth, tile)
+        whole = None if truth is None else self._mosaic(takes, value, truth, row)
+        if whole is not None:
+            return *whole, tile
         suits = None if truth is None else partial(answer.suits, truth)
         found, change = takes.changed(value, self.preparation.config, self._rng(row), suits)
         if self.window is not None:
             found = takes.part(found, number, count, self.window)
         return found, truth if change is None or truth is None else answer.changed(truth, change), tile
+
+    def _mosaic(self, takes: Input, value: Any, truth: Any, row: int) -> tuple[Any, Any] | None:
+        """Return a row's value and truth among those of three others of train, where one is drawn; None: it is not."""
+        rng = np.random.default_rng([self.preparation.seed, int(self.epoch), row, MOSAIC])
+        if self.augmentation is None or rng.random() >= self.augmentation.mosaic:
+            return None
+        answer, known = self.preparation.answer, np.unique(self.spans[:, 0])
+        others = self.rows[known[rng.integers(len(known), size=3)].tolist()]
+        role = next(role.name for role in self.task.shown if role.takes is takes)
+        values, truths = [value, *others[role]], [truth, *others[self.task.truth.name]]
+        suits = [partial(answer.suits, one) for one in truths]
+        found, mosaic = takes.together(values, self.preparation.config, rng, suits)
+        return found, answer.together(truths, mosaic)
 
     def _rng(self, index: int) -> np.random.Generator | None:
         if self.augmentation is None:
@@ -362,12 +379,12 @@ def collator(task: Task, processor: Any, preparation: Preparation, training: boo
     return Collator(tokenizer, answer.padding, answer.aligned, training)
 
 
-def moved(batch: dict[str, Any], device: Any) -> dict[str, Any]:
-    """Return a batch with its tensors, those in lists among them, on a device."""
+def moved(batch: dict[str, Any], device: Any, pinned: bool = False) -> dict[str, Any]:
+    """Return a batch with its tensors, those in lists among them, on a device; it waits for none that are `pinned`."""
 
     def move(value: Any) -> Any:
         if isinstance(value, torch.Tensor):
-            return value.to(device)
+            return value.to(device, non_blocking=pinned)
         if isinstance(value, dict):
             return {name: move(part) for name, part in value.items()}
         return [move(part) for part in value] if isinstance(value, list) else value

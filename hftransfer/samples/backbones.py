@@ -262,6 +262,7 @@ SAMPLES = (
         "MIT",
         (MOBILENET,),
         mobilenet,
+        also=("image-segmentation",),
     ),
     Sample(
         "resnet50-thin",

@@ -45,6 +45,7 @@ class Sample:
     packages: tuple[Package, ...]
     build: Callable[..., None]  # (folder, *archives), which are Archives in the packages' order
     group: str = ""  # the column whose equal values belong together: data.group
+    also: tuple[str, ...] = ()  # other tasks that a model may start from for
 
     @property
     def is_model(self) -> bool:

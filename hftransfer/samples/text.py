@@ -61,6 +61,7 @@ SAMPLES = (
         "MIT package, Apache-2.0 weights",
         (MINILM,),
         minilm,
+        also=("token-classification", "question-answering", "sentence-similarity", "retrieval", "recommendation"),
     ),
     Sample(
         "vader-tweets",

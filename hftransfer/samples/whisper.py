@@ -161,5 +161,6 @@ SAMPLES = (
         "MIT",
         (TINY_EN,),
         tiny_en,
+        also=("audio-classification",),
     ),
 )

@@ -34,6 +34,7 @@ class AutomaticSpeechRecognition(Heard):
     auto_model, auto_processor = "AutoModelForSpeechSeq2Seq", "AutoProcessor"
     makes_tokenizer = True
     pipeline = "automatic-speech-recognition"
+    browser = "automatic-speech-recognition"
     carried = ("max_seconds", "source_language", "target_language")
     splits = True
 

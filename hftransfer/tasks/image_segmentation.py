@@ -40,9 +40,13 @@ class ImageSegmentation(Task):
     carried = ("depth", "background", "window", "tile")
 
     def auto_class(self, settings: Any) -> Any:
-        """Return the Auto class of models that give each pixel a class, or of those that give queries a mask each."""
+        """Return the Auto class of models that give each pixel a class, or of those that give queries a mask each.
+
+        UserError for models of queries that are asked in another way.
+        """
         import transformers
 
+        _mask_models.refuse_others(settings)
         queries = _mask_models.asks_queries(settings)
         return transformers.AutoModelForUniversalSegmentation if queries else getattr(transformers, self.auto_model)
 

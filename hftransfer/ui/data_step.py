@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,37 +15,50 @@ import gradio as gr
 from hftransfer import catalog, samples
 from hftransfer.errors import UserError
 from hftransfer.runs import is_hub_id
-from hftransfer.ui import markup, search, uploads, visitors
+from hftransfer.ui import markup, search, task_guess, teaching_part, uploads, visitors
 from hftransfer.ui.markup import Card
 from hftransfer.ui.page import ROLES, Page, html, role_names, role_update
 from hftransfer.ui.visitors import Visitor
 
 FIRST = "text-classification"  # the task that a page begins with
-ORIGINS = ("A sample", "Upload", "Hugging Face Hub", "A path")
+UPLOAD, SAMPLE, EXAMPLES, HUB, PATH = ORIGINS = (
+    "Upload", "A sample", "Examples you give", "Hugging Face Hub", "A path"
+)  # fmt: skip
 FETCH_SECONDS = 900.0
 NOTHING = markup.empty(
-    "No data yet", "Pick a sample above to look around, or bring a table or a zip of picture folders of your own."
+    "No data yet", "Bring a table, or a zip of folders, of your own; or choose a sample to look around."
 )
 
 
 def build(page: Page) -> Callable[[], None]:
     """Lay out the step; the function it returns wires it, once every step is laid out."""
-    origins = ORIGINS if not page.settings.space else ORIGINS[:3]
+    origins = ORIGINS if not page.settings.space else ORIGINS[:4]
     with gr.Column(elem_id="panel-data", elem_classes="step"):
-        html(markup.lead("What should the model learn from?", "Choose the task, then where its rows come from."))
-        task = gr.Radio(
-            [(task_label(name), name) for name in catalog.tasks()], value=FIRST, label="Task",
-            elem_classes="segmented", elem_id="task",
-        )  # fmt: skip
-        origin = gr.Radio(list(origins), value=origins[0], label="Rows from", elem_classes="segmented")
-        with gr.Column(elem_id="from-sample") as from_sample:
-            sample_cards = html(_samples(FIRST, None), js_on_load=markup.CARDS)
-        with gr.Column(visible=False) as from_upload:
-            file = gr.File(label="Drop a CSV, TSV, JSONL, Parquet file, or a zip of picture folders",
-                           file_types=list(uploads.KINDS), height=150, elem_id="upload")  # fmt: skip
+        html(
+            markup.lead(
+                "What should the model learn from?",
+                "Drop a file, and its task is guessed; or look around with a sample.",
+            )
+        )
+        origin = gr.Radio(
+            list(origins), value=origins[0], label="Rows from", elem_classes="segmented", elem_id="origin"
+        )
+        with gr.Column(elem_id="from-upload") as from_upload:
+            file = gr.File(
+                label="Drop a table (CSV, Excel, JSONL, Parquet), or a zip of folders of pictures or recordings",
+                file_types=list(uploads.KINDS), height=150, elem_id="upload",
+            )  # fmt: skip
             mine = html(js_on_load=markup.CARDS)
             delete = gr.Button("Delete the chosen file", size="sm", elem_classes="narrow", elem_id="delete-upload",
                                visible=False)  # fmt: skip
+        from_examples, teach = teaching_part.build(page)
+        guessed = html(elem_id="task-said")
+        task = gr.Radio(
+            [(task_guess.label(name), name) for name in catalog.tasks()], value=FIRST, label="Task",
+            elem_classes="segmented", elem_id="task",
+        )  # fmt: skip
+        with gr.Column(visible=False, elem_id="from-sample") as from_sample:
+            sample_cards = html(_samples(FIRST, None), js_on_load=markup.CARDS)
         with gr.Column(visible=False) as from_hub:
             with gr.Row(elem_classes="inline"):
                 words = gr.Textbox(label="Search data sets", placeholder="reviews, flowers, news, or owner/name",
@@ -95,7 +109,8 @@ def build(page: Page) -> Callable[[], None]:
                 revision = gr.Textbox(label="Revision", info="Branch, tag or commit of a Hub data set", min_width=150)
             again = gr.Button("Look again", size="sm", elem_classes="narrow")
         later = gr.Button("Look at the rows", elem_id="look-now")
-        with gr.Row(elem_classes="foot"):
+        with gr.Row(elem_classes=["foot", "bar"]):
+            ready = html(elem_id="ready")
             gr.Button("Choose a model and a method").click(None, js="() => hftransfer.go('model')")
             page.go["train"] = gr.Button("Train", variant="primary", elem_id="train-now")
 
@@ -103,7 +118,7 @@ def build(page: Page) -> Callable[[], None]:
         "task": task, "data.source": source, "data.max_rows": max_rows, "data.test_size": test_size,
         "data.validation_size": validation_size, "data.group": group, "data.name": name, "data.revision": revision,
     }  # fmt: skip
-    page.go |= {"origin": origin, "data_said": said}
+    page.go |= {"origin": origin, "data_said": said, "ready": ready}
 
     def wire() -> None:
         anew = [""] * ROLES  # another source has other columns
@@ -112,7 +127,12 @@ def build(page: Page) -> Callable[[], None]:
         def change_origin(visitor: Visitor, chosen: str) -> list[Any]:
             return [*(gr.update(visible=chosen == o) for o in ORIGINS), _mine(visitor, None)]
 
-        page.on(origin.change, change_origin, [origin], [from_sample, from_upload, from_hub, from_path, mine])
+        page.on(
+            origin.change,
+            change_origin,
+            [origin],
+            [from_upload, from_sample, from_examples, from_hub, from_path, mine],
+        )
 
         def offer_deletion(visitor: Visitor, place: str | None) -> Any:
             return gr.update(visible=_is_upload(visitor, place))
@@ -165,19 +185,28 @@ def build(page: Page) -> Callable[[], None]:
 
         page.go["look"] = (look, shown)
         page.go["then_look"] = then_look
+        teach(source, task)
         page.on(sample_cards.click, waiting, [], [said], picks=True)
         then_look(page.on(sample_cards.click, pick_sample, [], [source, task, group, *page.roles], picks=True))
         page.on(file.upload, lambda visitor: looking("Checking the file …"), [], [said])
-        then_look(page.on(file.upload, taken, [file], [source, file, mine, *page.roles]))
+
+        def then_guess(event: Any) -> None:
+            found = page.on(event.success, partial(task_guess.guess, page), page.inputs, [task, guessed])
+            then_look(found)
+
+        then_guess(page.on(file.upload, taken, [file], [source, file, mine, *page.roles]))
         sure = "(place) => confirm(`Delete ${place.split('/').pop()}?`) ? place : null"
         then_look(page.on(delete.click, remove, [source], [source, mine], js=sure))
         for cards in (mine, found):
             page.on(cards.click, lambda visitor, picked: looking(), [], [said], picks=True)
-            then_look(
-                page.on(cards.click, lambda visitor, picked: [picked, *anew], [], [source, *page.roles], picks=True)
+            picked = page.on(
+                cards.click, lambda visitor, picked: [picked, *anew], [], [source, *page.roles], picks=True
             )
-        for event in (source.submit, again.click, later.click, *(role.input for role in page.roles)):
+            (then_guess if cards is mine else then_look)(picked)
+        then_guess(page.on(source.submit, lambda visitor: looking(), [], [said]))
+        for event in (again.click, later.click, *(role.input for role in page.roles)):
             then_look(page.on(event, lambda visitor: looking(), [], [said]))
+        page.on(task.input, lambda visitor: "", [], [guessed])
 
         def searched(visitor: Visitor, text: str, fits: bool, chosen: str, place: str) -> str:
             results = search.datasets(text, chosen if fits else None, visitor.token)
@@ -189,19 +218,16 @@ def build(page: Page) -> Callable[[], None]:
     return wire
 
 
-def task_label(name: str) -> str:
-    """Return a task's name as people read it."""
-    return name.replace("-", " ").capitalize()
-
-
 def origin_of(visitor: Visitor, tree: Mapping[str, Any]) -> str:
     """Return where a configuration's rows come from, as the choice above the cards."""
-    source = str(tree.get("data", {}).get("source") or samples.PREFIX)
+    source = str(tree.get("data", {}).get("source") or "")
+    if not source:
+        return UPLOAD
     if source.startswith(samples.PREFIX):
-        return ORIGINS[0]
+        return SAMPLE
     if visitor.owns(source) and Path(source).is_relative_to(visitor.uploads.absolute()):
-        return ORIGINS[1]
-    return ORIGINS[2] if visitor.local is False or is_hub_id(source) else ORIGINS[3]
+        return UPLOAD
+    return HUB if visitor.local is False or is_hub_id(source) else PATH
 
 
 def looking(words: str = "Reading the first rows …") -> str:
@@ -290,7 +316,7 @@ def _seen(answer: dict[str, Any], tree: dict[str, Any]) -> list[Any]:
     total = sum(splits.values())
     pairs = [("Rows", f"{markup.count(total)}")] + [(n.capitalize(), markup.count(k)) for n, k in splits.items()]
     pairs += [("Labels", str(len(answer["balance"])) if answer.get("balance") else "")]
-    source = markup.title(tree["data"]["source"].rsplit("/", 1)[-1], task_label(task))
+    source = markup.title(tree["data"]["source"].rsplit("/", 1)[-1], task_guess.label(task))
     head = source + markup.facts(pairs)
     problem = unclear(answer.get("unclear")) or markup.note(answer.get("problem") or "", "bad")
     warnings = problem + markup.warnings(answer.get("warnings", []))

@@ -158,7 +158,7 @@ def build(page: Page) -> Callable[[], None]:
             run = visitors.find(visitor, name)
             visitors.require(visitor)
             new = page.queue.submit(visitor, tree_of(run, place_of(visitor, run)), 1)
-            page.queue.entitle(visitor, new, f"{train_view.called(run)}, labels mended"[:TITLE], "")
+            page.queue.entitle(visitor, new, f"{train_view.called(run)}, labels mended"[:TITLE], "", follows=run.name)
             entries = train_step.entries_of(page, visitor)
             return [gr.update(choices=train_step.choices_of(entries), value=new.name), gr.Timer(train_step.FAST)]
 

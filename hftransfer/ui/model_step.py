@@ -13,6 +13,7 @@ from hftransfer.ui import form, markup, received, rules, search, visitors
 from hftransfer.ui.data_step import FIRST, fetch, looking
 from hftransfer.ui.markup import Card
 from hftransfer.ui.page import Page, html
+from hftransfer.ui.proposing import is_proposed, sample_models, usual
 from hftransfer.ui.visitors import Visitor
 
 OWN = "Your settings"
@@ -115,7 +116,7 @@ def build(page: Page) -> Callable[[], None]:
         def changed(visitor: Visitor, name: str, chosen: str, way: str) -> list[Any]:
             names = form.method_names(chosen)
             fit = way if way in names else catalog.USUAL
-            name = name if name and not _is_proposed(name) else usual(chosen)
+            name = name if name and not is_proposed(name) else usual(chosen)
             return [_short(chosen, name), _methods(fit, chosen), gr.update(choices=names, value=fit), name]
 
         page.on(task.change, changed, [model, task, method], [short, cards, method, model])
@@ -207,18 +208,6 @@ def build(page: Page) -> Callable[[], None]:
     return wire
 
 
-def usual(task: str) -> str:
-    """Return the model that is proposed for a task: a sample that is here, else the first of the well-known ones."""
-    here = [one for one in _sample_models(task) if one.present]
-    known = catalog.task(task).known_models
-    return f"{samples.PREFIX}{here[0].name}" if here else known[0].repo if known else ""
-
-
-def _is_proposed(name: str) -> bool:
-    """Tell whether a model is one that was proposed for some task, not one that somebody chose."""
-    return any(name == usual(task) for task in catalog.tasks())
-
-
 def _rate(method: str) -> str:
     return "measured" if method == catalog.USUAL else "by rule"
 
@@ -227,19 +216,13 @@ def _option_choices(method: str) -> list[tuple[str, str]]:
     return [(one.label, path) for path, one in sorted(form.options(method).items())]
 
 
-def _sample_models(task: str) -> list[Any]:
-    texts = ("text-classification", "token-classification", "sentence-similarity", "retrieval", "recommendation")
-    kinds = texts if task in texts else (task,)
-    return [one for one in samples.models() if one.task in kinds]
-
-
 def _short(task: str, chosen: str | None) -> str:
     cards = [
         Card(f"{samples.PREFIX}{one.name}", one.name, one.about, (
             ("sample", ""), (f"{one.size / 1e6:.0f} MB", ""), (one.licence.split(",")[0], ""),
             *((("here", "good"),) if one.present else (("fetched when picked", ""),)),
         ))
-        for one in _sample_models(task)
+        for one in sample_models(task)
     ]  # fmt: skip
     cards += [
         Card(known.repo, known.repo.split("/")[1], known.about, (

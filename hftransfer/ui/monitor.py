@@ -20,9 +20,9 @@ import psutil
 
 from hftransfer.errors import Damaged
 from hftransfer.events import Event
+from hftransfer.launchers import of
 from hftransfer.launchers.base import Outcome
-from hftransfer.launchers.local import LAUNCHER
-from hftransfer.runs import Run, Status, read_json, status_of
+from hftransfer.runs import Run, Status, read_json, status_of, works_elsewhere
 from hftransfer.safety.identity import works
 
 KEPT = 500  # runs whose reading is kept
@@ -49,10 +49,17 @@ class View:
     marks: list[Event] = field(default_factory=list)
     step: Event = field(default_factory=dict)  # the newest that tells step and max_steps
     log: Event = field(default_factory=dict)
+    machine: Event = field(default_factory=dict)  # how busy a machine far away was, when it was last asked
     losses: list[tuple[float, float]] = field(default_factory=list)
     rates: list[tuple[float, float]] = field(default_factory=list)
     evaluations: list[tuple[float, dict[str, float]]] = field(default_factory=list)
     trivial: Event = field(default_factory=dict)  # what the trivial answer scores on the validation rows
+    probed: Event = field(default_factory=dict)  # what the probe scores on them
+    watched: list[Event] = field(default_factory=list)  # the first look at some of them, and the last ones
+    trial: Event = field(default_factory=dict)  # the newest of a learning rate that is tried
+    trials: dict[str, tuple[int, int]] = field(default_factory=dict)  # steps done and planned, of each
+    trial_began: float = 0.0
+    updates: int = 0  # planned of the fit, where `auto` says so
     said: list[Event] = field(default_factory=list)
     publishing: list[Event] = field(default_factory=list)  # the last of each try
     last_checkpoint: int | None = None
@@ -69,8 +76,20 @@ class View:
             at = float(event["step"])
             self.evaluations = [e for e in self.evaluations if e[0] < at]
             self.evaluations.append((at, event.get("metrics", {})))
+        elif kind == "machine":
+            self.machine = event
         elif kind == "trivial":
             self.trivial = event
+        elif kind == "probed":
+            self.probed = event
+        elif kind == "watched":
+            self.watched.append(event)
+            del self.watched[1:-2]
+        elif kind == "trial":
+            self._trial(event)
+        elif kind == "chosen":
+            found = {one["name"]: one["value"] for one in event["settings"]}
+            self.updates = int(found.get("updates") or found.get("train.max_steps") or self.updates)
         elif kind == "created":
             self.created = event
         elif kind == "launched":
@@ -88,6 +107,10 @@ class View:
         if kind in SAID:
             self.said.append(event)
             del self.said[:-MOST_SAID]
+
+    def _trial(self, event: Event) -> None:
+        self.trial, self.trial_began = event, self.trial_began or float(event.get("time", 0))
+        self.trials = {**self.trials, event["name"]: (event["step"], event["max_steps"])}
 
     def _log(self, event: Event) -> None:
         self.log = event
@@ -116,10 +139,16 @@ class View:
         if self.damaged is not None:
             return Status("damaged", message=self.damaged)
         try:
-            alive = any(works(note) for note in (read_json(self.run.launch_path), self.process))
+            note = read_json(self.run.launch_path)
+            alive = any(map(works, (note, self.process))) or (not self._ended and works_elsewhere(self.run, note))
         except Damaged as error:
             return Status("damaged", message=str(error))
         return status_of([*self.marks, *([self.step] if self.step else [])], alive)
+
+    @property
+    def _ended(self) -> bool:
+        """Tell whether a last word was said: a place far away need not be asked then."""
+        return bool(self.marks) and self.marks[-1]["type"] in ("done", "failed", "stopped")
 
     @property
     def queued(self) -> bool:
@@ -161,7 +190,7 @@ class Monitor:
         """Tell how a finished run ended, in the launcher's words; asked again only after new events."""
         known = self._endings.get(view.folder)
         if known is None or known[0] != view.offset:
-            known = self._endings[view.folder] = (view.offset, LAUNCHER.outcome(view.run))
+            known = self._endings[view.folder] = (view.offset, of(view.run).outcome(view.run))
         return known[1]
 
     def result(self, folder: Path) -> dict[str, Any]:

@@ -33,6 +33,7 @@
   };
 
   root.lang = "en";
+  const spoken = ["going", "task-said"];  // what a screen reader is told when it changes: sentences, no figures
   show();
   // a link to #train would load the page anew where the address names a run: the page's base has no query
   document.addEventListener("click", (event) => {
@@ -48,6 +49,7 @@
   new MutationObserver(() => {
     const words = document.getElementById("nav-texts");
     const now = words ? words.outerHTML : "";
+    spoken.forEach((name) => document.getElementById(name)?.setAttribute("aria-live", "polite"));
     const links = document.querySelectorAll(".steps a");
     if (!links.length || (now === told && links[0].dataset.known)) return;
     told = now;
@@ -65,6 +67,21 @@
     const cards = [...card.parentElement.querySelectorAll("[data-pick]")];
     cards[(cards.indexOf(card) + move + cards.length) % cards.length].focus();
     event.preventDefault();
+  });
+
+  // a box that searches what stands below it
+  document.addEventListener("input", (event) => {
+    const finds = event.target.dataset?.finds;
+    if (!finds) return;
+    const wanted = event.target.value.trim().toLowerCase();
+    document.querySelectorAll(finds).forEach((one) => { one.hidden = !one.dataset.words.includes(wanted); });
+  });
+
+  // what to do next: cards that lead somewhere
+  document.addEventListener("click", (event) => {
+    const pick = event.target.closest?.("#next [data-pick]")?.dataset.pick || "";
+    if (pick.startsWith("go:")) window.hftransfer.go(pick.slice(3));
+    if (pick === "mend") document.getElementById("mending")?.scrollIntoView({ behavior: "smooth" });
   });
 
   // labels to mend: a key for each choice, while nothing is being typed

@@ -50,7 +50,7 @@ class Page:
         """
         words = {**QUIET, **options}
         handler = self._handler(do, picks)
-        if inspect.isgeneratorfunction(do):
+        if inspect.isgeneratorfunction(do.func if isinstance(do, functools.partial) else do):
             handler = _one_by_one(handler)
         return event(fn=handler, inputs=list(inputs), outputs=list(outputs) or None, **words)
 

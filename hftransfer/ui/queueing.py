@@ -16,17 +16,17 @@ from typing import IO, Any
 import psutil
 
 from hftransfer.errors import UserError
+from hftransfer.launchers import HERE, _estimate, of
 from hftransfer.launchers.base import GRACE, Launcher
 from hftransfer.runs import Run, default_name, listing
 from hftransfer.safety import machine
-from hftransfer.ui import disk, rules, uploads, visitors
+from hftransfer.ui import disk, rules, turns, uploads, visitors
 from hftransfer.ui.settings import Settings
 from hftransfer.ui.visitors import Visitor
 
 POLL = 1.0  # seconds between two looks at the runs
 DISK_POLL = 15.0  # seconds between two looks at a visitor's disk
 TITLE, NOTE = 80, 1000  # characters of what people call a run, and of a note on it
-TURNS = ("queued", "launched", "process", "done", "failed", "stopped")  # events that say where a run stands
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +41,8 @@ class Ticket:
     resume: bool = False
     started: float = 0.0  # seconds since the epoch
     ending: bool = False
+    place: Launcher | None = None  # where it happens, asked by the visitor's token; None for this machine
+    follower: threading.Thread | None = None  # brings what happens there into the run's folder
     disk_due: float = field(default=0.0, repr=False)
 
 
@@ -72,22 +74,31 @@ class Queue:
         if self._mine is not None:
             self._mine.close()
 
-    def submit(self, visitor: Visitor, tree: Mapping[str, Any], processes: int = 1) -> Run:
-        """Check the configuration (rules.admit), make the run's folder and queue it; UserError over a limit."""
+    def submit(
+        self, visitor: Visitor, tree: Mapping[str, Any], processes: int = 1, place: Launcher | None = None,
+        foreseen: Mapping[str, Any] | None = None,
+    ) -> Run:  # fmt: skip
+        """Check the configuration (rules.admit), make the run's folder and queue it; UserError over a limit.
+
+        A run with a `place` of its own waits for no other, and takes nothing of this machine but the disk.
+        """
         visitors.require(visitor)
-        self._require_processes(processes)
+        if place is None:
+            self._require_processes(processes)
         config = rules.admit(visitor, tree, self.settings)
         self._require_room(visitor)
         with self._changed:
             self._require_place(visitor)
             # `output` gives a name and no more: what lies elsewhere would be in no list
             named = visitor.runs / Path(config.output).name if config.output else None
-            run = Run.create(config, named or _free(visitor.runs / default_name(config)))
-            self._append(Ticket(run, visitor, processes))
+            run = Run.create(config, named or turns.free(visitor.runs / default_name(config)))
+            if foreseen:
+                _estimate.note(run, HERE if place is None else place.name, foreseen)
+            self._append(Ticket(run, visitor, processes, place=place))
         return run
 
-    def resume(self, visitor: Visitor, run: Run | str) -> Run:
-        """Queue a run that stopped, was killed, failed, or waited when the app ended."""
+    def resume(self, visitor: Visitor, run: Run | str, place: Launcher | None = None) -> Run:
+        """Queue a run that stopped, was killed, failed, or waited when the app ended; here, or at a `place`."""
         visitors.require(visitor)
         own = self._own(visitor, run)
         with self._changed:
@@ -101,8 +112,8 @@ class Queue:
             self._require_room(visitor)
             self._require_place(visitor)
             started = any(event["type"] == "process" for event in own.events()[0])
-            processes = int(own.launch().get("processes") or _asked(own))
-            self._append(Ticket(own, visitor, processes, resume=started))
+            processes = int(own.launch().get("processes") or turns.asked(own))
+            self._append(Ticket(own, visitor, processes, resume=started, place=place))
         return own
 
     def stop(self, visitor: Visitor, run: Run | str) -> None:
@@ -117,19 +128,23 @@ class Queue:
             working = self._working.get(own.folder)
             if working is not None:
                 working.ending = True
-        if self.launcher.is_alive(own):
-            self._end(own)
+        place = self._place_of(own, visitor)
+        if place.is_alive(own):
+            self._end(own, place=place)
 
-    def remove(self, visitor: Visitor, run: Run | str) -> None:
-        """Delete a run that has ended, with its model."""
+    def remove(self, visitor: Visitor, run: Run | str, aside: Path | None = None) -> None:
+        """Delete a run that has ended, with its model; or put it into the folder `aside`."""
         visitors.require(visitor)
         own = self._own(visitor, run)
         with self._changed:
-            if self.place(own) is not None or self.launcher.is_alive(own):
+            if self.place(own) is not None or self._place_of(own, visitor).is_alive(own):
                 raise UserError("a run that has ended is needed", f"{own.name} goes on", "Stop it first.")
-            shutil.rmtree(own.folder)
+            if aside is None:
+                shutil.rmtree(own.folder)
+            else:
+                shutil.move(own.folder, aside / own.name)
 
-    def entitle(self, visitor: Visitor, run: Run | str, name: str, note: str) -> None:
+    def entitle(self, visitor: Visitor, run: Run | str, name: str, note: str, **more: Any) -> None:
         """Write down what a visitor calls a run of theirs, and a note on it; UserError for more than fits a page."""
         visitors.require(visitor)
         own = self._own(visitor, run)
@@ -137,7 +152,7 @@ class Queue:
             raise UserError(
                 f"a name of {TITLE} characters and a note of {NOTE:,} are the most", "there are more", "Shorten it."
             )
-        own.entitle(name, note)
+        own.entitle(name, note, **more)
 
     def place(self, run: Run) -> int | None:
         """Return the run's place among those that wait (1 is next), or None when it does not wait."""
@@ -146,7 +161,13 @@ class Queue:
         return places[0] if places else None
 
     def runs(self, visitor: Visitor) -> list[Run]:
-        """Return the visitor's runs, newest first."""
+        """Return the visitor's runs, newest first; those that go on elsewhere are followed from here on."""
+        with self._changed:
+            left = [ticket for ticket in self._working.values() if ticket.place is not None and not ticket.follower]
+            for ticket in left:  # after a restart: on a Space, with the token of whom they belong to
+                if ticket.visitor.folder == visitor.folder and not visitor.anonymous:
+                    ticket.place = of(ticket.run).acting_as(visitor.token)
+                    self._follow(ticket, start=False)
         return visitors.runs(visitor)
 
     def unfinished(self, visitor: Visitor) -> list[Run]:
@@ -155,7 +176,7 @@ class Queue:
             known = {ticket.run.folder for ticket in (*self._waiting, *self._working.values())}
         left = [run for run in visitors.runs(visitor) if run.folder not in known]
         states = [(run, run.status().state) for run in left]
-        return [run for run, state in states if state == "killed" or (state != "damaged" and _waits(run))]
+        return [run for run, state in states if state == "killed" or (state != "damaged" and turns.waits(run))]
 
     # --- limits ---
 
@@ -219,13 +240,19 @@ class Queue:
     def _next(self) -> Ticket | None:
         """Take the first run that may start out of those that wait."""
         with self._changed:
-            if self._closed or len(self._working) >= (self.settings.runs_at_once or len(self._working) + 1):
+            if self._closed:
                 return None
+            here = [other for other in self._working.values() if other.place is None]
+            full = len(here) >= (self.settings.runs_at_once or len(here) + 1)
             for ticket in self._waiting:
-                if ticket.run.folder in self._working or self.launcher.is_alive(ticket.run):
+                if (full and ticket.place is None) or ticket.run.folder in self._working:
+                    continue
+                if self._place_of(ticket.run, ticket.visitor).is_alive(ticket.run):
                     continue  # resumed while its last processes are still ending
-                busy = sum(other.visitor.folder == ticket.visitor.folder for other in self._working.values())
-                if busy < (self.settings.runs_per_user or busy + 1):
+                beside = here if ticket.place is None else [o for o in self._working.values() if o.place is not None]
+                most = self.settings.runs_per_user if ticket.place is None else self.settings.elsewhere_per_user
+                busy = sum(other.visitor.folder == ticket.visitor.folder for other in beside)
+                if busy < (most or busy + 1):
                     self._waiting.remove(ticket)
                     ticket.started = time.time()
                     self._working[ticket.run.folder] = ticket
@@ -234,6 +261,9 @@ class Queue:
 
     def _launch(self, ticket: Ticket) -> None:
         run = ticket.run
+        if ticket.place is not None:  # what it needs is sent there first, which may take minutes
+            self._follow(ticket, start=True)
+            return
         if run.status().state == "done":  # by its last processes, which were still at work when it was asked for
             with self._changed:
                 self._working.pop(run.folder, None)
@@ -253,7 +283,11 @@ class Queue:
         with self._changed:
             working = list(self._working.values())
         for ticket in working:
-            if not self.launcher.is_alive(ticket.run):
+            if ticket.place is not None:
+                if ticket.follower is not None and not ticket.follower.is_alive():
+                    with self._changed:
+                        self._working.pop(ticket.run.folder, None)
+            elif not self.launcher.is_alive(ticket.run):
                 with self._changed:
                     self._working.pop(ticket.run.folder, None)
             elif not ticket.ending:
@@ -281,8 +315,23 @@ class Queue:
         run.event("failed", message=message, user_error=True)
         self._end(run, grace=0)
 
-    def _end(self, run: Run, grace: float = GRACE) -> None:
-        threading.Thread(target=self.launcher.stop, args=(run, grace), name=f"stop {run.name}", daemon=True).start()
+    def _end(self, run: Run, grace: float = GRACE, place: Launcher | None = None) -> None:
+        stop = (place or self.launcher).stop
+        threading.Thread(target=stop, args=(run, grace), name=f"stop {run.name}", daemon=True).start()
+
+    # --- elsewhere ---
+
+    def _place_of(self, run: Run, visitor: Visitor) -> Launcher:
+        """Return where a run happens or happened, asked by the visitor's token."""
+        return self.launcher if run.launch().get("launcher", HERE) == HERE else of(run).acting_as(visitor.token)
+
+    def _follow(self, ticket: Ticket, start: bool) -> None:
+        """Follow a run that goes on elsewhere, in a thread of its own; with `start`, start it there first."""
+        environment = visitors.environment(ticket.visitor, self.settings) if start else None
+        words = (ticket.run, ticket.place, ticket.resume, ticket.processes, environment, lambda: ticket.ending)
+        work = threading.Thread(target=turns.follow, args=words, name=ticket.run.name, daemon=True)
+        ticket.follower = work
+        work.start()
 
     # --- after a restart ---
 
@@ -301,10 +350,14 @@ class Queue:
             for run in listing(owner.runs):
                 state = run.status().state
                 if state == "running":
-                    self._working[run.folder] = Ticket(run, owner, started=_launched(run))
-                elif local and first and state != "damaged" and _waits(run):
+                    place = None if run.launch().get("launcher", HERE) == HERE else of(run)
+                    ticket = Ticket(run, owner, started=turns.launched(run), place=place)
+                    self._working[run.folder] = ticket
+                    if place is not None and local:
+                        self._follow(ticket, start=False)
+                elif local and first and state != "damaged" and turns.waits(run):
                     resume = any(event["type"] == "process" for event in run.events()[0])
-                    waiting.append((_queued(run), Ticket(run, owner, _asked(run), resume)))
+                    waiting.append((turns.queued(run), Ticket(run, owner, turns.asked(run), resume)))
         self._waiting += [ticket for _, ticket in sorted(waiting, key=lambda pair: pair[0])]
 
     def _folders(self) -> Iterator[Path]:
@@ -338,35 +391,3 @@ def memory_mb(run: Run) -> float:
     except psutil.Error:
         return 0.0
     return total / 2**20
-
-
-def _turns(run: Run) -> list[dict[str, Any]]:
-    return [event for event in run.events()[0] if event["type"] in TURNS]
-
-
-def _waits(run: Run) -> bool:
-    """Tell whether the last that was said of a run is that it waits."""
-    turns = _turns(run)
-    return bool(turns) and turns[-1]["type"] == "queued"
-
-
-def _queued(run: Run) -> float:
-    return float(_turns(run)[-1]["time"])
-
-
-def _launched(run: Run) -> float:
-    times = [event["time"] for event in _turns(run) if event["type"] == "launched"]
-    return float(times[-1]) if times else time.time()
-
-
-def _asked(run: Run) -> int:
-    asked = [event.get("processes", 1) for event in _turns(run) if event["type"] == "queued"]
-    return int(asked[-1]) if asked else 1
-
-
-def _free(folder: Path) -> Path:
-    number, found = 1, folder
-    while found.exists():
-        number += 1
-        found = folder.with_name(f"{folder.name}-{number}")
-    return found

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +14,25 @@ from hftransfer import answers, follow
 from hftransfer.audit import forgetting_report
 from hftransfer.errors import UserError
 from hftransfer.evaluation import telling
-from hftransfer.runs import verdict_of
-from hftransfer.ui import charts, downloads, markup, mending, monitor, rows_found, train_step, train_view, visitors
-from hftransfer.ui.charts import Line
+from hftransfer.runs import Run, verdict_of
+from hftransfer.ui import (
+    charts,
+    downloads,
+    markup,
+    mending,
+    monitor,
+    next_steps,
+    rows_found,
+    runs_part,
+    train_view,
+    visitors,
+)
+from hftransfer.ui.comparing import comparison, comparison_of
 from hftransfer.ui.data_step import looking
 from hftransfer.ui.page import Page, html
 from hftransfer.ui.visitors import Visitor
-from hftransfer.yaml_core import read_yaml, written
 
-ERRORS = 12
+ERRORS = 48
 FEW_SCORES = 3  # that stand open
 TITLES = {  # of charts, in a page's words
     "matrix": "What it takes for what", "bars": "What it finds of each label",
@@ -42,6 +54,7 @@ def build(page: Page) -> Callable[[], None]:
         nothing = html(NOTHING)
         with gr.Column(visible=False) as there:
             scores = html(elem_classes="card-block", elem_id="scores")
+            onward = html(elem_classes="card-block", elem_id="next", js_on_load=markup.CARDS)
             where = html(elem_classes="card-block", elem_id="where")
             with gr.Column(elem_classes="card-block"):
                 html(markup.title("Where it is wrong", "the surest mistakes first"))
@@ -55,46 +68,39 @@ def build(page: Page) -> Callable[[], None]:
                                  elem_id="compare")  # fmt: skip
             judged = html(elem_id="verdict")
             side = html(elem_id="side")
-        with gr.Accordion("All runs", open=False, elem_classes="fold"):
-            history = html(elem_id="history")
-            with gr.Row(elem_classes="inline"):
-                title = gr.Textbox(label="Name of the run above", placeholder="what you call it", scale=2,
-                                   min_width=160, elem_id="title")  # fmt: skip
-                remark = gr.Textbox(label="Note", placeholder="what you tried, what you saw", scale=4, min_width=200,
-                                    elem_id="remark")  # fmt: skip
-                keep = gr.Button("Keep", scale=0, min_width=90, elem_id="keep-title")
-            delete = gr.Button("Delete the run above", size="sm", elem_classes="narrow", elem_id="delete")
+        runs = runs_part.build(page)
         with gr.Row(elem_classes="foot"):
             take = gr.DownloadButton("Download the model", elem_id="download")
             gr.Button("Try it", variant="primary").click(None, js="() => hftransfer.go('try')")
 
     def wire() -> None:
         mend()
-        outputs = [nothing, there, scores, where, errors, ask, cost, others, history, title, remark]
+        runs()
+        outputs = [nothing, there, scores, onward, where, errors, ask, cost, others]
 
         def render(visitor: Visitor, name: str | None) -> list[Any]:
             folder = visitors.find(visitor, name).folder if name else Path()
             result = page.monitor.result(folder) if name else {}
             rest = [run for run in page.queue.runs(visitor) if run.name != name]
-            choices = gr.update(choices=[(train_view.called(run), run.name) for run in rest], value=[])
-            given = visitors.find(visitor, name).title() if name else ("", "")
+            noted = visitors.find(visitor, name).noted() if name else {}
+            before = [run.name for run in rest if run.name == noted.get("follows")] if result else []
+            choices = gr.update(choices=[(train_view.called(run), run.name) for run in rest], value=before)
             if not result:
-                return [
-                    NOTHING,
-                    gr.update(visible=False),
-                    *(gr.skip() for _ in range(5)),
-                    choices,
-                    history_of(page, visitor),
-                    *given,
-                ]
+                return [NOTHING, gr.update(visible=False), *(gr.skip() for _ in range(6)), choices]
             return [
                 "", gr.update(visible=True), scores_of(result),
+                next_steps.cards_of(result, next_steps.facts_of(page, Run(folder))),
                 where_of(result, folder) + rows_found.rows_of(result, folder), "", gr.update(visible=True),
                 cost_of(result, train_view.estimate_of(folder)), choices,
-                history_of(page, visitor), *given,
             ]  # fmt: skip
 
         page.on(gr.on, render, [page.run], outputs, triggers=[page.go["viewed"].change])
+
+        tick, told, shown = page.go["refresh"]
+        more = page.on(
+            onward.click, partial(next_steps.longer, page), [page.run], [page.run, page.go["timer"]], picks=True
+        )
+        page.on(more.success, tick, told, shown)
 
         def worst(visitor: Visitor, name: str) -> list[Any]:
             try:
@@ -129,25 +135,6 @@ def build(page: Page) -> Callable[[], None]:
                 return markup.note(str(error), "warn")
             return comparison_of(found)
 
-        def remove(visitor: Visitor, name: str | None) -> Any:
-            if not name:
-                return gr.skip()
-            page.queue.remove(visitor, name)
-            entries = train_step.entries_of(page, visitor)
-            left = entries[0][0].name if entries else None
-            return gr.update(choices=train_step.choices_of(entries), value=left, visible=bool(entries))
-
-        tick, told, shown = page.go["refresh"]
-
-        def entitle(visitor: Visitor, name: str | None, words: str, more: str) -> str:
-            if name:
-                page.queue.entitle(visitor, name, words or "", more or "")
-            return history_of(page, visitor)
-
-        kept = page.on(keep.click, entitle, [page.run, title, remark], [history])
-        page.on(kept.success, tick, told, shown)
-        sure = "(name) => confirm(`Delete ${name} with its model?`) ? name : null"
-        page.on(page.on(delete.click, remove, [page.run], [page.run], js=sure).success, tick, told, shown)
         compared = page.on(others.change, compare, [page.run, others], [side])
         waiting = page.on(compared.success, judging, [page.run, others], [judged])
         page.on(waiting.success, judge, [page.run, others], [judged])
@@ -170,21 +157,28 @@ def scores_of(result: Mapping[str, Any]) -> str:
         for name, score in test["metrics"].items()
     ]  # fmt: skip
     verdict = verdict_of(result)
-    words = markup.note([*verdict.sentences, *verdict.advice], "bad" if verdict.useless else "warn")
-    words += markup.note(list(test.get("notes", ())), "warn")
-    words += markup.note(telling.sentences(result))
+    plain = [advice for advice in verdict.advice if not in_settings(advice)]
+    words = markup.note([*verdict.sentences, *plain], "bad" if verdict.useless else "warn")
+    noted = [*test.get("notes", ()), *telling.sentences(result), *(one for one in verdict.advice if in_settings(one))]
+    aside = markup.note(noted)
     of = f" in {test['groups']:,} groups, which are resampled" if test.get("groups") else ""
     head = markup.title("Scores on the test rows", f"{test['n']:,} rows{of}, {confidence}")
     first, second = _headline(result)
     table = markup.table(["score", "this run", baseline["name"]], rows, [2])
-    scores = head + table
-    if len(rows) > FEW_SCORES:
-        scores = markup.fold(f"All {len(rows)} scores on {test['n']:,} test rows{of}, with {confidence}s", table)
+    scores = head + table + aside
+    if len(rows) > FEW_SCORES or aside:
+        every = f"All {len(rows)} scores" if len(rows) > 1 else "The score"
+        scores = markup.fold(f"{every} on {test['n']:,} test rows{of}, with {confidence}s", table + aside)
     apart = "".join(
         markup.title(found.title) + markup.table(found.header, [[*map(markup.text, row)] for row in found.rows])
         for found in telling.tables(result)
     )
     return f"{first}{words}{scores}{apart}{second}"
+
+
+def in_settings(words: str) -> bool:
+    """Tell whether an advice is of commands and settings: it stands behind the line that opens all scores."""
+    return "hftransfer " in words or re.search(r"\w\.\w+=", words) is not None
 
 
 def _explained(name: str) -> str:
@@ -289,91 +283,3 @@ def choices_of(result: Mapping[str, Any]) -> str:
     )  # fmt: skip
     again = [found["again"]["message"]] if found["again"] else []
     return markup.title("What was chosen for you") + drawn + markup.note([kept, *again])
-
-
-# --- several ---
-
-
-def history_of(page: Page, visitor: Visitor) -> str:
-    """Return every run with its state, its first score and its cost."""
-    rows = []
-    for run, state, _ in train_step.entries_of(page, visitor):
-        result = page.monitor.result(run.folder)
-        name, score = next(iter(result["test"]["metrics"].items()), ("", None)) if result else ("", None)
-        took = markup.roughly(result["cost"]["total_seconds"]) if result else ""
-        measured = f"{markup.text(name)} {markup.score(score)}" if score else ""
-        words, note = markup.text(train_view.called(run)), run.title()[1]
-        words = f'<span title="{markup.text(run.name)}">{words}</span>'
-        noted = f'{words}<br><span class="quiet small">{markup.text(note)}</span>' if note else words
-        rows.append([noted, markup.text(train_view.NAMES[state]), measured, took])
-    return markup.table(["run", "state", "score", "took"], rows) if rows else markup.note("There is no run yet.")
-
-
-def comparison_of(found: Mapping[str, Any]) -> str:
-    """Return which run is worth its time, in words and as a table: paired on the same test rows."""
-    header, *rows = found["table"]
-    cells = [[markup.text(cell) for cell in row] for row in rows]
-    words = f"<p><b>{markup.text(found['verdict'])}</b></p>"
-    return words + markup.table(header, cells) + "".join(f"<p>{markup.text(one)}</p>" for one in found["notes"])
-
-
-def comparison(page: Page, folders: Sequence[Path]) -> str:
-    """Return several runs side by side: scores, curves, and the settings in which they differ."""
-    names = [folder.name for folder in folders]
-    results = [page.monitor.result(folder) for folder in folders]
-    measured = list(dict.fromkeys(m for r in results if r for m in r["test"]["metrics"]))
-    scores = [
-        [markup.text(m.replace("_", " ")), *(markup.score(r["test"]["metrics"].get(m)) if r else "" for r in results)]
-        for m in measured[:6]
-    ]
-    cost = [["training", *(markup.text(follow.duration(r["cost"]["train_seconds"])) if r else "" for r in results)],
-            ["peak memory", *(markup.size(r["cost"]["peak_memory_mb"]) if r else "" for r in results)]]  # fmt: skip
-    parts = [markup.table(["", *names], [*scores, *cost])]
-    prints = {r["data"].get("split_fingerprints", {}).get("test", r["data"]["fingerprint"]) for r in results if r}
-    if len(prints) > 1:
-        parts.append(markup.note("They were measured on different test rows: their scores do not compare.", "warn"))
-    views = [page.monitor.view(folder) for folder in folders]
-    losses = [Line(name, view.losses) for name, view in zip(names, views, strict=True)]
-    curves = [monitor.curves(view) for view in views]
-    metric = monitor.main_curve([name for curve in curves for name in curve])
-    lines = (
-        [
-            Line(n, c[metric], "line" if len(c[metric]) > 1 else "dots")
-            for n, c in zip(names, curves, strict=True)
-            if metric in c
-        ]
-        if metric
-        else []
-    )
-    drawn = [charts.chart(losses, "Training loss"), charts.chart(lines, f"Validation {metric}")]
-    titles = ["Training loss", f"Validation {(metric or '').replace('_', ' ')}"]
-    figures = "".join(f"<div>{markup.title(t)}{d}</div>" for t, d in zip(titles, drawn, strict=True) if d)
-    parts.append(f'<div class="charts">{figures}</div>')
-    rows = differences([_tree(folder) for folder in folders])
-    if rows:
-        table = markup.table(["setting", *names], [[markup.text(v) for v in row] for row in rows])
-        parts.append(markup.title("Settings that differ") + table)
-    else:
-        parts.append(markup.note("Their settings are the same."))
-    return '<div style="display:grid;gap:24px">' + "".join(parts) + "</div>"
-
-
-def differences(trees: Sequence[Mapping[str, Any]]) -> list[list[str]]:
-    """Return (path, value of each) of the settings in which configurations differ; empty where one has the default."""
-    flat = [dict(_flat(tree)) for tree in trees]
-    paths = list(dict.fromkeys(path for one in flat for path in one))
-    rows = [[path, *(written(one[path]) if path in one else "" for one in flat)] for path in paths]
-    return [row for row in rows if len(set(row[1:])) > 1 and row[0] != "output"]
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> Any:
-    for name, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
-
-
-def _tree(folder: Path) -> dict[str, Any]:
-    found = read_yaml((folder / "config.yaml").read_text(encoding="utf-8"))
-    return found if isinstance(found, dict) else {}

@@ -17,6 +17,7 @@ FILES = {
     "label_issues": ("Labels to look through", "text_or_file", "about", "given", "suggested", "probability"),
     "likely_copies": ("Likely copies", "split", "text_or_file", "copy_split", "copy_text_or_file", "cosine"),
 }
+NOT_LOOKED = "not looked for: "
 NUMBERS = ("probability", "cosine")
 
 
@@ -28,7 +29,12 @@ def rows_of(result: Mapping[str, Any], folder: Path) -> str:
     for name in FILES:  # each is named where its rows are
         end = f" ({result['data'][name]['file']})" if result["data"].get(name) else ""
         found = [(about, told.removesuffix(end)) for about, told in found]
-    parts = [markup.title("Copies and labels", "nothing was dropped"), markup.facts(found)]
+    aside = [(about, told) for about, told in found if told.startswith(NOT_LOOKED)]
+    known = [pair for pair in found if pair not in aside]
+    parts = [markup.title("Copies and labels", "nothing was dropped"), markup.facts(known)]
+    for about, told in aside:
+        words = f'<abbr title="{markup.text(told.removeprefix(NOT_LOOKED), 400)}">not looked for here</abbr>'
+        parts.append(f'<p class="quiet small">{markup.text(about.capitalize())}: {words}.</p>')
     for name, (title, *columns) in FILES.items():
         block = result["data"].get(name)
         if block and block["found"]:
@@ -49,24 +55,39 @@ def _first(path: Path, title: str, columns: list[str]) -> str:
 
 
 def errors_of(found: Sequence[Mapping[str, Any]]) -> str:
-    """Return the worst mistakes: pictures as pictures, texts in a table."""
+    """Return the worst mistakes as a gallery that can be searched, each with the training rows nearest to it."""
     if not found:
         return markup.note("No mistakes on the test rows.", "good")
-    if any(entry.get("form") == "picture" for entry in found[0]["input"].values()):
-        figures = []
-        for row in found:
-            image = next(entry for entry in row["input"].values() if entry.get("form") == "picture")
-            words = f"{markup.text(row['prediction'])}, is {markup.text(row['label'])}"
-            sure = f" ({row['score']:.2f})" if row.get("score") is not None else ""
-            figures.append(
-                f"<figure>{markup.picture(image['value'], str(row['label']))}"
-                f"<figcaption>{words}{sure}</figcaption></figure>"
-            )
-        return f'<div class="pictures">{"".join(figures)}</div>'
-    roles = list(found[0]["input"])
-    rows = [
-        [*(cell(row["input"].get(role)) for role in roles), markup.text(row["label"]), markup.text(row["prediction"]),
-         "" if row.get("score") is None else f"{row['score']:.2f}"]
-        for row in found
-    ]  # fmt: skip
-    return markup.table([*roles, "is", "answered", "sure"], rows, [len(roles) + 2])
+    find = '<input type="search" class="find" data-finds="#errors .error" placeholder="Search the mistakes"'
+    find += ' aria-label="Search the mistakes">'
+    return f'{find}<div class="gallery">{"".join(_error(row) for row in found)}</div>'
+
+
+def _error(row: Mapping[str, Any]) -> str:
+    sure = f" ({row['score']:.0%} sure)" if row.get("score") is not None else ""
+    words = (
+        f"<p>answered <b>{markup.text(row['prediction'], 160)}</b>{sure}, "
+        f"is <b>{markup.text(row['label'], 160)}</b></p>"
+    )
+    near = "".join(
+        f"<li>{_held(one['input'])}<span>{markup.text(one['label'] or '', 120)} · {one['cosine']:.2f}</span></li>"
+        for one in row.get("near", ())
+    )
+    taught = f"<details><summary>Nearest training rows</summary><ul>{near}</ul></details>" if near else ""
+    said = " ".join(
+        str(part) for part in (row["prediction"], row["label"], *(e.get("value") for e in row["input"].values()))
+        if not str(part).startswith("data:")
+    )  # fmt: skip
+    held = _held(row["input"])
+    return f'<article class="error" data-words="{markup.text(said.lower(), 1000)}">{held}{words}{taught}</article>'
+
+
+def _held(entries: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return what a row holds: pictures and texts, a recording to be heard."""
+    parts = []
+    for entry in entries.values():
+        shown = f'<div class="held">{cell(dict(entry))}</div>'
+        if "sound" in entry:
+            shown += f'<audio controls preload="none" src="{markup.text(entry["sound"], 10**7)}"></audio>'
+        parts.append(shown)
+    return "".join(parts)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,16 +21,25 @@ from hftransfer.ui.cells import TEXT, entry
 def examples(run: str, n: int = 12) -> list[dict[str, Any]]:
     """Return test rows to try."""
     found = Run(Path(run))
-    path = found.predictions / "examples.parquet"
-    if path.is_file():
-        import pyarrow.parquet as pq
-
-        rows = pq.read_table(path).slice(0, n).to_pylist()
-        return [
-            {"row_id": row.pop("row_id"), "input": {role: entry(value) for role, value in row.items()}} for row in rows
-        ]
+    if kept := _kept(found.predictions / "examples.parquet", n):
+        return kept
     ids = [row["row_id"] for row in answers_of(found)[:n]]
     return [{"row_id": row_id, "input": values} for row_id, values in inputs_of(found, ids).items()]
+
+
+def watched(run: str) -> list[dict[str, Any]]:
+    """Return the validation rows that are asked again while a model learns."""
+    return _kept(Run(Path(run)).predictions / "watched.parquet", 100)
+
+
+def _kept(path: Path, n: int) -> list[dict[str, Any]]:
+    """Return the first rows of those that a run keeps in a file; none where there is no file."""
+    if not path.is_file():
+        return []
+    import pyarrow.parquet as pq
+
+    rows = pq.read_table(path).slice(0, n).to_pylist()
+    return [{"row_id": row.pop("row_id"), "input": {role: entry(v) for role, v in row.items()}} for row in rows]
 
 
 def errors(run: str, n: int = 12) -> list[dict[str, Any]]:
@@ -45,7 +54,9 @@ def errors(run: str, n: int = 12) -> list[dict[str, Any]]:
     scored = list(zip(map(answer.badness, stored.truth, stored.outputs), range(len(stored)), strict=True))
     worst = [place for bad, place in sorted(scored, key=lambda pair: (-pair[0], pair[1])) if bad > 0][:n]
     columns = answer.columns([stored.truth[i] for i in worst], [stored.outputs[i] for i in worst]) if worst else {}
-    inputs = inputs_of(found, [stored.row_ids[place] for place in worst])
+    near = near_of(found, [stored.row_ids[place] for place in worst])
+    asked = [*(stored.row_ids[place] for place in worst), *(row for rows in near.values() for row, _ in rows)]
+    inputs, truths = inputs_of(found, asked), truths_of(found, [row for rows in near.values() for row, _ in rows])
     return [
         {
             "row_id": stored.row_ids[place],
@@ -53,9 +64,26 @@ def errors(run: str, n: int = 12) -> list[dict[str, Any]]:
             "prediction": said(answer.in_words(columns["prediction"][at].as_py())),
             "score": None if (sure := answer.sureness(stored.outputs[place])) is None else round(sure, 4),
             "input": inputs.get(stored.row_ids[place], {}),
+            "near": [
+                {"row_id": row, "cosine": cosine, "label": truths.get(row), "input": inputs[row]}
+                for row, cosine in near.get(stored.row_ids[place], ())
+                if row in inputs
+            ],
         }
         for at, place in enumerate(worst)
     ]
+
+
+def near_of(run: Run, row_ids: Sequence[str]) -> dict[str, list[tuple[str, float]]]:
+    """Return the training rows nearest to test rows, with their cosines, where the run looked for them."""
+    path = run.predictions / "nearest.parquet"
+    if not path.is_file():
+        return {}
+    import pyarrow.parquet as pq
+
+    wanted = set(row_ids)
+    rows = pq.read_table(path).to_pylist()
+    return {row["row_id"]: [*zip(row["near"], row["cosine"], strict=True)] for row in rows if row["row_id"] in wanted}
 
 
 def said(value: Any) -> Any:
@@ -86,21 +114,43 @@ def answers_of(run: Run) -> list[dict[str, Any]]:
 
 def inputs_of(run: Run, row_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Return the inputs of rows by role, read from the run's source again; nothing where it is gone."""
+    roles = {role.name for role in catalog.task(run.config().task).shown}
+    return {
+        row_id: {role: entry(_beside(row.get(column)), split.folder) for role, column in columns.items()}
+        for row_id, row, split, columns in _rows(run, row_ids, roles)
+    }
+
+
+def truths_of(run: Run, row_ids: Sequence[str]) -> dict[str, str]:
+    """Return what rows of the source are, in words as it has them."""
+    import datasets
+
+    truth = catalog.task(run.config().task).truth.name
+    found = {}
+    for row_id, row, split, columns in _rows(run, row_ids, {truth}):
+        value, column = row.get(columns.get(truth, "")), columns.get(truth, "")
+        feature = (split.rows.features or {}).get(column)
+        if isinstance(feature, datasets.ClassLabel) and isinstance(value, int) and value >= 0:
+            value = feature.int2str(value)
+        found[row_id] = str(said(value))
+    return found
+
+
+def _rows(
+    run: Run, row_ids: Sequence[str], roles: Collection[str]
+) -> Iterator[tuple[str, dict[str, Any], Split, dict[str, str]]]:
+    """Yield rows of a run's source with their split and the columns of roles; nothing where the source is gone."""
     from hftransfer.data.loading import pick
 
     config = run.config()
-    task = catalog.task(config.task)
-    roles = {role.name for role in task.shown}
     choices = [event for event in run.events()[0] if event["type"] == "columns"]
     columns = {c["role"]: c["column"] for c in choices[-1]["choices"] if c["role"] in roles} if choices else {}
+    if not row_ids:
+        return
     with tempfile.TemporaryDirectory(prefix="inputs-") as place, contextlib.suppress(UserError):
-        picked = pick(config.data, Path(place), task).splits
-        found = {}
+        picked = pick(config.data, Path(place), catalog.task(config.task)).splits
         for row_id, split, number in places(row_ids, picked):
-            row = undecoded(split, number)
-            found[row_id] = {role: entry(_beside(row.get(column)), split.folder) for role, column in columns.items()}
-        return found
-    return {}
+            yield row_id, undecoded(split, number), split, columns
 
 
 def _beside(value: Any) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from hftransfer.ui.settings import Settings
 from hftransfer.ui.visitors import Visitor
 from hftransfer.upstream.options import peft_methods, peft_options, training_options
 
+BESIDE = ("corrections", "added")  # settings of `data` that name a file beside the rows
 MOST_CHARACTERS = 64_000  # of a pasted configuration; the largest in configs/ has 1,200
 MOST_NODES = 4_000
 MOST_DEPTH = 12
@@ -126,8 +128,9 @@ def admit(visitor: Visitor, tree: Mapping[str, Any], settings: Settings) -> RunC
     data: dict[str, Any] = {"source": _source(visitor, config.data.source)}
     if config.data.unlabelled is not None:
         data["unlabelled"] = _source(visitor, config.data.unlabelled)
-    if config.data.corrections is not None:
-        data["corrections"] = _source(visitor, config.data.corrections)
+    for name in BESIDE:
+        if (beside := getattr(config.data, name)) is not None:
+            data[name] = _source(visitor, beside)
     if settings.rows:
         data["max_rows"] = min(config.data.max_rows or settings.rows, settings.rows)
     update = {"data": config.data.model_copy(update=data), "model": place(visitor, config.model, settings)}
@@ -213,8 +216,9 @@ def _problems(visitor: Visitor, config: RunConfig, settings: Settings) -> Iterat
             yield Problem(f"data.{name}", f"the name of a split, or of a file beside the source; found {split!r}.")
     if config.data.unlabelled is not None:
         yield from _refused("data.unlabelled", lambda: _source(visitor, str(config.data.unlabelled)))
-    if config.data.corrections is not None:
-        yield from _refused("data.corrections", lambda: _source(visitor, str(config.data.corrections)))
+    for name in BESIDE:
+        if (beside := getattr(config.data, name)) is not None:
+            yield from _refused(f"data.{name}", partial(_source, visitor, str(beside)))
     for path, revision in (("revision", config.revision), ("data.revision", config.data.revision)):
         if revision is not None and (not REVISION.fullmatch(revision) or ".." in revision):
             yield Problem(path, f"a branch, tag or commit is needed; found {revision!r}.")

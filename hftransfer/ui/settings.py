@@ -28,6 +28,7 @@ class Settings:
     root: Path = field(metadata=_option("folder of runs, uploads and caches", LAPTOP, SPACE))
     runs_at_once: int = field(metadata=_option("runs that train at the same time, of all visitors", 1, 1))
     runs_per_user: int = field(metadata=_option("runs of one visitor that train at the same time", 1, 1))
+    elsewhere_per_user: int = field(metadata=_option("runs of one visitor that go on elsewhere (Jobs)", 0, 2))
     queued_per_user: int = field(metadata=_option("runs of one visitor that wait", 20, 3))
     queued: int = field(metadata=_option("runs that wait, of all visitors", 100, 30))
     processes_per_run: int = field(metadata=_option("processes of one run", 0, 1))

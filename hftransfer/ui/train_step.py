@@ -2,32 +2,39 @@
 
 from __future__ import annotations
 
-import json
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import gradio as gr
 
+from hftransfer import samples
 from hftransfer.errors import UserError
-from hftransfer.runs import Run, Status, write_text
-from hftransfer.ui import markup, publish_step, visitors
+from hftransfer.launchers.base import Launcher
+from hftransfer.runs import Run, Status
+from hftransfer.ui import markup, places, publish_step, visitors
+from hftransfer.ui.data_step import fetch, looking
 from hftransfer.ui.monitor import View
 from hftransfer.ui.page import Page, html
+from hftransfer.ui.queueing import TITLE
 from hftransfer.ui.train_view import (
-    ESTIMATE,
     NAMES,
     SHOWN_RUNS,
     about,
     body_of,
     called,
+    going_of,
     head_of,
     log_of,
+    ready_of,
     short,
     timeline,
 )
 from hftransfer.ui.visitors import Visitor
 
+STAR = "★ "
+KEPT = ("task", "model", "revision", "data", "seed", "evaluation")  # of a configuration whose probe is taken
 FAST, SLOW = 1.0, 5.0  # seconds between two looks: while something moves, and while nothing does
 STICK = """
 let stuck = true;
@@ -50,6 +57,7 @@ def build(page: Page) -> Callable[[], None]:
         )
         with gr.Column(elem_classes="card-block", elem_id="to-train"):
             summary = html(about(None, None, None), elem_id="train-summary")
+            wire_places = places.build(page)
             said = html(elem_id="train-said")
             with gr.Row(elem_classes="foot"):
                 start = gr.Button("Start training", variant="primary", elem_id="start")
@@ -57,9 +65,19 @@ def build(page: Page) -> Callable[[], None]:
         # that is not sent still costs Gradio most of a millisecond, at every look of every visitor
         with gr.Column(elem_classes="card-block", elem_id="live"):
             head = html(elem_id="run-part")
+            how = html(elem_id="going")  # page.js makes it a live region: one sentence, new at each evaluation
             with gr.Row(elem_id="run-buttons"):
                 stop = gr.Button("Stop, keep a checkpoint", elem_classes="narrow", elem_id="stop")
+                first = gr.Button("Take the first model now", elem_classes="narrow", elem_id="take-probe")
                 resume = gr.Button("Resume", variant="primary", elem_classes="narrow", elem_id="resume")
+                onto = gr.Dropdown(
+                    [("where it was", "")]
+                    + [(f"on: {places.CALLED.get(n, n)}", n) for n in places.offered(page.settings)],
+                    value="",
+                    show_label=False,
+                    label="Go on where",
+                    elem_id="resume-on",
+                )
                 onward = gr.Button("See the result", variant="primary", elem_classes="narrow", elem_id="onward")
             body = html(js_on_load=markup.CARDS)
         with gr.Accordion("What happened", open=False, elem_classes=["fold", "of-run"]):
@@ -75,9 +93,10 @@ def build(page: Page) -> Callable[[], None]:
     page.go |= {"viewed": viewed, "timer": timer, "seen": seen}
 
     def wire() -> None:
+        wire_places()
         widgets = page.widgets
         chosen = [widgets["data.source"], widgets["model"], widgets["method.name"]]
-        shown = [page.run, head, body, told, log, page.go["publishing"], viewed, timer, seen]
+        shown = [page.run, head, how, body, told, log, page.go["publishing"], viewed, timer, seen]
         told_inputs = [page.run, *chosen, viewed, seen]
 
         def tick(
@@ -102,7 +121,8 @@ def build(page: Page) -> Callable[[], None]:
                     "head",
                     navigation(source, model, method, view, state) + (head_of(page, view, state) if view else ""),
                 ),
-                screen("body", body_of(page, view, state, others) if view else ""),
+                screen("going", going_of(view) if view else ""),
+                screen("body", body_of(page, visitor, view, state, others) if view else ""),
                 screen("told", timeline(view) if view else ""),
                 screen("log", log_of(view) if view else ""),
                 screen("publishing", publish_step.progress_of(view) if view else ""),
@@ -115,38 +135,35 @@ def build(page: Page) -> Callable[[], None]:
             return [about(source, model, method), ""]  # what was said stood there of another choice
 
         page.on(gr.on, chose, chosen, [summary, said], triggers=[widget.change for widget in chosen])
+        page.on(gr.on, partial(ready_of, page), [widgets["task"], *chosen], [page.go["ready"]],
+                triggers=[widget.change for widget in chosen])  # fmt: skip
         page.go["refresh"] = (tick, told_inputs, shown)
         page.on(timer.tick, tick, told_inputs, shown)
         page.on(page.run.input, tick, told_inputs, shown)
 
-        def begin(visitor: Visitor, known: Any, count: Any, *values: Any) -> list[Any]:
-            tree = page.tree(values)
-            if unready := missing(tree):
-                return [markup.note(unready, "bad"), gr.skip(), gr.skip()]
-            try:
-                visitors.require(visitor)
-                run = page.queue.submit(visitor, tree, int(count or 1))
-            except UserError as error:
-                return [markup.note(str(error), "bad"), gr.skip(), gr.skip()]
-            if known and known["tree"] == tree:
-                write_text(run.folder / ESTIMATE, json.dumps(known["answer"]))
-            return ["", gr.update(choices=choices_of(entries_of(page, visitor)), value=run.name), gr.Timer(FAST)]
+        begin = partial(started, page)
+        where = places.inputs(page)
 
-        told_to = [page.estimate, page.go["processes"], *page.inputs]
+        told_to = [page.estimate, page.go["processes"], *where, *page.inputs]
         page.go["train"].click(None, js="() => hftransfer.go('train')")
         for button in (start, page.go["train"]):
-            begun = page.on(button.click, begin, told_to, [said, page.run, timer])
+            begun = page.on(button.click, begin, told_to, [said, page.run, timer, page.estimate])
             page.on(begun.success, tick, told_inputs, shown)
 
         def end(visitor: Visitor, name: str) -> None:
             page.queue.stop(visitor, name)
 
         def take_up(visitor: Visitor, picked: str) -> list[Any]:
-            run = page.queue.resume(visitor, picked)
+            run = page.queue.resume(visitor, picked, resumed_at(visitor, picked))
             return [gr.update(choices=choices_of(entries_of(page, visitor)), value=run.name), gr.Timer(FAST)]
 
-        def go_on(visitor: Visitor, name: str) -> Any:
-            page.queue.resume(visitor, name)
+        def resumed_at(visitor: Visitor, name: str, at: str = "", options: Sequence[Any] = ()) -> Launcher | None:
+            run = visitors.find(visitor, name)
+            place = places.chosen(page, visitor, at, options) if at else places.of_run(run, visitor)
+            return None if place is None else places.told_time(place, run)
+
+        def go_on(visitor: Visitor, name: str, at: str, *options: Any) -> Any:
+            page.queue.resume(visitor, name, resumed_at(visitor, name, at, options[1:]))
             return gr.Timer(FAST)
 
         page.on(
@@ -156,12 +173,74 @@ def build(page: Page) -> Callable[[], None]:
             [said],
         )
         page.on(page.on(stop.click, end, [page.run]).then, lambda visitor: "", [], [said])
-        page.on(page.on(resume.click, go_on, [page.run], [timer]).success, tick, told_inputs, shown)
+        page.on(page.on(resume.click, go_on, [page.run, onto, *where], [timer]).success, tick, told_inputs, shown)
+        taken = page.on(first.click, partial(first_model, page), [page.run], [page.run, timer])
+        page.on(taken.success, tick, told_inputs, shown)
         picked = page.on(body.click, take_up, [], [page.run, timer], picks=True)
         page.on(picked.success, tick, told_inputs, shown)
         onward.click(None, js="() => hftransfer.go('result')")
 
     return wire
+
+
+def started(page: Page, visitor: Visitor, known: Any, count: Any, *values: Any) -> Iterator[list[Any]]:
+    """Queue a run as the form says; yield (what to say, the run in view, the timer, the estimate that is known).
+
+    A sample model is fetched first; what costs money is estimated first, and started by a second press.
+    """
+    number = len(places.inputs(page))
+    options, tree = values[:number], page.tree(values[number:])
+    if unready := missing(tree):
+        yield [markup.note(unready, "bad"), gr.skip(), gr.skip(), gr.skip()]
+        return
+    try:
+        visitors.require(visitor)
+        if (one := to_fetch(tree)) is not None:
+            words = f"Fetching the model {one.name}, {one.size / 1e6:.0f} MB, from {one.registry}; once …"
+            yield [looking(words), gr.skip(), gr.skip(), gr.skip()]
+            fetch(one.name)
+        yield submitted(page, visitor, tree, known if known and known["tree"] == tree else None, count, options)
+    except UserError as error:
+        yield [markup.note(str(error), "bad"), gr.skip(), gr.skip(), gr.skip()]
+
+
+def to_fetch(tree: Mapping[str, Any]) -> Any:
+    """Return the sample that a configuration's model is and that is not here yet; None for any other model."""
+    name = str(tree["model"])
+    one = samples.SAMPLES.get(name.removeprefix(samples.PREFIX)) if name.startswith(samples.PREFIX) else None
+    return None if one is None or one.present else one
+
+
+def submitted(
+    page: Page, visitor: Visitor, tree: Mapping[str, Any], known: Any, count: Any, options: Sequence[Any]
+) -> list[Any]:
+    """Queue a run at the place that `options` name; see `started`."""
+    place, words = places.chosen(page, visitor, options[0], options[1:]), ""
+    if place is not None and place.estimates and known is None:  # nothing is paid for unseen
+        known = places.estimated(page, visitor, tree)
+        words = place.foreseen(known["answer"]["seconds"])[1]
+        again = f"{words[:1].upper()}{words[1:]}, by a check on this machine. Start again to start it."
+        return [markup.note(again), gr.skip(), gr.skip(), known]
+    if place is not None and known is not None:
+        place, words = place.foreseen(known["answer"]["seconds"])
+    number = int(count or 1) if place is None else place.usual_processes
+    told = None if known is None else {**known["answer"], "words": words}
+    run = page.queue.submit(visitor, tree, number, place, told)
+    choices = choices_of(entries_of(page, visitor))
+    return ["", gr.update(choices=choices, value=run.name), gr.Timer(FAST), gr.skip()]
+
+
+def first_model(page: Page, visitor: Visitor, name: str) -> list[Any]:
+    """End a run whose probe is ready, and start one that is that probe alone: its features are there already."""
+    run = visitors.find(visitor, name)
+    if not page.monitor.view(run.folder).probed:
+        raise UserError("a run with a first model is needed", f"{run.name} has none yet", "Wait for it.")
+    tree = run.config().to_dict()
+    data: dict[str, Any] = {key: tree[key] for key in KEPT if key in tree}
+    page.queue.stop(visitor, name)
+    new = page.queue.submit(visitor, {**data, "method": {"name": "probe"}}, 1)
+    page.queue.entitle(visitor, new, f"{called(run)}, the first model"[:TITLE], "", follows=run.name)
+    return [gr.update(choices=choices_of(entries_of(page, visitor)), value=new.name), gr.Timer(FAST)]
 
 
 def missing(tree: Mapping[str, Any]) -> str:
@@ -211,8 +290,10 @@ def entries_of(page: Page, visitor: Visitor) -> list[Entry]:
 
 
 def choices_of(entries: Sequence[Entry]) -> list[tuple[str, str]]:
-    """Return the runs as choices of a drop-down."""
-    return [(f"{called(run)}  ·  {NAMES[state]}", run.name) for run, state, _ in entries]
+    """Return the runs as choices of a drop-down, favourites first."""
+    starred = [(bool(run.noted().get("favourite")), run, state) for run, state, _ in entries]
+    ordered = sorted(starred, key=lambda one: not one[0])
+    return [(f"{STAR if liked else ''}{called(run)}  ·  {NAMES[state]}", run.name) for liked, run, state in ordered]
 
 
 def _stamp(view: View) -> int | None:

@@ -7,21 +7,24 @@ import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from hftransfer import catalog, follow
-from hftransfer.launchers.local import LAUNCHER
-from hftransfer.runs import Run, Status, read_json
-from hftransfer.ui import charts, markup, monitor, visitors
+from hftransfer.launchers import HERE, launcher, of
+from hftransfer.launchers._elsewhere import Elsewhere
+from hftransfer.launchers._estimate import foreseen
+from hftransfer.runs import Run, Status
+from hftransfer.ui import charts, going, markup, monitor, visitors, watched
 from hftransfer.ui.charts import Line
 from hftransfer.ui.markup import Card
 from hftransfer.ui.monitor import View
 from hftransfer.ui.page import Page
+from hftransfer.ui.visitors import Visitor
 
 SHOWN_RUNS = 100
 LOG_LINES = 60
 MOST_CUT_OFF = 6  # runs that are offered to go on with
-ESTIMATE = "estimate.json"  # in the run's folder: what was predicted before it started
 WAITS = {
     "start": "starting a process of its own",
     "imports": "Python loads torch and transformers, a few seconds",
@@ -45,6 +48,19 @@ def about(source: str | None, model: str | None, method: str | None) -> str:
         return markup.empty("No model yet", "", "model", "Choose a model first")
     pairs = [("Data", short(source)), ("Model", short(model)), ("Method", method or catalog.USUAL)]
     return markup.title("What will be trained") + markup.facts(pairs)
+
+
+def ready_of(page: Page, visitor: Visitor, task: str, source: str, model: str, method: str) -> str:
+    """Return what Train would start, and how long such runs took, beside the button; empty without data."""
+    if not source or not model:
+        return ""
+    alike = f"{task}-{short(model).lower()}"
+    took = took_of(page, visitor, alike)
+    time = f"Runs like it took about {markup.roughly(median(took))}." if took else (
+        "Its time is measured as it starts, and shown."
+    )  # fmt: skip
+    words = f"Train starts from {short(model)}, by {method or catalog.USUAL}. {time}"
+    return f'<p class="quiet small">{markup.text(words)}</p>'
 
 
 def called(run: Run) -> str:
@@ -79,8 +95,9 @@ def head_of(page: Page, view: View, state: str | None) -> str:
     """Return a run's name, its state in words, and its progress."""
     status = view.status()
     folder, name = markup.text(view.folder.name), markup.text(called(view.run))
+    probed = " data-probed" if view.probed else ""
     head = (
-        f'<div class="run-head" data-state="{state}"><h3 title="{folder}">{name}</h3>'
+        f'<div class="run-head" data-state="{state}"{probed}><h3 title="{folder}">{name}</h3>'
         f'<span class="state {state}">{NAMES.get(state or "", "")}</span></div>'
     )
     if state == "queued":
@@ -88,7 +105,7 @@ def head_of(page: Page, view: View, state: str | None) -> str:
         others = "It is next." if place == 1 else f"It is number {place} in the queue."
         return _headed(head + GAP + markup.note(f"{others} It starts by itself when there is room."))
     if state == "running":
-        return _headed(head + progress(status))
+        return _headed(head + progress(status) + elsewhere(view))
     if state in ("failed", "killed"):
         outcome = page.monitor.outcome(view)
         tone = "The log below has more. " if not outcome.user_error else ""
@@ -106,16 +123,34 @@ def head_of(page: Page, view: View, state: str | None) -> str:
     return _headed(head)
 
 
+def elsewhere(view: View) -> str:
+    """Return where a run works that does not work here, and what that place last said of it."""
+    name = view.run.launch().get("launcher", HERE)
+    place = launcher(name)
+    if not isinstance(place, Elsewhere):
+        return ""
+    return f'<div class="quiet small">On {markup.text(name)}: {markup.text(place.standing(view.run).words, 200)}</div>'
+
+
 def _headed(inside: str) -> str:
     return f'<div id="run-head">{inside}</div>'
 
 
-def body_of(page: Page, view: View, state: str | None, others: Sequence[Run]) -> str:
-    """Return the figures and curves of a run, and the other runs that wait for somebody to go on with them."""
-    figures, curves = figures_of(page, view, state), curves_of(view)
-    return (
-        f'<div id="figures">{figures}</div><div id="curves">{curves}</div><div id="cut-off">{cut_off_of(others)}</div>'
-    )
+def going_of(view: View) -> str:
+    """Return how a run goes, in a sentence."""
+    told = going.said(view)
+    return f"<p>{markup.text(told)}</p>" if told else ""
+
+
+def body_of(page: Page, visitor: Visitor, view: View, state: str | None, others: Sequence[Run]) -> str:
+    """Return how a run goes: figures, curves, some rows; and the other runs that wait for somebody to go on."""
+    parts = {
+        "figures": figures_of(page, visitor, view, state),
+        "curves": curves_of(view),
+        "watched": watched.shown(view, watched.INPUTS.of(page, visitor, view)),
+        "cut-off": cut_off_of(others),
+    }
+    return "".join(f'<div id="{name}">{inside}</div>' for name, inside in parts.items())
 
 
 def progress(status: Status) -> str:
@@ -136,28 +171,50 @@ def progress(status: Status) -> str:
     return f'{bar}<div class="quiet small">{markup.text(words)}</div>'
 
 
-def figures_of(page: Page, view: View, state: str | None, now: float | None = None) -> str:
+def earlier(page: Page, visitor: Visitor, view: View) -> list[float]:
+    """Return the seconds that the visitor's finished runs of the same task, model and method took."""
+    return took_of(page, visitor, re.sub(r"^\d{8}-\d{6}-|-\d+$", "", view.folder.name))
+
+
+def took_of(page: Page, visitor: Visitor, alike: str) -> list[float]:
+    """Return the seconds that finished runs took whose names hold these words."""
+    runs = [run for run in page.queue.runs(visitor)[:SHOWN_RUNS] if alike in run.name]
+    results = [page.monitor.result(run.folder) for run in runs]
+    return [float(found["cost"]["total_seconds"]) for found in results if found]
+
+
+def figures_of(page: Page, visitor: Visitor, view: View, state: str | None, now: float | None = None) -> str:
     """Return the figures of a run: loss, learning rate, speed, memory, time left and gone."""
     now = time.time() if now is None else now
     log, running = view.log, state == "running"
-    left = log.get("eta_seconds")
-    if left is not None and running:
-        left = max(left - (now - float(log.get("time", now))), 0)
+    left = going.left(view, estimate_of(view.folder), earlier(page, visitor, view), now) if running else ""
+    left, _, why = left.partition(": ")
     rate = log.get("examples_per_second")
     memory = page.monitor.memory_mb(view) if running else None
     ends = now if running else float(view.marks[-1]["time"]) if view.marks else now
     gone = ends - view.began
-    training = view.status().phase == "training"
     pairs = [
-        ("Left", f"about {markup.roughly(left)}" if running and training and left is not None else ""),
+        ("Left", f"{left}|{why}" if why else left),
         ("Running for" if running else "Took", markup.roughly(gone) if view.began and gone > 0 else ""),
         ("Loss", markup.significant(log.get("loss"))),
         ("Learning rate", markup.significant(log.get("learning_rate"), 3)),
         ("Speed", f"{rate:.1f}| examples/s" if rate else ""),
         ("Memory", markup.size(memory)),
+        *(use_of(view.machine) if running else ()),
         ("Epoch", f"{log['epoch']:.2f}" if log.get("epoch") is not None else ""),
     ]  # fmt: skip
     return markup.facts(pairs)
+
+
+def use_of(machine: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return how busy a machine far away is, as pairs: its processors, and each GPU."""
+    pairs = []
+    if machine.get("cpu_percent") is not None:
+        pairs.append(("Processors", f"{machine['cpu_percent']:.0f} %|{markup.size(machine.get('memory_mb'))}"))
+    for number, gpu in enumerate(machine.get("gpus", ())):
+        name = "GPU" if len(machine["gpus"]) == 1 else f"GPU {number}"
+        pairs.append((name, f"{gpu.get('percent') or 0:.0f} %|{markup.size(gpu.get('memory_mb'))}"))
+    return pairs
 
 
 def curves_of(view: View) -> str:
@@ -183,6 +240,10 @@ def curves_of(view: View) -> str:
         if isinstance(level, int | float):
             ends = span or (0.0, validation[name][-1][0])
             lines.append(Line(str(view.trivial["name"]), [(ends[0], level), (ends[1], level)], "dashed", 0))
+        probe = view.probed.get("metrics", {}).get(name)
+        if isinstance(probe, int | float):
+            ends = span or (0.0, validation[name][-1][0])
+            lines.append(Line("probe", [(ends[0], probe), (ends[1], probe)], "dashed", 3))
         parts.append(charts.chart(lines, name, x=span))
     if view.rates and any(rate for _, rate in view.rates):
         parts.append(charts.chart([Line("learning rate", view.rates, color=0)], "Learning rate", x=span))
@@ -221,11 +282,11 @@ def _more(event: Mapping[str, Any]) -> list[str]:
 
 def log_of(view: View) -> str:
     """Return the end of what the run's processes printed."""
-    lines = LAUNCHER.log_tail(view.run, LOG_LINES)
+    lines = of(view.run).log_tail(view.run, LOG_LINES)
     text = visitors.redacted("\n".join(lines)) if lines else "Nothing was printed yet."
     return f'<pre class="log" tabindex="0" aria-label="Log">{markup.text(text, 20_000)}</pre>'
 
 
 def estimate_of(folder: Path) -> dict[str, Any]:
     """Return what was predicted before the run started."""
-    return read_json(folder / ESTIMATE)
+    return foreseen(Run(folder))

@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import base64
-import csv
-import io
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from hftransfer import catalog, views
+from hftransfer import catalog
 from hftransfer.errors import UserError
 from hftransfer.safety.pictures import DICOM
-from hftransfer.ui import chatting, markup, received, rules, uploads, visitors
+from hftransfer.ui import adding_part, chatting, doubtful, markup, received, rules, uploads, visitors
+from hftransfer.ui.answers_shown import answer_of, answers_of, examples_of, explanation, table_of
 from hftransfer.ui.data_step import looking
-from hftransfer.ui.markup import Card
 from hftransfer.ui.page import Page, html
 from hftransfer.ui.visitors import Visitor
 
 RUN, OTHER = "The run above", "A model by its name"
 Asks = list[tuple[str, str]]  # what a model is asked with: (role, widget)
 EXAMPLES = 12
-SHOWN_ROWS = 50
 NOTHING = markup.empty(
     "Nothing asked yet", "Write a text, take a picture or record a sound, or pick an example of the test rows."
 )
@@ -65,6 +62,7 @@ def build(page: Page) -> Callable[[], None]:
                 ask = gr.Button("Ask", variant="primary", visible=False, elem_id="ask")
         answer = html(NOTHING, elem_id="answer")
         mattered = html(elem_id="mattered")
+        should = adding_part.build(page)
         with gr.Accordion("Examples of the test rows", open=False, elem_classes="fold", visible=False) as fold:
             examples = html(js_on_load=markup.CARDS, elem_id="examples")
         with gr.Accordion("Many at once", open=False, elem_classes="fold", visible=False) as many:
@@ -73,8 +71,9 @@ def build(page: Page) -> Callable[[], None]:
                             height=140, elem_id="try-table")  # fmt: skip
             answers = html()
             download = gr.DownloadButton("Download the answers", visible=False, size="sm", elem_classes="narrow")
+            unsure, label_them = doubtful.build(page)
         with gr.Row(elem_classes="foot"):
-            gr.Button("Publish it", variant="primary").click(None, js="() => hftransfer.go('publish')")
+            gr.Button("Publish it").click(None, js="() => hftransfer.go('publish')")
 
     def wire() -> None:
         whom = [origin, name, page.run]
@@ -154,6 +153,7 @@ def build(page: Page) -> Callable[[], None]:
         for event in (ask.click, text.submit):
             page.on(event, lambda visitor: looking("Asking …"), [], [answer])
             page.on(event, asked, [*question, against], [answer, mattered])
+        should([*whom, kind, text, pair, image, sound], _input)
         chatting.wire(
             page, talk, lambda *given: _where(page, *given), (ask.click, text.submit), [*whom, kind, text], text
         )
@@ -201,19 +201,23 @@ def build(page: Page) -> Callable[[], None]:
         picked = page.on(examples.click, pick, [page.run], [text, pair, image, sound], picks=True)
         page.on(picked.success, asked, [*question, against], [answer, mattered])
 
-        def batch(visitor: Visitor, path: str | None, chosen: str, typed: str, run: str | None) -> list[Any]:
+        def batch(
+            visitor: Visitor, path: str | None, chosen: str, typed: str, run: str | None, asks: Asks
+        ) -> list[Any]:
             if path is None:
-                return [gr.skip(), gr.skip(), gr.skip()]
+                return [gr.skip() for _ in range(4)]
             where = _where(page, visitor, chosen, typed, run)
             try:
                 one = {"image" if Path(path).suffix.lower() in DICOM else "table": path}
                 found = page.workers.call(visitor, "predict", where=where, inputs=[one], top_k=None)
             except UserError as error:
-                return [markup.note(str(error), "bad"), gr.update(visible=False), None]
-            return [answers_of(found), gr.update(visible=True, value=_csv_of(found)), None]
+                return [markup.note(str(error), "bad"), gr.update(visible=False), None, []]
+            rows = doubtful.proposed(found, [role for role, _ in asks]) if chosen == RUN else []
+            return [answers_of(found), gr.update(visible=True, value=table_of(found)), None, rows]
 
         page.on(table.upload, lambda visitor: looking("Answering every row …"), [], [answers])
-        page.on(table.upload, batch, [table, *whom], [answers, download, table])
+        page.on(table.upload, batch, [table, *whom, kind], [answers, download, table, unsure])
+        label_them()
 
     return wire
 
@@ -300,99 +304,4 @@ def _file_of(url: str, name: str) -> str:
     data = base64.b64decode(url.partition(",")[2])
     path = received.place(name)
     path.write_bytes(data)
-    return str(path)
-
-
-# --- answers ---
-
-
-def answer_of(found: Mapping[str, Any]) -> str:
-    """Return one answer of the Predictor, drawn as its view says."""
-    return markup.view(views.from_dict(found["view"]))
-
-
-def explanation(found: Mapping[str, Any]) -> str:
-    """Return what mattered: words tinted by their weight, or the picture with the parts that spoke for the answer."""
-    head = markup.title("What mattered", "blue spoke for the answer, amber against it")
-    if found.get("form") == "tokens":
-        parts = found["parts"]
-        largest = max((abs(part["weight"]) for part in parts), default=0) or 1
-        words = "".join(
-            f"<span {_tint(part['weight'], largest)}>{markup.text(part['text'])}</span> " for part in parts
-        )
-        inside = f'<p class="words" style="margin:0">{words}</p>'
-    else:
-        weights = found["weights"]
-        largest = max((abs(w) for row in weights for w in row), default=0) or 1
-        cells = "".join(f"<i {_tint(weight, largest)}></i>" for row in weights for weight in row)
-        columns = len(weights[0]) if weights else 1
-        picture = markup.picture(found["image"], "the picture that was asked")
-        inside = f'<div class="heat" style="--columns:{columns}">{picture}<div>{cells}</div></div>'
-    return f'<div class="card-block" style="padding:20px 22px">{head}{inside}</div>'
-
-
-def _tint(weight: float, largest: float) -> str:
-    css = "for" if weight >= 0 else "against"
-    return f'class="{css}" style="--weight:{abs(weight) / largest:.2f}" title="{weight:+.3f}"'
-
-
-def examples_of(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return examples to click: texts as cards, pictures as pictures."""
-    if not rows:
-        return markup.note("This run kept no examples.")
-    if all(entry["form"] != "picture" for row in rows for entry in row["input"].values()):
-        cards = [Card(str(row["row_id"]), " · ".join(_words(e) for e in row["input"].values())) for row in rows]
-        return markup.cards(cards, None, "Examples", wide=True)
-    figures = "".join(
-        f'<button type="button" data-pick="{markup.text(row["row_id"])}">'
-        f"{markup.picture(_picture_of(row), 'example')}</button>"
-        for row in rows
-    )
-    return f'<div class="pictures picks" role="group" aria-label="Examples">{figures}</div>'
-
-
-def _picture_of(row: Mapping[str, Any]) -> str:
-    return next(str(entry["value"]) for entry in row["input"].values() if entry["form"] == "picture")
-
-
-def _words(entry: Mapping[str, Any]) -> str:
-    value = entry.get("value")
-    text = " ".join(map(str, value)) if isinstance(value, list) else str(value)
-    return text if len(text) <= 160 else text[:159] + "…"
-
-
-def answers_of(found: Sequence[Mapping[str, Any]]) -> str:
-    """Return the answers to a table's rows; the first of them, when they are many."""
-    rows = [
-        [markup.text(_words({"value": _shown(one["input"])})), markup.text(_short(one))] for one in found[:SHOWN_ROWS]
-    ]
-    more = (
-        f"The first {SHOWN_ROWS} of {len(found):,}; all of them are in the download."
-        if len(found) > SHOWN_ROWS
-        else ""
-    )
-    return markup.table(["input", "answer"], rows) + markup.note(more)
-
-
-def _shown(value: Any) -> Any:
-    return " · ".join(map(str, value.values())) if isinstance(value, dict) else value
-
-
-def _short(one: Mapping[str, Any]) -> str:
-    view = views.from_dict(one["view"])
-    if isinstance(view, views.Number):
-        return f"{view.value:.5g}"
-    return ", ".join(view.given) if isinstance(view, views.Ranked) and view.several else views.line(view)
-
-
-def _csv_of(found: Sequence[Mapping[str, Any]]) -> str:
-    out = io.StringIO()
-    writer = csv.writer(out)
-    writer.writerow(["input", "answer"])
-    for one in found:
-        row = [_shown(one["input"]), _short(one)]
-        # a spreadsheet would run what starts like a formula
-        writer.writerow([f"'{v}" if str(v)[:1] in ("=", "+", "-", "@") else v for v in map(str, row)])
-    path = received.place("answers.csv")
-    path.write_text(out.getvalue(), encoding="utf-8")
     return str(path)

@@ -30,7 +30,9 @@ from hftransfer.ui.asking import listing, predict, write
 from hftransfer.ui.cells import entry
 from hftransfer.ui.explaining import explain
 from hftransfer.ui.published import settings
-from hftransfer.ui.rows_of_runs import errors, examples, verdict
+from hftransfer.ui.revision import revision
+from hftransfer.ui.rows_of_runs import errors, examples, verdict, watched
+from hftransfer.ui.teaching_worker import taught
 from hftransfer.ui.worker_limits import bound_memory, limits
 
 ROWS = 8  # shown of a data set
@@ -77,7 +79,6 @@ def respond(function: str, arguments: Mapping[str, Any]) -> Iterator[dict[str, A
 def preview(tree: Mapping[str, Any]) -> dict[str, Any]:
     """Show the first rows and what is made of the columns."""
     from hftransfer.column_types import type_name
-    from hftransfer.data.loading import pick
     from hftransfer.data.one_hot import columns_of_one
     from hftransfer.modeling import loading
 
@@ -86,7 +87,7 @@ def preview(tree: Mapping[str, Any]) -> dict[str, Any]:
     config = build(tree)
     task = catalog.task(config.task)
     with tempfile.TemporaryDirectory(prefix="preview-") as place:
-        picked = pick(config.data, Path(place), task)
+        picked = picked_of(config, task, Path(place))
         train = picked.splits["train"]
         names = list(train.rows.features)
         found = understood(config, task, picked, Path(place))
@@ -97,6 +98,16 @@ def preview(tree: Mapping[str, Any]) -> dict[str, Any]:
             "parts": columns_of_one(train.rows, task),
             **found,
         }
+
+
+def picked_of(config: RunConfig, task: Task, place: Path) -> Picked:
+    """Return the rows of a source as a task reads them: of one that reads several files, what these are together."""
+    from hftransfer.data.catalogued import read_catalogued
+    from hftransfer.data.loading import pick
+
+    if task.reads is not None:
+        return read_catalogued(config.data, task, place)[0]
+    return pick(config.data, place, task)
 
 
 def understood(config: RunConfig, task: Task, picked: Picked, place: Path) -> dict[str, Any]:
@@ -132,6 +143,26 @@ def understood(config: RunConfig, task: Task, picked: Picked, place: Path) -> di
         "warnings": [*dict.fromkeys([*warnings, *found.warnings])],
         "problem": None,
     }
+
+
+def tasks_for(tree: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Tell which tasks the rows of a source may be for, the likeliest first, with the columns of each."""
+    from hftransfer.data.fitting_tasks import fitting
+    from hftransfer.modeling import loading
+
+    loading.silence_libraries()
+    bound_memory()
+    config = build(tree)
+    with tempfile.TemporaryDirectory(prefix="preview-") as place:
+        found = fitting(config.data, [catalog.task(name) for name in catalog.tasks()], config.seed, Path(place))
+    return [
+        {
+            "task": one.task,
+            "speaks": one.speaks,
+            "choices": [{"role": choice.role, "column": choice.column} for choice in one.choices],
+        }
+        for one in found
+    ]
 
 
 def some_rows(split: Split, count: int, truth: str | None) -> list[dict[str, Any]]:
@@ -212,10 +243,14 @@ def _processor(source: str, revision: str | None, task: Task) -> Any:
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     "preview": preview,
+    "tasks_for": tasks_for,
+    "taught": taught,
+    "revision": revision,
     "model": model,
     "settings": settings,
     "predict": predict,
     "examples": examples,
+    "watched": watched,
     "errors": errors,
     "verdict": verdict,
     "explain": explain,

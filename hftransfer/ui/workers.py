@@ -19,7 +19,8 @@ from hftransfer.ui.settings import Settings
 from hftransfer.ui.visitors import Visitor
 from hftransfer.ui.worker_process import INPUTS, WorkerProcess
 
-FUNCTIONS = ("preview", "model", "settings", "estimate", "predict", "examples", "errors", "verdict", "explain")
+FUNCTIONS = ("preview", "tasks_for", "taught", "revision", "model", "settings", "estimate", "predict",
+             "examples", "watched", "errors", "verdict", "explain")  # fmt: skip
 COUNTED = ("predict", "explain", "settings", "model")  # against predictions_per_minute
 IN_LINE = {"one visitor": 4, "guests": 8, "all": 24}  # questions that wait; gradio has 40 threads
 CHARACTERS = 100_000  # of one text
@@ -59,7 +60,11 @@ class Workers:
         estimate(tree)                     {seconds, memory_mb, step_seconds, steps, warnings}, from real steps
         predict(where, inputs, top_k)      a list of the Predictor's answers, each with its `view`; an input is a text,
                                            {role: text}, {"image": path of an upload} or {"table": path of an upload}
+        tasks_for(tree)                    [{task, speaks, choices: [..]}], the likeliest first
         examples(run, n)                   [{row_id, input: {role: {form, value}}}] of the test rows
+        taught(task, model, rows, asked, folder)  {counts, right, answer: [[label, share]]} of examples
+        revision(tree, form, target)       {rows} of the rows as they are now, written to `target`
+        watched(run)                       the same of the validation rows that are asked again in training
         errors(run, n)                     [{row_id, label, prediction, score, input: {...}}], worst first
         verdict(run, others)               {verdict, notes: [..], table: [[cell]]} of finished runs on the same rows
         explain(where, input)              {form: "tokens", parts: [{text, weight}], label} or {form: "pixels", image,
@@ -121,10 +126,18 @@ class Workers:
         """Check every argument that names something, and lend pictures to the worker for the time of the call."""
         settings, allowed = self.settings, dict(arguments)
         with ExitStack() as lent:
-            if function == "preview":
+            if function in ("preview", "tasks_for"):
                 allowed["tree"] = rules.admit_data(visitor, arguments["tree"], settings)
                 if not str(allowed["tree"]["data"]["source"]).startswith("sample:"):
                     visitors.require(visitor)
+            elif function == "revision":
+                visitors.require(visitor)
+                uploads.require_room(visitor, settings)
+                allowed["tree"] = rules.admit(visitor, arguments["tree"], settings).to_dict()
+                if not visitor.local and not visitor.owns(arguments["target"]):
+                    raise UserError("a place of yours is needed", "this is none", "Try again.")
+            elif function == "taught":
+                allowed |= self._lesson(visitor, arguments, lent)
             elif function == "estimate":
                 visitors.require(visitor)
                 uploads.require_room(visitor, settings)
@@ -136,7 +149,7 @@ class Workers:
                     raise UserError("a branch, tag or commit is needed", f"found {str(revision)[:80]!r}", "Mend it.")
             elif function == "settings":
                 allowed["repo"] = rules.hub_model(arguments["repo"])
-            elif function in ("examples", "errors", "verdict"):
+            elif function in ("examples", "watched", "errors", "verdict"):
                 allowed["run"] = str(visitors.find(visitor, arguments["run"]).folder)
                 if function == "verdict":
                     allowed["others"] = [str(visitors.find(visitor, name).folder) for name in arguments["others"]]
@@ -152,6 +165,19 @@ class Workers:
                         )
                     allowed["inputs"] = [self._input(visitor, value, lent) for value in given]
             yield allowed
+
+    def _lesson(self, visitor: Visitor, given: Mapping[str, Any], lent: ExitStack) -> dict[str, Any]:
+        """Return a lesson's arguments as a worker takes them: its pictures lie in a folder of the visitor's own."""
+        visitors.require(visitor)
+        folder, asked = given["folder"], given["asked"]
+        if folder is not None and not visitor.owns(folder):
+            raise UserError("a lesson of yours is needed", "this is none", "Begin a new one.")
+        if folder is not None and asked:
+            asked = str(lent.enter_context(uploads.held(visitor, asked, self.settings, uploads.PICTURES)))
+        for row in given["rows"]:
+            if folder is not None and (Path(row["value"]).is_absolute() or ".." in Path(row["value"]).parts):
+                raise UserError("pictures of the lesson are needed", "one lies elsewhere", "Begin a new one.")
+        return {"model": rules.place(visitor, given["model"], self.settings), "asked": asked}
 
     def _input(self, visitor: Visitor, value: Any, lent: ExitStack) -> Any:
         if isinstance(value, str):

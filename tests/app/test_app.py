@@ -16,7 +16,9 @@ import pytest
 from hftransfer import views
 from hftransfer.runs import Run
 from hftransfer.ui import (
+    answers_shown,
     app,
+    comparing,
     data_step,
     markup,
     publish_step,
@@ -24,7 +26,6 @@ from hftransfer.ui import (
     rows_found,
     train_step,
     train_view,
-    try_step,
 )
 from hftransfer.ui.monitor import Monitor, View
 from hftransfer.ui.settings import Settings
@@ -65,7 +66,7 @@ def test_the_process_of_the_app_stays_light_and_shows_only_what_is_meant_for_pro
     scan = tiny_dicom.write(tmp_path / "scan.dcm", np.zeros((8, 8), np.uint8))
     done = subprocess.run(
         [sys.executable, "-c", f"import sys; sys.path.insert(0, {source!r})\n{SERVE}", str(scan)], cwd=tmp_path,
-        capture_output=True, text=True, timeout=90,
+        capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout.rpartition("SAID")[2])
@@ -142,9 +143,9 @@ def test_names_and_texts_of_the_data_are_text(tmp_path: Path) -> None:
     row = {"row_id": HOSTILE, "label": HOSTILE, "prediction": HOSTILE, "score": 1.0, "input": {HOSTILE: entry}}
     for html in (
         result_step.scores_of(result()), result_step.where_of(result(), tmp_path),
-        rows_found.errors_of([row]), try_step.answer_of(answer), *map(markup.view, forms),
-        try_step.explanation({"form": "tokens", "parts": [{"text": HOSTILE, "weight": 1.0}]}),
-        try_step.examples_of([row]), try_step.answers_of([{"input": HOSTILE, **answer}]),
+        rows_found.errors_of([row]), answers_shown.answer_of(answer), *map(markup.view, forms),
+        answers_shown.explanation({"form": "tokens", "parts": [{"text": HOSTILE, "weight": 1.0}]}),
+        answers_shown.examples_of([row]), answers_shown.answers_of([{"input": HOSTILE, **answer}]),
         *(html for html in data_step._seen(preview, tree) if isinstance(html, str)),
         markup.cards([markup.Card(HOSTILE, HOSTILE, HOSTILE, ((HOSTILE, ""),))]), markup.note([HOSTILE, HOSTILE]),
         train_view.about(HOSTILE, HOSTILE, HOSTILE), train_step.navigation(HOSTILE, HOSTILE, HOSTILE, None, None),
@@ -183,10 +184,10 @@ def test_only_what_differs_is_compared() -> None:
         {"task": "t", "model": "a", "train": {"learning_rate": 1e-3}, "output": "x"},
         {"task": "t", "model": "b", "method": {"name": "lora"}, "output": "y"},
     ]
-    assert result_step.differences(trees) == [
+    assert comparing.differences(trees) == [
         ["model", "a", "b"], ["train.learning_rate", "0.001", ""], ["method.name", "", "lora"],
     ]  # fmt: skip
-    assert result_step.differences([trees[0], trees[0]]) == []
+    assert comparing.differences([trees[0], trees[0]]) == []
 
 
 def test_runs_on_other_test_rows_are_not_compared_in_silence(settings: Settings, tmp_path: Path) -> None:
@@ -200,8 +201,8 @@ def test_runs_on_other_test_rows_are_not_compared_in_silence(settings: Settings,
         (folder / "result.json").write_text(json.dumps(found))
         folders.append(folder)
     page = type("Page", (), {"monitor": Monitor()})()
-    assert "different test rows" in result_step.comparison(page, folders)
-    assert "different test rows" not in result_step.comparison(page, [folders[0], folders[0]])
+    assert "different test rows" in comparing.comparison(page, folders)
+    assert "different test rows" not in comparing.comparison(page, [folders[0], folders[0]])
 
 
 @pytest.mark.parametrize(
@@ -222,7 +223,7 @@ def test_a_run_that_was_cut_off_is_one_button(tmp_path: Path) -> None:
 
 def test_answers_for_a_spreadsheet_are_no_formulas() -> None:
     found = [views.Ranked((("@x", 0.5), ("y", 0.25)), ("@x",)), views.Prose("+1\n\tand =2")]
-    path = Path(try_step._csv_of([{"input": "=cmd()", "view": views.to_dict(view)} for view in found]))
+    path = Path(answers_shown.table_of([{"input": "=cmd()", "view": views.to_dict(view)} for view in found]))
     assert path.read_text().splitlines()[1:] == ["'=cmd(),'@x 0.500", "'=cmd(),'+1 and =2"]
 
 
@@ -237,7 +238,7 @@ def test_answers_for_a_spreadsheet_are_no_formulas() -> None:
     ],
 )
 def test_every_kind_of_answer_is_a_cell(view: views.View, cell: str) -> None:
-    assert try_step._short({"view": views.to_dict(view)}) == cell
+    assert answers_shown._short({"view": views.to_dict(view)}) == cell
 
 
 def test_the_words_below_the_steps_tell_how_far_a_run_is(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from hftransfer.predictor import Predictor
-from hftransfer.ui import asking, try_step
+from hftransfer.ui import answers_shown, asking, try_step
 from tests import tiny_captions
 
 
@@ -21,7 +21,7 @@ def test_labels_are_written_beside_a_picture_and_scored(tmp_path: Path) -> None:
     predictor = Predictor(tiny_captions.model(tmp_path / "model", "CLIP"))
     (found,) = predictor.answer([asking.by_role(given, predictor.task)])
     assert set(found["scores"]) == {"a film", "a story", "food"}
-    shown = try_step.answer_of({"view": _view(predictor, found)})
+    shown = answers_shown.answer_of({"view": _view(predictor, found)})
     assert all(label in shown for label in found["scores"])
 
 

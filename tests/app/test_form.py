@@ -114,4 +114,4 @@ def test_code_says_the_same() -> None:
     exec(lines, scope)
     assert scope["config"] == tree
     command = form.command_of(tree)
-    assert command.startswith("accelerate launch ") and "--config runs/NAME/config.yaml" in command
+    assert command.startswith("python ") and "--config runs/NAME/config.yaml" in command

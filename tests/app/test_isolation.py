@@ -90,7 +90,7 @@ def inside(visitor: Visitor, settings: Settings, code: str, kernel: bool = True,
         lines.insert(1, "fence.version = lambda: 0")
     done = subprocess.run(
         [sys.executable, "-c", "\n".join(lines)], env=visitors.environment(visitor, settings),
-        cwd=visitor.folder, capture_output=True, text=True, timeout=60,
+        cwd=visitor.folder, capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     return done.stdout + done.stderr
 
@@ -400,7 +400,7 @@ def test_no_module_of_the_app_brings_a_heavy_library_into_its_process() -> None:
     """
     environment = {**os.environ, "PYTHONPATH": str(Path(fence.__file__).parents[1])}
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)], env=environment, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", textwrap.dedent(code)], env=environment, capture_output=True, text=True, timeout=300
     )
     assert done.stdout == "[]\n", done.stderr
 

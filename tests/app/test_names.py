@@ -17,11 +17,13 @@ from hftransfer.ui import (
     downloads,
     markup,
     model_step,
+    proposing,
     publish_step,
     train_step,
     train_view,
     worker,
 )
+from tests import tiny_catalogue
 
 
 def test_a_run_is_called_by_its_time_task_and_model_until_people_name_it(tmp_path: Path) -> None:
@@ -37,10 +39,10 @@ def test_a_run_is_called_by_its_time_task_and_model_until_people_name_it(tmp_pat
 
 @pytest.mark.parametrize("task", catalog.tasks())
 def test_a_model_is_proposed_for_every_task_that_knows_one(task: str) -> None:
-    proposed = model_step.usual(task)
+    proposed = proposing.usual(task)
     assert bool(proposed) or not catalog.task(task).known_models
-    assert not proposed or model_step._is_proposed(proposed)
-    assert not model_step._is_proposed("somebody/chosen")
+    assert not proposed or proposing.is_proposed(proposed)
+    assert not proposing.is_proposed("somebody/chosen")
 
 
 def test_what_is_missing_is_said_before_anything_starts() -> None:
@@ -125,3 +127,9 @@ def test_a_run_is_handed_on_as_one_file_without_checkpoints_or_links(
     assert not any("checkpoint" in name or name.endswith("link") for name in names)
     with pytest.raises(UserError, match="trained model"):
         downloads.packed(finished.visitor, Run(tmp_path / "none"), finished.settings)
+
+
+def test_a_preview_reads_several_files_as_its_task_does(tmp_path: Path) -> None:
+    source = tiny_catalogue.collection(tmp_path / "rows")
+    found = worker.preview({"task": "retrieval", "model": "m", "data": {"source": str(source)}})
+    assert found["problem"] is None and [one["name"] for one in found["columns"]] == ["query", "relevant"]

@@ -51,7 +51,7 @@ def test_the_front_matter_is_what_the_hub_takes() -> None:
     assert (matter["sdk"], matter["app_file"], matter["hf_oauth"]) == ("gradio", "spaces_app.py", True)
     assert f"gradio=={matter['sdk_version']}\n" in (ROOT / "constraints.txt").read_text()
     assert len(matter["short_description"]) <= 60
-    assert matter["hf_oauth_scopes"] == ["contribute-repos", "gated-repos"], "no scope that writes to other repos"
+    assert matter["hf_oauth_scopes"] == ["contribute-repos", "gated-repos", "jobs"], "writes to no other repo"
     assert (ROOT / matter["app_file"]).is_file()
 
 

@@ -416,6 +416,6 @@ def test_memory_that_runs_out_is_an_answer(space: Settings) -> None:
     """
     environment = {**os.environ, "PYTHONPATH": str(Path(worker_process.__file__).parents[2])}
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)], env=environment, capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", textwrap.dedent(code)], env=environment, capture_output=True, text=True, timeout=300
     )
     assert done.stdout == "{'failed': 'memory ran out'} TypeError\n", done.stdout + done.stderr

@@ -156,7 +156,7 @@ def test_from_an_upload_to_a_published_model_that_answers_from_the_hub(
     page.wait_for_selector("#scores table")
     assert HOSTILE in page.locator("#where").inner_text()
     page.locator("#show-errors").click()
-    page.wait_for_selector("#errors table, #errors .note")
+    page.wait_for_selector("#errors .error, #errors .note")
 
     # Try
     go(page, "try")
@@ -236,9 +236,10 @@ def test_a_killed_trainer_and_a_restarted_app_lose_nothing(
     go(page, "result")
     page.get_by_text("All runs").click()
     page.wait_for_selector(f"#history [title='{run.name}']")
-    page.once("dialog", lambda dialog: dialog.accept())
     page.locator("#delete").click()
     wait_for(lambda: not run.folder.exists(), "the run to go")
+    page.locator("#undo").click()
+    wait_for(run.folder.exists, "the run to come back")
 
 
 def test_what_is_wrong_is_said_where_it_happens(app: App, materials: Path, window: Callable[..., Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,10 @@ from hftransfer import catalog, config
 from hftransfer.fitting.interruption import Interruption
 from hftransfer.runs import Run
 
+ON_CPU = os.environ.get("HFTRANSFER_TESTS_ON") != "gpu"  # see docs/several-gpus.md
 QUICK: dict[str, Any] = {
     "method": {"name": "full"},
-    "train": {"auto": False, "num_train_epochs": 2, "per_device_train_batch_size": 16, "use_cpu": True},
+    "train": {"auto": False, "num_train_epochs": 2, "per_device_train_batch_size": 16, "use_cpu": ON_CPU},
     "evaluation": {"resamples": 100},
     "speed": {"tune": False, "threads": 1},
 }

@@ -266,3 +266,20 @@ def test_every_kind(tmp_path: Path, kind: str) -> None:
     assert ("other" in found["final"]) == (kind != "text"), "a probe stands beside all but texts"
     assert len(found["trials"]) in ((3, 4) if kind == "text" else (4, 5)) or not found["plan"]["trials"]
     assert result["test"]["n"] == 30 and run.result_path.is_file()
+
+
+def test_a_small_regret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The benchmark of docs/defaults.md, of a few updates: its figures say nothing, its table holds them."""
+    from benchmarks import regret, regret_table
+
+    rows = str(tiny.text_csv(tmp_path / "rows.csv", 140))
+    monkeypatch.setattr(regret, "SETS", {rows: str(tiny.text_model(tmp_path / "model"))})
+    monkeypatch.setattr(regret, "TEST", 40)
+    found = [regret.tried(tmp_path, cell, threads=1) for cell in regret.cells([rows], [100], range(1), 1, steps=8)]
+    assert [one.way for one in found] == ["auto", "probe", "full 1e-05", "lora 0.0001"]
+    assert not any(one.error for one in found) and found[0].splits == {"train": 70, "validation": 30, "test": 40}
+    assert found[0].auto is not None and found[0].auto["final"]["method"] in ("full", "probe")
+    told = regret_table.told(found, regret_table.Settings.here())
+    best = max(found[2:], key=lambda one: one.judged)
+    assert f"| 100 | 1 | {found[0].score:.3f} | {best.score:.3f} | {found[1].score:.3f} |" in told
+    assert not (tmp_path / "run").exists(), "hundreds of runs are not kept"

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 
 from hftransfer import cli
 from hftransfer.artifact import onnx_of
@@ -175,6 +176,28 @@ def test_other_models_that_answer_in_one_pass(what: str, tmp_path: Path) -> None
     assert found["quantized"]["n"] >= 3 and found["quantized"]["whole"] is not None
 
 
+def test_a_whisper_in_two_parts_writes_the_same_in_node(tmp_path: Path) -> None:
+    tree = {
+        **QUICK, "task": "automatic-speech-recognition", "model": str(tiny_heard.whisper(tmp_path / "base")),
+        "data": {"source": str(tiny_heard.spoken_folder(tmp_path / "rows", 24))},
+    }  # fmt: skip
+    run = trained(tmp_path, "run", tree, max_steps=4, learning_rate=1e-2)
+    found = onnx.export(run)
+    assert found["largest_difference"] < 1e-4
+    assert set(found["files"]) == {
+        f"{part}{kind}.onnx" for part in ("encoder_model", "decoder_model_merged") for kind in ("", "_quantized")
+    }
+    assert found["quantized"]["n"] == run.result()["test"]["n"] and found["quantized"]["metric"] == "wer"
+    assert "encoder_model.onnx" in report.render({**run.result(), "onnx": found}, run.config(), repo="me/mine")
+    predictor = Predictor(run.artifact)
+    heard = tiny_heard.speech(["low", "high"])
+    path = tmp_path / "one.wav"
+    soundfile.write(path, heard, tiny_heard.RATE)
+    whole, _ = in_node(run.artifact, predictor.task.browser, f"new Float32Array({json.dumps(heard.tolist())})")
+    wanted = predictor.answer([str(path)])[0]["text"]
+    assert wanted and whole["text"].strip() == wanted
+
+
 def test_models_that_write_are_refused_and_published_without(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -188,4 +211,4 @@ def test_models_that_write_are_refused_and_published_without(
     said: list[dict[str, Any]] = []
     exporting.add(run, "me/mine", lambda type, **fields: said.append({"type": type, **fields}))
     assert [one["type"] for one in said] == ["publishing", "warning"]
-    assert said[1]["message"].startswith("published without ONNX: a model that answers in one pass is needed")
+    assert said[1]["message"].startswith("published without ONNX: a model that answers in one pass, or a Whisper")

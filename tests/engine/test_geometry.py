@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import datasets
@@ -11,9 +12,13 @@ import pytest
 from PIL import Image, ImageEnhance, ImageOps
 
 from hftransfer import catalog
+from hftransfer.answers import _mask_files
 from hftransfer.answers.base import Answer
+from hftransfer.answers.boxes import Boxes
+from hftransfer.answers.mask import Mask
 from hftransfer.config import Augmentation, DataConfig
-from hftransfer.inputs._geometry import Change, draw
+from hftransfer.errors import UserError
+from hftransfer.inputs._geometry import Change, draw, draw_mosaic
 from hftransfer.modeling.prepared import Lazy
 from hftransfer.tasks.base import Preparation
 
@@ -87,6 +92,44 @@ def test_slivers_go_and_a_picture_keeps_something() -> None:
         assert change.of_boxes(corner)[1].all()
         lost += change not in tried
     assert lost and len({one.window for one in tried}) == len(tried)
+
+
+def test_boxes_and_masks_of_four_pictures_lie_where_their_pixels_lie() -> None:
+    rng, augmentation = np.random.default_rng(0), Augmentation(crop=0.5, upside_down=True, color=0.0)
+    kept_of_all = 0
+    for seed in range(60):
+        sizes = [SIZE, (64, 20), (25, 50), (30, 30)]
+        masks, truths = [], []
+        for number, (width, height) in enumerate(sizes, 1):
+            left, top = int(rng.integers(0, width - 8)), int(rng.integers(0, height - 8))
+            pixels = np.zeros((height, width), np.uint8)
+            pixels[top : top + 8, left : left + 8] = number
+            masks.append(pixels)
+            truths.append([{"x": left, "y": top, "width": 8, "height": 8, "crowd": False, "class": number}])
+        suits = [partial(Boxes().suits, truth) for truth in truths]
+        mosaic = draw_mosaic(sizes, augmentation, np.random.default_rng(seed), suits)
+        assert mosaic.size == SIZE
+        whole = _mask_files.of_png(Mask().together([_mask_files.to_png(one) for one in masks], mosaic))
+        assert whole.shape == SIZE[::-1] and set(np.unique(whole)) <= {0, 1, 2, 3, 4}, "no pixel is of no picture"
+        pictures = [Image.fromarray(np.stack([one * 50] * 3, -1)) for one in masks]
+        shown = np.asarray(mosaic.of_pictures(pictures))[..., 0] / 50
+        assert (np.abs(shown - whole) < 0.5).mean() > 0.8, "edges of pictures are smoothed, those of masks are not"
+        for one in Boxes().together(truths, mosaic):
+            y, x = np.nonzero(whole == one["class"])
+            found = [x.min(), y.min(), x.max() + 1, y.max() + 1]
+            edges = [one["x"], one["y"], one["x"] + one["width"], one["y"] + one["height"]]
+            assert np.abs(np.subtract(found, edges)).max() <= 1.0
+            assert (one["picture_width"], one["picture_height"]) == SIZE
+            kept_of_all += 1
+    assert kept_of_all == 240, "a picture that cannot keep its box by a cut is shown whole"
+
+
+@pytest.mark.parametrize("task, more", [("image-classification", {}), ("image-segmentation", {"tile": 64})])
+def test_a_mosaic_of_what_has_no_places_is_refused(task: str, more: dict[str, Any]) -> None:
+    data = {"source": "x", "augmentation": {"mosaic": 0.5}, **more}
+    with pytest.raises(UserError, match=r"data\.augmentation\.mosaic"):
+        catalog.build_config({"task": task, "model": "m", "data": data})
+    assert catalog.build_config({"task": task, "model": "m", "data": {"source": "x", **more}})
 
 
 @dataclass(frozen=True)

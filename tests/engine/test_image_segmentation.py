@@ -5,10 +5,13 @@ from __future__ import annotations
 import base64
 import io
 import json
+import pickle
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 import transformers
@@ -17,6 +20,9 @@ from safetensors.numpy import load_file
 
 from hftransfer import api, cli, views
 from hftransfer.answers import _mask_files, _mask_models, _mask_scores, _mask_views
+from hftransfer.answers._kept_masks import Kept, Lazy, keep
+from hftransfer.answers.mask import Mask, Piece
+from hftransfer.evaluation.predictions import Predictions
 from hftransfer.fitting.interruption import Interrupted
 from hftransfer.fitting.trainer import Summed
 from hftransfer.inputs._geometry import tiles
@@ -73,8 +79,11 @@ def noise(count: int) -> list[Image.Image]:
 
 @pytest.mark.parametrize("architecture", tiny_masks.MODELS)
 def test_every_architecture_answers_strangers_alike(architecture, folder, train):
-    """At a rate at which nothing is learned: answers of random weights hold all classes, and so tell much."""
-    run, result = train(tree(folder, architecture, train={"learning_rate": 1e-7}))
+    """At a rate at which nothing is learned: answers of random weights hold all classes, and so tell much.
+
+    In bfloat16 on every machine: what is put around a forward pass for that must come off, and nothing else.
+    """
+    run, result = train(tree(folder, architecture, train={"learning_rate": 1e-7, "bf16": True}))
     assert np.isfinite(result["test"]["metrics"]["mean_iou"]["value"]) and result["test"]["n"] == 4
     far, classes = apart(run, noise(3))
     assert max(far) <= 2e-3 and max(classes) > 1
@@ -129,7 +138,8 @@ def test_models_of_queries_learn_the_same_however_a_batch_is_cut():
 
 
 def test_a_stopped_run_ends_with_the_same_weights(folder, tmp_path):
-    wanted = tree(folder, train={"num_train_epochs": 2, "dataloader_num_workers": 0}, data={"test_size": 2})
+    data = {"test_size": 2, "augmentation": {"mosaic": 0.5}}
+    wanted = tree(folder, train={"num_train_epochs": 2, "dataloader_num_workers": 0}, data=data)
     whole = started(wanted, tmp_path / "whole")
     with pytest.raises(Interrupted):
         started(wanted, tmp_path / "part", steps=3)
@@ -143,7 +153,8 @@ def test_a_stopped_run_ends_with_the_same_weights(folder, tmp_path):
     assert len(ends) == 2 and any(all((end[name] == best[name].numpy()).all() for name in best) for end in ends)
 
 
-def test_masks_move_with_their_pictures(folder, tmp_path):
+@pytest.mark.parametrize("mosaic", [0.0, 0.5])
+def test_masks_move_with_their_pictures(mosaic, folder, tmp_path):
     """Each change is drawn once: a picture that shows its classes as colours still agrees with its mask."""
     from hftransfer import catalog
     from hftransfer.fitting.interruption import Interruption
@@ -159,7 +170,7 @@ def test_masks_move_with_their_pictures(folder, tmp_path):
         shown = (classes * 120).astype(np.uint8)
         Image.fromarray(np.stack([shown] * 3, -1)).save(place / "images" / f"{number}.png")
         Image.fromarray(classes).save(place / "masks" / f"{number}.png")
-    data = {"source": str(place), "augmentation": {"crop": 0.5, "color": 0.0, "upside_down": True}}
+    data = {"source": str(place), "augmentation": {"crop": 0.5, "color": 0.0, "upside_down": True, "mosaic": mosaic}}
     built = catalog.build_config({**QUICK, **tree(folder, data=data), "method": QUICK["method"]})
     with Interruption() as interruption:
         scene = set_scene(built, Run.create(built, tmp_path / "run"), interruption, resume=False)
@@ -211,6 +222,39 @@ def test_validation_keeps_one_table_however_many_rows():
     outcomes = answer.outcomes([_mask_files.to_png(one) for one in real], outputs)
     sample = answer.sample(outcomes, np.ones((6, 1)))
     assert found == pytest.approx({name: float(answer.metrics[name].value(sample)[0]) for name in answer.validated})
+
+
+def test_answers_of_many_pictures_take_the_memory_of_few(tmp_path, monkeypatch):
+    """Random masks, which no PNG makes small: asked, joined, stored, scored and held against the trivial answer."""
+    answer = tiny.answer("mask", NAMES, values=[0, 1, 2], coloured=False, ignored=255, background=0, rows=4,
+                         counts=[3, 2, 1], usual=[0] * 256, queries=False)  # fmt: skip
+    monkeypatch.setattr(Mask, "stored_at_once", 8)
+    monkeypatch.setattr(_mask_files, "AT_ONCE", 8)
+
+    def made(row: int) -> bytes:
+        return _mask_files.to_png(np.random.default_rng(row).integers(0, 3, (200, 200)))
+
+    def peak(count: int) -> int:
+        tracemalloc.start()
+        truth = Lazy(range(count), made)
+        outputs = answer.gathered([answer.join([Piece(keep(made(row + 1)))]) for row in range(count)])
+        stored = Predictions(answer, [str(row) for row in range(count)], truth, outputs)
+        stored.to_parquet(tmp_path / f"{count}.parquet")
+        assert stored.outcomes.actual.sum() == count * 200 * 200
+        assert answer.baseline(truth, []).outputs[0] and not answer.is_constant(outputs)
+        found = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return found
+
+    peak(8)  # what is imported and made once
+    few, many = peak(16), peak(128)
+    held = len(made(0))
+    assert many - few < 16 * held < 112 * held, "of 112 masks more, each of them held twice"
+    table = pq.read_table(tmp_path / "128.parquet")
+    assert table["prediction"].to_pylist() == [made(row + 1) for row in range(128)]
+    kept = keep(b"a mask")
+    assert pickle.loads(pickle.dumps(kept)) == b"a mask" == bytes(kept), "what another process is sent"
+    assert isinstance(answer.join([Piece(b"a mask")]), Kept), "what another process sent"
 
 
 def test_scores_are_those_of_their_definitions():

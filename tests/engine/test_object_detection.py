@@ -228,7 +228,7 @@ def test_the_backbone_learns_at_its_own_rate(folder):
 
 def test_it_resumes_bit_for_bit_with_augmentation(folder, tmp_path):
     made = tree(folder, max_steps=6)
-    made["data"] = {**made["data"], "augmentation": {"crop": 0.5, "upside_down": True}}
+    made["data"] = {**made["data"], "augmentation": {"crop": 0.5, "upside_down": True, "mosaic": 0.5}}
     whole = start(made, tmp_path / "whole")
     with pytest.raises(Interrupted) as stop:
         start(made, tmp_path / "stopped", steps=3)
@@ -262,3 +262,39 @@ def test_models_that_cannot_are_refused_in_words(folder, tmp_path):
 def test_smoothing_is_refused(folder, train):
     with pytest.raises(UserError, match="label_smoothing_factor"):
         train(tree(folder, label_smoothing_factor=0.1))
+
+
+# --- other methods ---
+
+
+def test_adapters_merge_into_a_plain_detector(folder, train):
+    """Detectors tie their heads and embed nothing, which peft asks of them."""
+    made = {**tree(folder, learning_rate=1e-2), "method": {"name": "lora", "r": 2}}
+    run, result = train(made)
+    assert result["method"] == "lora" and result["cost"]["trainable_parameters"] < result["cost"]["total_parameters"]
+    predictor = Predictor(run.artifact)
+    pipeline = transformers.pipeline("object-detection", str(run.artifact))
+    row = predictor.task.row(Image.open(folder / "rows" / "003.png"))
+    ours = predictor.answered.plainly(row, predictor.ask([row])[0])
+    theirs = predictor.task.ask_pipeline(pipeline, predictor.opened(row), None)
+    assert predictor.answered.distance(ours, theirs) <= 1e-4
+
+
+def test_what_a_detector_cannot_is_refused_with_what_it_can(folder, train):
+    with pytest.raises(UserError, match=r"Set method.name=lora or auto or full"):
+        train({**tree(folder), "method": {"name": "probe"}})
+    with pytest.raises(UserError, match=r"without a head for disc, square\. Use method.name=full"):
+        train({**tree(folder), "method": {"name": "zero_shot"}})
+
+
+@pytest.mark.long
+def test_runs_are_folded_and_fused(folder, train):
+    first, _ = train({**tree(folder), "evaluation": {"resamples": 100, "folds": 2}}, name="first")
+    assert len(first.result()["folds"]["metrics"]["map"]["scores"]) == 2
+    second, _ = train(tree(folder, learning_rate=2e-3), name="second")
+    mixed = {
+        **tree(folder),
+        "method": {"name": "fuse", "runs": [str(first.folder), str(second.folder)], "how": "greedy"},
+    }
+    run, result = train(mixed, name="mixed")
+    assert result["method"] == "fuse" and (run.artifact / "model.safetensors").is_file()

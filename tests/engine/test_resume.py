@@ -127,7 +127,22 @@ def test_torn_checkpoint_is_passed_over(tmp_path):
 
 def test_same_config_same_weights(tmp_path):
     tree = text_tree(tmp_path)
-    same_weights(start(tree, tmp_path / "one"), start(tree, tmp_path / "two"))
+    one = start(tree, tmp_path / "one")
+    same_weights(one, start(tree, tmp_path / "two"))
+
+
+def test_checkpoints_by_the_clock_change_no_weight(tmp_path, monkeypatch):
+    tree = text_tree(tmp_path)
+    tree["train"] = {**tree["train"], "max_steps": 6, "save_strategy": "no", "eval_strategy": "no"}
+    whole = start(tree, tmp_path / "whole")
+    assert whole.checkpoint() is None
+    monkeypatch.setenv(runs.SAVE_MINUTES, "1e-6")  # as a place says it where the run does not
+    often = start(tree, tmp_path / "often")
+    assert {event["step"] for event in often.events()[0] if event["type"] == "checkpoint"} >= {1, 2}
+    same_weights(whole, often)
+    monkeypatch.setenv(runs.SAVE_MINUTES, "1e6")
+    said = {**tree, "train": {**tree["train"], "save_minutes": 1e-6}}
+    assert start(said, tmp_path / "said").checkpoint() is not None
 
 
 def test_config_of_a_run_reads_back(tmp_path):

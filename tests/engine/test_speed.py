@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+from types import SimpleNamespace
 
 import pytest
 import torch
 import transformers
 
 from hftransfer import catalog, config, data
-from hftransfer.fitting import rules, speed
+from hftransfer.errors import UserError
+from hftransfer.fitting import arguments, memory, rules, speed
 from hftransfer.modeling import inference, loading, prepared
 from hftransfer.runs import Run
 from hftransfer.tasks.base import Preparation
@@ -113,3 +115,93 @@ def test_the_layout_that_timing_chose_stays(tmp_path):
     with inference.channels_together(model):
         pass
     assert convolution.weight.stride()[1] == 1
+
+
+@pytest.fixture
+def half_only(monkeypatch):
+    """Register an attention kernel that, like the flash ones, takes no float32; give the precisions it was shown."""
+    shown = []
+
+    def kernel(module, query, key, value, mask, **options):
+        shown.append(query.dtype if not torch.is_autocast_enabled("cpu") else torch.bfloat16)
+        if shown[-1] == torch.float32:
+            raise RuntimeError("FlashAttention only supports fp16 and bf16 data type")
+        return transformers.AttentionInterface()["sdpa"](module, query, key, value, mask, **options)
+
+    transformers.AttentionInterface.register("toy_of_halves", kernel)
+    transformers.AttentionMaskInterface.register("toy_of_halves", transformers.AttentionMaskInterface()["sdpa"])
+    monkeypatch.setattr(
+        inference, "HALF_ONLY", ("flash", "halves")
+    )  # of a flash kernel transformers wants the package
+    monkeypatch.setattr(speed, "_flash", lambda model: iter(["toy_of_halves"]))
+    yield shown
+    for interface in (transformers.AttentionInterface, transformers.AttentionMaskInterface):
+        del interface._global_mapping["toy_of_halves"]
+
+
+def test_a_kernel_of_half_precision_is_timed_in_it_alone(bench, half_only, monkeypatch):
+    monkeypatch.setattr(speed, "native_bf16", lambda: True)
+    chosen = bench("text-classification", "bert")
+    assert any(name.startswith("toy_of_halves, bf16") for name in chosen.timings)
+    assert not any(name.startswith("toy_of_halves, fp32") for name in chosen.timings)
+    assert half_only and set(half_only) == {torch.bfloat16}
+
+
+def test_answers_are_float32_whatever_kernel_trained(half_only, tmp_path):
+    model = transformers.AutoModel.from_pretrained(tiny.text_model(tmp_path / "model"))
+    inference.set_attention(model, "toy_of_halves")
+    with inference.answering(model, alone=True):
+        assert inference.attention_of(model) == "sdpa"
+        model(torch.tensor([[1, 2, 3]]))
+    assert inference.attention_of(model) == "toy_of_halves" and not half_only
+
+
+@pytest.mark.parametrize(("rows", "gone"), [(8, False), (1, True)])
+def test_memory_that_ran_out_is_said_with_what_takes_less(rows, gone):
+    answer = tiny.answer("single_label", ("a", "b"), (1, 1), 2)
+    setup = SimpleNamespace(
+        config=SimpleNamespace(train=SimpleNamespace(options={})), answer=answer,
+        preparation=SimpleNamespace(max_length=512),
+    )  # fmt: skip
+    model = SimpleNamespace(supports_gradient_checkpointing=True)
+    given = SimpleNamespace(train_batch_size=rows, gradient_accumulation_steps=2)
+    with pytest.raises(UserError) as error, memory.explained(setup, model, given):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB. Of the allocated memory 1 GiB is")
+    text = str(error.value)
+    assert f"memory for a step of {rows} row" in text and "Tried to allocate 2 GiB" in text
+    assert "train.gradient_checkpointing=true" in text and "data.max_length below 512" in text
+    asked = "train.per_device_train_batch_size=4 and train.gradient_accumulation_steps=4"
+    assert (asked not in text) is gone and "batch_size=0" not in text
+
+
+def test_a_step_leaves_room_for_what_an_optimizer_keeps(monkeypatch):
+    """A GPU of 1,000 bytes, of which a step took 700: two moments of 30 weights fit beside it, those of 40 do not."""
+    card = torch.device("cuda", 0)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 700)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (200, 1000))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 780)
+    assert memory.leaves_room(torch.nn.Linear(30, 1, bias=False), card)
+    assert not memory.leaves_room(torch.nn.Linear(40, 1, bias=False), card)
+    assert memory.leaves_room(torch.nn.Linear(40, 1, bias=False).requires_grad_(False), card)
+    assert memory.leaves_room(torch.nn.Linear(4000, 1), torch.device("cpu"))
+
+
+def test_a_gpu_gets_pinned_batches_that_travel_while_it_computes(monkeypatch, tmp_path):
+    tree = {"task": "text-classification", "model": "x", "data": {"source": "y"}}
+    choice = speed.Choice(None, False, 16, 1, 0, 1, False, "default")
+
+    def merged(kind, *overrides):
+        state = SimpleNamespace(device=torch.device(kind), num_processes=1)
+        monkeypatch.setattr(arguments, "PartialState", lambda: state)
+        built = catalog.build_config(config.override(tree, overrides))
+        return arguments.merge(built, choice, 1e-4, "accuracy", True, 100)[0]
+
+    there = merged("cuda")
+    assert there["dataloader_pin_memory"] and there["accelerator_config"] == {"non_blocking": True}
+    assert there["optim"] == "adamw_torch_fused" and not there["logging_nan_inf_filter"]
+    assert merged("cuda", "train.accelerator_config={split_batches: true}")["accelerator_config"] == {
+        "non_blocking": True, "split_batches": True,
+    }  # fmt: skip
+    assert "accelerator_config" not in merged("cuda", "train.dataloader_pin_memory=false")
+    here = merged("cpu")
+    assert not here["dataloader_pin_memory"] and "accelerator_config" not in here

@@ -15,7 +15,7 @@ from hftransfer.runs import Run
 from tests.hub_server import HubServer
 
 ROOT = Path(__file__).parents[2]
-SECONDS = 120.0  # a client that waits for longer than this hangs
+SECONDS = 300.0  # a client that waits for longer than this hangs
 
 
 @pytest.fixture

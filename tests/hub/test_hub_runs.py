@@ -148,7 +148,7 @@ def test_another_machine_goes_on_to_the_same_weights(hub: HubServer, tmp_path: P
         time.sleep(0.01)
     pid = last(run, "process")["pid"]
     os.kill(pid, signal.SIGKILL)  # the machine is lost
-    child.communicate(timeout=60)
+    child.communicate(timeout=300)
     pushed = last(run, "checkpoint_pushed")
     assert 0 < pushed["step"] < 400
 

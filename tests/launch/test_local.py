@@ -104,7 +104,7 @@ def _run(tmp_path: Path, behaviour: str) -> Run:
     return Run.create(_config(tmp_path, behaviour))
 
 
-def _wait(condition: Callable[[], object], seconds: float = 60) -> None:
+def _wait(condition: Callable[[], object], seconds: float = 300) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "waited in vain"
@@ -282,7 +282,7 @@ def test_an_interrupted_command_stops_its_run(launcher: LocalLauncher, tmp_path:
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
         _wait(lambda: _trains(Run(tmp_path / "run")))
         child.send_signal(number)
-        _, said = child.communicate(timeout=60)
+        _, said = child.communicate(timeout=300)
     assert child.returncode == 130
     assert "saving a checkpoint" in said and "hftransfer resume run" in said
     assert Run(tmp_path / "run").checkpoint() is not None

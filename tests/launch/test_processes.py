@@ -137,7 +137,7 @@ def test_a_stopped_run_goes_on_to_the_same_weights(
         wait_for(child, run, trains)
         began = time.monotonic()
         stop(child, run)
-        errors = child.communicate(timeout=30)[1]
+        errors = child.communicate(timeout=300)[1]
     assert time.monotonic() - began < 10
     assert child.returncode == 130, errors
     assert run.status().state == "stopped"
@@ -159,7 +159,7 @@ def test_a_killed_trainer_shows_and_goes_on_from_its_last_checkpoint(
     with start("train", configuration(long(1))) as child:
         wait_for(child, run, saved)
         os.kill(of(run, "process")[0]["pid"], signal.SIGKILL)
-        errors = child.communicate(timeout=30)[1]
+        errors = child.communicate(timeout=300)[1]
     assert child.returncode == 1
     assert "was killed (signal 9), most likely because memory ran out" in errors
     assert f"hftransfer resume {run.name}" in errors
@@ -180,7 +180,7 @@ def test_a_killed_rank_is_what_the_run_died_of(configuration: Configuration, tmp
         first = of(run, "process")[0]["pid"]
         (other,) = [p for p in psutil.Process(run.launch()["pid"]).children() if p.pid != first]
         other.kill()
-        errors = child.communicate(timeout=30)[1]
+        errors = child.communicate(timeout=300)[1]
     assert child.returncode == 1
     assert "was killed (signal 9), most likely because memory ran out" in errors
     assert run.status().finished
@@ -209,7 +209,7 @@ def test_a_stop_outside_of_training_ends_at_once(
         wait_for(child, run, lambda event: event["type"] == "phase" and event["name"] == phase)
         began = time.monotonic()
         assert call("stop", run.folder).returncode == 0
-        errors = child.communicate(timeout=30)[1]
+        errors = child.communicate(timeout=300)[1]
     assert time.monotonic() - began < 10
     assert child.returncode == 130, errors
     assert run.status().state == "stopped"

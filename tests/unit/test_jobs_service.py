@@ -4,70 +4,34 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from huggingface_hub import HfApi, constants
+from huggingface_hub import constants
 
-import hftransfer
 from hftransfer.config import build
 from hftransfer.errors import UserError
-from hftransfer.launchers import jobs, launcher, of
+from hftransfer.launchers import _estimate, jobs, launcher, of
 from hftransfer.launchers.jobs import JobsLauncher
 from hftransfer.runs import Run
-from tests.jobs_server import TOKEN, FolderBucket, JobsServer
-
-# what stands for `python -m accelerate.commands.launch ... train.py --config PATH [--resume]` in a job
-TRAINER = """#!{python}
-import os, signal, sys, time
-from pathlib import Path
-sys.path.insert(0, {root!r})
-from hftransfer.runs import Run, seal
-from dataclasses import replace
-asked = []
-signal.signal(signal.SIGTERM, lambda *_: asked.append(1))
-words = sys.argv
-run = replace(Run(Path(words[words.index("--config") + 1]).parent), mirror=sys.stdout)
-config = run.config()
-assert Path(config.data.source).read_text() == "text,label\\n"
-print("a line of the log", flush=True)
-run.event("process", world_size=1, token=os.environ.get("HF_TOKEN", "")[:3])
-for step in range(1, 4 if "--resume" in words else int(os.environ.get("STEPS", "2000"))):
-    run.event("step", step=step, max_steps=2000)
-    time.sleep(0.02)
-    if asked:
-        folder = run.checkpoints / f"checkpoint-{{step}}"
-        folder.mkdir(parents=True)
-        (folder / "weights").write_text("w")
-        seal(folder)
-        run.event("stopped", message="asked to", step=step)
-        sys.exit(143)
-run.result_path.write_text("{{}}")
-run.event("done", seconds=1.0)
-"""
+from tests.jobs_server import ENDED, TOKEN, FolderBucket, JobsServer, stub
 
 
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[JobsServer]:
     """Start the stand-in, and let the launcher find it, its bucket and a trainer without models."""
     folder = tmp_path / "bucket"
-    root = str(Path(hftransfer.__file__).parents[1])
-    stub = tmp_path / "bin" / "python"
-    stub.parent.mkdir()
-    stub.write_text(TRAINER.format(python=sys.executable, root=root))
-    stub.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{stub.parent}:{os.environ['PATH']}")
+    monkeypatch.setenv("PATH", f"{stub(tmp_path / 'bin')}:{os.environ['PATH']}")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "is_offline_mode", lambda: False)
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     monkeypatch.setattr(jobs, "MOUNT", str(folder))
     monkeypatch.setattr(JobsLauncher, "least", 0.1)
     with JobsServer() as one:
-        monkeypatch.setattr(JobsLauncher, "_api", lambda self, _=None: HfApi(endpoint=one.endpoint, token=TOKEN))
+        monkeypatch.setattr(constants, "ENDPOINT", one.endpoint)
         monkeypatch.setattr(JobsLauncher, "_bucket", lambda self, name, token: FolderBucket(folder, name, token))
         yield one
 
@@ -112,6 +76,8 @@ def test_a_run_goes_to_a_job_and_comes_back(server: JobsServer, run: Run, monkey
     kinds = [event["type"] for event in seen]
     assert kinds.count("done") == 1 and kinds.count("step") == 3 and kinds[-1] == "notice"
     assert "the job took" in seen[-1]["message"] and "USD" in seen[-1]["message"]
+    (busy,) = [event for event in seen if event["type"] == "machine"]
+    assert busy["gpus"] == [{"percent": 87, "memory_mb": 2000}] and busy["cpu_percent"] == 12
     assert start.outcome(run).exit_code == 0 and run.result_path.is_file()
     assert start.log_tail(run) == ["a line of the log"]
     assert run.config().data.source == "rows.csv"  # as it is here, not as it was there
@@ -135,6 +101,69 @@ def test_a_stopped_job_leaves_its_checkpoint_here_and_goes_on(server: JobsServer
     again.start(run, resume=True)
     assert [event["type"] for event in again.follow(run)].count("done") == 1
     assert run.status().state == "done" and len(server.jobs) == 2
+
+
+def test_a_job_that_is_preempted_says_so_and_goes_on(server: JobsServer, run: Run) -> None:
+    start = place()
+    start.start(run)
+    until(run, server, '"step"')
+    next(iter(server.jobs.values())).kill()
+    [*start.follow(run)]
+    found = start.outcome(run)
+    assert found.state == "killed" and found.message == "the job ended: ERROR"
+    again = of(run)
+    again.start(run, resume=True)
+    assert [event["type"] for event in again.follow(run)].count("done") == 1
+
+
+def test_a_bucket_that_is_slow_or_fails_is_no_run_without_a_word(
+    server: JobsServer, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+
+    def slow(self: FolderBucket, source: Path, prefix: str, without: Any = ()) -> None:
+        seen.append(Run(run.folder).status().state)  # as whoever lists the runs meanwhile sees it
+        raise TimeoutError("the bucket did not answer")
+
+    monkeypatch.setattr(FolderBucket, "send", slow)
+    with pytest.raises(TimeoutError):
+        place().start(run)
+    assert seen == ["running"] and not server.jobs
+    assert (run.status().state, run.status().message) == ("failed", "the bucket did not answer")
+
+
+def test_several_machines_meet_in_a_network_and_end_together(server: JobsServer, run: Run) -> None:
+    start = place(nodes=2, flavor="t4-small")
+    assert start.usual_processes == 2 and start.foreseen(600)[1] == "about 10 min, 0.20 USD on 2 x t4-small"
+    with pytest.raises(UserError, match="2 machines share evenly"):
+        start.start(run, processes=3)
+    start.start(run, processes=2)
+    first, second = server.jobs.values()
+    group = first.spec["network"]["group"]
+    assert second.spec["network"] == {"group": group, "aliases": ["machine-1"]} and len(group) <= 46
+    for job in server.jobs.values():
+        end = time.monotonic() + 20
+        while not any('"step"' in line for line in job.lines) and time.monotonic() < end:
+            time.sleep(0.05)
+        (line,) = [line for line in job.lines if line.startswith("started with")]
+        assert "--num_machines 2 --mixed_precision no" in line and "--main_process_ip 127.0.0.1" in line
+        assert f"--machine_rank {int(job is second)}" in line and "--num_processes 2" in line
+    second.kill()
+    began = time.monotonic()
+    [*start.follow(run)]
+    assert time.monotonic() - began < 60 and first.stage in ENDED
+    assert run.status().state == "stopped" and run.checkpoint() is not None
+
+
+def test_a_machine_that_cannot_be_had_costs_nothing(server: JobsServer, run: Run) -> None:
+    server.most, server.patience = 1, 3.0
+    with pytest.raises(Exception, match="no machine left"):
+        place(nodes=2).start(run, processes=2)
+    (job,) = server.jobs.values()
+    end = time.monotonic() + 20
+    while job.stage not in ENDED and time.monotonic() < end:
+        time.sleep(0.05)
+    assert job.stage == "CANCELED" and run.status().state == "failed"
 
 
 def test_a_job_in_the_queue_is_taken_out(server: JobsServer, run: Run) -> None:
@@ -215,3 +244,14 @@ def test_the_command_line_says_time_and_price_first(
     assert "about 10 min, 0.10 USD on t4-small, by a check on this machine" in capsys.readouterr().out
     (job,) = server.jobs.values()
     assert job.spec["timeoutSeconds"] == pytest.approx(1200, abs=1)
+
+    assert cli.main(["where", "c.yaml", "--json"]) == 0
+    said = {one["place"]: one for one in map(json.loads, capsys.readouterr().out.splitlines())}
+    assert set(said) == {"jobs", "local", "slurm"} and said["local"]["offers"] == ["about 10 min"]
+    assert said["jobs"]["offers"] == ["about 10 min, 0.00 USD on cpu-basic", "about 10 min, 0.10 USD on t4-small"]
+    assert cli.main(["where", "c.yaml"]) == 0
+    assert "local: about 10 min" in capsys.readouterr().out
+    one = Run(Path("runs/one").absolute())
+    assert _estimate.beside(one) is None and _estimate.foreseen(one)["place"] == "jobs"
+    one.result_path.write_text('{"cost": {"total_seconds": 90.0}}')
+    assert _estimate.beside(one) == "foreseen: about 10 min, 0.10 USD on t4-small; it took 1.5 min"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -10,13 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from accelerate.commands.launch import launch_command_parser
+from accelerate.utils.launch import prepare_simple_launcher_cmd_env
 
 from hftransfer.config import build
 from hftransfer.errors import UserError
 from hftransfer.events import PREFIX
-from hftransfer.launchers import launcher, launchers
+from hftransfer.launchers import _alone, launcher, launchers
 from hftransfer.launchers.base import RefusedByTrainer, RunFailed
-from hftransfer.launchers.local import SCRIPT, LocalLauncher, relative, shown
+from hftransfer.launchers.local import ALONE, SCRIPT, LocalLauncher, launch_flags, relative, shown
 from hftransfer.runs import MARK, Run
 from hftransfer.safety.identity import note_process
 
@@ -34,12 +37,37 @@ def test_launchers_are_found_by_file_name() -> None:
 
 
 def test_the_command_spells_every_setting_out(run: Run) -> None:
-    command = LocalLauncher().command(run)
+    command = LocalLauncher().command(run, processes=2)
     assert command[:3] == [sys.executable, "-m", "accelerate.commands.launch"]
     assert command[-3:] == [str(SCRIPT), "--config", str(run.config_path)]
-    for flag, value in (("--num_processes", "1"), ("--num_machines", "1"), ("--mixed_precision", "no")):
+    for flag, value in (("--num_processes", "2"), ("--num_machines", "1"), ("--mixed_precision", "no")):
         assert command[command.index(flag) + 1] == value
-    assert "--multi_gpu" not in command and "--cpu" not in command
+    assert "--cpu" not in command
+
+
+def test_one_process_is_started_as_accelerate_would(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    command = LocalLauncher().command(run, resume=True)
+    assert command == [sys.executable, str(ALONE), str(SCRIPT), "--config", str(run.config_path), "--resume"]
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    told = launch_command_parser().parse_args([*launch_flags(1, 1, Path("file")), *command[2:]])
+    told.use_cpu, told.num_cpu_threads_per_process = False, 1  # what the neutral file and launch_command make of them
+    for name in ("fullgraph", "dynamic", "regional_compilation"):
+        setattr(told, f"dynamo_use_{name}", False)
+    told.dynamo_mode = "default"
+    started, environment = prepare_simple_launcher_cmd_env(told)
+    assert started == [sys.executable, *command[2:]]
+    ours = {**os.environ, **_alone.ENVIRONMENT, "OMP_NUM_THREADS": "1"}
+    assert environment == ours
+
+
+@pytest.mark.parametrize(
+    ("code", "exit_code", "said"),
+    [("import sys; sys.exit(3)", 3, ""), ("import os; os.kill(os.getpid(), 9)", 137, "SIGKILL")],
+)
+def test_how_one_process_ended_is_handed_on(tmp_path: Path, code: str, exit_code: int, said: str) -> None:
+    (tmp_path / "script.py").write_text(code)
+    done = subprocess.run([sys.executable, str(ALONE), str(tmp_path / "script.py")], capture_output=True, text=True)
+    assert done.returncode == exit_code and said in done.stderr and bool(done.stderr) == bool(said)
 
 
 def test_several_processes_are_asked_for_in_the_way_that_starts_them(run: Run) -> None:
@@ -51,8 +79,11 @@ def test_several_processes_are_asked_for_in_the_way_that_starts_them(run: Run) -
 
 def test_the_shown_command_is_short(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(run.folder.parent.parent)
+    text = shown(LocalLauncher().command(run, processes=2))
+    assert text.startswith("accelerate launch --multi_gpu --num_processes 2 ")
+    assert text.endswith("--config 'runs/a run/config.yaml'")
     text = shown(LocalLauncher().command(run))
-    assert text.startswith("accelerate launch --num_processes 1 ")
+    assert text.startswith("python ") and text.split()[1].endswith("hftransfer/train.py")
     assert text.endswith("--config 'runs/a run/config.yaml'")
     assert shown(LocalLauncher(Path("/elsewhere/train.py")).command(run)).count("/elsewhere/train.py") == 1
     assert relative("/elsewhere") == "/elsewhere"

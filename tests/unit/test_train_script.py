@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from hftransfer import train
@@ -38,3 +40,14 @@ def test_processes_asked_of_accelerate(monkeypatch, tmp_path, flags, expected):
     monkeypatch.delenv("HFTRANSFER_PROCESSES", raising=False)
     monkeypatch.setattr(train.psutil, "Process", Parent)
     assert train.asked_processes() == expected
+
+
+@pytest.mark.parametrize(
+    ("shown", "processes", "left"),
+    [(None, "1", "0"), ("2,3", "1", "2"), ("", "1", ""), (None, "2", None), ("2,3", "2", "2,3")],
+)
+def test_a_process_that_is_alone_sees_one_gpu(monkeypatch, shown, processes, left):
+    environment = {"WORLD_SIZE": processes} | ({} if shown is None else {"CUDA_VISIBLE_DEVICES": shown})
+    monkeypatch.setattr(os, "environ", environment)
+    train.keep_to_one_gpu()
+    assert environment.get("CUDA_VISIBLE_DEVICES") == left

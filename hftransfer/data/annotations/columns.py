@@ -11,6 +11,7 @@ from datasets import ClassLabel, Dataset
 
 from hftransfer.column_types import element, is_list, is_value
 from hftransfer.config import DataConfig
+from hftransfer.data.annotations import drawn as drawing
 from hftransfer.data.annotations.drawn import CONVENTIONS, Drawn, Form, Picture, Thing, around, first_of
 from hftransfer.errors import UserError
 
@@ -146,9 +147,11 @@ class Names:
         return str(value).strip() or None
 
     def said(self, column: str | None) -> list[str]:
-        """Say where classes are known by their numbers alone."""
+        """Say where classes are known by their numbers alone; UserError where these begin at 1 and names at 0."""
         if column is None:
             return ["no column tells the class of boxes: all are `object`"]
+        if self.given is not None:
+            drawing.refuse_from_one(self.numbers, len(self.given), f"`{column}`")
         if not self.numbers or self.given is not None:
             return []
         few = ", ".join(map(str, sorted(self.numbers)[:5])) + (", ..." if len(self.numbers) > 5 else "")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
+
+from hftransfer.errors import UserError
 
 Form = Literal["xywh", "xyxy", "cxcywh"]
 CONVENTIONS: dict[str, Form] = {"bbox": "xywh", "bbox_xyxy": "xyxy", "bbox_cxcywh": "cxcywh"}  # by a field's name
@@ -61,3 +63,16 @@ def first_of(found: Mapping[str, Any], names: Sequence[str]) -> str | None:
     """Return the first of some names that is a key, whatever its case."""
     known = {str(name).lower(): name for name in found}
     return next((known[name] for name in names if name in known), None)
+
+
+def refuse_from_one(numbers: Collection[int], names: int, where: str) -> None:
+    """Raise UserError where classes are numbered from 1 on and their names from 0 on: each would have the next one's.
+
+    `names` is how many there are, `where` what holds the numbers.
+    """
+    if names and names in numbers and 0 not in numbers:
+        raise UserError(
+            "class numbers from 0 on are needed where names are given in their order",
+            f"{where}: {min(numbers)} to {max(numbers)} and no 0, for {names} names",
+            "Put a name for 0 first (data.label_names=[none, ...]), or count from 0.",
+        )  # fmt: skip

@@ -11,7 +11,7 @@ from typing import Any
 from hftransfer.config import DataConfig
 from hftransfer.data import masked
 from hftransfer.data.annotations import columns, exports, placing, trees, yolo
-from hftransfer.data.annotations.drawn import Drawn, Form, Picture
+from hftransfer.data.annotations.drawn import Drawn, Form, Picture, refuse_from_one
 from hftransfer.data.archives import unpack
 from hftransfer.data.formats.base import Settings
 from hftransfer.data.named_files import Finder
@@ -181,12 +181,14 @@ def _yolo(root: Path, files: Sequence[Path], config: DataConfig) -> Source | Non
     if not written or not all(map(yolo.is_label, written)):
         return None
     names, where = yolo.names_in(files, config.label_names)
-    made = Pictures(root, "cxcywh")
+    made, numbers = Pictures(root, "cxcywh"), set[int]()
     bare = len(pictures) - len(labels)
     for path in pictures:
         # a set says by an empty file that a picture is empty; where most have a file, one without is empty as well
-        picture = yolo.of_label(labels[path], names) if path in labels else Picture(())
+        picture = yolo.of_label(labels[path], names, numbers) if path in labels else Picture(())
         made.add(split_by(root, path), str(path), picture)
+    if names is not None and set(names) == set(range(len(names))):
+        refuse_from_one(numbers, len(names), "the text files")
     by = f"class names of {where}" if names is not None else "no data.yaml or classes.txt: classes are their numbers"
     made.guesses.append(f"annotations of YOLO: {len(labels):,} text files for {len(pictures):,} pictures; {by}")
     if bare:

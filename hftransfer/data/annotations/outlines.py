@@ -51,6 +51,12 @@ def outlined(picked: Picked, config: DataConfig, task: Task) -> tuple[Picked, di
         )  # fmt: skip
     found = sorted({thing.name for thing in train if thing.name is not None})
     names = [GROUND, *(name for name in found if name != GROUND)]
+    flat = sum(not has_area(thing.outline) for thing in train if thing.outline is not None)
+    if train and flat == len(train) - bare:
+        raise UserError(
+            f"{task.name} needs outlines with an area", f"all {flat:,} have fewer than three points, or no run",
+            "Draw polygons of three points or more; for what is a point or a line there is no task here.",
+        )  # fmt: skip
     if len(names) > MOST:
         raise UserError(f"up to {MOST - 1} classes are possible", f"there are {len(found)}", "Join some of them.")
     splits, faults = {}, Counter[str]()
@@ -66,7 +72,10 @@ def outlined(picked: Picked, config: DataConfig, task: Task) -> tuple[Picked, di
         values = [None if mask is None else {"bytes": mask, "path": None} for mask in masks]
         made = Dataset.from_dict({truth.name: values}, features=Features({truth.name: Image()}))
         splits[use] = replace(split, rows=concatenate_datasets([kept, made], axis=1))
-    said = f"masks are made of outlines: {len(found)} classes, and {GROUND} where there is none; small ones lie on top"
+    said = (
+        f"masks are made of outlines: {len(found)} classes, and {GROUND} where there is none; small ones "
+        "lie on top; objects of one class are not told apart"
+    )
     warnings = [*picked.warnings, *(f"{count:,} {what}" for what, count in faults.items())]
     settings = {"label_names": tuple(names), "background_class": GROUND, "ignore_value": -1, "label_colors": None}
     return replace(picked, splits=splits, warnings=tuple(warnings), guesses=(*picked.guesses, said)), settings
@@ -107,13 +116,23 @@ def _mask(one: Picture, size: tuple[int, int] | None, names: Sequence[str], faul
     return buffer.getvalue()
 
 
+def has_area(outline: Any) -> bool:
+    """Tell whether an outline can hold pixels: runs, or a polygon of three points or more."""
+    outline = json.loads(outline) if isinstance(outline, str) else outline
+    return isinstance(outline, Mapping) or bool(_rings(outline))
+
+
+def _rings(outline: Sequence[Any]) -> list[Any]:
+    return [ring for ring in outline if isinstance(ring, Sequence) and len(ring) >= 2 * POINTS]
+
+
 def pixels_of(outline: Any, size: tuple[int, int]) -> np.ndarray | None:
     """Return which pixels (h, w) of a picture of `size` (width, height) polygons or runs hold; None for neither."""
     if isinstance(outline, str):
         outline = json.loads(outline)
     if isinstance(outline, Mapping):
         return runs(outline, size)
-    rings = [ring for ring in outline if isinstance(ring, Sequence) and len(ring) >= 2 * POINTS]
+    rings = _rings(outline)
     if not rings:
         return None
     canvas = PIL.Image.new("1", size)

@@ -79,6 +79,8 @@ def _with_truth(
         reading = _reading(drawn, sizes, config)
         faults: Counter[str] = Counter()
         values = [_row(one, size, reading, known, faults) for one, size in zip(drawn.pictures, sizes, strict=True)]
+        if use == "train":
+            _require_some(drawn, values, faults)
         rows = split.rows.remove_columns([name for name in (*gone, "_drawn_size") if name in split.rows.features])
         feature = task.answers[0].feature(encoded=False)
         from datasets import Features
@@ -88,6 +90,17 @@ def _with_truth(
         guesses += [f"{use}: {said}" for said in (reading.said, *drawn.guesses)]
         warnings += [*drawn.warnings, *_said(use, values, faults)]
     return replace(picked, splits=splits, warnings=tuple(warnings), guesses=tuple(dict.fromkeys(guesses)))
+
+
+def _require_some(drawn: Drawn, values: list[list[dict[str, Any]] | None], faults: Counter[str]) -> None:
+    """Raise UserError where things were drawn on train's pictures, and no box came of any."""
+    there = sum(len(one.things or ()) for one in drawn.pictures)
+    if there and not any(values):
+        why = "; ".join(f"{count:,} {what}" for what, count in faults.items() if count)
+        raise UserError(
+            "boxes are needed", f"of {there:,} things that are drawn on train's pictures none is one: {why}",
+            "Draw boxes, or polygons of three points or more, each with a class.",
+        )  # fmt: skip
 
 
 def _reading(drawn: Drawn, sizes: Iterable[Size | None], config: DataConfig) -> forms.Reading:

@@ -41,8 +41,11 @@ def _is_line(words: Sequence[str]) -> bool:
     return words[0].isdigit() and (len(numbers) in (5, 6) or (len(numbers) >= 7 and len(numbers) % 2 == 1))
 
 
-def of_label(path: Path, names: dict[int, str] | None) -> Picture:
-    """Return what a text file says: class, middle, width, height (and a score); or class and a polygon."""
+def of_label(path: Path, names: dict[int, str] | None, numbers: set[int] | None = None) -> Picture:
+    """Return what a text file says: class, middle, width, height (and a score); or class and a polygon.
+
+    The numbers of its classes are added to `numbers`.
+    """
     things = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         words = line.split()
@@ -54,6 +57,8 @@ def of_label(path: Path, names: dict[int, str] | None) -> Picture:
                 f"{path.name}, line {number}: {line[:60]!r}", "Mend the line, or remove the file.",
             )  # fmt: skip
         kind = int(words[0])
+        if numbers is not None:
+            numbers.add(kind)
         values = [float(word) for word in words[1:]]
         outline = [values] if len(values) >= 6 else None
         if outline is None:

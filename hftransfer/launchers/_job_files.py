@@ -1,0 +1,91 @@
+"""What a job is sent and what comes back: files of the run, this package, what it installs, log and use."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import hftransfer
+from hftransfer.config import RunConfig
+from hftransfer.errors import UserError
+from hftransfer.launchers._buckets import Bucket
+from hftransfer.runs import Run, write_text
+
+SEEN = "jobs.json"  # in a run's folder: how much of the log was read, and whether the rest was brought back
+OWN = ("config.yaml", "launch.json", "events.jsonl", "console.log", SEEN, "accelerate.yaml", ".writer.lock")
+INPUTS = ("model", "data.source", "data.train", "data.validation", "data.test", "data.unlabelled", "data.corrections")
+NOT_NEEDED = re.compile(r"extra == .(ui|mcp|test|dev|onnx|quantized).")
+DISTRIBUTION = "hftransfer-learning"
+MOST_LOG = 64 * 2**20  # bytes of a log that are kept here: what else a job prints stays where it is
+
+
+def send(run: Run, bucket: Bucket, mount: str, label: str) -> None:
+    """Send a run's folder with its configuration as it is there, the inputs that it names, and this package."""
+    tree = run.config().to_dict()
+    tree["output"] = f"{mount}/{label}"
+    for name in INPUTS:
+        section, _, key = name.rpartition(".")
+        holder = tree[section] if section else tree
+        value = holder.get(key)
+        if isinstance(value, str) and not value.startswith("sample:") and Path(value).expanduser().exists():
+            source = Path(value).expanduser().absolute()
+            there = f"{label}.inputs/{name}"
+            bucket.send(source, f"{there}/{source.name}" if source.is_dir() else there)
+            holder[key] = f"{mount}/{there}/{source.name}"
+    bucket.send(Path(hftransfer.__file__).parent, f"{label}.code/hftransfer", ["*.pyc"])
+    bucket.send(run.folder, label, ["config.yaml", "launch.json", SEEN, "console.log", ".writer.lock"])
+    config = RunConfig.model_validate(tree)
+    folder = run.folder / ".there"
+    folder.mkdir(exist_ok=True)
+    write_text(folder / "config.yaml", config.to_yaml())
+    bucket.send(folder / "config.yaml", label)
+    (folder / "config.yaml").unlink()
+    folder.rmdir()
+
+
+def pins() -> list[str]:
+    """Return what a job installs: what this package needs, in the versions of this machine."""
+    try:
+        needed = importlib.metadata.requires(DISTRIBUTION) or []
+    except importlib.metadata.PackageNotFoundError as error:
+        raise UserError(
+            "an installed hftransfer is needed, to tell what a job installs", "this one runs from a folder",
+            "Run: pip install -e . in it; or say how: --place setup=...",
+        ) from error  # fmt: skip
+    found = []
+    for requirement in needed:
+        name = re.split(r"[^\w.-]", requirement, maxsplit=1)[0]
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            if not NOT_NEEDED.search(requirement) and name != DISTRIBUTION:
+                found.append(f"{name}=={importlib.metadata.version(name).partition('+')[0]}")
+    return sorted(set(found))
+
+
+def append(path: Path, line: str) -> None:
+    """Append a line of a job's log to a file here, as long as that is of a size to be kept."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    try:
+        if os.fstat(descriptor).st_size < MOST_LOG:
+            os.write(descriptor, f"{line.rstrip()}\n".encode())
+    finally:
+        os.close(descriptor)
+
+
+def use_of(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Return how busy a machine is, by what the Hub measures of a job: percent, and memory in MB."""
+    gpus = [
+        {"percent": one.get("utilization"), "memory_mb": round(one.get("memory_used_bytes", 0) / 1e6)}
+        for one in (metrics.get("gpus") or {}).values()
+    ]
+    memory = round(metrics.get("memory_used_bytes", 0) / 1e6)
+    return {"cpu_percent": metrics.get("cpu_usage_pct"), "memory_mb": memory, "gpus": gpus}
+
+
+def network_of(label: str) -> str:
+    """Return the name of a run's network, of small letters, digits and dashes, 46 at most."""
+    return re.sub(r"[^a-z0-9-]+", "-", label.lower())[-46:].strip("-")

@@ -1,0 +1,165 @@
+"""Where a run happens, as the page asks it: the places, each one's own options, what each would take and cost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin
+
+import gradio as gr
+from pydantic.fields import FieldInfo
+
+from hftransfer.errors import UserError
+from hftransfer.launchers import HERE, launcher, launchers, of
+from hftransfer.launchers._estimate import foreseen
+from hftransfer.launchers.base import Launcher, in_words
+from hftransfer.runs import Run
+from hftransfer.ui import markup, rules
+from hftransfer.ui.page import Page, html
+from hftransfer.ui.settings import Settings
+from hftransfer.ui.visitors import Visitor
+
+CALLED = {"local": "This machine", "slurm": "SLURM cluster", "jobs": "Hugging Face Jobs"}
+ON_SPACES = ("local", "jobs")  # a cluster would be the owner's, and whoever visits has no account there
+ABBREVIATED = {"gpus": "GPUs", "cpus": "CPU cores", "qos": "QoS"}
+CHEAPEST = 6  # machines of the Hub's list that a preview tells
+
+
+def offered(settings: Settings) -> list[str]:
+    """Return the places that a visitor may choose, this machine first."""
+    names = sorted(launchers(), key=lambda name: name != HERE)
+    return [name for name in names if name in ON_SPACES or not settings.space]
+
+
+def build(page: Page) -> Callable[[], None]:
+    """Lay out the choice of a place, the options of each, and what each would take; the function returned wires it."""
+    names = offered(page.settings)
+    choices = [(CALLED.get(name, name), name) for name in names]
+    place = gr.Radio(choices, value=HERE, label="Where it runs", elem_id="place", elem_classes="segmented")
+    widgets: dict[tuple[str, str], Any] = {}
+    parts = []
+    for name in names:
+        fields = launcher(name).Options.model_fields
+        with gr.Column(visible=False, elem_id=f"place-{name}") as part:
+            html(f'<p class="quiet small">{markup.text(_needs(name))}</p>')
+            with gr.Row(elem_classes="options"):
+                for key, one in fields.items():
+                    widgets[name, key] = widget(key, one)
+        parts.append(part)
+    with gr.Row():
+        measure = gr.Button("Time and cost in every place", elem_classes="narrow", elem_id="place-measure")
+    cost = html(elem_id="place-cost")
+    page.go |= {"place": place, "places": widgets, "place-cost": cost}
+
+    def wire() -> None:
+        place.change(
+            lambda chosen: [gr.update(visible=name == chosen and name != HERE) for name in names], [place], parts,
+            api_visibility="private", show_progress="hidden",
+        )  # fmt: skip
+
+        def measured(visitor: Visitor, *values: Any) -> list[Any]:
+            tree = page.tree(values)
+            try:
+                known = estimated(page, visitor, tree)
+            except UserError as error:
+                return [markup.note(str(error), "bad"), None]
+            return [preview(visitor, names, known["answer"]["seconds"]), known]
+
+        page.on(measure.click, lambda visitor: markup.note("Training a few real steps on this machine …"), [], [cost])
+        page.on(measure.click, measured, page.inputs, [cost, page.estimate])
+
+    return wire
+
+
+def _needs(name: str) -> str:
+    place = launcher(name)
+    return f"{place.about[:1].upper()}{place.about[1:]}. It needs {place.needs}."
+
+
+def widget(name: str, field: FieldInfo) -> Any:
+    """Return the widget of one option of a place, by what the option takes; empty means the default."""
+    kind = _kind(field.annotation)
+    label = ABBREVIATED.get(name, name.replace("_", " ").capitalize())
+    about = f"{(field.description or '')[:1].upper()}{(field.description or '')[1:]}"
+    usual = "" if field.default is None else str(field.default)
+    plain: dict[str, Any] = {"label": label, "info": about, "min_width": 190}
+    if kind is bool:
+        return gr.Checkbox(bool(field.default), **plain)
+    if get_origin(kind) is Literal:
+        return gr.Dropdown(list(get_args(kind)), value=field.default, **plain)
+    return gr.Textbox(placeholder=usual, **plain)
+
+
+def _kind(annotation: Any) -> Any:
+    if get_origin(annotation) in (Union, UnionType):
+        return next(_kind(one) for one in get_args(annotation) if one is not type(None))
+    return annotation
+
+
+def inputs(page: Page) -> list[Any]:
+    """Return the widgets whose values `chosen` takes."""
+    return [page.go["place"], *page.go["places"].values()]
+
+
+def chosen(page: Page, visitor: Visitor, name: Any, values: Sequence[Any]) -> Launcher | None:
+    """Return the place that was chosen, told its options and asked by the visitor's token; None for this machine.
+
+    Raises UserError for a place that is not offered or not ready, ConfigError for what is wrong in its options.
+    """
+    if name in (None, "", HERE):
+        return None
+    if name not in offered(page.settings):
+        raise UserError("one of the places is needed", f"found {str(name)[:40]!r}", "Choose where it runs.")
+    given = {
+        key: value.strip() if isinstance(value, str) else value
+        for (place, key), value in zip(page.go["places"], values, strict=True)
+        if place == name and value not in (None, "")
+    }
+    found = launcher(name, {key: value for key, value in given.items() if value != ""}).acting_as(visitor.token)
+    for words in found.missing():
+        raise UserError(f"{found.needs} is needed", words, "Choose another place, or see to it first.")
+    return found
+
+
+def of_run(run: Run, visitor: Visitor) -> Launcher | None:
+    """Return where a run began, asked by the visitor's token; None for this machine, and a run that never began."""
+    return None if run.launch().get("launcher", HERE) == HERE else of(run).acting_as(visitor.token)
+
+
+def estimated(page: Page, visitor: Visitor, tree: Mapping[str, Any], known: Any = None) -> dict[str, Any]:
+    """Return {tree, answer}: what a configuration will take, measured now unless it is known already."""
+    if known and known["tree"] == tree:
+        return dict(known)
+    rules.admit(visitor, tree, page.settings)
+    return {"tree": dict(tree), "answer": page.workers.call(visitor, "estimate", tree=tree)}
+
+
+def told_time(place: Launcher, run: Run) -> Launcher:
+    """Return a place that must know how long a run takes told what was foreseen of it before."""
+    seconds = foreseen(run).get("seconds")
+    return place.foreseen(float(seconds))[0] if place.estimates and seconds else place
+
+
+def preview(visitor: Visitor, names: Sequence[str], seconds: float) -> str:
+    """Return what a run that takes so long here would take and cost in every place, as a table."""
+    rows = [["This machine", in_words(seconds), "nothing"]]
+    for name in names:
+        if name == HERE:
+            continue
+        place = launcher(name).acting_as(visitor.token)
+        called = markup.text(CALLED.get(name, name))
+        if missing := place.missing():
+            rows.append([called, '<span class="quiet">not from here</span>', markup.text("; ".join(missing))])
+            continue
+        try:
+            offers = place.offers(seconds)[:CHEAPEST]
+        except Exception as error:  # a Hub that cannot be reached: the other places are shown all the same
+            offers = [f"its prices cannot be had now, {type(error).__name__}"]
+        for offer in offers:
+            time, _, price = offer.partition(", ")
+            rows.append([called, markup.text(time), markup.text(price or "as your cluster counts it")])
+    words = (
+        "Times are those of this machine: a GPU takes less time and money than stands here, slower cores take more. "
+        "Installing adds minutes."
+    )
+    return markup.table(["where", "time", "cost"], rows) + f'<p class="quiet small">{words}</p>'
