@@ -1,8 +1,8 @@
 """Measure the figures of docs/benchmarks.md, all of them or by name: python -m benchmarks.run [--write] [NAME ...]
 
 Needs the samples `text`, `recommendation`, `image`, `speech`, `captions`, `detection` and `emoji-scenes` (hftransfer
-samples NAME ...), and a machine that does nothing else; `few_shot` and `retrieval` need a package index too, where they
-install SetFit and sentence-transformers into an environment of their own.
+samples NAME ...), and a machine that does nothing else; `few_shot` and `retrieval` need a package index too, where
+they install SetFit and sentence-transformers into an environment of their own.
 """
 
 from __future__ import annotations
