@@ -80,7 +80,7 @@ def train(page: Any) -> None:
     page.wait_for_selector("#curves .chart:nth-child(2) svg")
     page.wait_for_function("document.querySelectorAll('#curves .chart').length >= 3")
     page.wait_for_timeout(2500)
-    shot(page, "train")
+    shot(page, "train", 1150)  # without the rows of strangers, which are no fit for a page of documents
     page.wait_for_selector("#run-head .state.done")
 
 
@@ -119,7 +119,7 @@ def opened(browser: Any, url: str, width: int, scheme: str, state: Any = None) -
     return page
 
 
-def shot(page: Any, name: str) -> None:
+def shot(page: Any, name: str, most: int = 1900) -> None:
     """Write a picture of the page from its top, in few colours: they are quiet pages, and it makes small files."""
     import io
 
@@ -128,7 +128,7 @@ def shot(page: Any, name: str) -> None:
     page.mouse.move(0, 0)
     page.evaluate("document.activeElement.blur(); window.scrollTo(0, 0)")
     page.wait_for_timeout(400)
-    tall = min(page.evaluate("document.documentElement.scrollHeight"), 1900)
+    tall = min(page.evaluate("document.documentElement.scrollHeight"), most)
     taken = page.screenshot(
         full_page=True, clip={"x": 0, "y": 0, "width": page.viewport_size["width"], "height": tall}
     )
