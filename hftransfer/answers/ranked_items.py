@@ -118,7 +118,8 @@ class RankedItems(Found):
             return None
         from hftransfer.answers import _nearness
 
-        return _nearness.Offsets.of(self.catalogue.ids, self.catalogue.histories.counts)
+        texts = self.catalogue.texts(range(len(self.catalogue)))
+        return _nearness.Offsets.of(texts, self.catalogue.histories.counts)
 
     def of_ranks(self, ranks: np.ndarray) -> dict[str, float]:
         found = by_rank(ranks)

@@ -24,6 +24,7 @@ from hftransfer.errors import ConfigError, UserError
 from hftransfer.fitting.interruption import Interrupted, Interruption
 from hftransfer.predictor import Predictor
 from hftransfer.runs import Run
+from hftransfer.tasks.base import Preparation
 from tests import reference_recommenders, tiny_catalogue, tiny_pairs
 from tests.engine import refusals
 from tests.engine.conftest import QUICK
@@ -290,6 +291,29 @@ def test_what_is_popular_is_no_more_wrong_than_the_rest():
     logits = vectors[:, 0] @ vectors[:, 1].T / 0.05 - torch.log(torch.tensor([8, 1, 1, 1, 2]) / 12)
     expected = torch.nn.functional.cross_entropy(logits, torch.arange(5), reduction="sum")
     assert float(_nearness.contrast(vectors, numbers, 0.05, offsets)) == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_the_popular_items_of_the_rows_are_those_that_are_corrected(folder):
+    """What is taken off is found by the numbers that stand in a batch: of items' texts, not of their ids."""
+    found = loaded(folder / "csv")
+    answer, row = found.answer, found.splits["train"][0]
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder / "bert", padding_side="right")
+    preparation = Preparation(config.DataConfig(source="-"), answer, 0, 32, training=True)
+    items = TASK.items({"history": [row["history"]]}, [row["relevant"]], tokenizer, preparation)
+    place = answer.catalogue.place(row["relevant"][0]["id"])
+    offsets = _nearness.Offsets.of(
+        answer.catalogue.texts(range(len(answer.catalogue))), answer.catalogue.histories.counts
+    )
+    counts = answer.catalogue.histories.counts
+    share = np.log(counts[place] / counts.sum())
+    assert float(offsets.at(torch.tensor([items["_numbers"][0][1]]))) == pytest.approx(share, rel=1e-5)
+    vectors = torch.nn.functional.normalize(torch.randn(4, 2, 8, generator=torch.Generator().manual_seed(0)), dim=-1)
+    numbers = torch.tensor(
+        [[i + 1, _nearness.number_of(text)] for i, text in enumerate(answer.catalogue.texts(range(4)))]
+    )
+    told = float(answer.loss()({"vectors": vectors}, numbers, 8))
+    assert told == pytest.approx(float(_nearness.contrast(vectors, numbers, 0.05, offsets)) / 4, rel=1e-5)
+    assert told != pytest.approx(float(_nearness.contrast(vectors, numbers, 0.05)) / 4, rel=1e-3)
 
 
 # --- wrong input ---
