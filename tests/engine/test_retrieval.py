@@ -193,7 +193,7 @@ def test_words_that_an_encoder_wants_stand_before_questions_and_passages(folder)
     preparation = Preparation(section, found.answer, 0, 32, training=True)
     row = found.splits["train"][0]
     items = TASK.items({"query": [row["query"]]}, [row["relevant"]], tokenizer, preparation)
-    first, second = items["parts"][0]
+    first, second, *_ = items["parts"][0]
     (passage,) = found.answer.catalogue.texts([found.answer.catalogue.place(row["relevant"][0]["id"])])
     assert (
         items["input_ids"][0][:first] == tokenizer("film " + row["query"], truncation=True, max_length=32)["input_ids"]
