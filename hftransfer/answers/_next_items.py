@@ -147,7 +147,7 @@ class NextItems(RankedItems):
     def validation(self, kept: np.ndarray, labels: np.ndarray) -> dict[str, float]:
         """Return ranks among what validation rows ask for, as the answer that is trained whole has them."""
         right = [int(row[row != IGNORED][-1]) for row in labels]
-        return self.by_rank(_nearness.ranked(kept[:, 0], kept[:, 1], range(len(right)), right)[0])
+        return self.of_ranks(_nearness.ranked(kept[:, 0], kept[:, 1], range(len(right)), right)[0])
 
     def sequences(self) -> Iterator[tuple[list[int], list[int]]]:
         """Yield sequences of train with what comes next at each place."""

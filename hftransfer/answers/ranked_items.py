@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -14,15 +14,15 @@ from hftransfer.answers import _catalogue, _nearest, _untaught
 from hftransfer.answers._catalogue import FILE, Catalogue
 from hftransfer.answers._lists import KEPT, Listed, Relevant, listed
 from hftransfer.answers._ranks import DEPTH, METRICS, Lists, by_rank
-from hftransfer.answers._vectors import Vectors
-from hftransfer.answers.base import Learner, Loss, Rows, Trivial
+from hftransfer.answers._vectors import Found
+from hftransfer.answers.base import Learner, Rows, Trivial
 from hftransfer.errors import UserError
 from hftransfer.views import Items, Plot, Prose, View
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    import torch
 
+    from hftransfer.answers._nearness import Offsets
     from hftransfer.config import DataConfig
 
 MOST_NEGATIVES = 8  # wrong entries beside each right one that rows of train may bring
@@ -39,7 +39,7 @@ class Asked(NamedTuple):
 
 
 @dataclass(frozen=True)
-class RankedItems(Vectors):
+class RankedItems(Found):
     """Truth is a tuple of Relevant a row, outputs are Listed. `recommends`: rows are people, who had some before."""
 
     temperature: float = 0.05
@@ -54,7 +54,6 @@ class RankedItems(Vectors):
 
     kind = "ranked_items"
     needs = "list"
-    compares = True
     measures_untuned = True
 
     # --- truth ---
@@ -113,38 +112,16 @@ class RankedItems(Vectors):
 
     # --- model ---
 
-    def targets(
-        self, truth: Sequence[Any] | None, encoded: Mapping[str, Any], processor: Any, preparation: Any
-    ) -> Any:
-        return {} if truth is None else {"labels": encoded["_numbers"]}
-
-    def loss(self, class_weights: Sequence[float] | None = None, smoothing: float = 0.0) -> Loss:
+    @property
+    def offsets(self) -> Offsets | None:
+        if not self.recommends or self.catalogue is None or self.catalogue.histories is None:
+            return None
         from hftransfer.answers import _nearness
 
-        offsets = None
-        if self.recommends and self.catalogue is not None and self.catalogue.histories is not None:
-            texts = self.catalogue.texts(range(len(self.catalogue)))  # by which items of a batch are told apart
-            offsets = _nearness.Offsets.of(texts, self.catalogue.histories.counts)
+        texts = self.catalogue.texts(range(len(self.catalogue)))
+        return _nearness.Offsets.of(texts, self.catalogue.histories.counts)
 
-        def loss(outputs: Any, numbers: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
-            count = numbers.numel() if num_items_in_batch is None else num_items_in_batch
-            total = _nearness.contrast(outputs["vectors"], numbers, self.temperature, offsets)
-            return total * numbers.shape[1] / count  # what is counted are the texts of the rows
-
-        return loss
-
-    def reduce(self, logits: Any, labels: torch.Tensor) -> Any:
-        found = logits[0] if isinstance(logits, tuple) else logits
-        return found[:, :2].float()
-
-    def validation(self, kept: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-        from hftransfer.answers import _nearness
-
-        ranked = _nearness.ranked(kept[:, 0], kept[:, 1], labels[:, 0].tolist(), labels[:, 1].tolist())
-        return self.by_rank(ranked[0])
-
-    def by_rank(self, ranks: np.ndarray) -> dict[str, float]:
-        """Return what `validation` gives of the ranks of what is right."""
+    def of_ranks(self, ranks: np.ndarray) -> dict[str, float]:
         found = by_rank(ranks)
         return {name: float(found[name.removesuffix("_own")].mean()) for name in self.validated}
 
@@ -293,9 +270,6 @@ class RankedItems(Vectors):
     def plainly(self, row: Mapping[str, Any], output: Listed) -> dict[str, Any]:
         return {"vector": [float(value) for value in np.frombuffer(output.vector, np.float32)]}
 
-    def as_json(self, answer: Any) -> dict[str, Any]:
-        return {"vector": [float(value) for value in answer]}
-
     def view(self, answer: Mapping[str, Any]) -> View:
         if answer.get("items"):
             return Items(tuple((one["title"], one["score"], _why(one)) for one in answer["items"]))
@@ -312,11 +286,6 @@ class RankedItems(Vectors):
         if self.sequenced:
             said.append("What somebody had is read by the transformer beside it, over the items' vectors.")
         return said
-
-    def distance(self, one: Mapping[str, Any], other: Mapping[str, Any]) -> float:
-        if len(one["vector"]) != len(other["vector"]):
-            return float("inf")
-        return float(max((abs(a - b) for a, b in zip(one["vector"], other["vector"], strict=True)), default=0.0))
 
     # --- the artifact ---
 
