@@ -87,7 +87,7 @@ class OfCatalogue(Task):
     """Rows and the entries of a catalogue as vectors of one encoder: the mean of their tokens, of length 1."""
 
     by_length = False
-    carried = ("prefix", "entry_prefix")
+    carried: ClassVar[tuple[str, ...]] = ("prefix", "entry_prefix")
     known_models = ENCODERS
     library = "sentence-transformers"
     tag = "sentence-similarity"
