@@ -45,8 +45,16 @@ def stamp(words: str, versions: dict[str, str]) -> str:
     named = ", ".join(f"{name} {version}" for name, version in versions.items())
     return (
         f"`{words}`, {time.strftime('%Y-%m-%d')}. {processor()}, {os.cpu_count()} cores, "
-        f"{psutil.virtual_memory().total / 2**30:.0f} GiB, {platform.system()}. {named}."
+        f"{psutil.virtual_memory().total / 2**30:.0f} GiB, {platform.system()}. {named}.{busy()}"
     )
+
+
+def busy() -> str:
+    """Return a sentence about other work on the machine, where there is more of it than it has cores."""
+    load = psutil.getloadavg()[1]
+    if load <= (os.cpu_count() or 1):
+        return ""
+    return f" The machine was busy ({load:.0f} processes wanted a core): seconds are far too high."
 
 
 def processor() -> str:

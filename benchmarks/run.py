@@ -1,8 +1,8 @@
 """Measure the figures of docs/benchmarks.md, all of them or by name: python -m benchmarks.run [--write] [NAME ...]
 
-Needs the samples `text`, `image`, `speech`, `chat`, `questions`, `captions`, `detection` and `emoji-scenes`
-(hftransfer samples NAME ...), and a machine that does nothing else; `few_shot` needs a package index too, where it
-installs SetFit into an environment of its own.
+Needs the samples `text`, `recommendation`, `image`, `speech`, `chat`, `questions`, `captions`, `detection` and
+`emoji-scenes` (hftransfer samples NAME ...), and a machine that does nothing else; `few_shot` and `retrieval` need a
+package index too, where they install SetFit and sentence-transformers into an environment of their own.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from benchmarks import (
     places,
     probe,
     ranking,
+    recommendation,
     regret,
     retrieval,
     scenes,
@@ -83,6 +84,7 @@ LADDER = {
     "tuning": Part("Tuning from a probe, and frozen layers", 27, tuning.measure),
     "rank": Part("Rank", 14, ranking.measure),
     "retrieval": Part("Search in another language", 20, retrieval.measure),
+    "recommendation": Part("What comes next", 15, recommendation.measure),
     "captions": Part("Pictures with words", 3, captions.measure),
     "coverage": Part("Intervals over groups", 2, coverage.measure),
 }

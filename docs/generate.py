@@ -120,10 +120,11 @@ def task(name: str) -> str:
     )
 
 
-def stranger(name: str) -> str:
-    """The lines that ask a published model of a task that transformers has no pipeline for."""
+def stranger(words: str) -> str:
+    """The lines that ask a published model of a task that transformers has no pipeline for; `NAME:WAY`."""
+    name, _, way = words.partition(":")
     task = catalog.task(name)
-    notes = {"answer": _learnt(task.answers[0]).to_dict()}
+    notes = {"answer": _learnt(task.answers[0]).to_dict() | ({way: True} if way else {})}
     row = {role.name: role.takes.example if role.asks and role.takes else '"..."' for role in task.shown}
     lines = task.snippet('"you/your-model"', row, notes)
     return f"```python\n{lines}\n```"

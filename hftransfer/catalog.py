@@ -156,9 +156,14 @@ def _fit_problems(task_name: str | None, method_name: str | None) -> Iterable[Pr
         return
     kinds = ", ".join(answer.called for answer in task(task_name).answers)
     able = [own for own, module in methods().items() if module != PEFT and own != "fuse" and fits(task_name, own)]
+    reason = (
+        "reads what somebody had of a catalogue"
+        if method(method_name).needs == "histories"
+        else "solves a linear head"
+    )
     yield Problem(
         "method.name",
-        f"{method_name} solves a linear head, which gives no {kinds}: {task_name} answers with those. "
+        f"{method_name} {reason}, which gives no {kinds}: {task_name} answers with those. "
         f"Set method.name={' or '.join(['lora', *able])}.",
     )
 
@@ -168,6 +173,8 @@ def fits(task_name: str, method_name: str) -> bool:
     found = method(method_name)
     if found.needs is None:
         return True
+    if found.needs == "histories":
+        return any(one.has_histories for one in task(task_name).answers)
     return any(one.linear is not None or (found.projects and one.projects) for one in task(task_name).answers)
 
 

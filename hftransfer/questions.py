@@ -48,11 +48,11 @@ def check(config: RunConfig, interruption: Interruption) -> dict[str, Any]:
         temporary = Run.create(config, Path(folder) / "run")
         scene = set_scene(config, temporary, interruption, resume=False)
         setup = scene.setup
+        scene.method.require(setup, scene.loaded)
+        setup, model = scene.method.staged(setup, scene.loaded)
         rows, at_once = len(setup.prepared["train"].rows), setup.at_once
         untimed = speed.default_choice(config, setup.task, setup.threads, rows, at_once)
         arguments = training_arguments(setup, untimed, scene.method.learning_rate)
-        scene.method.require(setup, scene.loaded)
-        model = scene.method.apply(scene.loaded, config.method)
         require_recomputing(arguments, model)
         trainable, total = count_parameters(model)
         require_disk(place_of(config), trainable, total)

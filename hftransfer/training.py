@@ -35,7 +35,7 @@ from hftransfer.evaluation.reporting import settings_of, without_rows
 from hftransfer.evaluation.scoring import measure_point, prepare_metrics
 from hftransfer.evaluation.usefulness import advice, never_above
 from hftransfer.fitting import crossing, speed
-from hftransfer.fitting.answering import answers_of, as_it_came, inputs_of, knowing
+from hftransfer.fitting.answering import answers_of, as_it_came, inputs_of, knowing, taught
 from hftransfer.fitting.arguments import wants_cpu
 from hftransfer.fitting.base import Setup
 from hftransfer.fitting.interruption import Interruption
@@ -88,6 +88,7 @@ def run(
     before = forgetting.measured(setup, scene.loaded.model) if reads else None
     untuned = as_it_came(setup, scene.method, scene.loaded.model)
     fitted = scene.method.fit(setup, scene.loaded)
+    setup = taught(setup, fitted)
     phase(run, "evaluation")
     fitted = dataclasses.replace(fitted, model=fitted.model.float())  # what pipeline() computes with by default
     after = forgetting.measured(setup, fitted.model) if before is not None else None
@@ -224,7 +225,7 @@ def set_scene(
     )  # fmt: skip
     for notice in (*loaded.notices, *method.gave_way(setup)):
         say(run, "notice", message=notice)
-    issues, copies, reasons = look_at_rows(setup, loaded, found, bounded=method.needs is None)
+    issues, copies, reasons = look_at_rows(setup, loaded, found, bounded=method.needs != "linear")
     more = (*(copies.warnings if copies else ()), *(issues.warnings() if issues else ()))
     for warning in more:
         say(run, "warning", message=warning)

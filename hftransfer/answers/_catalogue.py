@@ -209,6 +209,19 @@ class OfCatalogue:
         """Return the answer with a model's vectors (m, d) of all entries, by which it chooses."""
         return self
 
+    @property
+    def has_histories(self) -> bool:
+        """Whether rows are what somebody had of the catalogue, in its order."""
+        return False
+
+    def of_sequences(self, vectors: np.ndarray) -> Any:
+        """Return the answer by which a transformer learns what comes next, over a model's vectors (m, d)."""
+        raise NotImplementedError
+
+    def reading(self, reader: Any) -> Self:
+        """Return the answer with a trained transformer that reads what somebody had."""
+        raise NotImplementedError
+
     def rivals(self, truth: Rows, rows: Any) -> list[Trivial]:
         """Return other answers without a model of ours, which are measured beside the trivial one."""
         return []

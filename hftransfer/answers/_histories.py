@@ -71,7 +71,10 @@ class Histories:
         return lambda histories: np.broadcast_to(counts, (len(histories), self.size))
 
     def neighbours(self, count: int) -> Scores:
-        """Return item-kNN: the summed cosine of an item to those of the history, of its `count` nearest alone."""
+        """Return item-kNN (Deshpande and Karypis 2004): each item of a history speaks for its `count` nearest.
+
+        The score of an item is the sum of its cosines to those of the history that have it among their nearest.
+        """
         import scipy.sparse
 
         norms = np.sqrt(np.maximum(np.asarray(self.matrix.sum(axis=0)).ravel(), 1))
@@ -86,7 +89,7 @@ class Histories:
             values.append(np.take_along_axis(near, kept, axis=1).ravel())
         whole = (np.concatenate(values), (np.concatenate(rows), np.concatenate(columns)))
         nearest = scipy.sparse.csr_matrix(whole, (self.size, self.size))
-        return lambda histories: (self._had(histories) @ nearest.T).toarray()
+        return lambda histories: (self._had(histories) @ nearest).toarray()
 
     def ease(self, penalty: float) -> Scores:
         """Return EASE (Steck 2019): the linear model of every item by the others, solved at once."""

@@ -37,6 +37,14 @@ def _best(
     scores: np.ndarray, places: np.ndarray, near: np.ndarray, begin: int, count: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the best of those found before and of a block that begins at a place, the best first."""
+    if scores.shape[1] == count:  # of what comes later, no more than what is above the last of them can be among them
+        rows, columns = np.nonzero(near > scores[:, -1:])
+        many = np.bincount(rows, minlength=len(near))
+        slot = np.arange(len(rows)) - np.repeat(np.cumsum(many) - many, many)
+        more = np.full((len(near), many.max(initial=0)), -np.inf, np.float32)
+        named = np.zeros(more.shape, np.int64)
+        more[rows, slot], named[rows, slot] = near[rows, columns], columns + begin
+        return _first(np.concatenate([scores, more], axis=1), np.concatenate([places, named], axis=1), count)
     both = np.concatenate([scores, near], axis=1)
     named = np.concatenate([places, np.broadcast_to(np.arange(begin, begin + near.shape[1]), near.shape)], axis=1)
     if both.shape[1] > count:
@@ -47,5 +55,10 @@ def _best(
         left = count - over.sum(axis=1, keepdims=True)
         kept = over | (equal & (equal.cumsum(axis=1) <= left))
         both, named = both[kept].reshape(-1, count), named[kept].reshape(-1, count)
-    order = np.argsort(-both, axis=1, kind="stable")
-    return np.take_along_axis(both, order, axis=1), np.take_along_axis(named, order, axis=1)
+    return _first(both, named, count)
+
+
+def _first(scores: np.ndarray, places: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the first `count` by score, of equal ones those that stand first."""
+    order = np.argsort(-scores, axis=1, kind="stable")[:, :count]
+    return np.take_along_axis(scores, order, axis=1), np.take_along_axis(places, order, axis=1)

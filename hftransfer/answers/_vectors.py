@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hftransfer.answers._ranks import by_rank
 from hftransfer.answers.base import Answer
 
 if TYPE_CHECKING:
     import torch
+
+    from hftransfer.answers._nearness import Offsets
+    from hftransfer.answers.base import Loss
 
 
 class Vectors(Answer[Any]):
@@ -80,3 +84,63 @@ class Vectors(Answer[Any]):
 
         shown = {name: batch[name] for name in ("input_ids", "attention_mask", "parts")}
         return _nearness.embedded(model, model.config.to_dict().get("pad_token_id") or 0, shown).float().cpu()
+
+
+class Found(Vectors):
+    """Such answers where a row's own text is to be found among all: learnt among those of a batch, ranked by cosine.
+
+    Labels are the numbers that tell equal texts, (n, k).
+    """
+
+    compares = True
+    temperature: float
+
+    @property
+    def offsets(self) -> Offsets | None:
+        """What is taken off the scores of texts that stand in batches more often than others."""
+        return None
+
+    def targets(
+        self, truth: Sequence[Any] | None, encoded: Mapping[str, Any], processor: Any, preparation: Any
+    ) -> Any:
+        """Return the numbers of an item's texts."""
+        return {} if truth is None else {"labels": encoded["_numbers"]}
+
+    def loss(self, class_weights: Sequence[float] | None = None, smoothing: float = 0.0) -> Loss:
+        """Return the cross entropy of finding a row's own text among those of the batch."""
+        from hftransfer.answers import _nearness
+
+        offsets = self.offsets
+
+        def loss(outputs: Any, numbers: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
+            count = numbers.numel() if num_items_in_batch is None else num_items_in_batch
+            total = _nearness.contrast(outputs["vectors"], numbers, self.temperature, offsets)
+            return total * numbers.shape[1] / count  # what is counted are the texts of the rows
+
+        return loss
+
+    def reduce(self, logits: Any, labels: torch.Tensor) -> Any:
+        """Return the vectors of what asks and of what is to be found, (n, 2, d)."""
+        found = logits[0] if isinstance(logits, tuple) else logits
+        return found[:, :2].float()
+
+    def validation(self, kept: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+        """Return the means of what the ranks among all of these texts come to."""
+        from hftransfer.answers import _nearness
+
+        ranked = _nearness.ranked(kept[:, 0], kept[:, 1], labels[:, 0].tolist(), labels[:, 1].tolist())
+        return self.of_ranks(ranked[0])
+
+    def of_ranks(self, ranks: np.ndarray) -> dict[str, float]:
+        """Return what `validation` gives of the ranks (n,) of what is right."""
+        return {name: float(value.mean()) for name, value in by_rank(ranks).items()}
+
+    def as_json(self, answer: Any) -> dict[str, Any]:
+        """Return what a stranger's lines give."""
+        return {"vector": [float(value) for value in answer]}
+
+    def distance(self, one: Mapping[str, Any], other: Mapping[str, Any]) -> float:
+        """Return the largest difference between the numbers of two vectors."""
+        if len(one["vector"]) != len(other["vector"]):
+            return float("inf")
+        return float(max((abs(a - b) for a, b in zip(one["vector"], other["vector"], strict=True)), default=0.0))

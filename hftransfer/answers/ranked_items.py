@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -13,16 +13,16 @@ import numpy as np
 from hftransfer.answers import _catalogue, _nearest, _untaught
 from hftransfer.answers._catalogue import FILE, Catalogue
 from hftransfer.answers._lists import KEPT, Listed, Relevant, listed
-from hftransfer.answers._ranks import DEPTH, METRICS, Lists
-from hftransfer.answers._vectors import Vectors
-from hftransfer.answers.base import Learner, Loss, Rows, Trivial
+from hftransfer.answers._ranks import DEPTH, METRICS, Lists, by_rank
+from hftransfer.answers._vectors import Found
+from hftransfer.answers.base import Learner, Rows, Trivial
 from hftransfer.errors import UserError
 from hftransfer.views import Items, Plot, Prose, View
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    import torch
 
+    from hftransfer.answers._nearness import Offsets
     from hftransfer.config import DataConfig
 
 MOST_NEGATIVES = 8  # wrong entries beside each right one that rows of train may bring
@@ -39,7 +39,7 @@ class Asked(NamedTuple):
 
 
 @dataclass(frozen=True)
-class RankedItems(Vectors):
+class RankedItems(Found):
     """Truth is a tuple of Relevant a row, outputs are Listed. `recommends`: rows are people, who had some before."""
 
     temperature: float = 0.05
@@ -49,10 +49,11 @@ class RankedItems(Vectors):
     negatives: int = 0  # wrong entries beside each right one in training
     catalogue: Catalogue | None = field(default=None, compare=False, repr=False)
     known: np.ndarray | None = field(default=None, compare=False, repr=False)  # vectors of all entries (m, d)
+    sequenced: bool = False  # whether histories are read as vectors of items, by a transformer of their own
+    reader: Any = field(default=None, compare=False, repr=False)  # that transformer
 
     kind = "ranked_items"
     needs = "list"
-    compares = True
     measures_untuned = True
 
     # --- truth ---
@@ -111,34 +112,16 @@ class RankedItems(Vectors):
 
     # --- model ---
 
-    def targets(
-        self, truth: Sequence[Any] | None, encoded: Mapping[str, Any], processor: Any, preparation: Any
-    ) -> Any:
-        return {} if truth is None else {"labels": encoded["_numbers"]}
-
-    def loss(self, class_weights: Sequence[float] | None = None, smoothing: float = 0.0) -> Loss:
+    @property
+    def offsets(self) -> Offsets | None:
+        if not self.recommends or self.catalogue is None or self.catalogue.histories is None:
+            return None
         from hftransfer.answers import _nearness
 
-        offsets = None
-        if self.recommends and self.catalogue is not None and self.catalogue.histories is not None:
-            offsets = _nearness.Offsets.of(self.catalogue.ids, self.catalogue.histories.counts)
+        texts = self.catalogue.texts(range(len(self.catalogue)))
+        return _nearness.Offsets.of(texts, self.catalogue.histories.counts)
 
-        def loss(outputs: Any, numbers: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
-            count = numbers.numel() if num_items_in_batch is None else num_items_in_batch
-            total = _nearness.contrast(outputs["vectors"], numbers, self.temperature, offsets)
-            return total * numbers.shape[1] / count  # what is counted are the texts of the rows
-
-        return loss
-
-    def reduce(self, logits: Any, labels: torch.Tensor) -> Any:
-        found = logits[0] if isinstance(logits, tuple) else logits
-        return found[:, :2].float()
-
-    def validation(self, kept: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-        from hftransfer.answers import _nearness
-        from hftransfer.answers._ranks import by_rank
-
-        ranks, *_ = _nearness.ranked(kept[:, 0], kept[:, 1], labels[:, 0].tolist(), labels[:, 1].tolist())
+    def of_ranks(self, ranks: np.ndarray) -> dict[str, float]:
         found = by_rank(ranks)
         return {name: float(found[name.removesuffix("_own")].mean()) for name in self.validated}
 
@@ -163,14 +146,32 @@ class RankedItems(Vectors):
     def knowing(self, vectors: np.ndarray) -> RankedItems:
         return dataclasses.replace(self, known=vectors)
 
+    @property
+    def has_histories(self) -> bool:
+        return self.recommends
+
+    def of_sequences(self, vectors: np.ndarray) -> Any:
+        from hftransfer.answers import _next_items
+
+        return _next_items.learning(self, vectors)
+
+    def reading(self, reader: Any) -> RankedItems:
+        from hftransfer.answers import _next_items
+
+        return dataclasses.replace(self, sequenced=True, reader=_next_items.plain(reader))
+
     def gathered(self, outputs: list[Asked]) -> list[Listed]:
-        plain = [row.query.astype(np.float32).tobytes() for row in outputs]
+        queries = [row.query for row in outputs]
+        hidden = [row.hidden for row in outputs]
+        if self.reader is not None and self.known is not None:
+            from hftransfer.answers import _next_items
+
+            queries = list(_next_items.queries(self.reader, self.known, hidden))
+        plain = [one.astype(np.float32).tobytes() for one in queries]
         if self.known is None or not outputs:
             return [Listed(vector) for vector in plain]
         assert self.catalogue is not None
-        hidden = [row.hidden for row in outputs]
-        queries = np.stack([row.query for row in outputs])
-        places, scores = _nearest.nearest(queries, self.known, KEPT, hidden)
+        places, scores = _nearest.nearest(np.stack(queries), self.known, KEPT, hidden)
         return listed(self.catalogue, places, scores, plain, hidden, self.known if self.recommends else None)
 
     # --- stored and scored ---
@@ -269,9 +270,6 @@ class RankedItems(Vectors):
     def plainly(self, row: Mapping[str, Any], output: Listed) -> dict[str, Any]:
         return {"vector": [float(value) for value in np.frombuffer(output.vector, np.float32)]}
 
-    def as_json(self, answer: Any) -> dict[str, Any]:
-        return {"vector": [float(value) for value in answer]}
-
     def view(self, answer: Mapping[str, Any]) -> View:
         if answer.get("items"):
             return Items(tuple((one["title"], one["score"], _why(one)) for one in answer["items"]))
@@ -285,23 +283,20 @@ class RankedItems(Vectors):
         ]
         if self.recommends:
             said.append("It knows people by what they had, and items by their texts: of nobody it knows a name.")
+        if self.sequenced:
+            said.append("What somebody had is read by the transformer beside it, over the items' vectors.")
         return said
-
-    def distance(self, one: Mapping[str, Any], other: Mapping[str, Any]) -> float:
-        if len(one["vector"]) != len(other["vector"]):
-            return float("inf")
-        return float(max((abs(a - b) for a, b in zip(one["vector"], other["vector"], strict=True)), default=0.0))
 
     # --- the artifact ---
 
     def to_dict(self) -> dict[str, Any]:
-        told = ("temperature", "recommends", "rows", "size", "negatives")
+        told = ("temperature", "recommends", "rows", "size", "negatives", "sequenced")
         return {**super().to_dict(), **{name: getattr(self, name) for name in told}}
 
     def restore(self, noted: Mapping[str, Any]) -> RankedItems:
         return RankedItems(
             float(noted["temperature"]), bool(noted["recommends"]), int(noted["rows"]), int(noted["size"]),
-            int(noted["negatives"]),
+            int(noted["negatives"]), sequenced=bool(noted.get("sequenced")),
         )  # fmt: skip
 
     def write_entries(self, artifact: Path) -> None:
@@ -309,6 +304,10 @@ class RankedItems(Vectors):
             return
         # what people may be recommended is published; the passages of somebody's corpus stay with the run
         _catalogue.write(self.catalogue, self.known, artifact if self.recommends else artifact.parent)
+        if self.reader is not None:
+            from hftransfer.answers import _next_items
+
+            self.reader.save_pretrained(artifact / _next_items.FOLDER)
 
     def with_entries(self, artifact: Path) -> RankedItems:
         beside = [artifact.parent / FILE] if artifact.name == ARTIFACT else []
@@ -316,7 +315,12 @@ class RankedItems(Vectors):
         if path is None:
             return self
         catalogue, vectors = _catalogue.read(path)
-        return dataclasses.replace(self, catalogue=catalogue, known=vectors)
+        found = dataclasses.replace(self, catalogue=catalogue, known=vectors)
+        if not self.sequenced:
+            return found
+        from hftransfer.answers import _next_items
+
+        return dataclasses.replace(found, reader=_next_items.read(artifact))
 
 
 class Count(Learner):

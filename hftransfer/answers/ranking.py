@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from hftransfer.answers._ranks import MRR, NDCG, RECALL, by_rank
-from hftransfer.answers._vectors import Vectors
-from hftransfer.answers.base import Answer, Learner, Loss, Rows, Trivial
+from hftransfer.answers._vectors import Found
+from hftransfer.answers.base import Answer, Learner, Rows, Trivial
 from hftransfer.errors import UserError
 from hftransfer.views import Plot, Prose, View
 from hftransfer.weighting import Metric
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    import torch
 
     from hftransfer.config import DataConfig
 
@@ -46,7 +45,7 @@ class Placed(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Ranking(Vectors):
+class Ranking(Found):
     """Truth is a list of the texts to be found, outputs are a list of Placed."""
 
     temperature: float = 0.05
@@ -54,7 +53,6 @@ class Ranking(Vectors):
 
     kind = "ranking"
     needs = "string"
-    compares = True
 
     # --- truth ---
 
@@ -103,31 +101,6 @@ class Ranking(Vectors):
         return Count(self)
 
     # --- model ---
-
-    def targets(
-        self, truth: Sequence[Any] | None, encoded: Mapping[str, Any], processor: Any, preparation: Any
-    ) -> Any:
-        return {} if truth is None else {"labels": encoded["_numbers"]}
-
-    def loss(self, class_weights: Sequence[float] | None = None, smoothing: float = 0.0) -> Loss:
-        from hftransfer.answers import _nearness
-
-        def loss(outputs: Any, numbers: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
-            count = numbers.numel() if num_items_in_batch is None else num_items_in_batch
-            total = _nearness.contrast(outputs["vectors"], numbers, self.temperature)
-            return total * numbers.shape[1] / count  # what is counted are the texts of the rows
-
-        return loss
-
-    def reduce(self, logits: Any, labels: torch.Tensor) -> Any:
-        found = logits[0] if isinstance(logits, tuple) else logits
-        return found[:, :2].float()
-
-    def validation(self, kept: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-        from hftransfer.answers import _nearness
-
-        ranks, *_ = _nearness.ranked(kept[:, 0], kept[:, 1], labels[:, 0].tolist(), labels[:, 1].tolist())
-        return {name: float(value.mean()) for name, value in by_rank(ranks).items()}
 
     def ask(self, model: Any, batch: dict[str, Any], processor: Any) -> list[Asked]:
         vectors = self.vectors(model, batch).numpy()
@@ -237,9 +210,6 @@ class Ranking(Vectors):
     def to_json(self, row: Mapping[str, Any], output: Placed, top_k: int | None = None) -> dict[str, Any]:
         return {"vector": [float(np.float32(value)) for value in output.vector]}
 
-    def as_json(self, answer: Any) -> dict[str, Any]:
-        return {"vector": [float(value) for value in answer]}
-
     def view(self, answer: Mapping[str, Any]) -> View:
         vector = answer["vector"]
         return Prose(f"{len(vector)} numbers: {', '.join(f'{value:.3f}' for value in vector[:SHOWN])}, ...")
@@ -249,11 +219,6 @@ class Ranking(Vectors):
             "It gives a text a vector of length 1: what belongs together has a high cosine. A cosine is no "
             "probability, and ranks depend on how many texts there are to choose from."
         ]
-
-    def distance(self, one: Mapping[str, Any], other: Mapping[str, Any]) -> float:
-        if len(one["vector"]) != len(other["vector"]):
-            return float("inf")
-        return float(max((abs(a - b) for a, b in zip(one["vector"], other["vector"], strict=True)), default=0.0))
 
     # --- the artifact ---
 

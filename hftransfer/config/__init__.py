@@ -123,6 +123,7 @@ class DataConfig(Section):
     prefix: str | None = (
         None  # what stands before each input, such as "summarize: "; none: what the model's config says
     )
+    entry_prefix: str | None = None  # what stands before each entry of a catalogue, such as "passage: "
     source_language: str | None = None  # codes of the tokenizer, of models that mark texts with their language
     target_language: str | None = None
     unlabelled: str | None = None  # a table file or a folder of pictures without labels

@@ -56,6 +56,8 @@ KEYS: dict[str, str] = {
     "data.cut": "what divides [interactions](tasks/recommendation.md#splits): `time` (one moment for all), `user` "
     "(people), `last` (each one's last)",
     "data.prefix": "what stands before each input, `summarize: `; what the model's config says unless given",
+    "data.entry_prefix": "what stands before each [passage](tasks/retrieval.md#what-is-particular-to-it) that is "
+    "searched, `passage: `; `data.prefix` stands before a question",
     "data.source_language": "language of the inputs: a code of the tokenizer, of models that mark texts with theirs",
     "data.target_language": "language of the targets",
     "data.unlabelled": "pictures, recordings or a table, without labels: [self-training](ladder.md#few_shot)",

@@ -50,6 +50,13 @@ def as_it_came(setup: Setup, method: Method, model: Any) -> list[Trivial]:
     return [Trivial("the model as it came", about, trainer.predict(setup, model, setup.prepared["test"]))]
 
 
+def taught(setup: Setup, fitted: Fitted) -> Setup:
+    """Return the setup whose answer has what training taught it beside the model's weights."""
+    if fitted.answer is None:
+        return setup
+    return dataclasses.replace(setup, preparation=dataclasses.replace(setup.preparation, answer=fitted.answer))
+
+
 def knowing(setup: Setup, model: Any) -> Setup:
     """Return the setup whose answer knows what a model makes of its catalogue; of others as it is."""
     entries = setup.prepared["test"].entries

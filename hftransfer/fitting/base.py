@@ -93,6 +93,7 @@ class Fitted:
     plain: bool = True  # whether a checkpoint that `from_pretrained` loads answers alike
     self_training: Mapping[str, Any] | None = None  # what unlabelled rows came to, as result.json has it
     held_out: Any = None  # outputs of the validation rows by models that did not see them, where the last one did
+    answer: Answer[Any] | None = None  # the answer, where training taught it more than the model's weights hold
     auto: Mapping[str, Any] | None = None  # what was chosen for whoever chose nothing, as result.json has it
 
 

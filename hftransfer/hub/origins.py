@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 FILE = "origins.json"
 # as the licences of samples are written, and as the Hub calls them
-LICENCES = re.compile(r"MIT|Apache-2\.0|MPL-2\.0|BSD-[23]-Clause|CC-BY(?:-SA)?-\d\.\d")
+LICENCES = re.compile(r"MIT|GPL-3\.0|Apache-2\.0|MPL-2\.0|BSD-[23]-Clause|CC-BY(?:-SA)?-\d\.\d")
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,8 @@ class Method(ABC):
     about: ClassVar[str]
     OPTIONS: ClassVar[type[Section] | None] = None  # None: the options are a neighbour's
     learning_rate: ClassVar[float]
-    # what an answer must have for this method: a linear target, outputs that can be averaged, or nothing
-    needs: ClassVar[Literal["linear"] | None] = None
+    # what an answer must have for this method: a linear target, histories of a catalogue's entries, or nothing
+    needs: ClassVar[Literal["linear", "histories"] | None] = None
     projects: ClassVar[bool] = False  # whether it can train a model's last layers alone in place of a linear head
     crosses: ClassVar[bool] = True  # whether it can be trained again on other rows of the same data, for folds
     trains: ClassVar[bool] = True  # whether the weights change
@@ -49,6 +49,10 @@ class Method(ABC):
     @abstractmethod
     def apply(self, loaded: Loaded, config: MethodConfig) -> Any:
         """Return the model as it trains: parts frozen, or adapters put in."""
+
+    def staged(self, setup: Setup, loaded: Loaded) -> tuple[Setup, Any]:
+        """Return the setup and the model as they train: what `check` takes a step of."""
+        return setup, self.apply(loaded, setup.config.method)
 
     def require(self, setup: Setup, loaded: Loaded) -> None:
         """Raise UserError for what `fit` would refuse after a look at data and model; `check` asks."""

@@ -90,7 +90,7 @@ def _from_debian(package: Package, folder: Path) -> Path:
     """Return the package by apt-get, which has it on the same release of Debian alone, else from a mirror."""
     refused = []
     apt = shutil.which("apt-get")
-    if apt is not None:
+    if apt is not None and not package.file:
         done = _run([apt, "download", f"{package.name}={package.version}"], folder)
         if done.returncode:
             refused.append(f"apt-get said: {_reason(done.stderr or done.stdout)}")
@@ -111,7 +111,7 @@ def _from_debian(package: Package, folder: Path) -> Path:
             f"Check the network, or set {MIRROR}=ADDRESS of another (https://archive.debian.org/debian has what the "
             "others have dropped).",
         ) from error
-    path = folder / f"{package.name}.deb"
+    path = folder / (package.file or f"{package.name}.deb")
     path.write_bytes(content)
     return path
 
@@ -120,7 +120,8 @@ def _place(package: Package) -> str:
     """Return where mirrors of Debian keep a package: by source package, without the version's epoch."""
     initial = package.source[: 4 if package.source.startswith("lib") else 1]
     version = package.version.rpartition(":")[2]
-    return f"pool/main/{initial}/{package.source}/{package.name}_{version}_all.deb"
+    file = package.file or f"{package.name}_{version}_all.deb"
+    return f"pool/main/{initial}/{package.source}/{file}"
 
 
 def _run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:

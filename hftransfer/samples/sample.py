@@ -27,6 +27,7 @@ class Package:
     size: int  # bytes of the archive
     notice: str = ""  # the archive's member that states the licence
     source: str = ""  # Debian's source package, by which its mirrors are laid out
+    file: str = ""  # its file there, where that is no binary package: a source that apt-get does not fetch alone
 
     def __str__(self) -> str:
         return " ".join(part for part in (self.name, self.version, f"({self.registry})") if part)

@@ -8,6 +8,7 @@ from pathlib import Path
 from hftransfer.errors import UserError, unknown
 from hftransfer.samples import (
     backbones,
+    changes,
     chat,
     detectors,
     pictures,
@@ -21,7 +22,8 @@ from hftransfer.samples import (
 )  # fmt: skip
 from hftransfer.samples.sample import IMAGES, PREFIX, ROWS, Sample, cache_folder
 
-_FIELDS = (text, words, questions, translation, chat, whisper, telephone, backbones, detectors, pictures, scenes)
+_FIELDS = (text, words, questions, translation, chat, whisper, telephone, backbones, detectors, pictures, scenes,
+           changes)  # fmt: skip
 SAMPLES = {sample.name: sample for field in _FIELDS for sample in field.SAMPLES}
 GROUPS = {
     "text": ("all-minilm-l6-v2", "vader-tweets", "vader-movie", "vader-amazon"),
@@ -29,6 +31,7 @@ GROUPS = {
     "tokens": ("all-minilm-l6-v2", "brown"),
     "questions": ("all-minilm-l6-v2", "brown-cloze"),
     "translation": ("libreoffice-en-fr",),
+    "recommendation": ("all-minilm-l6-v2", "emacs-changes"),
     "chat": ("smollm2-135m-instruct", "libreoffice-en-fr"),
     "speech": ("whisper-tiny-en", "telephone-numbers", "telephone-numbers-es", "telephone-prompts"),
     "detection": ("rtdetr-thin", "emoji-scenes"),

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from hftransfer.processors import require_tokenizer, truncated
-from hftransfer.tasks.base import Known
+from hftransfer.tasks.base import Known, Preparation, Task
 
 ENCODERS = (  # of sentences
     Known("sentence-transformers/all-MiniLM-L6-v2", "Small and quick; English.", "23 M", "apache-2.0"),
@@ -57,11 +57,12 @@ answer = {answer}"""
 
 
 def choices(
-    questions: Sequence[str], truth: Sequence[Sequence[Mapping[str, Any]]], preparation: Any
+    questions: Sequence[str], truth: Sequence[Sequence[Mapping[str, Any]]], preparation: Any, before: str = ""
 ) -> tuple[list[int], list[list[str]]]:
     """Return whose row each item is, and an item's texts in columns: the question, a right entry, wrong ones.
 
-    In training each right entry of a row is an item, else the first: a catalogue is searched for all of them.
+    `before` stands before the text of each entry. In training each right entry of a row is an item, else the first: a
+    catalogue is searched for all of them.
     """
     catalogue, count = preparation.answer.catalogue, preparation.answer.negatives if preparation.training else 0
     rows: list[int] = []
@@ -76,5 +77,48 @@ def choices(
     known = [name for name in flat if name is not None]
     texts = dict(zip(known, catalogue.texts(catalogue.places[name] for name in known), strict=True))
     columns = [[questions[row] for row in rows]]
-    columns += [["" if item[at] is None else texts[str(item[at])] for item in names] for at in range(1 + count)]
+    columns += [
+        ["" if item[at] is None else before + texts[str(item[at])] for item in names] for at in range(1 + count)
+    ]
     return rows, columns
+
+
+class OfCatalogue(Task):
+    """Rows and the entries of a catalogue as vectors of one encoder: the mean of their tokens, of length 1."""
+
+    by_length = False
+    carried: ClassVar[tuple[str, ...]] = ("prefix", "entry_prefix")
+    known_models = ENCODERS
+    library = "sentence-transformers"
+    tag = "sentence-similarity"
+    auto_model, auto_processor = "AutoModel", "AutoTokenizer"
+    processor_options: ClassVar = {"padding_side": "right"}  # the parts of a row are counted from the left
+
+    def inputs(self, rows: Mapping[str, list[Any]], processor: Any, preparation: Preparation) -> dict[str, Any]:
+        """Tokenize what asks."""
+        return self.items(rows, None, processor, preparation)
+
+    def entries(self, texts: list[str], processor: Any, preparation: Preparation) -> dict[str, Any]:
+        """Tokenize entries."""
+        before = preparation.config.entry_prefix or ""
+        return side_by_side([[before + text for text in texts]], processor, preparation.max_length)
+
+    def asked(
+        self, texts: Sequence[str], hidden: Sequence[Sequence[int]], truth: list[Any] | None, processor: Any,
+        preparation: Preparation,
+    ) -> dict[str, Any]:  # fmt: skip
+        """Tokenize what asks with an entry that is right; `_hidden` are the places of those that are no answer."""
+        config = preparation.config
+        questions = [(config.prefix or "") + text for text in texts]
+        owner, columns = list(range(len(questions))), [questions]
+        if truth is not None:
+            owner, columns = choices(questions, truth, preparation, config.entry_prefix or "")
+        found = side_by_side(columns, processor, preparation.max_length)
+        found |= {"_row": owner, "_hidden": [list(hidden[row]) for row in owner]}
+        return found | preparation.answer.targets(truth, found, processor, preparation)
+
+
+def behind_prefix(asked: str, notes: Mapping[str, Any]) -> str:
+    """Return a Python expression of what is asked, behind the words that stand before it, if any do."""
+    prefix = notes.get("carried", {}).get("prefix")
+    return f"{prefix!r} + {asked}" if prefix else asked

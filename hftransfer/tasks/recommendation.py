@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 from hftransfer.answers._catalogue import TITLE, Catalogue
 from hftransfer.answers.ranked_items import RankedItems
 from hftransfer.inputs.item_history import HISTORY
 from hftransfer.tasks import _vectors
-from hftransfer.tasks.base import Preparation, Role, Task, truth
+from hftransfer.tasks.base import Preparation, Role, truth
 
 READ = 20  # items of a history, the newest, that a model reads
 BETWEEN = "; "
 
 
-class Recommendation(Task):
+class Recommendation(_vectors.OfCatalogue):
     """A history as the text of its titles, the newest first, and items as texts: vectors of one encoder."""
 
     name = "recommendation"
@@ -26,42 +26,24 @@ class Recommendation(Task):
     )
     answers = (RankedItems(recommends=True),)
     reads = "interactions"
-    by_length = False
-    carried = ("history",)
-    known_models = _vectors.ENCODERS
-    library = "sentence-transformers"
-    tag = "sentence-similarity"
-    auto_model, auto_processor = "AutoModel", "AutoTokenizer"
-    processor_options: ClassVar = {"padding_side": "right"}  # the parts of a row are counted from the left
-
-    def inputs(self, rows: Mapping[str, list[Any]], processor: Any, preparation: Preparation) -> dict[str, Any]:
-        """Tokenize histories."""
-        return self.items(rows, None, processor, preparation)
+    carried = (*_vectors.OfCatalogue.carried, "history")
 
     def items(
         self, rows: Mapping[str, list[Any]], truth: list[Any] | None, processor: Any, preparation: Preparation
     ) -> dict[str, Any]:
-        """Tokenize each history with an item that came next; `_hidden` are the places of what it holds."""
+        """Tokenize each history with an item that came next; what it holds is no answer."""
         catalogue, size = preparation.answer.catalogue, preparation.config.history or READ
         assert catalogue is not None
         had = [[catalogue.place(name) for name in history] for history in rows["history"]]
-        texts = _read(catalogue, had, size)
-        owner, columns = list(range(len(texts))), [texts]
-        if truth is not None:
-            owner, columns = _vectors.choices(texts, truth, preparation)
-        found = _vectors.side_by_side(columns, processor, preparation.max_length)
-        found |= {"_row": owner, "_hidden": [had[row] for row in owner]}
-        return found | preparation.answer.targets(truth, found, processor, preparation)
-
-    def entries(self, texts: list[str], processor: Any, preparation: Preparation) -> dict[str, Any]:
-        """Tokenize items."""
-        return _vectors.side_by_side([texts], processor, preparation.max_length)
+        return self.asked(_read(catalogue, had, size), had, truth, processor, preparation)
 
     def snippet(
         self, place: str, row: Mapping[str, str], notes: Mapping[str, Any], revision: str | None = None
     ) -> str:
         """Take the titles of a history, newest first, and rank the items' vectors by the cosine with its own."""
         at = "" if revision is None else f", revision={revision}"
+        if notes["answer"].get("sequenced"):
+            return _of_vectors(place, row, at)
         size = notes.get("carried", {}).get("history") or READ
         given = f"[{row['history']}]" if row["history"].startswith('"') else row["history"]  # one item is a list
         before = f"""import numpy
@@ -76,7 +58,28 @@ text = "{BETWEEN}".join(items.title[name] for name in history[-{size}:][::-1])
 scores = numpy.stack(items.vector) @ vectors[0].numpy()
 ranked = pandas.Series(scores, items.index).drop(history).nlargest(10)  # ids with their cosines"""
         length = int(notes.get("max_length") or 512)
-        return before + _vectors.asked_alone(place, "text", after, length, revision)
+        return before + _vectors.asked_alone(place, _vectors.behind_prefix("text", notes), after, length, revision)
+
+
+def _of_vectors(place: str, row: Mapping[str, str], at: str) -> str:
+    """Return the lines by which transformers alone reads a history as vectors of its items."""
+    given = f"[{row['history']}]" if row["history"].startswith('"') else row["history"]
+    return f"""import numpy
+import pandas
+import torch
+from transformers import AutoModel
+from transformers.utils import cached_file
+
+items = pandas.read_parquet(cached_file({place}, "items.parquet"{at})).set_index("id")
+reader = AutoModel.from_pretrained({place}{at}, subfolder="histories")
+history = {given}  # ids, the newest last
+had = torch.from_numpy(numpy.stack(items.vector[history[-50:]]))
+with torch.no_grad():
+    states = reader(inputs_embeds=had[None]).last_hidden_state
+query = torch.nn.functional.normalize(states[0, -1], dim=-1)
+answer = query.tolist()
+scores = numpy.stack(items.vector) @ query.numpy()
+ranked = pandas.Series(scores, items.index).drop(history).nlargest(10)  # ids with their cosines"""
 
 
 def _read(catalogue: Catalogue, had: Sequence[Sequence[int]], size: int) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from hftransfer.fitting.interruption import Interrupted, Interruption
 from hftransfer.predictor import Predictor
 from hftransfer.runs import Run
 from tests import tiny_pairs
+from tests.engine import refusals
 from tests.engine.conftest import QUICK
 from tests.engine.test_resume import resume, same_weights, start
 
@@ -250,13 +252,11 @@ def test_a_pair_without_its_other_text_is_dropped_and_said(folder, tmp_path):
     assert any("2 of 60 rows dropped: 1 with no text to compare with; 1 with no score" in one for one in said)
 
 
-def test_scores_beyond_those_of_train_are_refused(folder, tmp_path):
+def test_scores_beyond_those_of_train_are_refused(folder, tmp_path, capfd):
     test = tiny_pairs.scored(tmp_path / "test.jsonl", 30, highest=100.0)
     section = {"source": str(tiny_pairs.scored(tmp_path / "train.jsonl")), "test": str(test)}
-    built = catalog.build_config({**tree(folder), "data": section})
     message = r"scores of test between 0 and 5 are needed, as train's are; \d+ lie beyond \(rows test.jsonl:"
-    with pytest.raises(UserError, match=message), Interruption() as interruption:
-        questions.check(built, interruption)
+    assert re.search(message, refusals.said({**tree(folder), "data": section}, tmp_path, capfd))
 
 
 # --- the way ---
@@ -308,14 +308,23 @@ WRONG: dict[str, tuple[Callable[[int], dict[str, Any]], str]] = {
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_wrong_input_is_refused_before_training(name, folder, tmp_path):
+def test_wrong_input_ends_the_command_before_training(name, folder, tmp_path, capfd):
     make, message = WRONG[name]
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps(make(i)) + "\n" for i in range(40)))
-    built = catalog.build_config({**tree(folder), "data": {"source": str(path)}})
-    with pytest.raises(UserError, match=message) as refused, Interruption() as interruption:
-        questions.check(built, interruption)
-    assert refused.value.exit_code == 2
+    assert re.search(message, refusals.said({**tree(folder), "data": {"source": str(path)}}, tmp_path, capfd))
+
+
+@pytest.mark.parametrize("name", ["sentence-similarity", "retrieval"])
+def test_few_negatives_that_are_their_positives_are_said(name, folder, tmp_path):
+    path = tmp_path / "rows.jsonl"
+    rows = [
+        {"query": f"line {i}", "positive": f"text {i}", "negative": f"text {i if i == 7 else i + 1}"}
+        for i in range(60)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = data.load(config.DataConfig(source=str(path)), catalog.task(name), 42)
+    assert any("negative that is its positive" in one and "1" in one for one in (*found.warnings, *found.guesses))
 
 
 def test_methods_that_need_a_linear_head_are_refused(folder):

@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 import torch
+import transformers
 
 from hftransfer import catalog, config, data, questions, views
-from hftransfer.answers import _nearness
+from hftransfer.answers import _nearness, _next_items
+from hftransfer.answers._catalogue import Catalogue
 from hftransfer.answers._histories import Histories
+from hftransfer.answers.ranked_items import RankedItems
 from hftransfer.errors import ConfigError, UserError
 from hftransfer.fitting.interruption import Interrupted, Interruption
 from hftransfer.predictor import Predictor
 from hftransfer.runs import Run
-from tests import tiny_catalogue, tiny_pairs
+from hftransfer.tasks.base import Preparation
+from tests import reference_recommenders, tiny_catalogue, tiny_pairs
+from tests.engine import refusals
 from tests.engine.conftest import QUICK
 from tests.engine.test_resume import resume, same_weights, start
 
@@ -142,6 +149,89 @@ def test_a_stopped_run_goes_on_to_the_same_bits(folder, tmp_path):
     same_weights(whole, Run(tmp_path / "stopped"))
 
 
+# --- a transformer over the items' vectors ---
+
+SEQUENCE = {"name": "sequence", "width": 32, "layers": 1, "dropout": 0.0}
+QUICKLY = {"learning_rate": 1e-2, "per_device_train_batch_size": 16}
+
+
+def sequenced(folder: Path, **train: Any) -> dict[str, Any]:
+    known = tree(folder)
+    return {**known, "method": SEQUENCE, "train": {**known["train"], **QUICKLY, **train}}
+
+
+def test_a_transformer_over_frozen_vectors_reads_long_histories(folder, train):
+    run, result = train(sequenced(folder, max_steps=120))
+    names = [one["name"] for one in result["beside"]["models"]]
+    assert names == ["the model as it came", "item-kNN", "EASE"] and result["answer"]["sequenced"] is True
+    popular = result["baseline"]["metrics"]["ndcg_10"]["value"]
+    assert result["test"]["metrics"]["ndcg_10"]["value"] > popular + 0.1
+    before, after = (
+        transformers.AutoModel.from_pretrained(place).state_dict() for place in (folder / "bert", run.artifact)
+    )
+    kept = [name for name in after if not name.startswith("pooler")]  # which no vector comes of
+    assert all(torch.equal(after[name], before[name]) for name in kept), "the encoder is frozen"
+    predictor = Predictor(run.artifact)
+    (answer,) = predictor.answer([["3", "6", "9"]], top_k=4)
+    assert len(answer["items"]) == 4 and not {"3", "6", "9"} & {one["id"] for one in answer["items"]}
+    known: dict[str, Any] = {}
+    exec(TASK.snippet(repr(str(run.artifact)), {"history": repr(["3", "6", "9"])}, predictor.notes), known)
+    assert np.allclose(known["answer"], answer["vector"], atol=1e-5)
+    assert known["ranked"].head(4).tolist() == pytest.approx([one["score"] for one in answer["items"]], abs=1e-5)
+    assert sorted(path.name for path in (run.artifact / "histories").iterdir()) == ["config.json", "model.safetensors"]
+
+
+def test_a_stopped_sequence_goes_on_to_the_same_bits(folder, tmp_path):
+    chosen = sequenced(folder, max_steps=10)
+    whole = start(chosen, tmp_path / "whole")
+    with pytest.raises(Interrupted):
+        start(chosen, tmp_path / "stopped", steps=4)
+    resume(Run(tmp_path / "stopped"))
+    one, other = (
+        (place / "artifact" / "histories" / "model.safetensors").read_bytes()
+        for place in (whole.folder, tmp_path / "stopped")
+    )
+    assert one == other
+
+
+def test_check_takes_a_step_of_the_transformer_alone(folder):
+    with Interruption() as interruption:
+        found = questions.check(catalog.build_config(sequenced(folder)), interruption)
+    assert 0 < found["parameters"]["trainable"] < 20_000
+    with pytest.raises(ConfigError, match="sequence reads what somebody had of a catalogue"):
+        catalog.build_config({**sequenced(folder), "task": "retrieval"})
+    odd = catalog.build_config({**sequenced(folder), "method": {**SEQUENCE, "width": 15}})
+    message = r"a multiple of method\.heads is needed as method\.width; 15 is none of 2"
+    with pytest.raises(UserError, match=message), Interruption() as interruption:
+        questions.check(odd, interruption)
+
+
+def test_every_place_of_a_sequence_learns_what_came_next_by_hand():
+    times = np.arange(5, dtype=np.float64)
+    past = Histories(np.array([0, 0, 0, 1, 0]), np.array([4, 2, 0, 1, 3]), times, 6)
+    assert list(_next_items.sequences(past)) == [([4, 2, 0], [2, 0, 3])]
+    assert _next_items.last_of([5, 1, 2], 4) == ([5, 1, 2], [-100, -100, 4])
+    catalogue = Catalogue(
+        pa.table({"id": list("abcdef"), "title": list("abcdef"), "text": list("abcdef")}), "six", past
+    )
+    vectors = np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32)
+    answer = RankedItems(recommends=True).among(catalogue).of_sequences(vectors)
+    model = answer.reader_made(8, 1, 2, 0.0, 0).eval()
+    places, labels = torch.tensor([[4, 2, 0], [1, -1, -1]]), torch.tensor([[2, 0, 3], [3, -100, -100]])
+    with torch.no_grad():
+        outputs = model(places=places)
+    logits = outputs["vectors"][labels != -100] @ torch.from_numpy(vectors).T / 0.05
+    logits[:, 5] = -torch.inf  # which nobody had
+    expected = torch.nn.functional.cross_entropy(logits, torch.tensor([2, 0, 3, 3]))
+    assert float(answer.loss()(outputs, labels)) == pytest.approx(float(expected), rel=1e-5)
+    with torch.no_grad():
+        alone = model(places=places[:1, :2])["vectors"][0, -1]
+    assert torch.allclose(outputs["vectors"][0, 1], alone, atol=1e-5), "no place sees what comes after it"
+    _next_items.plain(model)
+    asked = _next_items.queries(model, vectors, [[4, 2], [1], []])
+    assert np.allclose(asked[0], alone.numpy(), atol=1e-5) and not asked[2].any()
+
+
 # --- what it is measured against ---
 
 
@@ -164,14 +254,23 @@ def test_ease_is_the_best_linear_model_without_a_diagonal():
     assert np.allclose(found[0], weights[0] + weights[3], atol=1e-10) and np.allclose(found[1], weights[5], atol=1e-10)
 
 
-def test_item_knn_sums_cosines_of_the_nearest():
+def test_item_knn_sums_cosines_of_the_nearest_of_what_somebody_had():
     past = histories()
     matrix = past.matrix.toarray()
     cosine = (matrix.T @ matrix) / np.outer(np.linalg.norm(matrix, axis=0), np.linalg.norm(matrix, axis=0))
     np.fill_diagonal(cosine, 0)
     for item in range(12):
         cosine[item, np.argsort(-cosine[item], kind="stable")[4:]] = 0
-    assert np.allclose(past.neighbours(4)([[0, 3]])[0], cosine[:, 0] + cosine[:, 3], atol=1e-10)
+    assert np.allclose(past.neighbours(4)([[0, 3]])[0], cosine[0] + cosine[3], atol=1e-10)
+
+
+def test_ease_and_item_knn_are_those_of_lenskit():
+    told = json.loads(reference_recommenders.FILE.read_text(encoding="utf-8"))
+    pairs = reference_recommenders.interactions()
+    past = Histories(pairs[:, 0], pairs[:, 1], np.arange(len(pairs), dtype=np.float64), reference_recommenders.ITEMS)
+    assert told["made_by"].startswith("lenskit ") and len(told["histories"]) == 3
+    for name, scores in (("ease", past.ease(told["penalty"])), ("item_knn", past.neighbours(told["neighbours"]))):
+        assert np.abs(scores(told["histories"]) - np.array(told[name])).max() < 1e-6, name
 
 
 def test_popularity_counts_train_or_its_last_quarter():
@@ -192,6 +291,29 @@ def test_what_is_popular_is_no_more_wrong_than_the_rest():
     logits = vectors[:, 0] @ vectors[:, 1].T / 0.05 - torch.log(torch.tensor([8, 1, 1, 1, 2]) / 12)
     expected = torch.nn.functional.cross_entropy(logits, torch.arange(5), reduction="sum")
     assert float(_nearness.contrast(vectors, numbers, 0.05, offsets)) == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_the_popular_items_of_the_rows_are_those_that_are_corrected(folder):
+    """What is taken off is found by the numbers that stand in a batch: of items' texts, not of their ids."""
+    found = loaded(folder / "csv")
+    answer, row = found.answer, found.splits["train"][0]
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder / "bert", padding_side="right")
+    preparation = Preparation(config.DataConfig(source="-"), answer, 0, 32, training=True)
+    items = TASK.items({"history": [row["history"]]}, [row["relevant"]], tokenizer, preparation)
+    place = answer.catalogue.place(row["relevant"][0]["id"])
+    offsets = _nearness.Offsets.of(
+        answer.catalogue.texts(range(len(answer.catalogue))), answer.catalogue.histories.counts
+    )
+    counts = answer.catalogue.histories.counts
+    share = np.log(counts[place] / counts.sum())
+    assert float(offsets.at(torch.tensor([items["_numbers"][0][1]]))) == pytest.approx(share, rel=1e-5)
+    vectors = torch.nn.functional.normalize(torch.randn(4, 2, 8, generator=torch.Generator().manual_seed(0)), dim=-1)
+    numbers = torch.tensor(
+        [[i + 1, _nearness.number_of(text)] for i, text in enumerate(answer.catalogue.texts(range(4)))]
+    )
+    told = float(answer.loss()({"vectors": vectors}, numbers, 8))
+    assert told == pytest.approx(float(_nearness.contrast(vectors, numbers, 0.05, offsets)) / 4, rel=1e-5)
+    assert told != pytest.approx(float(_nearness.contrast(vectors, numbers, 0.05)) / 4, rel=1e-3)
 
 
 # --- wrong input ---
@@ -244,13 +366,11 @@ WRONG: dict[str, tuple[Callable[[Path], None], str]] = {
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_wrong_input_is_refused_before_training(name, folder, tmp_path):
+def test_wrong_input_ends_the_command_before_training(name, folder, tmp_path, capfd):
     make, message = WRONG[name]
     make(tiny_catalogue.interactions(tmp_path / "place"))
-    built = catalog.build_config({**tree(folder), "data": {"source": str(tmp_path / "place")}})
-    with pytest.raises(UserError, match=message) as refused, Interruption() as interruption:
-        questions.check(built, interruption)
-    assert refused.value.exit_code == 2
+    wrong = {**tree(folder), "data": {"source": str(tmp_path / "place")}}
+    assert re.search(message, refusals.said(wrong, tmp_path, capfd))
 
 
 def test_folds_and_groups_are_refused(folder):

@@ -25,6 +25,7 @@ from hftransfer.follow import result_text
 from hftransfer.modeling import inference
 from hftransfer.predictor import Predictor
 from hftransfer.runs import Run
+from hftransfer.tasks.base import Preparation
 from hftransfer.weighting import Sample
 from tests import tiny_catalogue, tiny_pairs
 from tests.engine.conftest import QUICK
@@ -133,7 +134,6 @@ def test_the_catalogue_is_asked_again_only_when_weights_changed(folder, monkeypa
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder / "bert", padding_side="right")
     found = data.load(built.data, TASK, 42)
     from hftransfer.modeling.prepared import Entries, collator
-    from hftransfer.tasks.base import Preparation
 
     preparation = Preparation(built.data, found.answer, 0, 32)
     entries, collate = Entries(TASK, tokenizer, preparation), collator(TASK, tokenizer, preparation, training=False)
@@ -184,6 +184,25 @@ def test_the_last_normalisation_of_every_architecture(architecture, tmp_path):
         means = torch.from_numpy(_last_norm.before(model, name, shown))
         wanted = _nearness.embedded(model, model.config.to_dict().get("pad_token_id") or 0, shown)
         assert torch.allclose(_last_norm.behind(model, name, means), wanted, atol=1e-5)
+
+
+def test_words_that_an_encoder_wants_stand_before_questions_and_passages(folder):
+    section = config.DataConfig(source=str(folder / "beir"), prefix="film ", entry_prefix="good ")
+    found = data.load(section, TASK, 42)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder / "bert", padding_side="right")
+    preparation = Preparation(section, found.answer, 0, 32, training=True)
+    row = found.splits["train"][0]
+    items = TASK.items({"query": [row["query"]]}, [row["relevant"]], tokenizer, preparation)
+    first, second, *_ = items["parts"][0]
+    (passage,) = found.answer.catalogue.texts([found.answer.catalogue.place(row["relevant"][0]["id"])])
+    assert (
+        items["input_ids"][0][:first] == tokenizer("film " + row["query"], truncation=True, max_length=32)["input_ids"]
+    )
+    expected = tokenizer("good " + passage, truncation=True, max_length=32)["input_ids"]
+    assert items["input_ids"][0][first : first + second] == expected
+    assert TASK.entries([passage], tokenizer, preparation)["input_ids"] == [expected]
+    assert TASK.said(section) == {"prefix": "film ", "entry_prefix": "good "}
+    assert "tokenizer(['film ' + \"x\"]" in TASK.snippet("place", {"query": '"x"'}, {"carried": TASK.said(section)})
 
 
 # --- search and scores ---

@@ -19,7 +19,7 @@ from tests import packages
 TASKS = {
     "text-classification", "image-classification", "token-classification", "translation", "text-generation",
     "automatic-speech-recognition", "audio-classification", "zero-shot-image-classification", "object-detection",
-    "question-answering",
+    "question-answering", "recommendation",
 }  # fmt: skip
 
 
@@ -77,6 +77,7 @@ def test_the_hub_is_told_the_licence_of_the_content():
     assert [name for name, licence in found.items() if licence is None] == ["brown", "brown-cloze"]
     assert found["emoji"] == "apache-2.0" and found["telephone-prompts"] == "cc-by-sa-3.0"
     assert found["resnet50-thin"] == "bsd-2-clause" and found["libreoffice-en-fr"] == "mpl-2.0"
+    assert found["emacs-changes"] == "gpl-3.0"
 
 
 def test_groups_name_samples_and_text_needs_pypi_alone():
@@ -87,6 +88,7 @@ def test_groups_name_samples_and_text_needs_pypi_alone():
         "image",
         "tokens",
         "questions",
+        "recommendation",
         "translation",
         "chat",
         "speech",

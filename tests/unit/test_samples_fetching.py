@@ -156,6 +156,17 @@ def test_mirrors_keep_libraries_by_four_letters():
     assert fetching._place(package) == "pool/main/libx/libx/libx-data_1_all.deb"
 
 
+def test_a_source_comes_from_the_mirror_under_its_own_name(debian, clients, tmp_path):
+    archive = packages.tar(tmp_path / "t.tar.xz", {"tiny-1/COPYING": b"free"}, "w:xz")
+    sha256 = hashlib.sha256(archive.read_bytes()).hexdigest()
+    package = Package("Debian", "tiny", "1", sha256, 1, source="tiny", file="tiny_1.orig.tar.xz")
+    place = debian[2] / "pool/main/t/tiny/tiny_1.orig.tar.xz"
+    place.parent.mkdir(parents=True)
+    place.write_bytes(archive.read_bytes())
+    clients("apt-get", "exit 100")
+    assert fetching.fetch(package, tmp_path / "new").read("tiny-1/COPYING") == b"free"
+
+
 # --- archives ---
 
 

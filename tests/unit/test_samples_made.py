@@ -10,7 +10,7 @@ import re
 import numpy as np
 import pytest
 
-from hftransfer.samples import ROWS, backbones, onnx, pictures, questions, scenes, text, words
+from hftransfer.samples import ROWS, backbones, changes, onnx, pictures, questions, scenes, text, words
 from hftransfer.samples.archives import Archive
 from tests import packages
 
@@ -362,3 +362,30 @@ def test_scenes_of_emoji_are_boxes_and_masks(tmp_path, monkeypatch):
         assert (
             here == set(row["objects"]["category"]) and len(row["objects"]["bbox"]) == row["instances"].getextrema()[1]
         )
+
+
+# --- changes ---
+
+
+def test_changes_are_read_off_logs_of_both_forms(tmp_path):
+    log = (
+        "1997-05-06  A Person  <a@x.org>\n\n\t* files.el (find-file): Change.\n\t* gnus/mm.el, absent.el: Likewise.\n"
+        "\tMore words.\n\nMon Apr  5 13:37:00 1993  B Person  (b at x)\n\n\t* files.el: New file.\n"
+    )
+    members = {
+        "emacs-1/lisp/ChangeLog.2": log,
+        "emacs-1/ChangeLog.1": "2015-01-02  A Person  <other@x.org>\n\n\t* lisp/files.el:\n\t* src/x.c: C.\n",
+        "emacs-1/lisp/files.el": ";;; files.el --- file input and output   -*- lexical-binding:t -*-\n;; more",
+        "emacs-1/lisp/gnus/mm.el": ";;; mm.el --- mail of many kinds\n",
+        "emacs-1/lisp/absent.el": ";;; absent.el  -*- lexical-binding:t -*-\n",
+    }  # fmt: skip
+    path = packages.tar(tmp_path / "e.tar.xz", {name: text.encode() for name, text in members.items()}, "w:xz")
+    changes.emacs(tmp_path, Archive(path))
+    known = [(row["user_id"], row["item_id"], str(row["timestamp"])) for row in read_rows(tmp_path)]
+    assert known == [
+        (0, "lisp/files.el", "1993-04-05"), (1, "lisp/files.el", "1997-05-06"),
+        (1, "lisp/gnus/mm.el", "1997-05-06"), (1, "lisp/files.el", "2015-01-02"),
+    ]  # fmt: skip
+    row = read_rows(tmp_path)[2]
+    assert row["title"] == "mm: mail of many kinds" and row["description"] == "gnus"
+    assert read_rows(tmp_path)[0]["title"] == "files: file input and output"
