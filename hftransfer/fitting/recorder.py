@@ -130,6 +130,25 @@ class Unmoved(TrainerCallback):
         torch.set_rng_state(self._before)
 
 
+class LowerLossOfEquals(TrainerCallback):
+    """Of evaluations that score alike, let the one of the lowest loss be the best: Trainer stays with the first.
+
+    A few validation rows are soon answered right, all of them, and the probabilities go on getting better.
+    """
+
+    def on_evaluate(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, metrics: Any = None, **kwargs: Any
+    ) -> None:
+        name = f"eval_{str(args.metric_for_best_model).removeprefix('eval_')}"
+        if not metrics or "eval_loss" not in metrics or metrics.get(name) != state.best_metric:
+            return
+        best = [log["eval_loss"] for log in state.log_history if log.get("step") == state.best_global_step
+                and "eval_loss" in log]  # fmt: skip
+        if best and metrics["eval_loss"] < best[-1]:
+            # Trainer compares next, and puts this evaluation's own score here
+            state.best_metric = -math.inf if args.greater_is_better else math.inf
+
+
 class Recorder(TrainerCallback):
     """Write the events of a fit, time it, and keep whole checkpoints only."""
 

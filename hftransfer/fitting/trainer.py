@@ -36,7 +36,7 @@ from hftransfer.fitting.base import Fitted, Setup, phase
 from hftransfer.fitting.interruption import Interrupted
 from hftransfer.fitting.ordering import Epochs
 from hftransfer.fitting.processes import is_main_process, wait_for_everyone
-from hftransfer.fitting.recorder import Recorder, StopAtStep, Unmoved
+from hftransfer.fitting.recorder import LowerLossOfEquals, Recorder, StopAtStep, Unmoved
 from hftransfer.fitting.speed import Choice
 from hftransfer.fitting.watching import watching
 from hftransfer.modeling import inference
@@ -74,6 +74,8 @@ def descend(
     stopping = early_stopping(setup.config, arguments.eval_strategy)
     if stopping is not None:
         extra.append(stopping)
+    if setup.config.train.auto:
+        extra.append(LowerLossOfEquals())  # behind stopping, which counts an equal score as none better
     optimizer = None
     if groups is not None:
         kind, options = Trainer.get_optimizer_cls_and_kwargs(arguments, model)

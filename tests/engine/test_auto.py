@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import TrainerState, TrainingArguments
 
 from hftransfer import catalog, runs, training
 from hftransfer.fitting import planning, rules, soup, trials
 from hftransfer.fitting.guard import Guard
 from hftransfer.fitting.interruption import Interrupted, Interruption
+from hftransfer.fitting.recorder import LowerLossOfEquals
 from hftransfer.runs import Run
 from tests import tiny
 
@@ -160,6 +162,17 @@ def test_a_fit_that_learned_nothing_begins_once_more(tmp_path: Path) -> None:
     assert result["auto"]["final"]["method"] == "probe", "and what is kept is what learned something"
     card = (tmp_path / "run" / "artifact" / "README.md").read_text()
     assert "training begins once more, at half the rate" in card
+
+
+@pytest.mark.parametrize(
+    ("score", "loss", "is_best"), [(0.9, 0.1, True), (0.9, 0.7, False), (0.8, 0.1, False), (1.0, 0.7, True)]
+)
+def test_of_equal_scores_the_lower_loss_is_the_best(tmp_path: Path, score: float, loss: float, is_best: bool) -> None:
+    options = TrainingArguments(str(tmp_path), metric_for_best_model="accuracy", greater_is_better=True, use_cpu=True)
+    log = [{"step": 10, "eval_loss": 0.5, "eval_accuracy": 0.9}]
+    state = TrainerState(best_metric=0.9, best_global_step=10, log_history=log, global_step=20)
+    LowerLossOfEquals().on_evaluate(options, state, None, metrics={"eval_loss": loss, "eval_accuracy": score})
+    assert bool(score > state.best_metric) is is_best, "which is what Trainer asks next"
 
 
 def test_rare_classes_weigh_more_where_there_are_some(tmp_path: Path) -> None:
