@@ -82,16 +82,27 @@ def _peft_class(name: str, folder: Path) -> tuple[ast.ClassDef, Path] | None:
 
 
 def _fields(node: ast.ClassDef, path: Path) -> dict[str, Option]:
-    found, described = {}, _described(ast.get_docstring(node) or "")
+    found, described, mappings = {}, _described(ast.get_docstring(node) or ""), _made_of_mappings(node)
     for item in node.body:
         if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name):
             name, annotation = item.target.id, ast.unparse(item.annotation)
             if not annotation.startswith("ClassVar"):
                 about = described.get(name) or _help(item.value)
                 takes = wanted(annotation, path) | Wanted(choices=_choices(item.value))
-                if f"isinstance(self.{name}, dict)" in ast.unparse(node):  # made of a mapping, which goes unsaid
+                if name in mappings:
                     takes |= Wanted(frozenset({"dict"}))
                 found[name] = Option(name, annotation, _default(item.value), " ".join(about.split()), takes)
+    return found
+
+
+def _made_of_mappings(node: ast.ClassDef) -> set[str]:
+    """Return the fields that a class asks `isinstance(self.NAME, dict)` of: it takes mappings, which goes unsaid."""
+    found = set()
+    for call in ast.walk(node):
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "isinstance":
+            one, kind = call.args
+            if isinstance(one, ast.Attribute) and isinstance(kind, ast.Name) and kind.id == "dict":
+                found.add(one.attr)
     return found
 
 
