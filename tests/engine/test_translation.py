@@ -157,7 +157,9 @@ def test_methods(method, folder, train):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "method",
-    sorted({*catalog.adapting_methods()} - UNFIT - {*ALIASES, "full", "fuse", "few_shot", "probe", "zero_shot"}),
+    sorted(
+        {name for name in catalog.adapting_methods() if catalog.methods()[name] == catalog.PEFT} - UNFIT - {*ALIASES}
+    ),
 )
 def test_every_method_of_peft(method, folder, train):
     run, _ = train(tree(folder, "bart"), f"method.name={method}", "train.max_steps=2", "evaluation.max_new_tokens=4")
