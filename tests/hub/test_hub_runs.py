@@ -186,6 +186,7 @@ def test_another_machine_goes_on_to_the_same_weights(hub: HubServer, tmp_path: P
     )
 
 
+@pytest.mark.long
 def test_a_fused_model_is_published_as_any_and_reproduced_from_its_parts(
     hub: HubServer, run: Run, tmp_path: Path
 ) -> None:
@@ -206,6 +207,7 @@ def test_a_fused_model_is_published_as_any_and_reproduced_from_its_parts(
     assert {line["verdict"] for line in events(again.stdout)[-1]["lines"]} == {"identical"}
 
 
+@pytest.mark.long
 def test_two_processes_take_the_same_commit(hub: HubServer, tmp_path: Path) -> None:
     fill(hub, tmp_path)
     sections = {"hub": {"repo": "alice/tuned", "push": True, "checkpoints": True}}

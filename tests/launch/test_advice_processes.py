@@ -51,6 +51,7 @@ def test_rank_and_curve(
                 assert one.pop("behind") == other.pop("behind") and one == pytest.approx(other)
 
 
+@pytest.mark.long
 def test_fuse(configuration: Callable[..., Path], tmp_path: Path) -> None:
     path = configuration()
     assert train.main(["--config", str(path)]) == 0

@@ -32,6 +32,7 @@ def stopped_behind(place: Launcher, run: Run, step: int, stop: Callable[[], obje
             stopper.start()
 
 
+@pytest.mark.long
 def test_a_run_moves_to_a_job_and_back(
     configuration: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

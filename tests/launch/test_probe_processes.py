@@ -52,6 +52,7 @@ def test_two_processes_tune_on_few_rows_as_one_does(configuration: Callable[...,
     assert losses[0] == pytest.approx(losses[1], rel=1e-3) and len(losses[0]) == 6
 
 
+@pytest.mark.long
 def test_two_processes_stop_together_and_go_on(configuration: Callable[..., Path], tmp_path: Path) -> None:
     path = configuration(method={"name": "few_shot"}, train={"max_steps": 500})
     child, run = start("train", path, "--processes", "2", cwd=tmp_path), Run(tmp_path / "run")
