@@ -99,6 +99,7 @@ def _remember(page: Page, blocks: gr.Blocks) -> None:
     shown = page.on(loaded.then, restore, [draft, asked], [page.run, page.go["origin"], *page.inputs])
     tick, inputs, outputs = page.go["refresh"]
     page.on(shown.then, tick, inputs, outputs)
+    page.on(shown.then, *page.go["mine"])  # uploads stand first, and no choice of them says so
     look, seen = page.go["look"]
 
     def look_if_there(visitor: Visitor, now: str, *values: Any) -> Any:

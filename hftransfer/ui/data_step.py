@@ -118,7 +118,7 @@ def build(page: Page) -> Callable[[], None]:
         "task": task, "data.source": source, "data.max_rows": max_rows, "data.test_size": test_size,
         "data.validation_size": validation_size, "data.group": group, "data.name": name, "data.revision": revision,
     }  # fmt: skip
-    page.go |= {"origin": origin, "data_said": said, "ready": ready}
+    page.go |= {"origin": origin, "data_said": said, "ready": ready, "mine": (_mine, [source], [mine])}
 
     def wire() -> None:
         anew = [""] * ROLES  # another source has other columns

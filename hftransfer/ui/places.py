@@ -15,7 +15,7 @@ from hftransfer.launchers._estimate import foreseen
 from hftransfer.launchers.base import Launcher, in_words
 from hftransfer.runs import Run
 from hftransfer.ui import markup, rules
-from hftransfer.ui.page import Page, html
+from hftransfer.ui.page import QUIET, Page, html
 from hftransfer.ui.settings import Settings
 from hftransfer.ui.visitors import Visitor
 
@@ -54,7 +54,7 @@ def build(page: Page) -> Callable[[], None]:
     def wire() -> None:
         place.change(
             lambda chosen: [gr.update(visible=name == chosen and name != HERE) for name in names], [place], parts,
-            api_visibility="private", show_progress="hidden",
+            **QUIET,
         )  # fmt: skip
 
         def measured(visitor: Visitor, *values: Any) -> list[Any]:
