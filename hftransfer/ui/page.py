@@ -19,7 +19,7 @@ from hftransfer.ui.settings import Settings
 from hftransfer.ui.workers import Workers
 
 ROLES = max(len(catalog.task(name).roles) for name in catalog.tasks())
-QUIET = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": None}
+QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": None}
 
 
 @dataclass
