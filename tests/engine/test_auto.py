@@ -135,7 +135,9 @@ class StopAfter(Interruption):
         self._asked = value
 
 
-@pytest.mark.parametrize(("type", "count"), [("trial", 2), ("tried", 2), ("evaluation", 3)])
+@pytest.mark.parametrize(
+    ("type", "count"), [("trial", 2), pytest.param("tried", 2, marks=pytest.mark.long), ("evaluation", 3)]
+)
 def test_a_resume_repeats_what_was_chosen(tmp_path: Path, type: str, count: int) -> None:
     quick = tree(tmp_path, train={"max_steps": 80})
     whole, _ = start(quick, tmp_path / "whole")
@@ -266,7 +268,7 @@ def of_kind(folder: Path, kind: str) -> dict[str, Any]:
     return {"task": "text-classification", "model": str(tiny.text_model(folder / "model")), "data": data}
 
 
-@pytest.mark.parametrize("kind", ["text", "tags", "image", "regression"])
+@pytest.mark.parametrize("kind", ["text", "tags", pytest.param("image", marks=pytest.mark.long), "regression"])
 def test_every_kind(tmp_path: Path, kind: str) -> None:
     made = of_kind(tmp_path, kind)
     sizes = {"validation_size": 0.5, "test_size": 30, "label_issues": False, "likely_copies": False}

@@ -169,7 +169,7 @@ def a_setup(monkeypatch: pytest.MonkeyPatch, values: dict[str, np.ndarray], fold
     monkeypatch.setattr(out_of_fold, "prepare", lambda task, some, *_, **__: Prepared(None, some["at"]))
     task = catalog.task("text-classification")
     config = SimpleNamespace(seed=3)
-    run = SimpleNamespace(folder=folder)
+    run = SimpleNamespace(folder=folder, predictions=folder / "predictions")
     fields: dict[str, Any] = {"processor": None, "preparation": None, "fingerprints": dict.fromkeys(values, "0")}
     setup: Any = Setup(
         config, task, prepared=prepared, run=run, threads=1, interruption=None, reload=None,  # type: ignore[arg-type]

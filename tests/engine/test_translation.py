@@ -154,7 +154,7 @@ def test_methods(method, folder, train):
     assert before.keys() == after.keys() and any((before[name] != after[name]).any() for name in before)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(
     "method",
     sorted(
