@@ -53,7 +53,8 @@ def computed_once(setup: Setup, model: Any) -> Iterator[tuple[Setup, float]]:
         setup.run.event("notice", message=text)
     hook = model.register_forward_pre_hook(states.take, with_kwargs=True)
     try:
-        yield dataclasses.replace(setup, prepared={**setup.prepared, **states.prepared}), seconds
+        # without rows: what is watched while a model learns is asked from the beginning, and there is none of it here
+        yield dataclasses.replace(setup, prepared={**setup.prepared, **states.prepared}, rows={}), seconds
     finally:
         hook.remove()
         wait_for_everyone()

@@ -307,9 +307,10 @@ def _is_tied(model: nn.Module) -> bool:
     if last is None:
         return False
     try:
-        return last.weight is model.get_input_embeddings().weight  # type: ignore[operator]
+        first: Any = model.get_input_embeddings()  # type: ignore[operator]
     except NotImplementedError:  # what hears and answers place by place has none
         return False
+    return last.weight is getattr(first, "weight", None)  # or convolutions, a module of several
 
 
 def _require_untouched_embeddings(config: MethodConfig, model: Any) -> None:

@@ -63,7 +63,8 @@ def _load_problem(name: str, task: Task, source: str, revision: str | None, erro
         return no_tokenizer(name, task, f"{name} is {_model_type(source)}: {short}")
     if local and task.lazy and ("rocessor" in text or "extractor" in text):
         shown = next(role.takes.asked for role in task.shown if role.takes is not None and role.takes.lazy)
-        more = "; processors for torchvision alone need torchvision installed" if "orchvision" in text else ""
+        alone = "orchvision" in text or "any image processor class" in text
+        more = "; processors for torchvision alone need torchvision installed" if alone else ""
         return UserError(
             f"{task.name} needs a model that is shown {shown}",
             f"{name} is {_model_type(source)}: {text.partition('. ')[0][:300]}",

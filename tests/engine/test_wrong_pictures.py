@@ -230,9 +230,7 @@ WRONG = {
     ),
     "a classifier for segmentation": Wrong("classifier", coco, "image-segmentation needs", "image-segmentation"),
     "a detector for segmentation": Wrong("detector", coco, "image-segmentation needs a model", "image-segmentation"),
-    "RF-DETR without torchvision": Wrong(
-        "RF-DETR", coco, "processor that works on PIL; .*'rf_detr'.*torchvision installed"
-    ),
+    "RF-DETR without torchvision": Wrong("RF-DETR", coco, "is shown a picture; .*'rf_detr'.*torchvision installed"),
     "OneFormer": Wrong("OneFormer", coco, "a MaskFormer or Mask2Former; .*'oneformer'"),
     "EoMT": Wrong("EoMT", coco, "a MaskFormer or Mask2Former; .*'eomt'"),
     "DICOM without pixels": Wrong(
