@@ -35,7 +35,7 @@ def trained(folder: Path, family: str) -> Run:
     return run
 
 
-@pytest.mark.parametrize("family", ["Siglip", "dual-vit"])
+@pytest.mark.parametrize("family", [pytest.param("Siglip", marks=pytest.mark.long), "dual-vit"])
 def test_it_is_proven_and_asked_by_strangers(family: str, tmp_path: Path, hub: HubServer) -> None:
     repo = f"alice/{family.lower()}"
     assert publish(hub, trained(tmp_path, family), repo, verify=True)["verified"]

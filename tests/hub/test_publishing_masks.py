@@ -30,7 +30,7 @@ Image.fromarray(classes).save({out!r})
 """
 
 
-@pytest.mark.parametrize("architecture", ["dpt", "mask2former"])
+@pytest.mark.parametrize("architecture", [pytest.param("dpt", marks=pytest.mark.long), "mask2former"])
 def test_masks_are_proven_and_asked_by_strangers(architecture: str, tmp_path: Path, hub: HubServer) -> None:
     rows = tiny_masks.folder(tmp_path / "rows", 14)
     names = ["ground", *tiny_masks.SHAPES]

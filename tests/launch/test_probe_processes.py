@@ -37,6 +37,7 @@ def test_two_processes_probe_as_one_does(
     assert metrics[0] == metrics[1]
 
 
+@pytest.mark.long
 def test_two_processes_tune_on_few_rows_as_one_does(configuration: Callable[..., Path], tmp_path: Path) -> None:
     path = configuration(method={"name": "few_shot"}, train={"max_steps": 6})
     done = call("train", path, "--processes", "2", cwd=tmp_path)
