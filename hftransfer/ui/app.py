@@ -20,6 +20,7 @@ from hftransfer.ui import (
     publish_step,
     received,
     result_step,
+    saying,
     theme,
     train_step,
     try_step,
@@ -29,15 +30,13 @@ from hftransfer.ui.monitor import Monitor
 from hftransfer.ui.page import Page, html
 from hftransfer.ui.queueing import Queue
 from hftransfer.ui.same_origin import allow_host
+from hftransfer.ui.saying import retold, say
 from hftransfer.ui.settings import Settings, remarks, require_sign_in
+from hftransfer.ui.spoken_page import Spoken
 from hftransfer.ui.visitors import Visitor, forget_owner
 from hftransfer.ui.workers import Workers
 
 STEPS = ("Data", "Model", "Train", "Result", "Try", "Publish")
-MASTHEAD = (
-    '<div class="masthead"><h1>hf<i>transfer</i></h1><span>From your data to a published model, with honest numbers.'
-    "</span></div>"
-)
 
 
 def build(settings: Settings) -> gr.Blocks:
@@ -45,9 +44,9 @@ def build(settings: Settings) -> gr.Blocks:
     forget_owner(settings)
     queue, workers = Queue(settings, launcher("local")), Workers(settings)
     page = Page(settings, queue, workers, Monitor())
-    with gr.Blocks(title="hftransfer", analytics_enabled=False, fill_width=True) as blocks:
+    with saying.laid_out(), gr.Blocks(title="hftransfer", analytics_enabled=False, fill_width=True) as blocks:
         with gr.Row(elem_id="top"):
-            html(MASTHEAD)
+            html(_masthead())
             if settings.space:
                 gr.LoginButton("Sign in with Hugging Face", scale=0, size="sm", min_width=180)
         for words in remarks(settings):
@@ -63,18 +62,32 @@ def build(settings: Settings) -> gr.Blocks:
             wire()
         _remember(page, blocks)
         api.add(settings, queue, workers)
+    saying.mark_widgets(blocks)
     queue.start()
     if settings.space:  # elsewhere other programs keep theirs in the same folder
         received.keep_swept()
     return cast(gr.Blocks, blocks)
 
 
+def _masthead() -> str:
+    """Return the product's name, what it is for, and the languages to choose among."""
+    words = say("From your data to a published model, with honest numbers.")
+    choices = "".join(
+        f'<button type="button" data-language="{name}" lang="{saying.TAGS.get(name, name)}">{called}</button>'
+        for name, called in saying.languages().items()
+    )
+    return (
+        f'<div class="masthead"><h1>hf<i>transfer</i></h1><span>{words}</span>'
+        f'<div class="languages" role="group" aria-label="{say("Language")}">{choices}</div></div>'
+    )
+
+
 def _steps() -> str:
     links = "".join(
-        f'<li><a href="#{name.lower()}"><b><span>{place}</span>{name}</b><small></small></a></li>'
+        f'<li><a href="#{name.lower()}"><b><span>{place}</span>{retold(name)}</b><small></small></a></li>'
         for place, name in enumerate(STEPS, 1)
     )
-    return f'<nav class="steps" aria-label="Steps"><ol>{links}</ol></nav>'
+    return f'<nav class="steps" aria-label="{say("Steps")}"><ol>{links}</ol></nav>'
 
 
 def _remember(page: Page, blocks: gr.Blocks) -> None:
@@ -141,7 +154,7 @@ def launch(settings: Settings, host: str = "127.0.0.1", port: int | None = None,
         run_history=False,  # it would keep what was typed in the browser
         max_file_size=f"{settings.upload_mb}mb" if settings.upload_mb else None,
         allowed_paths=[],
-        app_kwargs={"middleware": [Middleware(Gate, settings=settings)]},
+        app_kwargs={"middleware": [Middleware(Gate, settings=settings), Middleware(Spoken)]},
         ssr_mode=False,
         mcp_server=api.mcp_wanted(settings),
         show_error=False,

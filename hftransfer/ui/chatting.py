@@ -12,11 +12,11 @@ import gradio as gr
 from hftransfer.errors import UserError
 from hftransfer.ui import markup
 from hftransfer.ui.page import Page, html
+from hftransfer.ui.saying import retold
 from hftransfer.ui.visitors import Visitor
 
 Turns = list[dict[str, str]]
 SAID = {"user": "You", "assistant": "The model"}
-FRESH = markup.empty("A new conversation", "What you write below is answered with all that was said above in mind.")
 MOST = 40  # turns that are kept: the model loses the beginning of longer ones anyway
 
 
@@ -30,10 +30,15 @@ class Talk:
     fresh: Any
 
 
+def none() -> str:
+    """Return what stands where a conversation will."""
+    return markup.empty("A new conversation", "What you write below is answered with all that was said above in mind.")
+
+
 def build() -> Talk:
     """Lay out the conversation, hidden."""
     with gr.Column(visible=False) as place:
-        shown = html(FRESH, elem_id="talk")
+        shown = html(none(), elem_id="talk")
         turns = gr.State([])
         fresh = gr.Button("New conversation", size="sm", elem_classes="narrow", elem_id="talk-fresh")
     return Talk(place, shown, turns, fresh)
@@ -68,7 +73,7 @@ def wire(page: Page, talk: Talk, where: Any, events: Sequence[Any], question: Se
 
     for event in events:
         page.on(event, answer, [*question, talk.turns], [talk.shown, talk.turns, text])
-    page.on(talk.fresh.click, lambda visitor: [FRESH, []], [], [talk.shown, talk.turns])
+    page.on(talk.fresh.click, lambda visitor: [none(), []], [], [talk.shown, talk.turns])
 
 
 def whole(words: str) -> Turns | None:
@@ -83,11 +88,15 @@ def whole(words: str) -> Turns | None:
     return found if turns and found else None
 
 
+def _who(role: str) -> str:
+    return retold(SAID.get(role, role))
+
+
 def drawn(turns: Turns, growing: str | None = None) -> str:
     """Return turns as a page shows them, behind them what the model has written so far."""
     every = turns if growing is None else [*turns, {"role": "assistant", "content": growing}]
     told = "".join(
-        f'<div class="turn {markup.text(turn["role"])}"><b>{markup.text(SAID.get(turn["role"], turn["role"]))}</b>'
+        f'<div class="turn {markup.text(turn["role"])}"><b>{markup.text(_who(turn["role"]))}</b>'
         f'<p class="prose">{markup.text(turn["content"])}</p></div>'
         for turn in every
     )

@@ -18,6 +18,7 @@ from hftransfer.runs import is_hub_id
 from hftransfer.ui import markup, search, task_guess, teaching_part, uploads, visitors
 from hftransfer.ui.markup import Card
 from hftransfer.ui.page import ROLES, Page, html, role_names, role_update
+from hftransfer.ui.saying import retold, say
 from hftransfer.ui.visitors import Visitor
 
 FIRST = "text-classification"  # the task that a page begins with
@@ -25,9 +26,12 @@ UPLOAD, SAMPLE, EXAMPLES, HUB, PATH = ORIGINS = (
     "Upload", "A sample", "Examples you give", "Hugging Face Hub", "A path"
 )  # fmt: skip
 FETCH_SECONDS = 900.0
-NOTHING = markup.empty(
-    "No data yet", "Bring a table, or a zip of folders, of your own; or choose a sample to look around."
-)
+
+
+def nothing() -> str:
+    """Return what stands where rows will."""
+    words = say("Bring a table, or a zip of folders, of your own; or choose a sample to look around.")
+    return markup.empty("No data yet", words)
 
 
 def build(page: Page) -> Callable[[], None]:
@@ -68,7 +72,7 @@ def build(page: Page) -> Callable[[], None]:
         with gr.Column(visible=False) as from_path:
             source = gr.Textbox(label="Folder or file on this machine, sample or Hub id",
                                 placeholder="./my_photos or reviews.csv", elem_id="source")  # fmt: skip
-        said = html(NOTHING, elem_id="data-said")
+        said = html(nothing(), elem_id="data-said")
         with gr.Column(visible=False, elem_classes="card-block") as seen:
             summary = html(elem_id="data-summary")
             with gr.Row():
@@ -160,7 +164,7 @@ def build(page: Page) -> Callable[[], None]:
         def waiting(visitor: Visitor, picked: str) -> str:
             one = samples.SAMPLES.get(picked)
             if one is not None and not one.present:
-                return looking(f"Fetching {picked}, {one.size / 1e6:.0f} MB, from {one.registry} …")
+                return looking(fetching(picked))
             return looking()
 
         def taken(visitor: Visitor, path: str | None) -> Any:
@@ -173,7 +177,7 @@ def build(page: Page) -> Callable[[], None]:
         def look(visitor: Visitor, *values: Any) -> Any:
             tree = page.tree(values)
             if "source" not in tree.get("data", {}):
-                return [NOTHING, gr.update(visible=False), *(gr.skip() for _ in shown[2:])]
+                return [nothing(), gr.update(visible=False), *(gr.skip() for _ in shown[2:])]
             try:
                 answer = page.workers.call(visitor, "preview", tree=tree)
             except UserError as error:
@@ -195,7 +199,7 @@ def build(page: Page) -> Callable[[], None]:
             then_look(found)
 
         then_guess(page.on(file.upload, taken, [file], [source, file, mine, *page.roles]))
-        sure = "(place) => confirm(`Delete ${place.split('/').pop()}?`) ? place : null"
+        sure = "(place) => hftransfer.sure(place.split('/').pop()) ? place : null"
         then_look(page.on(delete.click, remove, [source], [source, mine], js=sure))
         for cards in (mine, found):
             page.on(cards.click, lambda visitor, picked: looking(), [], [said], picks=True)
@@ -210,7 +214,7 @@ def build(page: Page) -> Callable[[], None]:
 
         def searched(visitor: Visitor, text: str, fits: bool, chosen: str, place: str) -> str:
             results = search.datasets(text, chosen if fits else None, visitor.token)
-            return search.shown(results, place, "Data sets on the Hub")
+            return search.shown(results, place, say("Data sets on the Hub"))
 
         page.on(words.submit, lambda visitor: looking("Asking the Hub …"), [], [found])
         page.on(words.submit, searched, [words, gated, task, source], [found])
@@ -232,7 +236,15 @@ def origin_of(visitor: Visitor, tree: Mapping[str, Any]) -> str:
 
 def looking(words: str = "Reading the first rows …") -> str:
     """Return what stands where an answer will."""
-    return f'<div class="note" role="status">{markup.text(words)}<div class="progress waiting"><i></i></div></div>'
+    told = markup.text(retold(words))
+    return f'<div class="note" role="status">{told}<div class="progress waiting"><i></i></div></div>'
+
+
+def fetching(name: str) -> str:
+    """Return what is said while a sample is fetched."""
+    one = samples.SAMPLES[name]
+    size = f"{one.size / 1e6:.0f} MB"
+    return say("Fetching {name}, {size}, from {registry}; once …", name=name, size=size, registry=one.registry)
 
 
 def fetch(name: str) -> None:
@@ -268,14 +280,18 @@ def registry_environment() -> dict[str, str]:
 
 def _samples(task: str, source: str | None) -> str:
     found = [
-        Card(one.name, one.name, one.about, (
-            (f"{one.size / 1e6:.1f} MB", ""), (one.licence.split(",")[0], ""),
-            *((("here", "good"),) if one.present else (("fetched when picked", ""),)),
+        Card(one.name, one.name, retold(one.about), (
+            (f"{one.size / 1e6:.1f} MB", ""), (one.licence.split(",")[0], ""), presence(one.present),
         ))
         for one in samples.data_sets() if one.task == task
     ]  # fmt: skip
     chosen = source.removeprefix(samples.PREFIX) if source else None
     return markup.cards(found, chosen, "Sample data sets", wide=True)
+
+
+def presence(here: bool) -> tuple[str, Any]:
+    """Return the mark of a sample: whether it is on this machine."""
+    return (say("here"), "good") if here else (say("fetched when picked"), "")
 
 
 def _mine(visitor: Visitor, chosen: str | None) -> str:
@@ -314,17 +330,16 @@ def _seen(answer: dict[str, Any], tree: dict[str, Any]) -> list[Any]:
     ]
     splits = answer.get("splits", {})
     total = sum(splits.values())
-    pairs = [("Rows", f"{markup.count(total)}")] + [(n.capitalize(), markup.count(k)) for n, k in splits.items()]
+    pairs = [("Rows", f"{markup.count(total)}")] + [
+        (retold(n.capitalize()), markup.count(k)) for n, k in splits.items()
+    ]
     pairs += [("Labels", str(len(answer["balance"])) if answer.get("balance") else "")]
     source = markup.title(tree["data"]["source"].rsplit("/", 1)[-1], task_guess.label(task))
     head = source + markup.facts(pairs)
     problem = unclear(answer.get("unclear")) or markup.note(answer.get("problem") or "", "bad")
     warnings = problem + markup.warnings(answer.get("warnings", []))
-    guesses = markup.note([f"Guessed: {guess}" for guess in answer.get("guesses", ())])
-    reasons = "".join(
-        f"<li><b>{markup.text(c['role'])}</b> is <b>{markup.text(c['column'])}</b>: {markup.text(c['reason'])}</li>"
-        for c in answer["choices"]
-    )
+    guesses = markup.note([say("Guessed: {what}", what=retold(guess)) for guess in answer.get("guesses", ())])
+    reasons = "".join(f"<li>{markup.text(_reason(c))}</li>" for c in answer["choices"])
     balance = [(str(b["label"]), b["count"]) for b in answer.get("balance", [])]
     return [
         head + (f"<div style='margin-top:16px'>{guesses}{warnings}</div>" if guesses or warnings else ""),
@@ -335,13 +350,21 @@ def _seen(answer: dict[str, Any], tree: dict[str, Any]) -> list[Any]:
     ]
 
 
+def _reason(choice: Mapping[str, Any]) -> str:
+    role, why = retold(choice["role"].replace("_", " ")), retold(choice["reason"])
+    return say("{role} is {column}: {why}", role=role, column=choice["column"], why=why)
+
+
 def unclear(found: Mapping[str, Any] | None) -> str:
     """Return which column must be chosen, as a question; empty where the columns are clear."""
     if not found:
         return ""
-    role, offered = found["role"].replace("_", " "), [str(one) for one in found["offered"][:4]]
-    would = f"{', '.join(offered)} would fit: choose" if offered else "Nothing looks like one: choose"
-    return markup.note(f"Which column is the {role}? {would} it below.", "warn")
+    role, offered = retold(found["role"].replace("_", " ")), ", ".join(str(one) for one in found["offered"][:4])
+    if offered:
+        words = say("Which column is the {role}? {offered} would fit: choose it below.", role=role, offered=offered)
+    else:
+        words = say("Which column is the {role}? Nothing looks like one: choose it below.", role=role)
+    return markup.note(words, "warn")
 
 
 def shown_rows(columns: list[str], rows: list[dict[str, Any]]) -> str:
@@ -353,7 +376,7 @@ def shown_rows(columns: list[str], rows: list[dict[str, Any]]) -> str:
 def cell(entry: dict[str, Any] | None) -> str:
     """Return one cell of a preview as HTML: text, number, picture or nothing."""
     if not entry or entry.get("value") is None:
-        return '<span class="quiet">empty</span>'
+        return '<span class="quiet">' + say("empty") + "</span>"
     if entry.get("form") == "picture":
-        return markup.picture(entry["value"], "row")
+        return markup.picture(entry["value"], say("row"))
     return markup.text(entry["value"])

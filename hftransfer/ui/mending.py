@@ -16,6 +16,7 @@ from hftransfer.runs import Run, write_text
 from hftransfer.ui import markup, train_step, train_view, visitors
 from hftransfer.ui.page import Page, html
 from hftransfer.ui.queueing import TITLE
+from hftransfer.ui.saying import say
 from hftransfer.ui.visitors import Visitor
 
 ISSUES = "label_issues.csv"  # of a run, as the engine writes it
@@ -127,8 +128,8 @@ def build(page: Page) -> Callable[[], None]:
                 gr.update(visible=True),
                 asked(issue, len(found) - len(left), len(found)),
                 gr.update(visible=issue is not None),
-                gr.update(value=f"1  Keep {issue.given}" if issue else "Keep"),
-                gr.update(value=f"2  Change to {issue.suggested}" if issue else "Change"),
+                gr.update(value=say("1  Keep {label}", label=issue.given) if issue else say("Keep")),
+                gr.update(value=say("2  Change to {label}", label=issue.suggested) if issue else say("Change")),
                 gr.update(choices=labels, value=None),
                 told(made),
                 gr.update(visible=any(given != label for given, label in made.values())),
@@ -158,7 +159,8 @@ def build(page: Page) -> Callable[[], None]:
             run = visitors.find(visitor, name)
             visitors.require(visitor)
             new = page.queue.submit(visitor, tree_of(run, place_of(visitor, run)), 1)
-            page.queue.entitle(visitor, new, f"{train_view.called(run)}, labels mended"[:TITLE], "", follows=run.name)
+            title = say("{run}, labels mended", run=train_view.called(run))[:TITLE]
+            page.queue.entitle(visitor, new, title, "", follows=run.name)
             entries = train_step.entries_of(page, visitor)
             return [gr.update(choices=train_step.choices_of(entries), value=new.name), gr.Timer(train_step.FAST)]
 
@@ -173,8 +175,9 @@ def build(page: Page) -> Callable[[], None]:
 def asked(issue: Issue | None, done: int, count: int) -> str:
     """Return the row that is asked about, as HTML."""
     if issue is None:
-        return markup.note(f"All {count} rows are looked through.", "good")
-    small = f"{done + 1} of {count}; labelled {issue.given}, looks like {issue.suggested}"
+        return markup.note(say("All {n} rows are looked through.", n=count), "good")
+    known = {"place": done + 1, "n": count, "given": issue.given, "suggested": issue.suggested}
+    small = say("{place} of {n}; labelled {given}, looks like {suggested}", **known)
     return f'<p class="words">{markup.text(issue.shown, 2000)}</p><p class="quiet small">{markup.text(small)}</p>'
 
 
@@ -184,5 +187,6 @@ def told(made: dict[str, tuple[str, str]]) -> str:
         return ""
     changed = sum(bool(label) and label != given for given, label in made.values())
     gone = sum(not label for _, label in made.values())
-    words = f"{len(made) - changed - gone} kept, {changed} changed, {gone} left out"
+    kept = len(made) - changed - gone
+    words = say("{kept} kept, {changed} changed, {gone} left out", kept=kept, changed=changed, gone=gone)
     return f'<p class="quiet small" aria-live="polite">{words}</p>'

@@ -10,10 +10,11 @@ import gradio as gr
 from hftransfer import catalog, samples
 from hftransfer.errors import UserError
 from hftransfer.ui import form, markup, received, rules, search, visitors
-from hftransfer.ui.data_step import FIRST, fetch, looking
+from hftransfer.ui.data_step import FIRST, fetch, looking, presence
 from hftransfer.ui.markup import Card
 from hftransfer.ui.page import Page, html
 from hftransfer.ui.proposing import is_proposed, sample_models, usual
+from hftransfer.ui.saying import retold, say
 from hftransfer.ui.visitors import Visitor
 
 OWN = "Your settings"
@@ -51,8 +52,11 @@ def build(page: Page) -> Callable[[], None]:
         minutes = gr.Radio(TIMES, value="", label="Time for auto", info="Of training, at most", elem_id="minutes",
                            elem_classes="segmented")  # fmt: skip
         with gr.Accordion("Every other option", open=False, elem_classes="fold"):
-            html('<p class="quiet small">Type a part of a name or of what it does. The list is read from '
-                    "TrainingArguments, peft and hftransfer as installed.</p>")  # fmt: skip
+            listed = say(
+                "Type a part of a name or of what it does. The list is read from TrainingArguments, peft and "
+                "hftransfer as installed."
+            )
+            html(markup.small(listed))
             with gr.Row(elem_classes="inline"):
                 option = gr.Dropdown(_option_choices(catalog.USUAL), value=None, label="Option", scale=4,
                                      min_width=220, elem_id="option")  # fmt: skip
@@ -128,7 +132,8 @@ def build(page: Page) -> Callable[[], None]:
                 tell, [model, revision, task, method], [about, cards])  # fmt: skip
 
         def searched(visitor: Visitor, text: str, fit: bool, chosen: str, name: str) -> str:
-            return search.shown(search.models(text, chosen if fit else None, visitor.token), name, "Models on the Hub")
+            results = search.models(text, chosen if fit else None, visitor.token)
+            return search.shown(results, name, say("Models on the Hub"))
 
         page.on(words.submit, lambda visitor: looking("Asking the Hub …"), [], [found])
         page.on(words.submit, searched, [words, fits, task, model], [found])
@@ -209,7 +214,7 @@ def build(page: Page) -> Callable[[], None]:
 
 
 def _rate(method: str) -> str:
-    return "measured" if method == catalog.USUAL else "by rule"
+    return say("measured") if method == catalog.USUAL else say("by rule")
 
 
 def _option_choices(method: str) -> list[tuple[str, str]]:
@@ -218,15 +223,15 @@ def _option_choices(method: str) -> list[tuple[str, str]]:
 
 def _short(task: str, chosen: str | None) -> str:
     cards = [
-        Card(f"{samples.PREFIX}{one.name}", one.name, one.about, (
-            ("sample", ""), (f"{one.size / 1e6:.0f} MB", ""), (one.licence.split(",")[0], ""),
-            *((("here", "good"),) if one.present else (("fetched when picked", ""),)),
+        Card(f"{samples.PREFIX}{one.name}", one.name, retold(one.about), (
+            (say("sample"), ""), (f"{one.size / 1e6:.0f} MB", ""), (one.licence.split(",")[0], ""),
+            presence(one.present),
         ))
         for one in sample_models(task)
     ]  # fmt: skip
     cards += [
-        Card(known.repo, known.repo.split("/")[1], known.about, (
-            (f"{known.parameters} parameters", ""), (known.licence, ""), ("Hub", ""),
+        Card(known.repo, known.repo.split("/")[1], retold(known.about), (
+            (say("{n} parameters", n=known.parameters), ""), (known.licence, ""), ("Hub", ""),
         ))
         for known in catalog.task(task).known_models
     ]  # fmt: skip
@@ -245,18 +250,20 @@ def _about(name: str, answer: dict[str, Any]) -> str:
     pairs = [
         ("Model", name.removeprefix(samples.PREFIX)), ("Architecture", str(answer.get("architecture") or "")),
         ("Parameters", markup.short_count(parameters)), ("Weights", markup.size(answer.get("size_mb"))),
-        ("Longest input", f"{answer['longest']:,}| tokens" if answer.get("longest") else ""),
+        ("Longest input", f"{answer['longest']:,}| {say('tokens')}" if answer.get("longest") else ""),
         ("Licence", str(answer.get("license") or "")),
     ]  # fmt: skip
     labels = answer.get("labels") or []
-    words = f"It answers with its own {len(labels)} labels so far; training gives it yours." if labels else ""
+    words = []
+    if labels:
+        words = [say("It answers with its own {n} labels so far; training gives it yours.", n=len(labels))]
     if not answer.get("linear", True):
-        words += " Low-rank methods (lora and its kin) have nothing to wrap in it: auto trains all of it."
+        words.append(say("Low-rank methods (lora and its kin) have nothing to wrap in it: auto trains all of it."))
     return f'<div class="card-block" style="padding:18px 22px">{markup.facts(pairs)}</div>' + markup.note(words)
 
 
 def _no_estimate() -> str:
-    words = "A few real steps on this machine tell how long training takes and how much memory it needs."
+    words = say("A few real steps on this machine tell how long training takes and how much memory it needs.")
     return markup.title("Cost") + f'<p class="quiet" style="margin:0">{words}</p>'
 
 
@@ -267,9 +274,6 @@ def _estimate(answer: dict[str, Any]) -> str:
         ("Steps", markup.count(answer.get("steps"))),
     ]  # fmt: skip
     warnings = markup.warnings(answer.get("warnings", []))
-    words = (
-        '<p class="quiet small" style="margin:10px 0 0">Measured just now; what it really took stands beside it '
-        "afterwards.</p>"
-    )
+    words = markup.small(say("Measured just now; what it really took stands beside it afterwards."))
     tells = markup.note(answer.get("resolution", []))
     return markup.title("Cost") + markup.facts(pairs) + words + tells + warnings

@@ -21,11 +21,10 @@ from hftransfer.safety import machine
 from hftransfer.ui import markup, visitors
 from hftransfer.ui.monitor import View
 from hftransfer.ui.page import Page, html
+from hftransfer.ui.saying import retold, say
 from hftransfer.ui.settings import Settings
 from hftransfer.ui.visitors import Visitor
 
-NOTHING = markup.empty("Nothing to publish yet", "A finished run can go to the Hub, with its card.", "train",
-                       "Go to training")  # fmt: skip
 LICENCES = ("apache-2.0", "mit", "bsd-3-clause", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0", "openrail", "other")
 SURE = "Publish it although it is of no use as it is"
 SECONDS = 7200.0  # after which a push that says nothing is ended
@@ -35,18 +34,24 @@ STAGES = {"checking": "Checking the token and the name", "uploading": "Uploading
           "verifying": "Loading it back from the Hub and comparing its answers"}  # fmt: skip
 
 
+def none() -> str:
+    """Return what stands here without a finished run."""
+    words = say("A finished run can go to the Hub, with its card.")
+    return markup.empty("Nothing to publish yet", words, "train", "Go to training")
+
+
 def build(page: Page) -> Callable[[], None]:
     """Lay out the step; the function it returns wires it, once every step is laid out."""
     with gr.Column(elem_id="panel-publish", elem_classes="step"):
         html(markup.lead("Publish", "The model and an honest card, on the Hub under your own name."))
-        nothing = html(NOTHING)
+        nothing = html(none())
         with gr.Column(visible=False) as there:
             with gr.Column(elem_classes="card-block"):
                 with gr.Row():
                     repo = gr.Textbox(label="Name", info="owner/name, or a name below your own account", scale=2,
                                       min_width=200, elem_id="repo")  # fmt: skip
                     licence = gr.Dropdown(
-                        [("the base model's", ""), *((one, one) for one in LICENCES)], value="", label="Licence",
+                        [(say("the base model's"), ""), *((one, one) for one in LICENCES)], value="", label="Licence",
                         info="Of what you publish", allow_custom_value=True, min_width=160,
                     )  # fmt: skip
                 with gr.Row():
@@ -66,7 +71,7 @@ def build(page: Page) -> Callable[[], None]:
             run = visitors.find(visitor, name) if name else None
             result = page.monitor.result(run.folder) if run else {}
             if run is None or not result:
-                return [NOTHING, gr.update(visible=False), gr.skip(), gr.skip(), gr.skip()]
+                return [none(), gr.update(visible=False), gr.skip(), gr.skip(), gr.skip()]
             suggested = typed or suggestion(visitor, result)
             verdict = verdict_of(result)
             said = markup.note([*verdict.sentences, *verdict.advice], "bad" if verdict.useless else "warn")
@@ -88,7 +93,7 @@ def build(page: Page) -> Callable[[], None]:
                 start(page.settings, visitor, run, to, chosen, hidden, as_pull)
             except UserError as error:
                 return [markup.note(str(error), "bad"), gr.skip()]
-            return [_bar("Starting", None), gr.Timer(1.0)]
+            return [_bar(say("Starting"), None), gr.Timer(1.0)]
 
         page.on(push.click, publish, [page.run, repo, licence, private, pull, sure], [state, page.go["timer"]])
 
@@ -197,13 +202,15 @@ def progress_of(view: View) -> str:
         url = str(event.get("url", ""))
         safe = markup.text(url) if url.startswith(("http://", "https://")) else ""
         proof = (
-            "It was loaded back from there and gives the same answers." if event.get("verified") else "Not verified."
+            say("It was loaded back from there and gives the same answers.")
+            if event.get("verified")
+            else say("Not verified.")
         )
         link = (
             f'<a href="{safe}" target="_blank" rel="noopener">{markup.text(repo)}</a>' if safe else markup.text(repo)
         )
-        commit = f' <span class="quiet small">commit {markup.text(str(event.get("commit", ""))[:8])}</span>'
-        return f'<div class="note good" role="status"><p>Published: {link}{commit}</p><p>{proof}</p></div>'
+        commit = f' <span class="quiet small">{say("commit")} {markup.text(str(event.get("commit", ""))[:8])}</span>'
+        return f'<div class="note good" role="status"><p>{say("Published:")} {link}{commit}</p><p>{proof}</p></div>'
     if event["type"] == "unpublished":
         return markup.note(["Not published; the model is still here. Publish again after:", str(event.get("message"))],
                            "bad")  # fmt: skip
@@ -211,7 +218,7 @@ def progress_of(view: View) -> str:
         return markup.note("The last push was cut off. Publish again: what was sent is not sent twice.", "warn")
     done, total = event.get("done"), event.get("total")
     share = done / total if isinstance(done, int | float) and isinstance(total, int | float) and total else None
-    return _bar(STAGES.get(str(event.get("stage")), "Publishing"), share)
+    return _bar(retold(STAGES.get(str(event.get("stage")), "")) or say("Publishing"), share)
 
 
 def _bar(words: str, share: float | None) -> str:
@@ -219,6 +226,6 @@ def _bar(words: str, share: float | None) -> str:
     value = "" if share is None else f' aria-valuenow="{100 * share:.0f}" aria-valuemin="0" aria-valuemax="100"'
     part = "" if share is None else f", {share:.0%}"
     return (
-        f'<div class="{css}" role="progressbar" aria-label="publishing"{value}><i{width}></i></div>'
+        f'<div class="{css}" role="progressbar" aria-label="{say("publishing")}"{value}><i{width}></i></div>'
         f'<div class="quiet small" role="status">{markup.text(words)}{part}</div>'
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hftransfer.errors import UserError
 from hftransfer.runs import Run
-from hftransfer.ui import markup, received, snippets, theme, train_view, visitors
+from hftransfer.ui import markup, received, saying, snippets, theme, train_view, visitors
 from hftransfer.ui.page import Page
 from hftransfer.ui.visitors import Visitor
 
@@ -36,7 +36,7 @@ def document(title: str, note: str, parts: list[str]) -> str:
         f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{markup.text(title)}</title>'
     )
     return (
-        f'<!doctype html><html lang="en"><head>{head}<style>{css}</style></head>'
+        f'<!doctype html><html lang="{saying.tag()}"><head>{head}<style>{css}</style></head>'
         f"<body><main><h1>{markup.text(title)}</h1>{said}{inside}</main></body></html>"
     )
 

@@ -14,12 +14,12 @@ from hftransfer.errors import UserError
 from hftransfer.launchers.base import Launcher
 from hftransfer.runs import Run, Status
 from hftransfer.ui import markup, places, publish_step, visitors
-from hftransfer.ui.data_step import fetch, looking
+from hftransfer.ui.data_step import fetch, fetching, looking
 from hftransfer.ui.monitor import View
 from hftransfer.ui.page import Page, html
 from hftransfer.ui.queueing import TITLE
+from hftransfer.ui.saying import say
 from hftransfer.ui.train_view import (
-    NAMES,
     SHOWN_RUNS,
     about,
     body_of,
@@ -29,6 +29,7 @@ from hftransfer.ui.train_view import (
     log_of,
     ready_of,
     short,
+    state_of,
     timeline,
 )
 from hftransfer.ui.visitors import Visitor
@@ -71,8 +72,8 @@ def build(page: Page) -> Callable[[], None]:
                 first = gr.Button("Take the first model now", elem_classes="narrow", elem_id="take-probe")
                 resume = gr.Button("Resume", variant="primary", elem_classes="narrow", elem_id="resume")
                 onto = gr.Dropdown(
-                    [("where it was", "")]
-                    + [(f"on: {places.CALLED.get(n, n)}", n) for n in places.offered(page.settings)],
+                    [(say("where it was"), "")]
+                    + [(say("on: {place}", place=places.called(n)), n) for n in places.offered(page.settings)],
                     value="",
                     show_label=False,
                     label="Go on where",
@@ -196,8 +197,7 @@ def started(page: Page, visitor: Visitor, known: Any, count: Any, *values: Any) 
     try:
         visitors.require(visitor)
         if (one := to_fetch(tree)) is not None:
-            words = f"Fetching the model {one.name}, {one.size / 1e6:.0f} MB, from {one.registry}; once …"
-            yield [looking(words), gr.skip(), gr.skip(), gr.skip()]
+            yield [looking(fetching(one.name)), gr.skip(), gr.skip(), gr.skip()]
             fetch(one.name)
         yield submitted(page, visitor, tree, known if known and known["tree"] == tree else None, count, options)
     except UserError as error:
@@ -219,7 +219,8 @@ def submitted(
     if place is not None and place.estimates and known is None:  # nothing is paid for unseen
         known = places.estimated(page, visitor, tree)
         words = place.foreseen(known["answer"]["seconds"])[1]
-        again = f"{words[:1].upper()}{words[1:]}, by a check on this machine. Start again to start it."
+        foreseen = f"{words[:1].upper()}{words[1:]}"
+        again = say("{foreseen}, by a check on this machine. Start again to start it.", foreseen=foreseen)
         return [markup.note(again), gr.skip(), gr.skip(), known]
     if place is not None and known is not None:
         place, words = place.foreseen(known["answer"]["seconds"])
@@ -239,15 +240,15 @@ def first_model(page: Page, visitor: Visitor, name: str) -> list[Any]:
     data: dict[str, Any] = {key: tree[key] for key in KEPT if key in tree}
     page.queue.stop(visitor, name)
     new = page.queue.submit(visitor, {**data, "method": {"name": "probe"}}, 1)
-    page.queue.entitle(visitor, new, f"{called(run)}, the first model"[:TITLE], "", follows=run.name)
+    page.queue.entitle(visitor, new, say("{run}, the first model", run=called(run))[:TITLE], "", follows=run.name)
     return [gr.update(choices=choices_of(entries_of(page, visitor)), value=new.name), gr.Timer(FAST)]
 
 
 def missing(tree: Mapping[str, Any]) -> str:
     """Return what must be chosen before anything can be trained, in words; empty where nothing is missing."""
     if not tree.get("data", {}).get("source"):
-        return "Choose data in step 1 first: a sample, a file of yours, or a data set of the Hub."
-    return "" if tree.get("model") else "Choose a model in step 2 first."
+        return say("Choose data in step 1 first: a sample, a file of yours, or a data set of the Hub.")
+    return "" if tree.get("model") else say("Choose a model in step 2 first.")
 
 
 class _Screen:
@@ -293,7 +294,7 @@ def choices_of(entries: Sequence[Entry]) -> list[tuple[str, str]]:
     """Return the runs as choices of a drop-down, favourites first."""
     starred = [(bool(run.noted().get("favourite")), run, state) for run, state, _ in entries]
     ordered = sorted(starred, key=lambda one: not one[0])
-    return [(f"{STAR if liked else ''}{called(run)}  ·  {NAMES[state]}", run.name) for liked, run, state in ordered]
+    return [(f"{STAR if liked else ''}{called(run)}  ·  {state_of(state)}", run.name) for liked, run, state in ordered]
 
 
 def _stamp(view: View) -> int | None:
@@ -309,11 +310,11 @@ def navigation(source: str, model: str, method: str, view: View | None, state: s
     if view is not None and state:
         status = view.status()
         share = f"{status.step / status.max_steps:.0%}" if status.max_steps and status.phase == "training" else ""
-        words["train"] = share or NAMES[state] if state == "running" else NAMES[state]
-        words["result"] = "ready" if state == "done" else ""
+        words["train"] = share or state_of(state) if state == "running" else state_of(state)
+        words["result"] = say("ready") if state == "done" else ""
         last = view.publishing[-1]["type"] if view.publishing else ""
-        words["publish"] = {"published": "published", "publishing": "publishing", "unpublished": "failed"}.get(
-            last, ""
-        )
+        words["publish"] = {
+            "published": say("published"), "publishing": say("publishing"), "unpublished": say("failed"),
+        }.get(last, "")  # fmt: skip
     data = " ".join(f'data-{step}="{markup.text(word, 40)}"' for step, word in words.items())
     return f'<div id="nav-texts" hidden {data}></div>'

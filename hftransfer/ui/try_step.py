@@ -12,19 +12,22 @@ import gradio as gr
 from hftransfer import catalog
 from hftransfer.errors import UserError
 from hftransfer.safety.pictures import DICOM
-from hftransfer.ui import adding_part, chatting, doubtful, markup, received, rules, uploads, visitors
+from hftransfer.ui import adding_part, chatting, doubtful, markup, received, rules, task_guess, uploads, visitors
 from hftransfer.ui.answers_shown import answer_of, answers_of, examples_of, explanation, table_of
 from hftransfer.ui.data_step import looking
 from hftransfer.ui.page import Page, html
+from hftransfer.ui.saying import retold, say
 from hftransfer.ui.visitors import Visitor
 
 RUN, OTHER = "The run above", "A model by its name"
 Asks = list[tuple[str, str]]  # what a model is asked with: (role, widget)
 EXAMPLES = 12
-NOTHING = markup.empty(
-    "Nothing asked yet", "Write a text, take a picture or record a sound, or pick an example of the test rows."
-)
-NO_MODEL = markup.empty("No model to ask yet", "Train one, or name a published one above.")
+
+
+def none_asked() -> str:
+    """Return what stands where an answer will."""
+    words = say("Write a text, take a picture or record a sound, or pick an example of the test rows.")
+    return markup.empty("Nothing asked yet", words)
 
 
 def build(page: Page) -> Callable[[], None]:
@@ -52,7 +55,7 @@ def build(page: Page) -> Callable[[], None]:
                 sound = gr.Audio(
                     label="Recording", type="filepath", sources=["microphone", "upload"], elem_id="try-recording"
                 )
-            nothing = html(NO_MODEL)
+            nothing = html(markup.empty("No model to ask yet", "Train one, or name a published one above."))
             against = gr.Dropdown(
                 [], value=None, label="Beside", info="Another run or model answers the same", visible=False,
                 allow_custom_value=True, elem_id="against",
@@ -60,7 +63,7 @@ def build(page: Page) -> Callable[[], None]:
             with gr.Row(elem_classes="foot"):
                 why = gr.Button("What mattered?", visible=False, elem_id="why")
                 ask = gr.Button("Ask", variant="primary", visible=False, elem_id="ask")
-        answer = html(NOTHING, elem_id="answer")
+        answer = html(none_asked(), elem_id="answer")
         mattered = html(elem_id="mattered")
         should = adding_part.build(page)
         with gr.Accordion("Examples of the test rows", open=False, elem_classes="fold", visible=False) as fold:
@@ -111,11 +114,11 @@ def build(page: Page) -> Callable[[], None]:
                 gr.update(visible=len(texts) > 1, label=labels[1]),
                 gr.update(visible=any(widget == "picture" for _, widget in asks)), gr.update(visible=heard),
                 gr.update(visible=not there),
-                gr.update(visible=there, choices=[("nothing", ""), *((r, r) for r in runs)], value=""),
+                gr.update(visible=there, choices=[(say("nothing"), ""), *((r, r) for r in runs)], value=""),
                 gr.update(visible=there and not talks and not heard), gr.update(visible=there),
                 gr.update(visible=chosen == RUN and there), gr.update(visible=there and len(texts) == len(asks)),
-                NOTHING if there and not talks else "", "", "", gr.update(label=labels[0]),
-                gr.update(visible=talks), chatting.FRESH, [],
+                none_asked() if there and not talks else "", "", "", gr.update(label=labels[0]),
+                gr.update(visible=talks), chatting.none(), [],
             ]  # fmt: skip
 
         page.on(origin.change, lambda visitor, chosen: gr.update(visible=chosen == OTHER), [origin], [naming])
@@ -244,9 +247,10 @@ def _known(page: Page, visitor: Visitor, chosen: str, typed: str, run: str | Non
     if task not in catalog.tasks():
         return {"about": markup.note("It is no model that can be asked here. Train it for a task first.", "warn")}
     labels = [str(label) for label in found.get("labels") or []]
-    some = ", ".join(labels[:12]) + (f" and {len(labels) - 12} more" if len(labels) > 12 else "")
-    words = [f"{task.replace('-', ' ').capitalize()}, {markup.short_count(found.get('parameters'))} parameters."]
-    words += [f"It answers with: {some}."] if some else []
+    some = ", ".join(labels[:12]) + (say(" and {n} more", n=len(labels) - 12) if len(labels) > 12 else "")
+    count = markup.short_count(found.get("parameters"))
+    words = [say("{task}, {n} parameters.", task=task_guess.label(task), n=count)]
+    words += [say("It answers with: {labels}.", labels=some)] if some else []
     return {"about": markup.note(" ".join(words)), "asks": _asks(task, ())}
 
 
@@ -260,8 +264,9 @@ def _asks(task: str, found: Sequence[str]) -> Asks:
 def labels_of(roles: Sequence[str], asked: int = 0) -> tuple[str, str]:
     """Return what the two boxes of text are called: by roles of two things, or of one where `asked` has others."""
     if len(roles) < 2 or roles[1].startswith(roles[0]):
-        return (roles[0].capitalize() if len(roles) == 1 and asked > 1 else "Text"), "Second text"
-    return roles[0].capitalize(), roles[1].capitalize()
+        first = roles[0].capitalize() if len(roles) == 1 and asked > 1 else "Text"
+        return retold(first), say("Second text")
+    return retold(roles[0].capitalize()), retold(roles[1].capitalize())
 
 
 def _where(page: Page, visitor: Visitor, chosen: str, typed: str, run: str | None) -> str:
