@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from typing import Any, cast
 
 import gradio as gr
@@ -42,8 +43,17 @@ STEPS = ("Data", "Model", "Train", "Result", "Try", "Publish")
 def build(settings: Settings) -> gr.Blocks:
     """Return the page; the queue's thread and the workers start with it."""
     forget_owner(settings)
-    queue, workers = Queue(settings, launcher("local")), Workers(settings)
-    page = Page(settings, queue, workers, Monitor())
+    queue = Queue(settings, launcher("local"))
+    blocks = laid_out(Page(settings, queue, Workers(settings), Monitor()))
+    queue.start()
+    if settings.space:  # elsewhere other programs keep theirs in the same folder
+        received.keep_swept()
+    return blocks
+
+
+def laid_out(page: Page) -> gr.Blocks:
+    """Return the page with its six steps and endpoints; nothing is started."""
+    settings = page.settings
     with saying.laid_out(), gr.Blocks(title="hftransfer", analytics_enabled=False, fill_width=True) as blocks:
         with gr.Row(elem_id="top"):
             html(_masthead())
@@ -61,11 +71,8 @@ def build(settings: Settings) -> gr.Blocks:
         ]:
             wire()
         _remember(page, blocks)
-        api.add(settings, queue, workers)
+        api.add(settings, page.queue, page.workers)
     saying.mark_widgets(blocks)
-    queue.start()
-    if settings.space:  # elsewhere other programs keep theirs in the same folder
-        received.keep_swept()
     return cast(gr.Blocks, blocks)
 
 
@@ -94,41 +101,46 @@ def _remember(page: Page, blocks: gr.Blocks) -> None:
     """Keep the form and the run in the browser, and the run in the address: a reload brings both back."""
     draft = gr.BrowserState(None, storage_key="hftransfer-draft", secret="hftransfer-draft")
 
-    def restore(visitor: Visitor, kept: Any, asked: str) -> list[Any]:
-        entries = train_step.entries_of(page, visitor)
-        names = [run.name for run, _, _ in entries]
-        known = kept if isinstance(kept, dict) else {}
-        run = next((name for name in (asked, known.get("run"), *names) if name in names), None)
-        choice = gr.update(choices=train_step.choices_of(entries), value=run, visible=bool(names))
-        untouched = [choice, gr.skip(), *(gr.skip() for _ in page.inputs)]
-        try:
-            tree = form.checked(known["tree"])
-            return [choice, data_step.origin_of(visitor, tree), *page.filled(tree)]
-        except (UserError, KeyError, TypeError, ValueError, AttributeError):
-            return untouched  # a browser may hold anything
-
     asked, step = gr.Textbox(visible=False), gr.Textbox(visible=False)
     loaded = blocks.load(None, js="() => hftransfer.asked()", outputs=[asked, step])
-    shown = page.on(loaded.then, restore, [draft, asked], [page.run, page.go["origin"], *page.inputs])
+    shown = page.on(loaded.then, partial(restore, page), [draft, asked], [page.run, page.go["origin"], *page.inputs])
     tick, inputs, outputs = page.go["refresh"]
     page.on(shown.then, tick, inputs, outputs)
     page.on(shown.then, *page.go["mine"])  # uploads stand first, and no choice of them says so
-    look, seen = page.go["look"]
+    _, seen = page.go["look"]
 
-    def look_if_there(visitor: Visitor, now: str, *values: Any) -> Any:
-        if now == "data" or not values[list(page.widgets).index("data.source")]:
-            return look(visitor, *values)
-        # a preview costs a process: it waits until somebody opens that step, and the page's script asks for it
-        return ['<div id="look-later"></div>', *(gr.skip() for _ in seen[1:])]
+    page.on(shown.success, partial(look_if_there, page), [step, *page.inputs], seen)
 
-    page.on(shown.success, look_if_there, [step, *page.inputs], seen)
-
-    def keep(visitor: Visitor, run: str | None, *values: Any) -> dict[str, Any]:
-        return {"tree": page.tree(values), "run": run}
-
-    page.on(gr.on, keep, [page.run, *page.inputs], [draft], trigger_mode="always_last",
+    page.on(gr.on, partial(keep, page), [page.run, *page.inputs], [draft], trigger_mode="always_last",
             triggers=[page.go["viewed"].change, *(w.change for w in page.inputs)])  # fmt: skip
     page.go["viewed"].change(None, [page.run], None, js="(name) => { hftransfer.run(name); }")
+
+
+def restore(page: Page, visitor: Visitor, kept: Any, asked: str) -> list[Any]:
+    """Return the run in view and the form, of what a browser kept and its address asks for."""
+    entries = train_step.entries_of(page, visitor)
+    names = [run.name for run, _, _ in entries]
+    known = kept if isinstance(kept, dict) else {}
+    run = next((name for name in (asked, known.get("run"), *names) if name in names), None)
+    choice = gr.update(choices=train_step.choices_of(entries), value=run, visible=bool(names))
+    untouched = [choice, gr.skip(), *(gr.skip() for _ in page.inputs)]
+    try:
+        tree = form.checked(known["tree"])
+        return [choice, data_step.origin_of(visitor, tree), *page.filled(tree)]
+    except (UserError, KeyError, TypeError, ValueError, AttributeError):
+        return untouched  # a browser may hold anything
+
+
+def look_if_there(page: Page, visitor: Visitor, now: str, *values: Any) -> Any:
+    """Show the form's rows where their step is open; a preview costs a process, and the page's script asks later."""
+    if now == "data" or not values[list(page.widgets).index("data.source")]:
+        return data_step.look(page, visitor, *values)
+    return ['<div id="look-later"></div>', *(gr.skip() for _ in range(data_step.SEEN + 1))]
+
+
+def keep(page: Page, visitor: Visitor, run: str | None, *values: Any) -> dict[str, Any]:
+    """Return what a browser keeps: the form and the run in view."""
+    return {"tree": page.tree(values), "run": run}
 
 
 def launch(settings: Settings, host: str = "127.0.0.1", port: int | None = None, block: bool = True) -> gr.Blocks:

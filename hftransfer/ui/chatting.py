@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -54,26 +55,28 @@ def wire(page: Page, talk: Talk, where: Any, events: Sequence[Any], question: Se
 
     `where(visitor, chosen, typed, run)` names the model.
     """
-
-    def answer(
-        visitor: Visitor, chosen: str, typed: str, run: str | None, asks: Any, words: str, turns: Turns
-    ) -> Iterator[list[Any]]:
-        if not is_chat(asks):
-            yield [gr.skip(), gr.skip(), gr.skip()]
-            return
-        if not (words or "").strip():
-            raise UserError("a text is needed", "there is none yet", "Write one, or pick an example.")
-        asked = whole(words) or [*turns, {"role": "user", "content": words.strip()}]
-        yield [drawn(asked, "\u2026"), turns, gr.skip()]
-        said = ""
-        for said in page.workers.grow(visitor, where(visitor, chosen, typed, run), {asks[0][0]: json.dumps(asked)}):
-            yield [drawn(asked, said), turns, gr.skip()]
-        done = [*asked, {"role": "assistant", "content": said}]
-        yield [drawn(done), done[-MOST:], ""]
-
     for event in events:
-        page.on(event, answer, [*question, talk.turns], [talk.shown, talk.turns, text])
+        page.on(event, partial(answer, page, where), [*question, talk.turns], [talk.shown, talk.turns, text])
     page.on(talk.fresh.click, lambda visitor: [none(), []], [], [talk.shown, talk.turns])
+
+
+def answer(
+    page: Page, where: Any, visitor: Visitor, chosen: str, typed: str, run: str | None, asks: Any, words: str,
+    turns: Turns,
+) -> Iterator[list[Any]]:  # fmt: skip
+    """Yield the conversation as the model's answer grows; nothing of a model that is asked otherwise."""
+    if not is_chat(asks):
+        yield [gr.skip(), gr.skip(), gr.skip()]
+        return
+    if not (words or "").strip():
+        raise UserError("a text is needed", "there is none yet", "Write one, or pick an example.")
+    asked = whole(words) or [*turns, {"role": "user", "content": words.strip()}]
+    yield [drawn(asked, "\u2026"), turns, gr.skip()]
+    said = ""
+    for said in page.workers.grow(visitor, where(visitor, chosen, typed, run), {asks[0][0]: json.dumps(asked)}):
+        yield [drawn(asked, said), turns, gr.skip()]
+    done = [*asked, {"role": "assistant", "content": said}]
+    yield [drawn(done), done[-MOST:], ""]
 
 
 def whole(words: str) -> Turns | None:

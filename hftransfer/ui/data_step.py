@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -16,6 +13,7 @@ from hftransfer import catalog, samples
 from hftransfer.errors import UserError
 from hftransfer.runs import is_hub_id
 from hftransfer.ui import markup, search, task_guess, teaching_part, uploads, visitors
+from hftransfer.ui.fetching import fetch, fetching, presence
 from hftransfer.ui.markup import Card
 from hftransfer.ui.page import ROLES, Page, html, role_names, role_update
 from hftransfer.ui.saying import retold, say
@@ -25,7 +23,8 @@ FIRST = "text-classification"  # the task that a page begins with
 UPLOAD, SAMPLE, EXAMPLES, HUB, PATH = ORIGINS = (
     "Upload", "A sample", "Examples you give", "Hugging Face Hub", "A path"
 )  # fmt: skip
-FETCH_SECONDS = 900.0
+ANEW = [""] * ROLES  # another source has other columns
+SEEN = 4 + ROLES  # widgets that show rows, below the box that holds them
 
 
 def nothing() -> str:
@@ -125,11 +124,7 @@ def build(page: Page) -> Callable[[], None]:
     page.go |= {"origin": origin, "data_said": said, "ready": ready, "mine": (_mine, [source], [mine])}
 
     def wire() -> None:
-        anew = [""] * ROLES  # another source has other columns
         shown = [said, seen, summary, *page.roles, reasons, balance, rows]
-
-        def change_origin(visitor: Visitor, chosen: str) -> list[Any]:
-            return [*(gr.update(visible=chosen == o) for o in ORIGINS), _mine(visitor, None)]
 
         page.on(
             origin.change,
@@ -138,56 +133,14 @@ def build(page: Page) -> Callable[[], None]:
             [from_upload, from_sample, from_examples, from_hub, from_path, mine],
         )
 
-        def offer_deletion(visitor: Visitor, place: str | None) -> Any:
-            return gr.update(visible=_is_upload(visitor, place))
-
         page.on(source.change, offer_deletion, [source], [delete])
-
-        def remove(visitor: Visitor, place: str | None) -> list[Any]:
-            if not place:
-                return [gr.skip(), gr.skip()]
-            uploads.remove(visitor, place)
-            return ["", _mine(visitor, None)]
-
-        def change_task(visitor: Visitor, chosen: str, place: str) -> list[Any]:
-            return [_samples(chosen, place), *(role_update(chosen, i) for i in range(ROLES))]
 
         page.on(task.change, change_task, [task, source], [sample_cards, *page.roles])
 
-        def pick_sample(visitor: Visitor, picked: str) -> Any:
-            if not samples.SAMPLES[picked].present:
-                visitors.require(visitor)
-                fetch(picked)
-            one = samples.SAMPLES[picked]
-            return [f"{samples.PREFIX}{picked}", one.task, one.group, *anew]
-
-        def waiting(visitor: Visitor, picked: str) -> str:
-            one = samples.SAMPLES.get(picked)
-            if one is not None and not one.present:
-                return looking(fetching(picked))
-            return looking()
-
-        def taken(visitor: Visitor, path: str | None) -> Any:
-            if path is None:
-                return [gr.skip() for _ in range(3 + ROLES)]
-            visitors.require(visitor)
-            place = str(uploads.accept(visitor, path, page.settings))
-            return [place, None, _mine(visitor, place), *anew]
-
-        def look(visitor: Visitor, *values: Any) -> Any:
-            tree = page.tree(values)
-            if "source" not in tree.get("data", {}):
-                return [nothing(), gr.update(visible=False), *(gr.skip() for _ in shown[2:])]
-            try:
-                answer = page.workers.call(visitor, "preview", tree=tree)
-            except UserError as error:
-                return [markup.note(str(error), "bad"), gr.update(visible=False), *(gr.skip() for _ in shown[2:])]
-            return ["", gr.update(visible=True), *_seen(answer, tree)]
-
         def then_look(event: Any) -> None:
-            page.on(event.success, look, page.inputs, shown)
+            page.on(event.success, partial(look, page), page.inputs, shown)
 
-        page.go["look"] = (look, shown)
+        page.go["look"] = (partial(look, page), shown)
         page.go["then_look"] = then_look
         teach(source, task)
         page.on(sample_cards.click, waiting, [], [said], picks=True)
@@ -198,13 +151,13 @@ def build(page: Page) -> Callable[[], None]:
             found = page.on(event.success, partial(task_guess.guess, page), page.inputs, [task, guessed])
             then_look(found)
 
-        then_guess(page.on(file.upload, taken, [file], [source, file, mine, *page.roles]))
+        then_guess(page.on(file.upload, partial(taken, page), [file], [source, file, mine, *page.roles]))
         sure = "(place) => hftransfer.sure(place.split('/').pop()) ? place : null"
         then_look(page.on(delete.click, remove, [source], [source, mine], js=sure))
         for cards in (mine, found):
             page.on(cards.click, lambda visitor, picked: looking(), [], [said], picks=True)
             picked = page.on(
-                cards.click, lambda visitor, picked: [picked, *anew], [], [source, *page.roles], picks=True
+                cards.click, lambda visitor, picked: [picked, *ANEW], [], [source, *page.roles], picks=True
             )
             (then_guess if cards is mine else then_look)(picked)
         then_guess(page.on(source.submit, lambda visitor: looking(), [], [said]))
@@ -212,14 +165,77 @@ def build(page: Page) -> Callable[[], None]:
             then_look(page.on(event, lambda visitor: looking(), [], [said]))
         page.on(task.input, lambda visitor: "", [], [guessed])
 
-        def searched(visitor: Visitor, text: str, fits: bool, chosen: str, place: str) -> str:
-            results = search.datasets(text, chosen if fits else None, visitor.token)
-            return search.shown(results, place, say("Data sets on the Hub"))
-
         page.on(words.submit, lambda visitor: looking("Asking the Hub …"), [], [found])
         page.on(words.submit, searched, [words, gated, task, source], [found])
 
     return wire
+
+
+def change_origin(visitor: Visitor, chosen: str) -> list[Any]:
+    """Show the part of the place that rows come from."""
+    return [*(gr.update(visible=chosen == o) for o in ORIGINS), _mine(visitor, None)]
+
+
+def offer_deletion(visitor: Visitor, place: str | None) -> Any:
+    """Offer to delete a source where it is a file of the visitor's own."""
+    return gr.update(visible=_is_upload(visitor, place))
+
+
+def remove(visitor: Visitor, place: str | None) -> list[Any]:
+    """Delete a file that was uploaded."""
+    if not place:
+        return [gr.skip(), gr.skip()]
+    uploads.remove(visitor, place)
+    return ["", _mine(visitor, None)]
+
+
+def change_task(visitor: Visitor, chosen: str, place: str) -> list[Any]:
+    """Show the samples and the roles of a task."""
+    return [_samples(chosen, place), *(role_update(chosen, i) for i in range(ROLES))]
+
+
+def pick_sample(visitor: Visitor, picked: str) -> Any:
+    """Take a sample for the source; it is fetched where it is not here."""
+    if not samples.SAMPLES[picked].present:
+        visitors.require(visitor)
+        fetch(picked)
+    one = samples.SAMPLES[picked]
+    return [f"{samples.PREFIX}{picked}", one.task, one.group, *ANEW]
+
+
+def waiting(visitor: Visitor, picked: str) -> str:
+    """Say what is waited for: a sample that is fetched, or its rows."""
+    one = samples.SAMPLES.get(picked)
+    if one is not None and not one.present:
+        return looking(fetching(picked))
+    return looking()
+
+
+def taken(page: Page, visitor: Visitor, path: str | None) -> Any:
+    """Take in a file that arrived; the roles of its columns are found anew."""
+    if path is None:
+        return [gr.skip() for _ in range(3 + ROLES)]
+    visitors.require(visitor)
+    place = str(uploads.accept(visitor, path, page.settings))
+    return [place, None, _mine(visitor, place), *ANEW]
+
+
+def look(page: Page, visitor: Visitor, *values: Any) -> Any:
+    """Show the rows of the form's source as the model will see them, or say why not."""
+    tree = page.tree(values)
+    if "source" not in tree.get("data", {}):
+        return [nothing(), gr.update(visible=False), *(gr.skip() for _ in range(SEEN))]
+    try:
+        answer = page.workers.call(visitor, "preview", tree=tree)
+    except UserError as error:
+        return [markup.note(str(error), "bad"), gr.update(visible=False), *(gr.skip() for _ in range(SEEN))]
+    return ["", gr.update(visible=True), *_seen(answer, tree)]
+
+
+def searched(visitor: Visitor, text: str, fits: bool, chosen: str, place: str) -> str:
+    """Search data sets of the Hub."""
+    results = search.datasets(text, chosen if fits else None, visitor.token)
+    return search.shown(results, place, say("Data sets on the Hub"))
 
 
 def origin_of(visitor: Visitor, tree: Mapping[str, Any]) -> str:
@@ -240,44 +256,6 @@ def looking(words: str = "Reading the first rows …") -> str:
     return f'<div class="note" role="status">{told}<div class="progress waiting"><i></i></div></div>'
 
 
-def fetching(name: str) -> str:
-    """Return what is said while a sample is fetched."""
-    one = samples.SAMPLES[name]
-    size = f"{one.size / 1e6:.0f} MB"
-    return say("Fetching {name}, {size}, from {registry}; once …", name=name, size=size, registry=one.registry)
-
-
-def fetch(name: str) -> None:
-    """Fetch a sample in a process of its own; UserError with its words when that fails."""
-    command = [sys.executable, "-m", "hftransfer.cli", "samples", name]
-    try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=FETCH_SECONDS, env=registry_environment(),
-            stdin=subprocess.DEVNULL,
-        )  # fmt: skip
-    except subprocess.TimeoutExpired as error:
-        raise UserError(f"the sample {name} is needed", "fetching it took too long", "Try again later.") from error
-    if done.returncode:
-        words = done.stderr.strip().splitlines() or ["no reason was given"]
-        raise UserError(f"the sample {name} is needed", words[-1].removeprefix("hftransfer: "), "")
-
-
-# what the registries' clients need beside what every child gets: their settings, mirrors and caches
-REGISTRY = ("HOME", "TMPDIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "HFTRANSFER_CACHE", "HFTRANSFER_DEBIAN_MIRROR",
-            "APT_CONFIG", "NODE_EXTRA_CA_CERTS")  # fmt: skip
-REGISTRY_PREFIXES = ("PIP_", "npm_config_", "NPM_CONFIG_")
-
-
-def registry_environment() -> dict[str, str]:
-    """Return the environment of a process that fetches a sample: no token, and no secret of whatever name."""
-    found = {
-        name: value for name, value in os.environ.items()
-        if name in (*visitors.KEPT, *REGISTRY) or name.startswith(REGISTRY_PREFIXES)
-    }  # fmt: skip
-    source = str(Path(samples.__file__).parents[2])
-    return found | {"PYTHONPATH": os.pathsep.join(p for p in (source, found.get("PYTHONPATH")) if p)}
-
-
 def _samples(task: str, source: str | None) -> str:
     found = [
         Card(one.name, one.name, retold(one.about), (
@@ -287,11 +265,6 @@ def _samples(task: str, source: str | None) -> str:
     ]  # fmt: skip
     chosen = source.removeprefix(samples.PREFIX) if source else None
     return markup.cards(found, chosen, "Sample data sets", wide=True)
-
-
-def presence(here: bool) -> tuple[str, Any]:
-    """Return the mark of a sample: whether it is on this machine."""
-    return (say("here"), "good") if here else (say("fetched when picked"), "")
 
 
 def _mine(visitor: Visitor, chosen: str | None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -10,7 +11,8 @@ import gradio as gr
 from hftransfer import catalog, samples
 from hftransfer.errors import UserError
 from hftransfer.ui import form, markup, received, rules, search, visitors
-from hftransfer.ui.data_step import FIRST, fetch, looking, presence
+from hftransfer.ui.data_step import FIRST, looking
+from hftransfer.ui.fetching import fetch, presence
 from hftransfer.ui.markup import Card
 from hftransfer.ui.page import Page, html
 from hftransfer.ui.proposing import is_proposed, sample_models, usual
@@ -103,114 +105,138 @@ def build(page: Page) -> Callable[[], None]:
     def wire() -> None:
         task = page.widgets["task"]
 
-        def pick(visitor: Visitor, picked: str, chosen: str) -> list[Any]:
-            if picked.startswith(samples.PREFIX):
-                one = samples.SAMPLES[picked.removeprefix(samples.PREFIX)]
-                if not one.present:
-                    visitors.require(visitor)  # it costs a download and disk
-                    fetch(one.name)
-            return [picked, ""]
-
-        def tell(visitor: Visitor, name: str, at: str, chosen: str, way: str) -> list[str]:
-            if not name:
-                return ["", _methods(way, chosen)]
-            answer = page.workers.call(visitor, "model", model=name, revision=at or None, task=chosen)
-            return [_about(name, answer), _methods(way, chosen, answer.get("linear", True))]
-
-        def changed(visitor: Visitor, name: str, chosen: str, way: str) -> list[Any]:
-            names = form.method_names(chosen)
-            fit = way if way in names else catalog.USUAL
-            name = name if name and not is_proposed(name) else usual(chosen)
-            return [_short(chosen, name), _methods(fit, chosen), gr.update(choices=names, value=fit), name]
-
         page.on(task.change, changed, [model, task, method], [short, cards, method, model])
         for event in (short.click, found.click):
             page.on(event, lambda visitor, picked: looking("Looking at the model …"), [], [about], picks=True)
             picked = page.on(event, pick, [task], [model, revision], picks=True)
-            page.on(picked.success, tell, [model, revision, task, method], [about, cards])
+            page.on(picked.success, partial(tell, page), [model, revision, task, method], [about, cards])
         page.on(page.on(model.submit, lambda visitor: looking("Looking at the model …"), [], [about]).then,
-                tell, [model, revision, task, method], [about, cards])  # fmt: skip
-
-        def searched(visitor: Visitor, text: str, fit: bool, chosen: str, name: str) -> str:
-            results = search.models(text, chosen if fit else None, visitor.token)
-            return search.shown(results, name, say("Models on the Hub"))
+                partial(tell, page), [model, revision, task, method], [about, cards])  # fmt: skip
 
         page.on(words.submit, lambda visitor: looking("Asking the Hub …"), [], [found])
         page.on(words.submit, searched, [words, fits, task, model], [found])
 
         page.on(cards.click, lambda visitor, picked: picked, [], [method], picks=True)
 
-        def of_method(visitor: Visitor, chosen: str, lines: Sequence[str], for_task: str) -> list[Any]:
-            known = form.options(chosen)
-            kept = [line for line in lines if not line.startswith("method.") or line.partition("=")[0] in known]
-            return [
-                _methods(chosen, for_task), gr.update(choices=_option_choices(chosen), value=None),
-                # what a form that is being filled holds has not all arrived when this is asked: nothing is put back
-                gr.skip() if kept == list(lines or ()) else gr.update(value=kept),
-                gr.update(placeholder=_rate(chosen)),
-            ]  # fmt: skip
-
         page.on(method.change, of_method, [method, page.more, task], [cards, option, page.more, rate])
-
-        def describe(visitor: Visitor, path: str | None, chosen: str) -> list[Any]:
-            one = form.options(chosen).get(path or "")
-            if one is None:
-                return ["", gr.update(choices=[], value=None)]
-            words = f"<b>{markup.text(one.path)}</b>: {markup.text(one.wants)}. {markup.text(one.about, 900)}"
-            return [
-                f'<p class="quiet small">{words}</p>',
-                gr.update(choices=list(one.choices), value=one.default or None),
-            ]
 
         page.on(option.input, describe, [option, method], [described, value])
 
-        def set_option(visitor: Visitor, path: str | None, text: Any, lines: Sequence[str]) -> list[Any]:
-            if not path:
-                raise UserError("an option is needed", "none is chosen", "Pick one from the list first.")
-            more = form.with_option(lines or [], path, str(text or ""))
-            return [gr.update(value=more, choices=more), gr.update(value=None), gr.update(value=None, choices=[]), ""]
-
         page.on(add.click, set_option, [option, value, page.more], [page.more, option, value, described])
 
-        def estimated(visitor: Visitor, *values: Any) -> list[Any]:
-            tree = page.tree(values)
-            try:
-                rules.admit(visitor, tree, page.settings)
-                answer = page.workers.call(visitor, "estimate", tree=tree)
-            except UserError as error:
-                return [markup.note(str(error), "bad"), None]
-            return [_estimate(answer), {"tree": tree, "answer": answer}]
-
         page.on(measure.click, lambda visitor: looking("Training a few real steps on this machine …"), [], [cost])
-        page.on(measure.click, estimated, page.inputs, [cost, page.estimate])
+        page.on(measure.click, partial(estimated, page), page.inputs, [cost, page.estimate])
 
-        def as_code(visitor: Visitor, *values: Any) -> list[Any]:
-            tree = page.tree(values)
-            return [form.yaml_of(tree), form.command_of(tree), form.python_of(tree)]
-
-        page.on(gr.on, as_code, page.inputs, [yaml, command, python],
+        page.on(gr.on, partial(as_code, page), page.inputs, [yaml, command, python],
                 triggers=[fold.expand, *(w.change for w in page.inputs)], trigger_mode="always_last")  # fmt: skip
 
-        def offer(visitor: Visitor, *values: Any) -> str:
-            path = received.place("config.yaml")
-            path.write_text(f"# {form.cli_of()}\n{form.yaml_of(page.tree(values))}", encoding="utf-8")
-            return str(path)
+        page.on(download.click, partial(offer, page), page.inputs, [download])
 
-        page.on(download.click, offer, page.inputs, [download])
+        page.on(apply.click, partial(fill, page), [yaml], page.inputs)
 
-        def fill(visitor: Visitor, text: str) -> list[Any]:
-            return page.filled(rules.read(text or ""))
-
-        page.on(apply.click, fill, [yaml], page.inputs)
-
-        def taken(visitor: Visitor, name: str) -> list[Any]:
-            tree = page.workers.call(visitor, "settings", repo=(name or "").strip())
-            return page.filled(rules.small(tree))
-
-        page.on(take.click, taken, [repo], page.inputs)
-        page.on(repo.submit, taken, [repo], page.inputs)
+        page.on(take.click, partial(taken, page), [repo], page.inputs)
+        page.on(repo.submit, partial(taken, page), [repo], page.inputs)
 
     return wire
+
+
+def pick(visitor: Visitor, picked: str, chosen: str) -> list[Any]:
+    """Take a model for the form; a sample is fetched where it is not here."""
+    if picked.startswith(samples.PREFIX):
+        one = samples.SAMPLES[picked.removeprefix(samples.PREFIX)]
+        if not one.present:
+            visitors.require(visitor)  # it costs a download and disk
+            fetch(one.name)
+    return [picked, ""]
+
+
+def tell(page: Page, visitor: Visitor, name: str, at: str, chosen: str, way: str) -> list[str]:
+    """Say what is known of a model, and show the methods that can adapt it."""
+    if not name:
+        return ["", _methods(way, chosen)]
+    answer = page.workers.call(visitor, "model", model=name, revision=at or None, task=chosen)
+    return [_about(name, answer), _methods(way, chosen, answer.get("linear", True))]
+
+
+def changed(visitor: Visitor, name: str, chosen: str, way: str) -> list[Any]:
+    """Show the models and methods of another task; what does not fit it gives way."""
+    names = form.method_names(chosen)
+    fit = way if way in names else catalog.USUAL
+    name = name if name and not is_proposed(name) else usual(chosen)
+    return [_short(chosen, name), _methods(fit, chosen), gr.update(choices=names, value=fit), name]
+
+
+def searched(visitor: Visitor, text: str, fit: bool, chosen: str, name: str) -> str:
+    """Search models of the Hub."""
+    results = search.models(text, chosen if fit else None, visitor.token)
+    return search.shown(results, name, say("Models on the Hub"))
+
+
+def of_method(visitor: Visitor, chosen: str, lines: Sequence[str], for_task: str) -> list[Any]:
+    """Show what a method takes; options of another one are dropped."""
+    known = form.options(chosen)
+    kept = [line for line in lines if not line.startswith("method.") or line.partition("=")[0] in known]
+    return [
+        _methods(chosen, for_task), gr.update(choices=_option_choices(chosen), value=None),
+        # what a form that is being filled holds has not all arrived when this is asked: nothing is put back
+        gr.skip() if kept == list(lines or ()) else gr.update(value=kept),
+        gr.update(placeholder=_rate(chosen)),
+    ]  # fmt: skip
+
+
+def describe(visitor: Visitor, path: str | None, chosen: str) -> list[Any]:
+    """Say what an option takes and does."""
+    one = form.options(chosen).get(path or "")
+    if one is None:
+        return ["", gr.update(choices=[], value=None)]
+    words = f"<b>{markup.text(one.path)}</b>: {markup.text(one.wants)}. {markup.text(one.about, 900)}"
+    return [
+        f'<p class="quiet small">{words}</p>',
+        gr.update(choices=list(one.choices), value=one.default or None),
+    ]
+
+
+def set_option(visitor: Visitor, path: str | None, text: Any, lines: Sequence[str]) -> list[Any]:
+    """Add an option to the settings."""
+    if not path:
+        raise UserError("an option is needed", "none is chosen", "Pick one from the list first.")
+    more = form.with_option(lines or [], path, str(text or ""))
+    return [gr.update(value=more, choices=more), gr.update(value=None), gr.update(value=None, choices=[]), ""]
+
+
+def estimated(page: Page, visitor: Visitor, *values: Any) -> list[Any]:
+    """Measure what the form's run would take."""
+    tree = page.tree(values)
+    try:
+        rules.admit(visitor, tree, page.settings)
+        answer = page.workers.call(visitor, "estimate", tree=tree)
+    except UserError as error:
+        return [markup.note(str(error), "bad"), None]
+    return [_estimate(answer), {"tree": tree, "answer": answer}]
+
+
+def as_code(page: Page, visitor: Visitor, *values: Any) -> list[Any]:
+    """Return the form as YAML, as a command and as Python."""
+    tree = page.tree(values)
+    return [form.yaml_of(tree), form.command_of(tree), form.python_of(tree)]
+
+
+def offer(page: Page, visitor: Visitor, *values: Any) -> str:
+    """Write the form as a file and return its place."""
+    path = received.place("config.yaml")
+    path.write_text(f"# {form.cli_of()}\n{form.yaml_of(page.tree(values))}", encoding="utf-8")
+    return str(path)
+
+
+def fill(page: Page, visitor: Visitor, text: str) -> list[Any]:
+    """Fill the form from YAML."""
+    return page.filled(rules.read(text or ""))
+
+
+def taken(page: Page, visitor: Visitor, name: str) -> list[Any]:
+    """Fill the form with the settings of a published model."""
+    tree = page.workers.call(visitor, "settings", repo=(name or "").strip())
+    return page.filled(rules.small(tree))
 
 
 def _rate(method: str) -> str:

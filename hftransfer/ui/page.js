@@ -83,6 +83,22 @@
     location.reload();
   });
 
+  // a button that copies a link: it says so for a moment
+  document.addEventListener("click", async (event) => {
+    const button = event.target.closest?.("[data-copies]");
+    const link = button && document.querySelector(button.dataset.copies);
+    if (!link) return;
+    try {
+      await navigator.clipboard.writeText(link.href);
+    } catch {
+      window.getSelection().selectAllChildren(link);
+      return;
+    }
+    const words = button.textContent;
+    button.textContent = told.copied;
+    setTimeout(() => { button.textContent = words; }, 2000);
+  });
+
   // a box that searches what stands below it
   document.addEventListener("input", (event) => {
     const finds = event.target.dataset?.finds;

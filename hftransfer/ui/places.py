@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
@@ -58,18 +59,10 @@ def build(page: Page) -> Callable[[], None]:
             **QUIET,
         )  # fmt: skip
 
-        def measured(visitor: Visitor, *values: Any) -> list[Any]:
-            tree = page.tree(values)
-            try:
-                known = estimated(page, visitor, tree)
-            except UserError as error:
-                return [markup.note(str(error), "bad"), None]
-            return [preview(visitor, names, known["answer"]["seconds"]), known]
-
         page.on(
             measure.click, lambda visitor: markup.note(say("Training a few real steps on this machine …")), [], [cost]
         )
-        page.on(measure.click, measured, page.inputs, [cost, page.estimate])
+        page.on(measure.click, partial(measured, page), page.inputs, [cost, page.estimate])
 
     return wire
 
@@ -77,6 +70,16 @@ def build(page: Page) -> Callable[[], None]:
 def called(name: str) -> str:
     """Return what a place is called."""
     return retold(CALLED.get(name, name))
+
+
+def measured(page: Page, visitor: Visitor, *values: Any) -> list[Any]:
+    """Measure what the form's run would take, and show it for every place."""
+    tree = page.tree(values)
+    try:
+        known = estimated(page, visitor, tree)
+    except UserError as error:
+        return [markup.note(str(error), "bad"), None]
+    return [preview(visitor, offered(page.settings), known["answer"]["seconds"]), known]
 
 
 def _needs(name: str) -> str:

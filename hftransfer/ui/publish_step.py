@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import re
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from hftransfer.card import report
 from hftransfer.errors import UserError
 from hftransfer.runs import Run, verdict_of
 from hftransfer.safety import machine
-from hftransfer.ui import markup, visitors
+from hftransfer.ui import card_part, markup, visitors
 from hftransfer.ui.monitor import View
 from hftransfer.ui.page import Page, html
 from hftransfer.ui.saying import retold, say
@@ -62,42 +61,51 @@ def build(page: Page) -> Callable[[], None]:
                 with gr.Row(elem_classes="foot"):
                     push = gr.Button("Publish", variant="primary", elem_id="publish")
                 sure = gr.Checkbox(label=SURE, value=False, visible=False, elem_id="publish-sure")
-            with gr.Accordion("The card as it will look", open=True, elem_classes="fold"):
-                shown = gr.Markdown(elem_id="card", elem_classes="model-card")
+            card, wire_card = card_part.build(page)
     page.go["publishing"] = state
 
     def wire() -> None:
-        def offer(visitor: Visitor, name: str | None, typed: str, chosen: str) -> list[Any]:
-            run = visitors.find(visitor, name) if name else None
-            result = page.monitor.result(run.folder) if run else {}
-            if run is None or not result:
-                return [none(), gr.update(visible=False), gr.skip(), gr.skip(), gr.skip()]
-            suggested = typed or suggestion(visitor, result)
-            verdict = verdict_of(result)
-            said = markup.note([*verdict.sentences, *verdict.advice], "bad" if verdict.useless else "warn")
-            again = gr.update(visible=verdict.useless, value=False)  # whoever wants it says so twice
-            return [said, gr.update(visible=True), suggested, card_of(run, result, suggested, chosen), again]
-
+        wire_card(repo, licence)
         page.on(
-            gr.on, offer, [page.run, repo, licence], [nothing, there, repo, shown, sure],
+            gr.on, partial(offer, page), [page.run, repo, licence], [nothing, there, repo, sure, *card],
             triggers=[page.go["viewed"].change, licence.change, repo.blur],
         )  # fmt: skip
 
-        def publish(
-            visitor: Visitor, name: str | None, to: str, chosen: str, hidden: bool, as_pull: bool, certain: bool
-        ) -> list[Any]:
-            try:
-                visitors.require(visitor)
-                run = visitors.find(visitor, str(name))
-                require_certain(page.monitor.result(run.folder), certain)
-                start(page.settings, visitor, run, to, chosen, hidden, as_pull)
-            except UserError as error:
-                return [markup.note(str(error), "bad"), gr.skip()]
-            return [_bar(say("Starting"), None), gr.Timer(1.0)]
-
-        page.on(push.click, publish, [page.run, repo, licence, private, pull, sure], [state, page.go["timer"]])
+        page.on(
+            push.click,
+            partial(publish, page),
+            [page.run, repo, licence, private, pull, sure],
+            [state, page.go["timer"]],
+        )
 
     return wire
+
+
+def offer(page: Page, visitor: Visitor, name: str | None, typed: str, chosen: str) -> list[Any]:
+    """Show the card of a run as it will look, and what must be said before it is published."""
+    run = visitors.find(visitor, name) if name else None
+    result = page.monitor.result(run.folder) if run else {}
+    if run is None or not result:
+        return [none(), gr.update(visible=False), *(gr.skip() for _ in range(5))]
+    suggested = typed or suggestion(visitor, result)
+    verdict = verdict_of(result)
+    said = markup.note([*verdict.sentences, *verdict.advice], "bad" if verdict.useless else "warn")
+    again = gr.update(visible=verdict.useless, value=False)  # whoever wants it says so twice
+    return [said, gr.update(visible=True), suggested, again, *card_part.opened(run, result, suggested, chosen)]
+
+
+def publish(
+    page: Page, visitor: Visitor, name: str | None, to: str, chosen: str, hidden: bool, as_pull: bool, certain: bool
+) -> list[Any]:
+    """Begin to publish a run, or say why not."""
+    try:
+        visitors.require(visitor)
+        run = visitors.find(visitor, str(name))
+        require_certain(page.monitor.result(run.folder), certain)
+        start(page.settings, visitor, run, to, chosen, hidden, as_pull)
+    except UserError as error:
+        return [markup.note(str(error), "bad"), gr.skip()]
+    return [_bar(say("Starting"), None), gr.Timer(1.0)]
 
 
 def require_certain(result: Mapping[str, Any], certain: bool) -> None:
@@ -112,21 +120,6 @@ def suggestion(visitor: Visitor, result: Mapping[str, Any]) -> str:
     words = [re.sub(r"[^\w.-]+", "-", part.removeprefix("sample:").rstrip("/").rsplit("/", 1)[-1]) for part in parts]
     name = re.sub(r"\.(csv|tsv|jsonl?|parquet|zip)$", "", "-".join(word for word in words if word))[:90].strip("-.")
     return name if visitor.local or visitor.anonymous else f"{visitor.name}/{name}"
-
-
-def card_of(run: Run, result: Mapping[str, Any], repo: str, licence: str) -> str:
-    """Return the card's text, without its metadata: those are a table on the Hub."""
-    text = report.render(result, run.config(), repo=repo or None, license=licence or None)
-    body = re.sub(r"\A---\n.*?\n---\n", "", text, flags=re.DOTALL)
-    return re.sub(r"(!\[[^\]]*\])\(([\w/-]+\.png)\)", lambda found: _inlined(found, run.artifact), body)
-
-
-def _inlined(found: re.Match[str], folder: Path) -> str:
-    """Return a picture of the card with its bytes in place of its name: nothing but the page is served."""
-    path = folder / found[2]
-    if path.is_symlink() or not path.is_file():
-        return ""
-    return f"{found[1]}(data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()})"
 
 
 def start(
@@ -151,6 +144,8 @@ def start(
     command = [sys.executable, "-m", "hftransfer.cli", "publish", str(run.folder), name, "--json"]
     command += ["--private" if private else "--no-private", *(["--create-pr"] if pull else [])]
     command += ["--license", licence] if licence else []
+    text = card_part.written(run)
+    command += ["--card", str(text)] if text is not None else []
     with open(run.folder / LOG, "wb") as log:
         child = subprocess.Popen(
             command, env=visitors.environment(visitor, settings), cwd=run.folder, stdin=subprocess.DEVNULL,

@@ -6,6 +6,7 @@ from hftransfer.errors import UserError
 from hftransfer.runs import Run
 from hftransfer.ui import markup, received, saying, snippets, theme, train_view, visitors
 from hftransfer.ui.page import Page
+from hftransfer.ui.saying import say
 from hftransfer.ui.visitors import Visitor
 
 
@@ -37,7 +38,8 @@ def document(title: str, note: str, parts: list[str]) -> str:
     )
     return (
         f'<!doctype html><html lang="{saying.tag()}"><head>{head}<style>{css}</style></head>'
-        f"<body><main><h1>{markup.text(title)}</h1>{said}{inside}</main></body></html>"
+        f'<body><main><button type="button" onclick="print()">{say("Print, or save as PDF")}</button>'
+        f"<h1>{markup.text(title)}</h1>{said}{inside}</main></body></html>"
     )
 
 

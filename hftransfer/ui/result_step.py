@@ -83,23 +83,7 @@ def build(page: Page) -> Callable[[], None]:
         runs()
         outputs = [nothing, there, scores, onward, where, errors, ask, cost, others]
 
-        def render(visitor: Visitor, name: str | None) -> list[Any]:
-            folder = visitors.find(visitor, name).folder if name else Path()
-            result = page.monitor.result(folder) if name else {}
-            rest = [run for run in page.queue.runs(visitor) if run.name != name]
-            noted = visitors.find(visitor, name).noted() if name else {}
-            before = [run.name for run in rest if run.name == noted.get("follows")] if result else []
-            choices = gr.update(choices=[(train_view.called(run), run.name) for run in rest], value=before)
-            if not result:
-                return [none(), gr.update(visible=False), *(gr.skip() for _ in range(6)), choices]
-            return [
-                "", gr.update(visible=True), scores_of(result),
-                next_steps.cards_of(result, next_steps.facts_of(page, Run(folder))),
-                where_of(result, folder) + rows_found.rows_of(result, folder), "", gr.update(visible=True),
-                cost_of(result, train_view.estimate_of(folder)), choices,
-            ]  # fmt: skip
-
-        page.on(gr.on, render, [page.run], outputs, triggers=[page.go["viewed"].change])
+        page.on(gr.on, partial(render, page), [page.run], outputs, triggers=[page.go["viewed"].change])
 
         tick, told, shown = page.go["refresh"]
         more = page.on(
@@ -107,44 +91,72 @@ def build(page: Page) -> Callable[[], None]:
         )
         page.on(more.success, tick, told, shown)
 
-        def worst(visitor: Visitor, name: str) -> list[Any]:
-            try:
-                found = page.workers.call(visitor, "errors", run=name, n=ERRORS)
-            except UserError as error:
-                return [markup.note(str(error), "bad"), gr.update(visible=True)]
-            return [rows_found.errors_of(found), gr.update(visible=False)]
-
         page.on(ask.click, lambda visitor: looking("Looking at the test rows …"), [], [errors])
-        page.on(ask.click, worst, [page.run], [errors, ask])
+        page.on(ask.click, partial(worst, page), [page.run], [errors, ask])
 
-        def pack(visitor: Visitor, name: str | None) -> str:
-            return str(downloads.packed(visitor, visitors.find(visitor, name or ""), page.settings))
+        page.on(take.click, partial(pack, page), [page.run], [take])
 
-        page.on(take.click, pack, [page.run], [take])
-
-        def compare(visitor: Visitor, name: str | None, chosen: Sequence[str]) -> str:
-            names = [n for n in (name, *(chosen or ())) if n]
-            if len(names) < 2:
-                return ""
-            return comparison(page, [visitors.find(visitor, n).folder for n in names[:MOST_COMPARED]])
-
-        def judging(visitor: Visitor, name: str | None, chosen: Sequence[str]) -> str:
-            return looking("Comparing row by row …") if name and chosen else ""
-
-        def judge(visitor: Visitor, name: str | None, chosen: Sequence[str]) -> str:
-            if not name or not chosen:
-                return ""
-            try:
-                found = page.workers.call(visitor, "verdict", run=name, others=list(chosen)[: MOST_COMPARED - 1])
-            except UserError as error:
-                return markup.note(str(error), "warn")
-            return comparison_of(found)
-
-        compared = page.on(others.change, compare, [page.run, others], [side])
+        compared = page.on(others.change, partial(compare, page), [page.run, others], [side])
         waiting = page.on(compared.success, judging, [page.run, others], [judged])
-        page.on(waiting.success, judge, [page.run, others], [judged])
+        page.on(waiting.success, partial(judge, page), [page.run, others], [judged])
 
     return wire
+
+
+def render(page: Page, visitor: Visitor, name: str | None) -> list[Any]:
+    """Return the step as it stands for a run."""
+    folder = visitors.find(visitor, name).folder if name else Path()
+    result = page.monitor.result(folder) if name else {}
+    rest = [run for run in page.queue.runs(visitor) if run.name != name]
+    noted = visitors.find(visitor, name).noted() if name else {}
+    before = [run.name for run in rest if run.name == noted.get("follows")] if result else []
+    choices = gr.update(choices=[(train_view.called(run), run.name) for run in rest], value=before)
+    if not result:
+        return [none(), gr.update(visible=False), *(gr.skip() for _ in range(6)), choices]
+    return [
+        "", gr.update(visible=True), scores_of(result),
+        next_steps.cards_of(result, next_steps.facts_of(page, Run(folder))),
+        where_of(result, folder) + rows_found.rows_of(result, folder), "", gr.update(visible=True),
+        cost_of(result, train_view.estimate_of(folder)), choices,
+    ]  # fmt: skip
+
+
+def worst(page: Page, visitor: Visitor, name: str) -> list[Any]:
+    """Show the test rows that were answered worst."""
+    try:
+        found = page.workers.call(visitor, "errors", run=name, n=ERRORS)
+    except UserError as error:
+        return [markup.note(str(error), "bad"), gr.update(visible=True)]
+    return [rows_found.errors_of(found), gr.update(visible=False)]
+
+
+def pack(page: Page, visitor: Visitor, name: str | None) -> str:
+    """Write the model as one file and return its place."""
+    return str(downloads.packed(visitor, visitors.find(visitor, name or ""), page.settings))
+
+
+def compare(page: Page, visitor: Visitor, name: str | None, chosen: Sequence[str]) -> str:
+    """Show runs side by side."""
+    names = [n for n in (name, *(chosen or ())) if n]
+    if len(names) < 2:
+        return ""
+    return comparison(page, [visitors.find(visitor, n).folder for n in names[:MOST_COMPARED]])
+
+
+def judging(visitor: Visitor, name: str | None, chosen: Sequence[str]) -> str:
+    """Say that runs are being compared."""
+    return looking("Comparing row by row …") if name and chosen else ""
+
+
+def judge(page: Page, visitor: Visitor, name: str | None, chosen: Sequence[str]) -> str:
+    """Say which of some runs is worth its time."""
+    if not name or not chosen:
+        return ""
+    try:
+        found = page.workers.call(visitor, "verdict", run=name, others=list(chosen)[: MOST_COMPARED - 1])
+    except UserError as error:
+        return markup.note(str(error), "warn")
+    return comparison_of(found)
 
 
 # --- one run ---

@@ -62,6 +62,7 @@ def script(tag: str) -> str:
     words = {
         "tag": tag,
         "gone": say("The app does not answer at the moment. Runs go on; this page will find them again."),
+        "copied": say("Copied"),
         "delete": say("Delete {name}?", name="NAME"),
     }
     told = json.dumps(words, ensure_ascii=False).replace("<", "\\u003c")

@@ -14,7 +14,8 @@ from hftransfer.errors import UserError
 from hftransfer.launchers.base import Launcher
 from hftransfer.runs import Run, Status
 from hftransfer.ui import markup, places, publish_step, visitors
-from hftransfer.ui.data_step import fetch, fetching, looking
+from hftransfer.ui.data_step import looking
+from hftransfer.ui.fetching import fetch, fetching
 from hftransfer.ui.monitor import View
 from hftransfer.ui.page import Page, html
 from hftransfer.ui.queueing import TITLE
@@ -100,47 +101,13 @@ def build(page: Page) -> Callable[[], None]:
         shown = [page.run, head, how, body, told, log, page.go["publishing"], viewed, timer, seen]
         told_inputs = [page.run, *chosen, viewed, seen]
 
-        def tick(
-            visitor: Visitor,
-            name: str | None,
-            source: str,
-            model: str,
-            method: str,
-            known: Any,
-            before: Mapping[str, Any],
-        ) -> list[Any]:
-            screen = _Screen(before)
-            entries = entries_of(page, visitor)
-            run, state = next(((run, state) for run, state, _ in entries if run.name == name), (None, None))
-            view = page.monitor.view(run.folder) if run else None
-            now = [run.name, _stamp(view) if state == "done" else None] if run and view else None
-            moving = any(state in ("running", "queued") for _, state, _ in entries) or publish_step.goes_on(view)
-            others = [r for r, s, _ in entries if s in ("killed", "created") and r.name != name]
-            return [
-                screen.drop("run", choices_of(entries)),
-                screen(
-                    "head",
-                    navigation(source, model, method, view, state) + (head_of(page, view, state) if view else ""),
-                ),
-                screen("going", going_of(view) if view else ""),
-                screen("body", body_of(page, visitor, view, state, others) if view else ""),
-                screen("told", timeline(view) if view else ""),
-                screen("log", log_of(view) if view else ""),
-                screen("publishing", publish_step.progress_of(view) if view else ""),
-                gr.skip() if now == known else now,
-                screen.timer(page.monitor.pause(screen.who, FAST if moving else SLOW)),
-                screen.now,
-            ]
-
-        def chose(visitor: Visitor, source: str, model: str, method: str) -> list[str]:
-            return [about(source, model, method), ""]  # what was said stood there of another choice
-
         page.on(gr.on, chose, chosen, [summary, said], triggers=[widget.change for widget in chosen])
         page.on(gr.on, partial(ready_of, page), [widgets["task"], *chosen], [page.go["ready"]],
                 triggers=[widget.change for widget in chosen])  # fmt: skip
-        page.go["refresh"] = (tick, told_inputs, shown)
-        page.on(timer.tick, tick, told_inputs, shown)
-        page.on(page.run.input, tick, told_inputs, shown)
+        refresh = (partial(tick, page), told_inputs, shown)
+        page.go["refresh"] = refresh
+        page.on(timer.tick, *refresh)
+        page.on(page.run.input, *refresh)
 
         begin = partial(started, page)
         where = places.inputs(page)
@@ -149,23 +116,7 @@ def build(page: Page) -> Callable[[], None]:
         page.go["train"].click(None, js="() => hftransfer.go('train')")
         for button in (start, page.go["train"]):
             begun = page.on(button.click, begin, told_to, [said, page.run, timer, page.estimate])
-            page.on(begun.success, tick, told_inputs, shown)
-
-        def end(visitor: Visitor, name: str) -> None:
-            page.queue.stop(visitor, name)
-
-        def take_up(visitor: Visitor, picked: str) -> list[Any]:
-            run = page.queue.resume(visitor, picked, resumed_at(visitor, picked))
-            return [gr.update(choices=choices_of(entries_of(page, visitor)), value=run.name), gr.Timer(FAST)]
-
-        def resumed_at(visitor: Visitor, name: str, at: str = "", options: Sequence[Any] = ()) -> Launcher | None:
-            run = visitors.find(visitor, name)
-            place = places.chosen(page, visitor, at, options) if at else places.of_run(run, visitor)
-            return None if place is None else places.told_time(place, run)
-
-        def go_on(visitor: Visitor, name: str, at: str, *options: Any) -> Any:
-            page.queue.resume(visitor, name, resumed_at(visitor, name, at, options[1:]))
-            return gr.Timer(FAST)
+            page.on(begun.success, *refresh)
 
         page.on(
             stop.click,
@@ -173,15 +124,79 @@ def build(page: Page) -> Callable[[], None]:
             [],
             [said],
         )
-        page.on(page.on(stop.click, end, [page.run]).then, lambda visitor: "", [], [said])
-        page.on(page.on(resume.click, go_on, [page.run, onto, *where], [timer]).success, tick, told_inputs, shown)
+        page.on(page.on(stop.click, partial(end, page), [page.run]).then, lambda visitor: "", [], [said])
+        page.on(page.on(resume.click, partial(go_on, page), [page.run, onto, *where], [timer]).success, *refresh)
         taken = page.on(first.click, partial(first_model, page), [page.run], [page.run, timer])
-        page.on(taken.success, tick, told_inputs, shown)
-        picked = page.on(body.click, take_up, [], [page.run, timer], picks=True)
-        page.on(picked.success, tick, told_inputs, shown)
+        page.on(taken.success, *refresh)
+        picked = page.on(body.click, partial(take_up, page), [], [page.run, timer], picks=True)
+        page.on(picked.success, *refresh)
         onward.click(None, js="() => hftransfer.go('result')")
 
     return wire
+
+
+def tick(
+    page: Page,
+    visitor: Visitor,
+    name: str | None,
+    source: str,
+    model: str,
+    method: str,
+    known: Any,
+    before: Mapping[str, Any],
+) -> list[Any]:
+    """Look at the runs: return what changed since the last look of this browser."""
+    screen = _Screen(before)
+    entries = entries_of(page, visitor)
+    run, state = next(((run, state) for run, state, _ in entries if run.name == name), (None, None))
+    view = page.monitor.view(run.folder) if run else None
+    now = [run.name, _stamp(view) if state == "done" else None] if run and view else None
+    moving = any(state in ("running", "queued") for _, state, _ in entries) or publish_step.goes_on(view)
+    others = [r for r, s, _ in entries if s in ("killed", "created") and r.name != name]
+    return [
+        screen.drop("run", choices_of(entries)),
+        screen(
+            "head",
+            navigation(source, model, method, view, state) + (head_of(page, view, state) if view else ""),
+        ),
+        screen("going", going_of(view) if view else ""),
+        screen("body", body_of(page, visitor, view, state, others) if view else ""),
+        screen("told", timeline(view) if view else ""),
+        screen("log", log_of(view) if view else ""),
+        screen("publishing", publish_step.progress_of(view) if view else ""),
+        gr.skip() if now == known else now,
+        screen.timer(page.monitor.pause(screen.who, FAST if moving else SLOW)),
+        screen.now,
+    ]
+
+
+def chose(visitor: Visitor, source: str, model: str, method: str) -> list[str]:
+    """Show what Start would train; what was said of another choice goes."""
+    return [about(source, model, method), ""]  # what was said stood there of another choice
+
+
+def end(page: Page, visitor: Visitor, name: str) -> None:
+    """Stop a run with a checkpoint."""
+    page.queue.stop(visitor, name)
+
+
+def take_up(page: Page, visitor: Visitor, picked: str) -> list[Any]:
+    """Go on with a run that was cut off, where it was."""
+    run = page.queue.resume(visitor, picked, resumed_at(page, visitor, picked))
+    return [gr.update(choices=choices_of(entries_of(page, visitor)), value=run.name), gr.Timer(FAST)]
+
+
+def resumed_at(page: Page, visitor: Visitor, name: str, at: str = "", options: Sequence[Any] = ()) -> Launcher | None:
+    """Return where a run goes on: where it was, or at another place."""
+    run = visitors.find(visitor, name)
+    place = places.chosen(page, visitor, at, options) if at else places.of_run(run, visitor)
+    return None if place is None else places.told_time(place, run)
+
+
+def go_on(page: Page, visitor: Visitor, name: str, at: str, *options: Any) -> Any:
+    """Go on with a run."""
+    page.queue.resume(visitor, name, resumed_at(page, visitor, name, at, options[1:]))
+    return gr.Timer(FAST)
 
 
 def started(page: Page, visitor: Visitor, known: Any, count: Any, *values: Any) -> Iterator[list[Any]]:
