@@ -126,7 +126,7 @@ def leaving_at_once(run: Run, repo: str, say: Say | None = None) -> Iterator[Non
 def contents(run: Run, repo: str, license: str | None = None, card: Path | None = None) -> dict[str, Content]:
     """Return what a repo is to hold, by path in it: the artifact, its card written for `repo`, and the list of it all.
 
-    `card` is a file whose text stands in for that of the card, below its metadata. Raises UserError when the run has no
+    `card` is a file whose text stands in for the card's, below its metadata. Raises UserError when the run has no
     artifact, or a file holds a token or a path of this machine.
     """
     if run.result().get("artifact", "") is None:

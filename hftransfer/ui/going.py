@@ -49,6 +49,8 @@ def _against(points: Sequence[tuple[float, float]], sign: float, level: Any, cal
         if sign * (value - level) <= 0:
             break
         passed = at
+    if passed is None and points[-1][1] == level:
+        return say("level with {what} ({level:.3f})", what=called, level=level)
     if sign > 0:
         if passed is None:
             return say("not yet above {what} ({level:.3f})", what=called, level=level)

@@ -192,7 +192,7 @@ def view(found: views.View) -> str:
                 for name, sure, box in found.found
             ]
             drawn = (
-                "" if found.drawn is None else picture(found.drawn, say("the picture with what was found drawn in it"))
+                "" if found.drawn is None else picture(found.drawn, say("the picture with what was found drawn in it"), large=True)
             )
             head = [say("what"), retold(found.measure), say("left, top, width, height")]
             return drawn + (table(head, rows, [1]) if rows else note("Nothing found."))
@@ -266,12 +266,12 @@ def _truth(value: bool) -> str:
     return "true" if value else "false"
 
 
-def picture(data: bytes | str, about: str, kind: str = "png", tiny: bool = False) -> str:
+def picture(data: bytes | str, about: str, kind: str = "png", tiny: bool = False, large: bool = False) -> str:
     """Return a picture that stands in the page itself; `data` are bytes or base64."""
     encoded = data if isinstance(data, str) else base64.b64encode(data).decode()
     if not encoded.startswith("data:image/"):
         encoded = f"data:image/{kind};base64,{encoded}"
-    css = ' class="tiny"' if tiny else ""
+    css = ' class="tiny"' if tiny else ' class="large"' if large else ""
     return f'<img{css} alt="{text(about, 120)}" src="{escape(encoded)}">'
 
 

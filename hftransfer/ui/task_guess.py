@@ -54,5 +54,5 @@ def said(found: Sequence[Mapping[str, Any]]) -> str:
         else say("These rows may be for {task} ({parts}).", task=task, parts=parts)
     )
     if others:
-        words += say(" They would fit {others} as well: choose above.", others=say(" or ").join(others))
+        words += say(" They would fit {others} as well: choose below.", others=say(" or ").join(others))
     return words
