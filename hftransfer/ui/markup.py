@@ -192,7 +192,9 @@ def view(found: views.View) -> str:
                 for name, sure, box in found.found
             ]
             drawn = (
-                "" if found.drawn is None else picture(found.drawn, say("the picture with what was found drawn in it"), large=True)
+                ""
+                if found.drawn is None
+                else picture(found.drawn, say("the picture with what was found drawn in it"), large=True)
             )
             head = [say("what"), retold(found.measure), say("left, top, width, height")]
             return drawn + (table(head, rows, [1]) if rows else note("Nothing found."))

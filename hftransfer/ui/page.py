@@ -132,7 +132,8 @@ def _one_by_one(handler: Callable[..., Any]) -> Callable[..., Any]:
         try:
             yield from handler(*values)
         except UserError as error:
-            raise as_message(error) from error
+            with saying.spoken(saying.of_request(values[0])):  # of every handler the first value is the request
+                raise as_message(error) from error
 
     return each
 

@@ -182,11 +182,10 @@ def mark_widgets(blocks: Any) -> None:
             words = getattr(block, name, None)
             if isinstance(words, str) and words and not MARK.search(words):
                 setattr(block, name, _mark(words, {}))
-        if block.get_block_name() == "button" and not MARK.search(block.value):
+        if block.get_block_name() in ("button", "loginbutton") and not MARK.search(block.value):
             block.value = _mark(block.value, {})
-        choices = getattr(block, "choices", None)
-        if isinstance(choices, list):
-            block.choices = [(_mark(n, {}) if n in _known() else n, value) for n, value in choices]
+        if block.get_block_name() == "radio":  # drop-downs hold names: of methods, options, licences
+            block.choices = [(_mark(n, {}) if n in _known() else n, value) for n, value in block.choices]
 
 
 def unmarked(text: str, language: str, escaped: bool = True) -> str:

@@ -13,7 +13,7 @@ from hftransfer.ui import saying
 from hftransfer.ui.saying import say
 
 Message = MutableMapping[str, Any]
-PAGES = ("/", "/config")
+PAGES = ("/", "/config", "/gradio_api/config")
 HEAD = re.compile(r"<head>")
 
 
