@@ -40,9 +40,17 @@ def entry(value: Any, folder: Path | None = None, longest: int = TEXT) -> dict[s
     if isinstance(value, bool | int | float):
         return {"form": "number", "value": value}
     if isinstance(value, list | tuple):
-        value = " ".join(str(part) for part in value[:longest])
-    text = str(value)
+        several = any(isinstance(part, Mapping) for part in value)
+        value = ("; " if several else " ").join(_plain(part) for part in value[:longest])
+    text = _plain(value)
     return {"form": "text", "value": text if len(text) <= longest else text[: longest - 1] + "…"}
+
+
+def _plain(value: Any) -> str:
+    """Return a value in words; of one with names inside those that say something, each with what it holds."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {part}" for name, part in value.items() if part not in (None, False, "", []))
+    return str(value)
 
 
 def picture_entry(value: Mapping[str, Any], folder: Path | None) -> dict[str, Any]:

@@ -29,7 +29,9 @@ SEEN = 4 + ROLES  # widgets that show rows, below the box that holds them
 
 def nothing() -> str:
     """Return what stands where rows will."""
-    words = say("Bring a table, or a zip of folders, of your own; or choose a sample to look around.")
+    words = say(
+        "Bring a table (CSV, Excel, JSONL, Parquet), or a zip of folders, of your own; or choose a sample to look around."
+    )
     return markup.empty("No data yet", words)
 
 
@@ -48,7 +50,7 @@ def build(page: Page) -> Callable[[], None]:
         )
         with gr.Column(elem_id="from-upload") as from_upload:
             file = gr.File(
-                label="Drop a table (CSV, Excel, JSONL, Parquet), or a zip of folders of pictures or recordings",
+                label="A table, or a zip of folders of pictures or recordings",
                 file_types=list(uploads.KINDS), height=150, elem_id="upload",
             )  # fmt: skip
             mine = html(js_on_load=markup.CARDS)

@@ -61,3 +61,8 @@ def test_an_example_is_not_cut_where_a_preview_is() -> None:
     long = "word " * 500
     assert cells.entry(long)["value"].endswith("…")
     assert cells.entry(long, longest=rows_of_runs.ASKED)["value"] == long
+
+
+def test_a_value_with_names_inside_is_shown_in_words() -> None:
+    assert cells.entry({"id": "3", "grade": 1.0, "cold": False})["value"] == "id 3, grade 1.0"
+    assert cells.entry([{"id": "3"}, {"id": "4", "grade": 2}])["value"] == "id 3; id 4, grade 2"
