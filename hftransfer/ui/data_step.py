@@ -29,9 +29,7 @@ SEEN = 4 + ROLES  # widgets that show rows, below the box that holds them
 
 def nothing() -> str:
     """Return what stands where rows will."""
-    words = say(
-        "Bring a table (CSV, Excel, JSONL, Parquet), or a zip of folders, of your own; or choose a sample to look around."
-    )
+    words = say("Bring a table (CSV, Excel, JSONL, Parquet), or a zip of folders; or choose a sample to look around.")
     return markup.empty("No data yet", words)
 
 
