@@ -90,37 +90,14 @@ def build(page: Page) -> Callable[[], None]:
             with gr.Row():
                 balance = html(min_height=0)
             rows = html(elem_id="data-rows")
-        with gr.Accordion("Rows and splits", open=False, elem_classes="fold"):
-            with gr.Row():
-                max_rows = gr.Textbox(
-                    label="Use at most", info="Rows of the whole source, drawn with the seed", placeholder="all",
-                    min_width=150, elem_id="max-rows",
-                )  # fmt: skip
-                test_size = gr.Textbox(
-                    label="Test",
-                    info="Share or number, where there is no test split",
-                    placeholder="0.2",
-                    min_width=150,
-                )
-                validation_size = gr.Textbox(
-                    label="Validation", info="Share or number, where there is none", placeholder="0.1", min_width=150
-                )
-            with gr.Row():
-                group = gr.Textbox(label="Keep together", info="A column whose equal values stay in one split",
-                                   min_width=150)  # fmt: skip
-                name = gr.Textbox(label="Configuration", info="Of a Hub data set with several", min_width=150)
-                revision = gr.Textbox(label="Revision", info="Branch, tag or commit of a Hub data set", min_width=150)
-            again = gr.Button("Look again", size="sm", elem_classes="narrow")
+        splits, again = _rows_and_splits()
         later = gr.Button("Look at the rows", elem_id="look-now")
         with gr.Row(elem_classes=["foot", "bar"]):
             ready = html(elem_id="ready")
             gr.Button("Choose a model and a method").click(None, js="() => hftransfer.go('model')")
             page.go["train"] = gr.Button("Train", variant="primary", elem_id="train-now")
 
-    page.widgets |= {
-        "task": task, "data.source": source, "data.max_rows": max_rows, "data.test_size": test_size,
-        "data.validation_size": validation_size, "data.group": group, "data.name": name, "data.revision": revision,
-    }  # fmt: skip
+    page.widgets |= {"task": task, "data.source": source, **splits}
     page.go |= {"origin": origin, "data_said": said, "ready": ready, "mine": (_mine, [source], [mine])}
 
     def wire() -> None:
@@ -144,7 +121,9 @@ def build(page: Page) -> Callable[[], None]:
         page.go["then_look"] = then_look
         teach(source, task)
         page.on(sample_cards.click, waiting, [], [said], picks=True)
-        then_look(page.on(sample_cards.click, pick_sample, [], [source, task, group, *page.roles], picks=True))
+        then_look(
+            page.on(sample_cards.click, pick_sample, [], [source, task, splits["data.group"], *page.roles], picks=True)
+        )
         page.on(file.upload, lambda visitor: looking("Checking the file …"), [], [said])
 
         def then_guess(event: Any) -> None:
@@ -169,6 +148,35 @@ def build(page: Page) -> Callable[[], None]:
         page.on(words.submit, searched, [words, gated, task, source], [found])
 
     return wire
+
+
+def _rows_and_splits() -> tuple[dict[str, Any], Any]:
+    """Lay out how many rows are taken and how they are split; return widgets by what they set, and a button."""
+    with gr.Accordion("Rows and splits", open=False, elem_classes="fold"):
+        with gr.Row():
+            max_rows = gr.Textbox(
+                label="Use at most", info="Rows of the whole source, drawn with the seed", placeholder="all",
+                min_width=150, elem_id="max-rows",
+            )  # fmt: skip
+            test_size = gr.Textbox(
+                label="Test",
+                info="Share or number, where there is no test split",
+                placeholder="0.2",
+                min_width=150,
+            )
+            validation_size = gr.Textbox(
+                label="Validation", info="Share or number, where there is none", placeholder="0.1", min_width=150
+            )
+        with gr.Row():
+            group = gr.Textbox(label="Keep together", info="A column whose equal values stay in one split",
+                               min_width=150)  # fmt: skip
+            name = gr.Textbox(label="Configuration", info="Of a Hub data set with several", min_width=150)
+            revision = gr.Textbox(label="Revision", info="Branch, tag or commit of a Hub data set", min_width=150)
+        again = gr.Button("Look again", size="sm", elem_classes="narrow")
+    return {
+        "data.max_rows": max_rows, "data.test_size": test_size, "data.validation_size": validation_size,
+        "data.group": group, "data.name": name, "data.revision": revision,
+    }, again  # fmt: skip
 
 
 def change_origin(visitor: Visitor, chosen: str) -> list[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -77,21 +78,7 @@ def build(page: Page) -> Callable[[], None]:
         with gr.Column(elem_classes="card-block"):
             cost = html(_no_estimate(), elem_id="estimate")
             measure = gr.Button("Measure what it will cost", elem_classes="narrow")
-        with gr.Accordion("The same as code", open=False, elem_classes="fold") as fold:
-            with gr.Tabs():
-                with gr.Tab("Configuration"):
-                    yaml = gr.Code(language="yaml", label="config.yaml", interactive=True, lines=8, elem_id="yaml")
-                    with gr.Row(elem_classes="foot"):
-                        download = gr.DownloadButton("Download", size="sm")
-                        apply = gr.Button("Fill the form from this text", size="sm")
-                with gr.Tab("Command"):
-                    command = gr.Code(language="shell", label="what Start runs", interactive=False, lines=3)
-                with gr.Tab("Python"):
-                    python = gr.Code(language="python", label="the same in Python", interactive=False, lines=8)
-            with gr.Row(elem_classes="inline"):
-                repo = gr.Textbox(label="Or take the settings of a published model",
-                                  placeholder="owner/name on the Hub", scale=4, elem_id="from-repo")  # fmt: skip
-                take = gr.Button("Take", scale=0, min_width=90)
+        code = _code()
         with gr.Row(elem_classes="foot"):
             gr.Button("Back", variant="secondary").click(None, js="() => hftransfer.go('data')")
             gr.Button("Next: train", variant="primary").click(None, js="() => hftransfer.go('train')")
@@ -127,17 +114,51 @@ def build(page: Page) -> Callable[[], None]:
         page.on(measure.click, lambda visitor: looking("Training a few real steps on this machine …"), [], [cost])
         page.on(measure.click, partial(estimated, page), page.inputs, [cost, page.estimate])
 
-        page.on(gr.on, partial(as_code, page), page.inputs, [yaml, command, python],
-                triggers=[fold.expand, *(w.change for w in page.inputs)], trigger_mode="always_last")  # fmt: skip
+        page.on(gr.on, partial(as_code, page), page.inputs, [code.yaml, code.command, code.python],
+                triggers=[code.fold.expand, *(w.change for w in page.inputs)], trigger_mode="always_last")  # fmt: skip
 
-        page.on(download.click, partial(offer, page), page.inputs, [download])
+        page.on(code.download.click, partial(offer, page), page.inputs, [code.download])
 
-        page.on(apply.click, partial(fill, page), [yaml], page.inputs)
+        page.on(code.apply.click, partial(fill, page), [code.yaml], page.inputs)
 
-        page.on(take.click, partial(taken, page), [repo], page.inputs)
-        page.on(repo.submit, partial(taken, page), [repo], page.inputs)
+        page.on(code.take.click, partial(taken, page), [code.repo], page.inputs)
+        page.on(code.repo.submit, partial(taken, page), [code.repo], page.inputs)
 
     return wire
+
+
+@dataclass(frozen=True)
+class Code:
+    """The widgets that show the form as text, and fill it from one."""
+
+    fold: Any
+    yaml: Any
+    command: Any
+    python: Any
+    download: Any
+    apply: Any
+    repo: Any
+    take: Any
+
+
+def _code() -> Code:
+    """Lay out the form as a configuration, as a command and as Python."""
+    with gr.Accordion("The same as code", open=False, elem_classes="fold") as fold:
+        with gr.Tabs():
+            with gr.Tab("Configuration"):
+                yaml = gr.Code(language="yaml", label="config.yaml", interactive=True, lines=8, elem_id="yaml")
+                with gr.Row(elem_classes="foot"):
+                    download = gr.DownloadButton("Download", size="sm")
+                    apply = gr.Button("Fill the form from this text", size="sm")
+            with gr.Tab("Command"):
+                command = gr.Code(language="shell", label="what Start runs", interactive=False, lines=3)
+            with gr.Tab("Python"):
+                python = gr.Code(language="python", label="the same in Python", interactive=False, lines=8)
+        with gr.Row(elem_classes="inline"):
+            repo = gr.Textbox(label="Or take the settings of a published model",
+                              placeholder="owner/name on the Hub", scale=4, elem_id="from-repo")  # fmt: skip
+            take = gr.Button("Take", scale=0, min_width=90)
+    return Code(fold, yaml, command, python, download, apply, repo, take)
 
 
 def pick(visitor: Visitor, picked: str, chosen: str) -> list[Any]:
