@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,8 +33,32 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path not in long)
 
 
+class Frozen:
+    """What the garbage collector has been told of."""
+
+    modules = 0
+
+
+def pytest_runtest_setup() -> None:
+    """Keep what was imported from the garbage collector, which walks all of it once a training otherwise."""
+    if len(sys.modules) > Frozen.modules + 300:
+        gc.collect()
+        gc.freeze()
+        Frozen.modules = len(sys.modules)
+
+
 def pytest_sessionfinish() -> None:
     shutil.rmtree(CACHE, ignore_errors=True)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def coarse_pictures() -> Iterator[None]:
+    """Draw plots with fewer dots: every finished run draws some, and most of their time is the dots'."""
+    from hftransfer.evaluation import drawing
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(drawing, "DPI", 50)
+        yield
 
 
 @pytest.fixture(autouse=True)
