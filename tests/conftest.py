@@ -52,13 +52,20 @@ def pytest_sessionfinish() -> None:
 
 
 @pytest.fixture(autouse=True, scope="session")
-def coarse_pictures() -> Iterator[None]:
-    """Draw plots with fewer dots: every finished run draws some, and most of their time is the dots'."""
+def coarse_pictures() -> Iterator[int]:
+    """Draw plots with fewer dots: every finished run draws some. The value is how many an inch has otherwise."""
     from hftransfer.evaluation import drawing
 
+    usual = drawing.DPI
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(drawing, "DPI", 50)
-        yield
+        yield usual
+
+
+@pytest.fixture
+def sharp_pictures(coarse_pictures: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw plots as users get them."""
+    monkeypatch.setattr("hftransfer.evaluation.drawing.DPI", coarse_pictures)
 
 
 @pytest.fixture(autouse=True)
