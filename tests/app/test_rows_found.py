@@ -49,7 +49,7 @@ def test_nothing_found_has_no_table(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "value"), [(HISTORY, ["a title", "12", "x"]), (WORDS, ["a", "b."]), (CANDIDATES, ["one thing", "other"])]
+    ("kind", "value"), [(HISTORY, ["a title", "12", "x"]), (WORDS, ["a", "b"]), (CANDIDATES, ["one thing", "other"])]
 )
 def test_an_example_of_several_texts_is_asked_as_what_it_is(kind: Any, value: list[str]) -> None:
     told = rows_of_runs._told({"role": kind}, "role", value)

@@ -215,7 +215,7 @@ def test_a_new_task_stands_in_every_step_of_the_page(toys: None, tmp_path: Path)
 
     # Model: methods that give such answers, and what is known of a model
     _, methods, names, _ = model_step.changed(visitor, "m", task, "probe")
-    assert "lora" in methods and "probe" not in dict(names["choices"]) and names["value"] == "auto"
+    assert "lora" in methods and "probe" not in names["choices"] and names["value"] == "auto"
     about, _ = model_step.tell(page, visitor, str(base["model"]), "", task, "full")
     assert "Parameters" in about
 
@@ -232,7 +232,7 @@ def test_a_new_task_stands_in_every_step_of_the_page(toys: None, tmp_path: Path)
     assert "where it begins" in try_step.asked(page, visitor, *question, None)[0]
     assert "film" in try_step.show_examples(page, visitor, run.name)
     offered = publish_step.offer(page, visitor, run.name, "", "")
-    assert offered[1]["visible"] and "Its low end may lie above its high end." in offered[3]
+    assert offered[1]["visible"] and "Its low end may lie above its high end." in offered[4]
 
 
 def test_a_new_kind_streams_and_checks(toys: None, tmp_path: Path) -> None:
