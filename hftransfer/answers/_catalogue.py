@@ -210,6 +210,11 @@ class OfCatalogue:
         return self
 
     @property
+    def read_beside(self) -> bool:
+        """Whether another model beside the one that makes vectors has the last word."""
+        return False
+
+    @property
     def has_histories(self) -> bool:
         """Whether rows are what somebody had of the catalogue, in its order."""
         return False

@@ -147,6 +147,10 @@ class RankedItems(Found):
         return dataclasses.replace(self, known=vectors)
 
     @property
+    def read_beside(self) -> bool:
+        return self.sequenced
+
+    @property
     def has_histories(self) -> bool:
         return self.recommends
 

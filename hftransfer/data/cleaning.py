@@ -75,7 +75,7 @@ def plan(
     warnings = []
     if config.group is None:
         shared = [] if task.gathers else shared_values(preview, roles, columns)
-        warnings = [*likely_groups(features, preview, list(columns.values())), *shared]
+        warnings = [*likely_groups(features, preview, list(columns.values()), whole), *shared]
     warnings += unused_folds(features, preview, {*columns.values(), config.group or None, config.split_column or None})
     others = alternatives(features, preview, whole, task, choices, config)
     return choices, Reading(roles, columns, answer, config, alternatives=tuple(others)), warnings, guesses

@@ -52,9 +52,12 @@ class Raw:
     guesses: list[str]
 
 
-def read(place: Path, config: DataConfig) -> Raw:
-    """Read the interactions and the items of a file or a folder; UserError where one of them is not found."""
-    tables = {path: _table(path, config) for path in _candidates(place)}
+def read(place: Path, config: DataConfig, beside: Sequence[str] = ()) -> Raw:
+    """Read the interactions and the items of a file or a folder; UserError where one of them is not found.
+
+    `beside`: how the names of tables of items begin that are read beside a file.
+    """
+    tables = {path: _table(path, config) for path in _candidates(place, beside)}
     named = config.column_names
     interactions = [
         (path, table)
@@ -81,7 +84,7 @@ def read(place: Path, config: DataConfig) -> Raw:
     )  # fmt: skip
 
 
-def _candidates(place: Path) -> list[Path]:
+def _candidates(place: Path, beginnings: Sequence[str]) -> list[Path]:
     """Return the tables of a folder; beside a file, those that are named as tables of items are."""
     suffixes = {*BUILDERS, *OTHERS} - {".txt"}
     if place.is_dir():
@@ -91,11 +94,7 @@ def _candidates(place: Path) -> list[Path]:
         found = [place]
         for path in sorted(place.parent.iterdir()):
             stem = path.stem.lower()
-            if (
-                path != place
-                and path.is_file()
-                and (path.suffix == ".item" or stem.startswith(("item", "movie", "meta")))
-            ):
+            if path != place and path.is_file() and (path.suffix == ".item" or stem.startswith(tuple(beginnings))):
                 found.append(path)
     found = [path for path in found if path.suffix.lower() in suffixes]
     if place.is_dir() and any(path.name in MOVIELENS for path in found):

@@ -44,7 +44,7 @@ class Ordered:
 
 def read_interactions(place: Path, task: Task, config: DataConfig) -> tuple[Picked, Catalogue]:
     """Read interactions and items, and return a row a history with what came next, by split, and the catalogue."""
-    raw = interaction_files.read(place, config)
+    raw = interaction_files.read(place, config, task.tables_beside)
     warnings, guesses = [*raw.warnings], [*raw.guesses]
     items, known = _items(raw)
     warnings += items.said

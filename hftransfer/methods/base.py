@@ -27,6 +27,8 @@ class Method(ABC):
     trains: ClassVar[bool] = True  # whether the weights change
     takes_unlabelled: ClassVar[bool] = False  # whether data.unlabelled can teach it
 
+    inputs: ClassVar[tuple[str, ...]] = ()  # options that name files or folders of this machine
+
     def try_options(self, config: RunConfig, task: Task, threads: int) -> None:
         """Raise UserError for options that the classes which take them refuse; nothing is loaded yet."""
         return

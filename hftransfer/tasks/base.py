@@ -110,7 +110,15 @@ class Task(ABC):
     templates: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     by_length: ClassVar[bool] = True  # whether long rows are read whole where the model can: see `modeling.lengths`
     gathers: ClassVar[bool] = False  # whether rows of one value of the first role are one row, with all their truths
+    # how the names of tables begin that are read beside a file of rows, with what those rows are about
+    tables_beside: ClassVar[tuple[str, ...]] = ()
     premise: ClassVar[str] = "{} {}"  # what an entailment model is shown of a pair of texts
+
+    @property
+    def suffixes(self) -> frozenset[str]:
+        """The suffixes of files that a table of this task may name: what is shown, or the truth."""
+        held = [answer.suffixes for answer in self.answers]
+        return frozenset().union(*(role.takes.suffixes for role in self.roles if role.takes is not None), *held)
 
     @abstractmethod
     def inputs(self, rows: Mapping[str, list[Any]], processor: Any, preparation: Preparation) -> dict[str, Any]:

@@ -26,6 +26,7 @@ class Recommendation(_vectors.OfCatalogue):
     )
     answers = (RankedItems(recommends=True),)
     reads = "interactions"
+    tables_beside = ("item", "movie", "meta")
     carried = (*_vectors.OfCatalogue.carried, "history")
 
     def items(

@@ -21,6 +21,7 @@ from hftransfer.answers._catalogue import Catalogue
 from hftransfer.answers._histories import Histories
 from hftransfer.answers.ranked_items import RankedItems
 from hftransfer.errors import ConfigError, UserError
+from hftransfer.export import onnx
 from hftransfer.fitting.interruption import Interrupted, Interruption
 from hftransfer.predictor import Predictor
 from hftransfer.runs import Run
@@ -179,6 +180,8 @@ def test_a_transformer_over_frozen_vectors_reads_long_histories(folder, train):
     assert np.allclose(known["answer"], answer["vector"], atol=1e-5)
     assert known["ranked"].head(4).tolist() == pytest.approx([one["score"] for one in answer["items"]], abs=1e-5)
     assert sorted(path.name for path in (run.artifact / "histories").iterdir()) == ["config.json", "model.safetensors"]
+    with pytest.raises(UserError, match=r"method\.name=sequence are read by a second model"):
+        onnx.export(run)
 
 
 def test_a_stopped_sequence_goes_on_to_the_same_bits(folder, tmp_path):

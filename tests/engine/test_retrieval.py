@@ -217,12 +217,29 @@ def test_exact_search_by_blocks_is_that_of_the_whole(monkeypatch):
     for row, gone in enumerate(hidden):
         scores[row, gone] = -np.inf
     expected = np.argsort(-scores, axis=1, kind="stable")[:, :12]
+    monkeypatch.setattr(_nearest, "faiss", lambda: None)
     for entries, asked in ((7, 5), (64, 1000), (1000, 3)):
         monkeypatch.setattr(_nearest, "ENTRIES", entries)
         monkeypatch.setattr(_nearest, "QUERIES", asked)
         places, found = _nearest.nearest(queries, vectors, 12, hidden)
         assert (places == expected).all() and (found == np.take_along_axis(scores, expected, axis=1)).all()
     assert _nearest.nearest(queries, vectors, 500)[0].shape == (23, 90)
+
+
+def test_faiss_finds_what_search_by_blocks_finds(monkeypatch):
+    pytest.importorskip("faiss")
+    rng = np.random.default_rng(0)
+    vectors, queries = (rng.normal(size=(count, 16)).astype(np.float32) for count in (300, 40))
+    hidden = [[int(place) for place in rng.choice(300, count % 5, replace=False)] for count in range(40)]
+    assert _nearest.faiss() is not None
+    found = [_nearest.nearest(queries, vectors, count, hidden) for count in (10, 500)]
+    monkeypatch.setattr(_nearest, "faiss", lambda: None)
+    for (places, scores), count in zip(found, (10, 500), strict=True):
+        expected = _nearest.nearest(queries, vectors, count, hidden)
+        assert (places == expected[0]).all() and np.allclose(scores, expected[1], atol=1e-5)
+    monkeypatch.undo()
+    equal = np.ones((20, 4), np.float32)
+    assert _nearest.nearest(equal[:1], equal, 30, [[3]])[0][0].tolist() == [*range(3), *range(4, 20), 3]
 
 
 def test_scores_are_those_of_trec_eval_by_hand():
