@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from hftransfer.answers import _ranks
 from hftransfer.answers._ranks import MRR, NDCG, RECALL, by_rank
 from hftransfer.answers._vectors import Found
 from hftransfer.answers.base import Answer, Learner, Rows, Trivial
@@ -194,13 +195,8 @@ class Ranking(Found):
         )
 
     def plots(self, truth: Rows, outputs: Rows) -> Iterator[Plot]:
-        ranks = np.array([row.rank for row in outputs], np.float64)
-        counts, edges = np.histogram(np.log10(ranks), bins=20)
-        yield Plot(
-            "ranks", "Ranks of the right texts", "histogram",
-            {"headline": f"{len(ranks):,} rows, a catalogue of {outputs[0].among:,} texts", "axis": "rank (log10)",
-             "edges": edges.tolist(), "counts": counts.tolist()},
-        )  # fmt: skip
+        said = f"{len(outputs):,} rows, a catalogue of {outputs[0].among:,} texts"
+        yield _ranks.drawn([row.rank for row in outputs], "Ranks of the right texts", said)
 
     def badness(self, truth: Any, output: Placed) -> float:
         return 1.0 - 1.0 / max(output.rank, 1)

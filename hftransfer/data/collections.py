@@ -140,7 +140,7 @@ def of_tables(picked: Picked, task: Task, config: DataConfig) -> tuple[Picked, C
     return replace(picked, splits=splits), catalogue, [*said, *guesses]
 
 
-def catalogue_of(ids: Any, titles: Any, texts: Any) -> Catalogue:
+def catalogue_of(ids: Any, titles: Any, texts: Any, pictures: Any = None) -> Catalogue:
     """Return a catalogue of columns; UserError for ids that are missing or not unique."""
     import hashlib
 
@@ -159,6 +159,8 @@ def catalogue_of(ids: Any, titles: Any, texts: Any) -> Catalogue:
     read = pc.if_else(pc.is_null(title), text, pc.utf8_trim_whitespace(pc.binary_join_element_wise(
         pc.fill_null(title, ""), text, " ")))  # fmt: skip
     table = pa.table({"id": names, "title": pc.coalesce(title, text), "text": read})
+    if pictures is not None:
+        table = table.append_column("image", pictures)
     digest = hashlib.blake2b(digest_size=16)
     for batch in table.to_batches():
         for column in batch.columns:
