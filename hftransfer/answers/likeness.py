@@ -37,10 +37,12 @@ class Likeness(Vectors):
     low: float = 0.0
     high: float = 1.0
     rows: int = 0
+    decimal: str | None = None  # what stands before decimals in the column that is read
 
     kind = "likeness"
     needs = "number"
     told_by_values = True
+    reads_numbers = True
 
     # --- truth ---
 
@@ -57,10 +59,18 @@ class Likeness(Vectors):
 
         return Value("float64")
 
+    def formed(
+        self, values: pa.Array | None, feature: Any, column: str, config: DataConfig
+    ) -> tuple[Likeness, list[str]]:
+        from hftransfer.answers import _written_truth
+
+        decimal, said = _written_truth.decimals(values, feature, column, config)
+        return dataclasses.replace(self, decimal=decimal), said
+
     def canonical(self, raw: pa.Array, feature: Any, config: DataConfig) -> pa.Array:
         from hftransfer.answers import _truth
 
-        return _truth.numbers(raw, feature)
+        return _truth.numbers(raw, feature, self.decimal)
 
     def unusable(self, truth: pa.ChunkedArray, inputs: Mapping[str, pa.ChunkedArray]) -> Iterator[tuple[str, Any]]:
         import pyarrow.compute as pc
@@ -184,7 +194,7 @@ class Likeness(Vectors):
     # --- the artifact ---
 
     def to_dict(self) -> dict[str, Any]:
-        return {**super().to_dict(), **dataclasses.asdict(self)}
+        return {**super().to_dict(), "low": self.low, "high": self.high, "rows": self.rows}
 
     def restore(self, noted: Mapping[str, Any]) -> Likeness:
         return Likeness(float(noted["low"]), float(noted["high"]), int(noted["rows"]))

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from hftransfer.config import DataConfig
 
+FEW, MANY = 20, 10  # texts in a column, and rows of each, that make one wonder whether they are labels
 SHOWN = 3  # numbers of a vector that a line shows
 
 
@@ -96,6 +97,12 @@ class Ranking(Found):
                     f"a text to be found other than `{columns[role]}` is needed", "every row has the same as both",
                     "Name another column in data.columns.",
                 )  # fmt: skip
+        if distinct <= FEW and MANY * distinct <= len(truth):
+            column = next((name for role, name in columns.items() if role not in inputs and role != "negative"), "it")
+            return [
+                f"`{column}` has {distinct} texts in {len(truth):,} rows: is it a label? It is taken for the text "
+                "that is to be found; name another in data.columns.target, or train text-classification"
+            ]
         return []
 
     def learner(self, column: str, features: Mapping[str, Any]) -> Learner:

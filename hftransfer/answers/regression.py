@@ -45,13 +45,8 @@ class Regression(OneValue, Head):
         self, values: pa.Array | None, feature: Any, column: str, config: DataConfig
     ) -> tuple[Regression, list[str]]:
         from hftransfer.answers import _written_truth
-        from hftransfer.column_types import STRINGS, is_value
 
-        if values is None or not is_value(feature, *STRINGS):
-            return self, []
-        if config.decimal is not None:
-            return dataclasses.replace(self, decimal=config.decimal), []
-        decimal, said = _written_truth.decimal_sign(_written_truth.distinct(values), column)
+        decimal, said = _written_truth.decimals(values, feature, column, config)
         return dataclasses.replace(self, decimal=decimal), said
 
     def feature(self, encoded: bool = True) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,8 @@ def of_folder(source: Path, task: Task, config: DataConfig) -> tuple[Picked, Cat
             continue
         judged = judgements(path)
         known = {query: grades for query, grades in judged.items() if query in texts}
+        _require_known(path, "queries", judged, texts)
+        _require_known(path, "the corpus", [name for grades in known.values() for name in grades], catalogue.places)
         if len(known) < len(judged):
             said.append(f"{path.name}: {len(judged) - len(known):,} questions are not among the queries: left out")
         lost = {name for grades in known.values() for name in grades if name not in catalogue.places}
@@ -81,6 +83,16 @@ def of_folder(source: Path, task: Task, config: DataConfig) -> tuple[Picked, Cat
     return Picked(splits, tuple(said), (f"a corpus of {len(catalogue):,} passages, all of which are searched",)), (
         catalogue
     )
+
+
+def _require_known(path: Path, where: str, named: Collection[str], known: Collection[str]) -> None:
+    """Raise UserError for judgements that name nothing which is there: ids of another kind, most likely."""
+    if not any(name in known for name in named):
+        have = ", ".join(str(one) for _, one in zip(range(3), known, strict=False))
+        raise UserError(
+            f"judgements by the ids of {where} are needed", f"{path.name} has {_some(set(named))}, {where} {have}",
+            "Use the same ids in both.",
+        )  # fmt: skip
 
 
 def of_tables(picked: Picked, task: Task, config: DataConfig) -> tuple[Picked, Catalogue, list[str]]:

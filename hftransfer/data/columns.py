@@ -301,6 +301,15 @@ def shared_values(preview: pa.Table, roles: Sequence[Role], columns: Mapping[str
     return found
 
 
+MOSTLY = 0.8  # of a column's different values that are numbers: the others are mistakes
+
+
+def numbers_mostly(values: Any) -> bool:
+    """Tell whether strings are numbers, but for empty ones and a few."""
+    found = [value for value in pc.unique(values).to_pylist() if value and value.strip()]
+    return bool(found) and sum(NUMBER.fullmatch(value.strip()) is not None for value in found) >= MOSTLY * len(found)
+
+
 def numbers_alone(values: Any) -> bool:
     """Tell whether strings are numbers, but for empty ones."""
     found = pc.unique(values).to_pylist()

@@ -283,6 +283,28 @@ def test_a_few_scores_of_train_far_from_all_others_are_refused(scores: list[floa
             learner.learn()
 
 
+def written(path: Path, rows: list[list[str]], divider: str = ",") -> config.DataConfig:
+    path.write_text("".join(divider.join(row) + "\n" for row in rows))
+    return config.DataConfig(source=str(path))
+
+
+def test_scores_that_are_written_as_texts_are_no_texts_to_be_found(tmp_path):
+    """CSV has texts alone; a cell that is no number is a mistake, and labels are no texts to be found either."""
+    head = ["sentence1", "sentence2", "score"]
+    rows = [[f"red {i}", f"blue {i}", f"{i % 11 / 2}"] for i in range(60)]
+    found = data.load(written(tmp_path / "a.csv", [head, *rows]), TASK, 42)
+    assert (found.answer.kind, found.answer.low, found.answer.high) == ("likeness", 0.0, 5.0)
+    commas = [[one, two, score.replace(".", ",")] for one, two, score in rows]
+    found = data.load(written(tmp_path / "b.csv", [head, *commas], ";"), TASK, 42)
+    assert found.answer.kind == "likeness" and found.answer.high == 5.0
+    rows[7][2] = "high"
+    with pytest.raises(UserError, match=r"a column of numbers is needed.*high"):
+        data.load(written(tmp_path / "c.csv", [head, *rows]), TASK, 42)
+    labels = [[f"red {i}", f"blue {i}", ("entailment", "neutral")[i % 2]] for i in range(60)]
+    found = data.load(written(tmp_path / "d.csv", [["sentence1", "sentence2", "label"], *labels]), TASK, 42)
+    assert any("`label` has 2 texts in" in one and "data.columns.target" in one for one in found.warnings)
+
+
 def test_scores_beyond_those_of_train_are_refused(folder, tmp_path, capfd):
     test = tiny_pairs.scored(tmp_path / "test.jsonl", 30, highest=100.0)
     section = {"source": str(tiny_pairs.scored(tmp_path / "train.jsonl")), "test": str(test)}

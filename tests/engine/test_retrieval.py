@@ -205,6 +205,20 @@ def test_words_that_an_encoder_wants_stand_before_questions_and_passages(folder)
     assert "tokenizer(['film ' + \"x\"]" in TASK.snippet("place", {"query": '"x"'}, {"carried": TASK.said(section)})
 
 
+def test_judgements_by_other_ids_are_refused_with_both(tmp_path):
+    source = tiny_catalogue.collection(tmp_path / "beir")
+    place = source / "qrels" / "train.tsv"
+    lines = place.read_text()
+    place.write_text(lines.replace("\td", "\tdoc-"))
+    with pytest.raises(
+        UserError, match=r"ids of the corpus are needed.*train\.tsv has doc-0, .*the corpus d0, d1, d2"
+    ):
+        data.load(config.DataConfig(source=str(source)), TASK, 42)
+    place.write_text(lines.replace("q", "question"))
+    with pytest.raises(UserError, match="ids of queries are needed"):
+        data.load(config.DataConfig(source=str(source)), TASK, 42)
+
+
 # --- search and scores ---
 
 
