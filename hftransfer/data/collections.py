@@ -25,6 +25,7 @@ from hftransfer.tasks.base import Task
 
 TRUTH = List({"id": Value("string"), "grade": Value("float64"), "cold": Value("bool")})
 NEGATIVES = ("negative", "negatives", "neg", "hard_negative", "hard_negatives")
+GRADES = ("score", "grade", "relevance", "rel", "similarity", "label")
 IDS = ("_id", "id", "docid", "doc_id", "corpus-id", "corpus_id", "pid", "query-id", "query_id", "qid")
 TEXTS = ("text", "contents", "passage", "document", "query", "question", "body")
 Judgements = dict[str, dict[str, float]]  # by question: grades by passage
@@ -149,6 +150,12 @@ def of_tables(picked: Picked, task: Task, config: DataConfig) -> tuple[Picked, C
         f"`{asked}` asks and `{found}` answers" + (f"; `{wrong}` is wrong" if wrong else ""),
         f"the catalogue is the {len(catalogue):,} distinct passages of all splits",
     ]
+    graded = next((name for name in GRADES if name in train.features and name not in (asked, found)), None)
+    if graded is not None:
+        said.append(
+            f"`{graded}` is not looked at: every row's passage counts as right, whatever it says. Leave out the rows "
+            "that are not, or give a folder with qrels, which have grades"
+        )
     return replace(picked, splits=splits), catalogue, [*said, *guesses]
 
 
