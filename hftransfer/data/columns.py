@@ -33,7 +33,7 @@ MOST_FOLDS = 50
 GROUPS = frozenset({
     "patient", "subject", "subj", "speaker", "spk", "document", "doc", "user", "author", "participant", "session",
     "customer", "animal", "video", "recording", "case", "household", "group", "person", "individual", "client",
-    "member", "reviewer", "writer", "singer", "conversation", "dialog", "dialogue", "thread", "specimen", "slide",
+    "member", "reviewer", "writer", "singer", "dialog", "dialogue", "thread", "specimen", "slide",
     "donor", "mouse", "scene", "pid", "uid",
 })  # fmt: skip
 
