@@ -1,4 +1,4 @@
-"""What was tried, what broke, and the page that says so: tries of several runs add up, those of one seed count once."""
+"""What was tried, what broke, and the page that says so: runs add up, and those of one seed count once."""
 
 from __future__ import annotations
 

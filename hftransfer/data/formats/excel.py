@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -76,7 +77,7 @@ def look(path: Path, settings: Settings) -> Sheet:
     width = max(map(len, sample))
     sample = [[*row, *[""] * width][:width] for row in sample]
     header, columns, said = names_of(path, sample, settings)
-    twins = sorted({name for name in columns if columns.count(name) > 1})
+    twins = sorted(name for name, count in Counter(columns).items() if count > 1)
     if twins:
         raise UserError(f"the columns of {path.name} need names of their own", f"{twins[0]!r} stands twice", "Rename.")
     return Sheet(path, sheet, header, columns, (*guesses, *said))
