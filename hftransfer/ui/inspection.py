@@ -56,6 +56,7 @@ class Limits:
 
 def main() -> int:
     """Look at the file that the one argument tells of; print {"found": ...} or {"refused": [...]}."""
+    machine.give_way()
     fence.close(sockets="none")
     asked = json.loads(sys.argv[1])
     for kind, most in (("AS", MEMORY), ("CPU", CPU_SECONDS), ("FSIZE", 0), ("CORE", 0)):

@@ -21,7 +21,7 @@ from hftransfer import catalog, imports, samples
 from hftransfer.config import RunConfig, build
 from hftransfer.errors import UnclearColumn, UserError
 from hftransfer.hub import connection
-from hftransfer.safety import fence
+from hftransfer.safety import fence, machine
 
 if TYPE_CHECKING:
     from hftransfer.data.named_splits import Picked, Split
@@ -41,6 +41,7 @@ LOOKED_AT = 20_000  # rows among which one of each label is looked for
 
 def main() -> int:
     """Answer until stdin ends."""
+    machine.give_way()
     gpu = Path("/dev/nvidiactl").exists()  # its driver may want a socket of its own
     fence.close(sockets="all" if gpu else "internet")
     limits.update(json.loads(sys.argv[1]))

@@ -6,7 +6,8 @@ import httpx2
 import pytest
 from huggingface_hub.errors import HfHubHTTPError
 
-from hftransfer.hub import publishing, retrying
+from hftransfer.hub import access, publishing, retrying
+from hftransfer.safety import fence
 
 
 def refusal(status: int, message: str) -> HfHubHTTPError:
@@ -42,3 +43,10 @@ def test_what_is_no_refusal_is_none() -> None:
     assert publishing._refused(OSError("gone"), "alice/tuned") is None
     assert publishing._refused(refusal(503, "busy"), "alice/tuned") is None
     assert retrying.answer_of(RuntimeError("no cause")) is None
+
+
+def test_who_signed_in_on_a_space_signs_in_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "settings/tokens" in access._bad_token().action
+    monkeypatch.setenv(fence.VARIABLE, "{}")
+    for error in (access._bad_token(), publishing._refused(refusal(401, "Invalid credentials"), "alice/tuned")):
+        assert error is not None and "Sign in again" in error.action and "settings/tokens" not in error.action
