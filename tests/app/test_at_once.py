@@ -81,7 +81,7 @@ def test_two_clicks_are_one_push(alice: Visitor, space: Settings, monkeypatch: p
 
 
 def test_what_was_added_by_others_is_not_taken_over(alice: Visitor, bob: Visitor, space: Settings) -> None:
-    """A configuration lies in a folder that a visitor's processes may write; the app reads it outside of their fence."""
+    """A configuration lies where a visitor's processes may write; the app reads it outside of their fence."""
     theirs = bob.uploads / "added-x" / adding.FILE
     theirs.parent.mkdir(parents=True)
     theirs.write_text('{"text": "secret", "label": "positive"}\n')
