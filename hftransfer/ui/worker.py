@@ -75,6 +75,10 @@ def respond(function: str, arguments: Mapping[str, Any]) -> Iterator[dict[str, A
     except Exception as error:  # a hostile file or model may raise anything; the next question is a new one
         traceback.print_exc()
         yield {"failed": f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"}
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":  # of a library in Rust that gives up, as a tokenizer's does
+            raise
+        yield {"failed": " ".join(str(error).split())[:300]}
 
 
 def preview(tree: Mapping[str, Any]) -> dict[str, Any]:
