@@ -230,4 +230,4 @@ def renewal() -> str:
     """Return how somebody comes by another token: on a Space it is that of their sign-in, which ends after hours."""
     if fence.VARIABLE in os.environ:
         return "Sign in again on the page; what was trained stays."
-    return f"Make another at {endpoint()}/settings/tokens and set HF_TOKEN, or run: hf auth login"
+    return f"Make another at {endpoint()}/settings/tokens and set HF_TOKEN, or run: hf auth login."

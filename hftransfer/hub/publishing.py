@@ -232,7 +232,7 @@ def _refused(error: Exception, repo: str) -> UserError | None:
         return UserError(
             f"a token that may write to {repo} is needed",
             said,
-            f"Renew it at {endpoint()}/settings/tokens and {again}",
+            f"{access.renewal()} Then {again}",
         )
     if status == 404:
         return UserError(f"{repo} must be on the Hub", said, f"If it was deleted or moved, {again}")

@@ -179,7 +179,8 @@ def refuse_pickle(source: str, allowed: bool) -> None:
 
 def _model_type(source: str) -> str:
     path = Path(source) / "config.json"
-    kind = json.loads(path.read_text(encoding="utf-8")).get("model_type") if path.is_file() else None
+    settings = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    kind = settings.get("model_type") if isinstance(settings, dict) else None
     return f"of type {kind!r}" if kind else "of an unknown type"
 
 
