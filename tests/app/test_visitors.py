@@ -170,10 +170,10 @@ def test_a_run_is_found_by_its_own_name_alone(name: str, alice: Visitor, bob: Vi
 
 
 def test_what_is_there_and_what_is_not_are_refused_alike(space: Settings, alice: Visitor, bob: Visitor) -> None:
-    (bob.runs / "there").mkdir(parents=True)
-    (bob.runs / "there" / "config.yaml").write_text("task: x\n")
-    (bob.uploads / "there.csv").parent.mkdir(parents=True)
-    (bob.uploads / "there.csv").write_text("text,label\n")
+    (bob.runs / "qxz1").mkdir(parents=True)
+    (bob.runs / "qxz1" / "config.yaml").write_text("task: x\n")
+    (bob.uploads / "qxz1.csv").parent.mkdir(parents=True)
+    (bob.uploads / "qxz1.csv").write_text("text,label\n")
 
     def said(name: str) -> list[str]:
         found = []
@@ -190,7 +190,7 @@ def test_what_is_there_and_what_is_not_are_refused_alike(space: Settings, alice:
             found.append(str(refused.value).replace(name, "NAME"))
         return found
 
-    assert said("there") == said("thier")
+    assert said("qxz1") == said("qxz2")
 
 
 # --- what may be named ---
