@@ -16,10 +16,15 @@ from tests.launch.conftest import ROOT, SECONDS, write
 NOWHERE = "/dev/null/home"  # which nobody can make
 CASES: dict[str, dict[str, Any]] = {
     "no home": {"without": ("HOME", "HF_HOME", "HFTRANSFER_CACHE", "XDG_CACHE_HOME")},
-    "a home that cannot be": {"env": {"HOME": NOWHERE}, "without": ("HF_HOME", "HFTRANSFER_CACHE")},
+    "a home that cannot be": {
+        "env": {"HOME": NOWHERE},
+        "without": ("HF_HOME", "HFTRANSFER_CACHE", "XDG_CACHE_HOME"),
+        "refused": "Set HF_HOME to a folder that can be written",
+    },
     "no folder for temporary files": {"env": {"TMPDIR": NOWHERE}},
     "files for nobody else": {"umask": 0o077},
-    "a language of ASCII alone": {"env": {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}},
+    "a language of ASCII alone": {"env": {"LC_ALL": "C", "LANG": "C"}},
+    "a language that is not there": {"env": {"LC_ALL": "xx_YY.ISO-8859-1"}},
     "a time zone that is none": {"env": {"TZ": ":Nowhere/At all"}},
     "a time zone far away": {"env": {"TZ": "Pacific/Kiritimati"}},
     "an optimising Python": {"python": ("-O",)},
@@ -55,6 +60,9 @@ def test_a_run_is_done_and_listed_in_odd_surroundings(case: str, materials: Path
 
     done = call("train", path)
     run = Run(place / "ein Lauf")
+    if given.get("refused"):
+        assert done.returncode == 2 and given["refused"] in done.stderr and "Traceback" not in done.stderr
+        return
     assert done.returncode == 0 and run.status().state == "done", done.stderr
     assert "Traceback" not in done.stderr
     listed = call("runs", "--json")
