@@ -32,8 +32,10 @@ def undecoded(rows: Any) -> Any:
 def with_parts(rows: Any) -> Any:
     """Return rows of a NeMo manifest (audio_filepath, offset, duration) with one column of parts of recordings."""
     features, name = rows.features or {}, "audio_filepath"
-    if name not in features or "offset" not in features or COLUMN in features or isinstance(rows, IterableDataset):
+    if name not in features or "offset" not in features or COLUMN in features:
         return rows
+    if isinstance(rows, IterableDataset):
+        return _streamed_parts(rows, name)
     lengths = rows["duration"] if "duration" in features else [None] * len(rows)
     entries = [
         _entry(path, start, length)
@@ -41,6 +43,19 @@ def with_parts(rows: Any) -> Any:
     ]  # fmt: skip
     gone = [column for column in (name, "offset", "duration") if column in features]
     return _with_column(rows.remove_columns(gone), entries)
+
+
+def _streamed_parts(rows: IterableDataset, name: str) -> IterableDataset:
+    features = rows.features
+    gone = [column for column in (name, "offset", "duration") if column in features]
+
+    def parts(batch: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
+        lengths = batch.get("duration") or [None] * len(batch[name])
+        return {COLUMN: [_entry(*one) for one in zip(batch[name], batch["offset"], lengths, strict=True)]}
+
+    left = {column: feature for column, feature in features.items() if column not in gone}
+    made = datasets.Features({COLUMN: AUDIO.feature(), **left})
+    return rows.map(parts, batched=True, remove_columns=gone, features=made)
 
 
 def read_table(path: Path, config: DataConfig) -> Table:
