@@ -132,7 +132,7 @@ def _name_problems(tree: Mapping[str, Any]) -> Iterable[Problem]:
             )
     if isinstance(rows, Mapping):
         yield from _mosaic_problems(rows, wanted)
-        yield from _streaming_problems(rows)
+        yield from _streaming_problems(rows, wanted)
     if isinstance(rows, Mapping) and rows.get("unlabelled"):
         yield from _unlabelled_problems(section if isinstance(section, Mapping) else {})
 
@@ -151,12 +151,16 @@ def _mosaic_problems(rows: Mapping[str, Any], task_name: str | None) -> Iterable
         yield Problem("data.augmentation.mosaic", "tiles are parts of one picture. Drop it, or data.tile.")
 
 
-def _streaming_problems(rows: Mapping[str, Any]) -> Iterable[Problem]:
+def _streaming_problems(rows: Mapping[str, Any], task_name: str | None) -> Iterable[Problem]:
     """Yield what needs other rows than the one that a stream is at, or to know how many parts each has."""
+    if not rows.get("streaming"):
+        return
+    if task_name in tasks() and task(task_name).whole:
+        yield Problem("data.streaming", f"{task_name} needs rows on disk: {task(task_name).whole}. Set it to false.")
     changes = rows.get("augmentation")
     mosaic = isinstance(changes, Mapping) and bool(changes.get("mosaic"))
     for name, asked in (("tile", bool(rows.get("tile"))), ("augmentation.mosaic", mosaic)):
-        if asked and rows.get("streaming"):
+        if asked:
             yield Problem(f"data.{name}", "it needs rows on disk. Set data.streaming=false.")
 
 

@@ -276,7 +276,6 @@ def leaked(scene: Scene) -> np.ndarray | None:
 
 def prepare_process(config: RunConfig) -> int:
     """Set up this process for a configuration: quiet libraries, device, threads, seed; return the threads."""
-    task = catalog.task(config.task)
     loading.silence_libraries()
     PartialState(cpu=wants_cpu(config))
     threads = speed.set_threads(config)

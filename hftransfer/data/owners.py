@@ -60,7 +60,7 @@ def _owners(picked: Picked, takes: Input, named: Any) -> dict[str, Owners]:
 
 
 def _refuse_streamed(picked: Picked, takes: Input, named: Any) -> None:
-    """Raise UserError for a stream whose files say whose they are: nobody has them all to keep those of one together."""
+    """Raise UserError for a stream whose files say whose they are: nothing there keeps those of one together."""
     for split in picked.splits.values():
         if not isinstance(split.rows, IterableDataset) or split.rows.features is None:
             continue

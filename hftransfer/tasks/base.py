@@ -154,6 +154,7 @@ class Task(ABC):
         """Turn texts of the catalogue into model inputs, as `inputs` does with rows."""
         raise NotImplementedError(f"{self.name} has no catalogue")
 
+    whole: ClassVar[str | None] = None  # why all rows must lie on disk, where none can be read as a stream
     splits: ClassVar[bool] = False  # whether an input that is longer than `window` is asked in parts, not cut
 
     def window(self, processor: Any, config: DataConfig) -> float | None:

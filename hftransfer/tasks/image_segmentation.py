@@ -37,6 +37,7 @@ class ImageSegmentation(Task):
     auto_processor = "AutoImageProcessor"
     processor_options: ClassVar = {"backend": "pil"}
     pipeline = "image-segmentation"
+    whole = "which classes masks hold is told by all of them"
     carried = ("depth", "background", "window", "tile")
 
     def auto_class(self, settings: Any) -> Any:
