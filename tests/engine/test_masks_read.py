@@ -94,6 +94,7 @@ def test_a_palette_that_numbers_colours_anew_in_each_file_is_read_by_colour(tmp_
     ("{split}/{n}.png {split}_labels/{n}_L.png", True), ("{split}/{n}.png {split}annot/{n}.png", True),
     ("JPEGImages/{n}.png SegmentationClass/{n}.png", False), ("{n}.png {n}_mask.png", False),
     ("leftImg8bit/{split}/a/x_{n}_leftImg8bit.png gtFine/{split}/a/x_{n}_gtFine_labelIds.png", True),
+    ("masks/{split}/images/{n}.png masks/{split}/masks/{n}.png", True), ("masks/{n}.png masks/{n}_mask.png", False),
 ])  # fmt: skip
 def test_folders_are_laid_out_in_many_ways(layout, split, tmp_path):
     rng = np.random.default_rng(0)
