@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 import soundfile
+import transformers
 
 from tests import tiny_causal, tiny_heard, tiny_spans
 from tests.browser.conftest import App, Window
@@ -36,40 +38,81 @@ def named(page: Any, model: Path) -> None:
     page.wait_for_selector("#ask", state="visible")
 
 
+def writing(model: Path, letters: str) -> Path:
+    """Let a model of random weights write these letters alone, as many as it may: it would end at once otherwise."""
+    tokenizer = transformers.AutoTokenizer.from_pretrained(model)
+    kept = {tokenizer(letter, add_special_tokens=False)["input_ids"][-1] for letter in letters}
+    path = model / "generation_config.json"
+    settings = json.loads(path.read_text()) if path.is_file() else {}
+    left = [number for number in range(len(tokenizer)) if number not in kept]
+    path.write_text(json.dumps({**settings, "suppress_tokens": left}))
+    return model
+
+
+def finding(folder: Path) -> Path:
+    """Save a model that finds some part of a text."""
+    tiny_spans.model(folder)
+    transformers.AutoModelForQuestionAnswering.from_pretrained(folder).save_pretrained(folder)
+    return folder
+
+
 def test_speech_chat_and_questions(app: App, tmp_path: Path, window: Callable[..., Window]) -> None:
     page = window(app.url, permissions=["microphone"]).page("try")
 
     # a recogniser: the microphone, then a file
-    named(page, tiny_heard.whisper(tmp_path / "whisper"))
+    named(page, writing(tiny_heard.whisper(tmp_path / "whisper"), "abc"))
+    assert "Record a sound or drop a file." in page.locator("#answer").inner_text()
     shot(page, "speech-1-empty")
     page.locator("#try-recording .record-button").click()
-    page.wait_for_timeout(1500)
+    page.wait_for_timeout(1200)  # of sound
     shot(page, "speech-2-recording")
     page.locator("#try-recording .stop-button:visible").first.click()
-    page.wait_for_selector("#try-recording [data-testid='waveform-Recording'], #try-recording .waveform-container")
+    page.wait_for_selector("#try-recording .waveform-container")
+    assert not page.locator("#try-recording [aria-label='Share']").count(), "a recording would go to the Hub"
     page.locator("#ask").click()
-    page.wait_for_selector("#answer .card-block")
+    page.wait_for_selector("#answer .answer.prose")
+    assert set(page.locator("#answer .answer").inner_text()) <= {*"abc"}
     shot(page, "speech-3-heard")
-    print(page.locator("#answer").inner_text())
-    path = tmp_path / "clip.wav"
-    soundfile.write(path, tiny_heard.speech(["low", "high"]), tiny_heard.RATE)
+    clip = tmp_path / "clip.wav"
+    soundfile.write(clip, tiny_heard.speech(["low", "high"]), tiny_heard.RATE)
     page.locator("#try-recording button[aria-label='Clear'], #try-recording [title='Clear']").first.click()
-    page.locator(
-        "#try-recording button[aria-label='Upload file'], #try-recording .source-selection button"
-    ).first.click()
-    page.locator("#try-recording input[type=file]").set_input_files(path)
+    page.locator("#try-recording .source-selection button").first.click()
+    page.locator("#try-recording input[type=file]").set_input_files(clip)
     page.wait_for_selector("#try-recording .waveform-container")
     page.locator("#ask").click()
-    page.wait_for_timeout(1000)
-    page.wait_for_selector("#answer .card-block")
+    page.wait_for_selector("#answer .empty, #answer .note", state="detached")
+    page.wait_for_selector("#answer .answer.prose")
     shot(page, "speech-4-file")
 
     # a model that writes: a conversation, whose words come one after the other
-    named(page, tiny_causal.causal_model(tmp_path / "chat"))
+    named(page, writing(tiny_causal.causal_model(tmp_path / "chat"), "xyz"))
+    assert not page.locator("#against").is_visible(), "nothing answers beside it"
     shot(page, "chat-1-empty")
+    page.evaluate("""() => {
+        window.grown = new Set();
+        new MutationObserver(() => {
+            const found = document.querySelector("#talk .assistant .prose");
+            if (found) window.grown.add(found.textContent.length);
+        }).observe(document.querySelector("#talk"), {childList: true, subtree: true, characterData: true});
+    }""")
     page.locator("#try-text textarea").fill("hello")
     page.locator("#ask").click()
-    page.wait_for_selector("#talk .assistant")
-    page.wait_for_timeout(3000)
+    page.wait_for_function("document.querySelector('#try-text textarea').value === ''")  # it has answered
+    assert len(page.evaluate("[...window.grown]")) > 3, "it stood there at once"
+    assert set(page.locator("#talk .assistant .prose").inner_text()) <= {*"xyz"}
+    page.locator("#try-text textarea").fill("and now?")
+    page.locator("#ask").click()
+    page.wait_for_function("document.querySelectorAll('#talk .assistant').length === 2")
+    page.wait_for_function("document.querySelector('#try-text textarea').value === ''")
     shot(page, "chat-2-answered")
-    print(page.locator("#talk").inner_text())
+
+    # a question about a text: where the answer stands
+    named(page, finding(tmp_path / "questions"))
+    shot(page, "span-1-empty")
+    page.get_by_label("Question").fill("what colour is it ?")
+    page.get_by_label("Context").fill("the big house is red and old .")
+    page.locator("#ask").click()
+    page.wait_for_selector("#answer .words")
+    shot(page, "span-2-answered")
+    said = page.locator("#answer .answer").inner_text()
+    assert page.locator("#answer mark").inner_text().split() == said.partition("\n")[0].split()[: len(said.split())]
