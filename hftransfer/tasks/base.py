@@ -154,6 +154,8 @@ class Task(ABC):
         """Turn texts of the catalogue into model inputs, as `inputs` does with rows."""
         raise NotImplementedError(f"{self.name} has no catalogue")
 
+    also: ClassVar[tuple[str, ...]] = ()  # what else it is called
+    lacks: ClassVar[Mapping[str, str]] = {}  # what is asked for by names like its own and is not here: what to do
     whole: ClassVar[str | None] = None  # why all rows must lie on disk, where none can be read as a stream
     splits: ClassVar[bool] = False  # whether an input that is longer than `window` is asked in parts, not cut
 
