@@ -148,14 +148,18 @@ def _open_media(
     paired = None if medium.suffixes is not PICTURES else masked.open_pairs(tree, files, others, named, config)
     if paired is not None:
         return paired
+    sounds = [tree.path(parts) for parts in files]
+    listed = recordings.texts_listed(tree.root, [*map(tree.path, tree.files)], sounds) if medium.whole else None
+    if listed is not None:
+        return _with_texts(tree, medium, files, *listed, others, named, config.streaming)
     metadata = [parts for parts in tables if Path(parts[-1]).stem == "metadata"]
     if metadata:
         found = lay_out(files, None, named, medium.called, classes=False)
         return _of_metadata(tree, medium, found, files, metadata, tables, config)
     found = lay_out(files, config.label_pattern, named, medium.called)
-    beside = recordings.texts_beside(tree.root, [tree.path(parts) for parts in files]) if medium.whole else None
+    beside = recordings.texts_beside(tree.root, sounds) if medium.whole else None
     if beside is not None:
-        return _with_texts(tree, medium, files, beside, others, named, config.streaming)
+        return _with_texts(tree, medium, files, beside, [], others, named, config.streaming)
     if not found.labelled and (tables or medium.suffixes is TEXTS):
         return _of_names(tree, medium, files, others, tables, config)
     features = Features({medium.column: medium.feature} | ({"label": Value("string")} if found.labelled else {}))
@@ -184,10 +188,10 @@ def _open_media(
 
 
 def _with_texts(
-    tree: Tree, medium: Medium, files: Sequence[Parts], texts: Sequence[str], others: Sequence[Left],
-    named: Collection[str], streaming: bool,
+    tree: Tree, medium: Medium, files: Sequence[Parts], texts: Sequence[str], lists: Sequence[Path],
+    others: Sequence[Left], named: Collection[str], streaming: bool,
 ) -> Source:  # fmt: skip
-    """Read files that each have a text beside them."""
+    """Read files that each have a text beside them, or a line in one of `lists`."""
     found = lay_out(files, None, named, medium.called, classes=False)
     text_of = dict(zip(files, texts, strict=True))
     splits: dict[str, Rows] = {}
@@ -195,8 +199,15 @@ def _with_texts(
         values = [str(tree.path(parts)) for parts in held]
         rows = Dataset.from_dict({medium.column: values, "text": [text_of[parts] for parts in held]})
         splits[name] = _plain(rows, streaming)
-    left = _unread(tree, found, files, [one for one in others if Path(one.path[-1]).suffix not in TEXTS])
-    guesses = (*tree.guesses(), *found.guesses, f"the text of each of the {medium.called} is the .txt beside it")
+    read = [
+        one for one in others if tree.path(one.path) in lists or (not lists and Path(one.path[-1]).suffix in TEXTS)
+    ]
+    left = _unread(tree, found, files, [one for one in others if one not in read])
+    where = "the .txt beside it"
+    if lists:
+        more = f" and {len(lists) - 1:,} more lists" if len(lists) > 1 else ""
+        where = f"in the line of {lists[0].relative_to(tree.root)}{more} that begins with its name"
+    guesses = (*tree.guesses(), *found.guesses, f"the text of each of the {medium.called} is {where}")
     return Source(splits, tree.path(found.base), tuple(left), guesses, asides=tuple(left))
 
 

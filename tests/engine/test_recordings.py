@@ -366,3 +366,32 @@ def test_copies_are_found_in_any_format(tmp_path):
     assert any("same sound" in one for one in found.warnings) and any(
         "nearly the same sound" in o for o in found.warnings
     )
+
+
+@pytest.mark.parametrize("place, listed, line", [
+    ("{s}/{s}-0-{n:04}.flac", "{s}/{s}-0.trans.txt", "{s}-0-{n:04} {text}"),  # LibriSpeech
+    ("wav/u{n}.wav", "text", "u{n} {text}"),  # Kaldi
+    ("wavs/LJ-{n:04}.wav", "metadata.csv", "LJ-{n:04}|Low, {n}|{text}"),  # LJSpeech
+    ("clips/u{n}.wav", "list.tsv", "clips/u{n}.wav\t{text}"),
+])  # fmt: skip
+def test_texts_stand_in_lists_that_begin_with_names(place, listed, line, tmp_path):
+    said: dict[str, list[str]] = {}
+    for number in range(12):
+        known = {"n": number, "s": 19 + number % 2, "text": f"low number {number}"}
+        path = tmp_path / place.format(**known)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, tiny_heard.speech(["low"], number), RATE)
+        said.setdefault(listed.format(**known), []).append(line.format(**known))
+    for name, lines in said.items():
+        (tmp_path / name).write_text("\n".join(lines) + "\n")
+    if listed == "text":
+        (tmp_path / "wav.scp").write_text("".join(f"u{n} wav/u{n}.wav\n" for n in range(12)))
+        (tmp_path / "utt2spk").write_text("".join(f"u{n} s{n % 3}\n" for n in range(12)))
+    found = rows(tmp_path, "automatic-speech-recognition", test_size=3, validation_size=3)
+    told = {Path(row["audio"]["path"]).stem: row["text"] for split in found.splits.values() for row in split}
+    assert len(told) == 12 and all(int(name[-4:].strip("-u")) == int(text.split()[-1]) for name, text in told.items())
+    assert any("that begins with its name" in guess for guess in found.guesses)
+
+    name, lines = next(iter(said.items()))
+    (tmp_path / name).write_text("\n".join(lines[:-1]) + "\n")
+    assert "every recording needs a line in" in refused(tmp_path, "automatic-speech-recognition")
