@@ -112,6 +112,14 @@ def of_rows(parts: Sequence[Features], places: np.ndarray) -> Features:
     )
 
 
+def _settled(path: Path) -> bytes:
+    """Return what a file holds, of a tokenizer without how it padded and cut the last texts that it read."""
+    if path.name != "tokenizer.json":
+        return path.read_bytes()
+    held = json.loads(path.read_bytes())
+    return json.dumps({name: value for name, value in held.items() if name not in ("padding", "truncation")}).encode()
+
+
 class Timed(Protocol):
     """What a model made of some rows: how long that took, and whether it was found."""
 
@@ -323,7 +331,7 @@ def _processor_hash(processor: Any) -> str:
     with tempfile.TemporaryDirectory(prefix="hftransfer-processor-") as folder:
         processor.save_pretrained(folder)
         for path in sorted(Path(folder).iterdir()):
-            found.update(path.name.encode() + path.read_bytes())
+            found.update(path.name.encode() + _settled(path))
     return found.hexdigest()
 
 
