@@ -18,6 +18,7 @@ from hftransfer.inputs._sounds import OTHER_SUFFIXES, SUFFIXES, library
 from hftransfer.inputs.audio import AUDIO
 
 COLUMN = "audio"  # what the recordings' own column is called
+BESIDE = (".txt", ".lab")  # suffixes of texts that are called as their recordings
 LISTS = frozenset({"", ".txt", ".tsv", ".csv"})  # suffixes of lists of texts
 LONGEST = 100_000  # characters of a line of theirs
 NO_TEXTS = frozenset({"wav.scp", "segments", "utt2spk", "spk2utt", "utt2dur", "utt2lang", "utt2num_frames"})  # Kaldi's
@@ -126,18 +127,24 @@ def refuse_others(root: Path, files: Collection[Path]) -> None:
         )
 
 
-def texts_beside(root: Path, sounds: Sequence[Path]) -> list[str] | None:
-    """Return the text in the .txt file beside each recording; None where no recording has one.
+def texts_beside(root: Path, files: Sequence[Path], sounds: Sequence[Path]) -> tuple[list[str], list[Path]] | None:
+    """Return the text of each recording, and the file of its name that it stands in: beside it, or in another folder.
 
-    Raises UserError where some have none, and where two recordings have one text.
+    None where no recording has one. Raises UserError where some have none, and where two recordings have one text.
     """
-    texts = {path: path.with_suffix(".txt") for path in sounds}
-    left = [path for path, text in texts.items() if not text.is_file()]
-    if len(left) == len(sounds):
-        return None
-    stems: dict[Path, Path] = {}
+    texts: dict[Path, Path | None] = {path: _beside(path) for path in sounds}
+    if not any(texts.values()):
+        named: dict[str, list[Path]] = {}
+        for path in files:
+            if path.suffix.lower() in BESIDE:
+                named.setdefault(path.stem, []).append(path)
+        texts = {path: named[path.stem][0] if len(named.get(path.stem, ())) == 1 else None for path in sounds}
+        if 2 * sum(text is not None for text in texts.values()) < len(sounds):
+            return None
+    left = [path for path, text in texts.items() if text is None]
+    owner: dict[Path, Path] = {}
     for path, text in texts.items():
-        other = stems.setdefault(text, path)
+        other = path if text is None else owner.setdefault(text, path)
         if other != path:
             raise UserError(
                 "recordings with a text beside them need names of their own",
@@ -148,7 +155,11 @@ def texts_beside(root: Path, sounds: Sequence[Path]) -> list[str] | None:
             "every recording needs its text beside it", f"{len(left)} of {len(sounds)} have none: {some(root, left)}",
             "Write the texts, or take the recordings out of the folder.",
         )  # fmt: skip
-    return [text.read_text(encoding="utf-8").strip() for text in texts.values()]
+    return [text.read_text(encoding="utf-8").strip() for text in owner], list(owner)
+
+
+def _beside(sound: Path) -> Path | None:
+    return next((path for suffix in BESIDE if (path := sound.with_suffix(suffix)).is_file()), None)
 
 
 def texts_listed(root: Path, files: Sequence[Path], sounds: Sequence[Path]) -> tuple[list[str], list[Path]] | None:

@@ -165,7 +165,7 @@ def _of_targets(
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Return which rows' targets are longer than a model takes (rows,), and how long each is, if they have lengths."""
     cut, sizes = [np.zeros(0, bool)], [np.zeros(0, np.int64)]
-    truth = rows.select_columns([task.truth.name]) if task.truth.name in rows.column_names else []
+    truth: Any = rows.select_columns([task.truth.name]) if task.truth.name in rows.column_names else []
     for start in range(0, len(truth), SLICE):
         lasting = None if seconds is None else seconds[start : start + SLICE]
         found = of_targets(truth[start : start + SLICE][task.truth.name], lasting, processor, preparation)
