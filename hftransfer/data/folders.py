@@ -157,7 +157,8 @@ def _open_media(
         found = lay_out(files, None, named, medium.called, classes=False)
         return _of_metadata(tree, medium, found, files, metadata, tables, config)
     found = lay_out(files, config.label_pattern, named, medium.called)
-    beside = recordings.texts_beside(tree.root, [*map(tree.path, tree.files)], sounds) if medium.whole else None
+    elsewhere = [] if found.labelled else [tree.path(parts) for parts in tree.files]
+    beside = recordings.texts_beside(tree.root, elsewhere, sounds) if medium.whole else None
     if beside is not None:
         return _with_texts(tree, medium, files, *beside, others, named, config.streaming)
     if (not found.labelled and (tables or medium.suffixes is TEXTS)) or (tables and found.numbered):
