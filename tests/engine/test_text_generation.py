@@ -596,5 +596,5 @@ def test_one_file_of_plain_text_is_several_rows(between, rows, said, tmp_path):
     (tmp_path / "book.txt").write_text(between.join(f"Chapter {number} tells a story." for number in range(rows)))
     for streaming in (False, True):
         section = config.DataConfig(source=str(tmp_path / "book.txt"), streaming=streaming, max_rows=rows)
-        found = data.load(section, catalog.task("text-generation"), 1, tmp_path / "work")
+        found = load(section, catalog.task("text-generation"), 1, tmp_path / "work")
         assert sum(found.sizes.values()) == rows and any(said in guess for guess in found.guesses)
