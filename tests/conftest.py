@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,8 +33,39 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path not in long)
 
 
+class Frozen:
+    """What the garbage collector has been told of."""
+
+    modules = 0
+
+
+def pytest_runtest_setup() -> None:
+    """Keep what was imported from the garbage collector, which walks all of it once a training otherwise."""
+    if len(sys.modules) > Frozen.modules + 300:
+        gc.collect()
+        gc.freeze()
+        Frozen.modules = len(sys.modules)
+
+
 def pytest_sessionfinish() -> None:
     shutil.rmtree(CACHE, ignore_errors=True)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def coarse_pictures() -> Iterator[int]:
+    """Draw plots with fewer dots: every finished run draws some. The value is how many an inch has otherwise."""
+    from hftransfer.evaluation import drawing
+
+    usual = drawing.DPI
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(drawing, "DPI", 50)
+        yield usual
+
+
+@pytest.fixture
+def sharp_pictures(coarse_pictures: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw plots as users get them."""
+    monkeypatch.setattr("hftransfer.evaluation.drawing.DPI", coarse_pictures)
 
 
 @pytest.fixture(autouse=True)

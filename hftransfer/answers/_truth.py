@@ -118,7 +118,7 @@ def numbers(values: pa.Array, feature: Any, decimal: str | None = None) -> pa.Ar
     try:
         found = values.cast(pa.float64())
     except pa.ArrowInvalid as error:
-        raise UserError("regression needs numbers", str(error), "Mend them, or name another column.") from error
+        raise UserError("a column of numbers is needed", str(error), "Mend them, or name another column.") from error
     return pc.if_else(pc.is_finite(found), found, pa.scalar(None, pa.float64()))
 
 

@@ -65,6 +65,12 @@ def export(run: Run) -> dict[str, Any]:
             f"{predictor.answered.called} are written token by token by {type(predictor.model).__name__}",
             "Use it in Python: ONNX of other models that write is not made here.",
         )  # fmt: skip
+    if predictor.answered.read_beside:
+        raise UserError(
+            "a run whose model alone gives the answers is needed",
+            f"those of method.name={run.config().method.name} are read by a second model over vectors of the first",
+            "Use it in Python, as its card shows; what was trained by another method can be exported.",
+        )  # fmt: skip
     fresh = folder / f".{ONNX}"  # renamed when whole
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir()

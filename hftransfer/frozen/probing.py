@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -214,9 +215,15 @@ def one_thread_of_scipy() -> Any:
     The wheels of numpy and scipy each bring a BLAS: L-BFGS's short vectors wake the threads of one while those of the
     other, which multiplies the features, still spin; a fit then takes five times as long.
     """
+    return _blas_of_scipy().limit(limits=1)
+
+
+@cache
+def _blas_of_scipy() -> Any:
+    """Return the controller of scipy's own BLAS: finding it looks at every library of the process, 20 ms each time."""
     pools = threadpoolctl.ThreadpoolController()
     own = [pool.filepath for pool in pools.lib_controllers if Path(pool.filepath).parent.name.startswith("scipy")]
-    return pools.select(filepath=own).limit(limits=1)
+    return pools.select(filepath=own)
 
 
 def _ridge(turned: _Scaled, targets: np.ndarray, strength: float) -> np.ndarray:

@@ -107,6 +107,7 @@ class Fuse(Method):
     about = "mix the weights of finished runs, or of one run and its base, by shares chosen on validation rows"
     OPTIONS = Options
     learning_rate = 0.0
+    inputs = ("runs", "second")
     crosses = False  # its runs have seen the rows
 
     def apply(self, loaded: Loaded, config: MethodConfig) -> Any:

@@ -68,7 +68,10 @@ class Entries:
         return self.__getitems__([place])[0]
 
     def __getitems__(self, places: list[int]) -> list[dict[str, Any]]:
-        found = self.task.entries(self.catalogue.texts(places), self.processor, self.preparation)
+        if self.preparation.answer.sees:
+            found = self.task.seen(self.catalogue.pictures(places), self.processor, self.preparation)
+        else:
+            found = self.task.entries(self.catalogue.texts(places), self.processor, self.preparation)
         names = [name for name in found if name not in ASIDE]
         return [{name: found[name][i] for name in names} for i in range(len(places))]
 

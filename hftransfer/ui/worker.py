@@ -236,9 +236,9 @@ def build_for(model: str, task: Task) -> RunConfig:
 def _processor(source: str, revision: str | None, task: Task) -> Any:
     import transformers
 
-    return getattr(transformers, task.auto_processor).from_pretrained(
-        source, revision=revision, trust_remote_code=False, **task.processor_options
-    )
+    options: dict[str, Any] = {"revision": revision, "trust_remote_code": False}
+    name, own = task.reader(transformers.AutoConfig.from_pretrained(source, **options))
+    return getattr(transformers, name).from_pretrained(source, **options, **own)
 
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {

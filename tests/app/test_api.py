@@ -77,6 +77,8 @@ def test_four_endpoints_are_chosen_typed_and_described(served: Any) -> None:
     assert not found["unnamed_endpoints"]
     names = {p["parameter_name"]: p["python_type"]["type"] for p in found["named_endpoints"]["/predict"]["parameters"]}
     assert names == {"where": "str", "inputs": "list[str]", "top_k": "int"}
+    names = {p["parameter_name"]: p["python_type"]["type"] for p in found["named_endpoints"]["/start"]["parameters"]}
+    assert list(names) == ["config", "processes", "on", "options"]
     schema = httpx.get(served[0] + "gradio_api/info").json()["named_endpoints"]["/start"]
     assert "Start a training run" in json.dumps(schema)
 
@@ -84,8 +86,10 @@ def test_four_endpoints_are_chosen_typed_and_described(served: Any) -> None:
 def test_a_program_starts_watches_and_stops_its_own_run(served: Any) -> None:
     url, queue, _, _ = served
     alice, bob = client(url, "hf_alice_token"), client(url, "hf_bob_token")
-    started = alice.predict(TREE, 1, api_name="/start")
+    started = alice.predict(TREE, 1, "local", {}, api_name="/start")
     assert started["place"] == 1
+    with pytest.raises(AppError, match="flavor"):
+        alice.predict(TREE, 0, "jobs", {"flavour": "t4-small"}, api_name="/start")
 
     seen = alice.predict(started["run"], 0, api_name="/status")
     assert (seen["state"], seen["place"]) == ("created", 1)

@@ -29,12 +29,12 @@ def shot(page: Any, name: str) -> None:
         page.set_viewport_size({"width": 1280, "height": 900})
 
 
-def named(page: Any, model: Path) -> None:
+def named(page: Any, model: Path, task: str) -> None:
     """Name a model to ask, and wait until its widgets are there."""
     page.get_by_label("A model by its name").check()
     page.locator("#try-model textarea, #try-model input").fill(str(model))
     page.keyboard.press("Enter")
-    page.wait_for_selector("#try-about .note")
+    page.wait_for_selector(f"#try-about .note:has-text('{task}')")
     page.wait_for_selector("#ask", state="visible")
 
 
@@ -60,7 +60,7 @@ def test_speech_chat_and_questions(app: App, tmp_path: Path, window: Callable[..
     page = window(app.url, permissions=["microphone"]).page("try")
 
     # a recogniser: the microphone, then a file
-    named(page, writing(tiny_heard.whisper(tmp_path / "whisper"), "abc"))
+    named(page, writing(tiny_heard.whisper(tmp_path / "whisper"), "abc"), "Automatic speech recognition")
     assert "Record a sound or drop a file." in page.locator("#answer").inner_text()
     shot(page, "speech-1-empty")
     page.locator("#try-recording .record-button").click()
@@ -79,14 +79,14 @@ def test_speech_chat_and_questions(app: App, tmp_path: Path, window: Callable[..
     page.locator("#try-recording .source-selection button").first.click()
     page.locator("#try-recording input[type=file]").set_input_files(clip)
     page.wait_for_selector("#try-recording .waveform-container")
+    page.evaluate("document.querySelector('#answer .answer').dataset.before = 'yes'")
     page.locator("#ask").click()
-    page.wait_for_selector("#answer .empty, #answer .note", state="detached")
-    page.wait_for_selector("#answer .answer.prose")
+    page.wait_for_selector("#answer .answer.prose:not([data-before])")
     shot(page, "speech-4-file")
 
     # a model that writes: a conversation, whose words come one after the other
-    named(page, writing(tiny_causal.causal_model(tmp_path / "chat"), "xyz"))
-    assert not page.locator("#against").is_visible(), "nothing answers beside it"
+    named(page, writing(tiny_causal.causal_model(tmp_path / "chat"), "xyz"), "Text generation")
+    page.wait_for_selector("#against", state="hidden")  # nothing answers beside it
     shot(page, "chat-1-empty")
     page.evaluate("""() => {
         window.grown = new Set();
@@ -107,7 +107,7 @@ def test_speech_chat_and_questions(app: App, tmp_path: Path, window: Callable[..
     shot(page, "chat-2-answered")
 
     # a question about a text: where the answer stands
-    named(page, finding(tmp_path / "questions"))
+    named(page, finding(tmp_path / "questions"), "Question answering")
     shot(page, "span-1-empty")
     page.get_by_label("Question").fill("what colour is it ?")
     page.get_by_label("Context").fill("the big house is red and old .")

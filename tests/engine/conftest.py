@@ -17,6 +17,7 @@ ON_CPU = os.environ.get("HFTRANSFER_TESTS_ON") != "gpu"  # see docs/several-gpus
 QUICK: dict[str, Any] = {
     "method": {"name": "full"},
     "train": {"auto": False, "num_train_epochs": 2, "per_device_train_batch_size": 16, "use_cpu": ON_CPU},
+    "data": {"label_issues": False},
     "evaluation": {"resamples": 100},
     "speed": {"tune": False, "threads": 1},
 }
@@ -30,7 +31,7 @@ def train(tmp_path: Path) -> Callable[..., tuple[Run, dict[str, Any]]]:
         from hftransfer import training
 
         merged = {**QUICK, **tree}
-        for part in ("method", "train"):
+        for part in ("method", "train", "data"):
             merged[part] = {**QUICK[part], **tree.get(part, {})}
         built = catalog.build_config(config.override(merged, overrides))
         run = Run.create(built, tmp_path / name)

@@ -121,7 +121,7 @@ def test_two_models_are_needed() -> None:
         judged(contender("a", 0.8, 1.0), contender("b", 0.8, 1.0), metric="accurracy")
 
 
-def test_files(tmp_path: Path) -> None:
+def test_files(tmp_path: Path, sharp_pictures: None) -> None:
     found = judged(
         contender("full|x", 0.8, 300.0), contender("lora", 0.797, 12.0), contender("hub", 0.6, None),
         skipped=[contenders.Skipped("zero_shot", "a bare backbone cannot answer")], baseline=BASELINE,

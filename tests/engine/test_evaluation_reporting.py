@@ -227,7 +227,7 @@ PLOTTED = {
 
 
 @pytest.mark.parametrize("name", PLOTTED)
-def test_plots_are_small_files_with_their_data(name, tmp_path):
+def test_plots_are_small_files_with_their_data(name, tmp_path, sharp_pictures):
     predictions = PLOTTED[name]
     written = write_plots(predictions, tmp_path / "plots")
     names = ["predicted_vs_true"] if predictions.answer.kind == "regression" else ["confusion_matrix", "reliability"]

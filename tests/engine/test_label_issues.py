@@ -112,7 +112,11 @@ def test_a_run_lists_them_and_trains_as_without(
     train: Callable[..., Any], bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wrong = {f"rows.jsonl:{number}" for number in rows_with_errors(tmp_path / "rows.jsonl")}
-    tree = {"task": "text-classification", "model": str(bert), "data": {"source": str(tmp_path / "rows.jsonl")}}
+    tree = {
+        "task": "text-classification",
+        "model": str(bert),
+        "data": {"source": str(tmp_path / "rows.jsonl"), "label_issues": True},
+    }
     run, result = train(tree, "train.max_steps=3")
     issues = issues_of(run)
     found = {row["row_id"] for row in issues}
@@ -138,7 +142,7 @@ def test_pictures_are_named_by_their_file(train: Callable[..., Any], tmp_path: P
     tree = {
         "task": "image-classification",
         "model": str(tiny.image_model(tmp_path / "vit")),
-        "data": {"source": str(folder), "test_size": 6, "validation_size": 6},
+        "data": {"source": str(folder), "test_size": 6, "validation_size": 6, "label_issues": True},
     }
     run, _ = train(tree, "train.max_steps=1")
     rows = [(row["text_or_file"][:5], row["given"], row["suggested"]) for row in issues_of(run)]
@@ -153,7 +157,11 @@ def test_turned_labels_of_several_a_row_are_found_by_label(
         labels = [name for name, words in (("up", tiny.GOOD), ("down", tiny.BAD)) if set(words) & set(text.split())]
         rows.append({"text": text, "labels": sorted({*labels, "up"}) if number % 24 == 0 else labels})
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    tree = {"task": "text-classification", "model": str(bert), "data": {"source": str(tmp_path / "rows.jsonl")}}
+    tree = {
+        "task": "text-classification",
+        "model": str(bert),
+        "data": {"source": str(tmp_path / "rows.jsonl"), "label_issues": True},
+    }
     run, result = train(tree, "train.max_steps=1")
     issues = issues_of(run)
     wrong = {f"rows.jsonl:{number}" for number in range(0, 240, 24)}
@@ -173,7 +181,11 @@ def test_turned_tags_are_found_by_word(train: Callable[..., Any], bert: Path, tm
     for row in rows[::20]:
         row["ner_tags"] = [other[tag] for tag in row["ner_tags"]]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    tree = {"task": "token-classification", "model": str(bert), "data": {"source": str(tmp_path / "rows.jsonl")}}
+    tree = {
+        "task": "token-classification",
+        "model": str(bert),
+        "data": {"source": str(tmp_path / "rows.jsonl"), "label_issues": True},
+    }
     run, _ = train(tree, "train.max_steps=1")
     issues = issues_of(run)
     wrong = {f"rows.jsonl:{number}" for number in range(0, 200, 20)}

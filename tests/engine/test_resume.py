@@ -39,7 +39,7 @@ def text_tree(tmp_path, **method):
     return {
         "task": "text-classification",
         "model": str(model),
-        "data": {"source": str(tiny.text_csv(tmp_path / "rows.csv", 100))},
+        "data": {"source": str(tiny.text_csv(tmp_path / "rows.csv", 100)), **QUICK["data"]},
         "method": {"name": "full", **method},
         "train": {"learning_rate": 1e-3, "per_device_train_batch_size": 8},
     }
@@ -50,7 +50,7 @@ def image_tree(tmp_path, workers):
     return {
         "task": "image-classification",
         "model": str(model),
-        "data": {"source": str(tiny.image_folder(tmp_path / "pictures", 60))},
+        "data": {"source": str(tiny.image_folder(tmp_path / "pictures", 60)), **QUICK["data"]},
         "train": {"learning_rate": 1e-3, "per_device_train_batch_size": 8, "dataloader_num_workers": workers},
     }
 

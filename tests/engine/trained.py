@@ -22,7 +22,7 @@ def tree(folder: Path, **method: Any) -> dict[str, Any]:
         **QUICK,
         "task": "text-classification",
         "model": str(model),
-        "data": {"source": str(rows), "test_size": 0.4, "validation_size": 0.2},
+        "data": {**QUICK["data"], "source": str(rows), "test_size": 0.4, "validation_size": 0.2},
         "method": {"name": "full", **method},
         "train": {**QUICK["train"], "learning_rate": 5e-3, "num_train_epochs": 8},
     }

@@ -48,7 +48,7 @@ def write(materials: Path, folder: Path, train: dict[str, Any] | None = None, **
     tree = {
         "task": "text-classification",
         "model": str(materials / "model"),
-        "data": {"source": str(materials / "rows.csv")},
+        "data": {"source": str(materials / "rows.csv"), "label_issues": False, "likely_copies": False},
         "method": {"name": "full"},
         "train": {
             "auto": False, "learning_rate": 1e-3, "max_steps": 20, "per_device_train_batch_size": 8, "use_cpu": True,

@@ -122,7 +122,12 @@ def by_signal(child: subprocess.Popen[str], run: Run) -> None:
 
 @pytest.mark.parametrize(
     ("processes", "stop", "resume"),
-    [(1, by_ctrl_c, True), (2, by_signal, True), (1, by_command, False), (2, by_ctrl_c, False)],
+    [
+        (1, by_ctrl_c, True),
+        (2, by_signal, True),
+        pytest.param(1, by_command, False, marks=pytest.mark.long),
+        pytest.param(2, by_ctrl_c, False, marks=pytest.mark.long),
+    ],
 )
 def test_a_stopped_run_goes_on_to_the_same_weights(
     unbroken: Callable[[int], Run],
@@ -187,7 +192,7 @@ def test_a_killed_rank_is_what_the_run_died_of(configuration: Configuration, tmp
     assert run.checkpoint() is not None
 
 
-@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("processes", [pytest.param(1, marks=pytest.mark.long), 2])
 def test_a_killed_launcher_leaves_no_orphan(configuration: Configuration, tmp_path: Path, processes: int) -> None:
     run = Run(tmp_path / "run")
     with start("train", configuration(long(processes)), "--processes", processes) as child:
@@ -198,7 +203,10 @@ def test_a_killed_launcher_leaves_no_orphan(configuration: Configuration, tmp_pa
     assert run.checkpoint() == run.checkpoints / f"checkpoint-{stopped['step']}"
 
 
-@pytest.mark.parametrize(("phase", "processes"), [("imports", 1), ("data", 1), ("evaluation", 2)])
+@pytest.mark.parametrize(
+    ("phase", "processes"),
+    [("imports", 1), pytest.param("data", 1, marks=pytest.mark.long), ("evaluation", 2)],
+)
 def test_a_stop_outside_of_training_ends_at_once(
     configuration: Configuration, tmp_path: Path, phase: str, processes: int
 ) -> None:
