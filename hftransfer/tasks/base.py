@@ -166,11 +166,6 @@ class Task(ABC):
         """Turn texts of the catalogue into model inputs, as `inputs` does with rows."""
         raise NotImplementedError(f"{self.name} has no catalogue")
 
-<<<<<<< HEAD
-    also: ClassVar[tuple[str, ...]] = ()  # what else it is called
-    lacks: ClassVar[Mapping[str, str]] = {}  # what is asked for by names like its own and is not here: what to do
-    whole: ClassVar[str | None] = None  # why all rows must lie on disk, where none can be read as a stream
-=======
     def seen(self, pictures: list[Any], processor: Any, preparation: Preparation) -> dict[str, Any]:
         """Turn pictures of the catalogue, None where there is none, into model inputs."""
         raise NotImplementedError(f"{self.name} has no catalogue of pictures")
@@ -179,7 +174,9 @@ class Task(ABC):
         """Return the library and the tag by which the Hub lists a model that gives this answer (its notes)."""
         return self.library, self.tag or self.name
 
->>>>>>> main
+    also: ClassVar[tuple[str, ...]] = ()  # what else it is called
+    lacks: ClassVar[Mapping[str, str]] = {}  # what is asked for by names like its own and is not here: what to do
+    whole: ClassVar[str | None] = None  # why all rows must lie on disk, where none can be read as a stream
     splits: ClassVar[bool] = False  # whether an input that is longer than `window` is asked in parts, not cut
 
     def window(self, processor: Any, config: DataConfig) -> float | None:
