@@ -23,6 +23,8 @@ from hftransfer.data.archives import unpack
 from hftransfer.data.declared import require_own_files
 from hftransfer.data.folders import open_folder
 from hftransfer.data.named_splits import SPLITS, Picked, Source, Split, split_of
+from hftransfer.data.plain_texts import SUFFIXES as TEXTS
+from hftransfer.data.plain_texts import parts_of
 from hftransfer.data.tables import BUILDERS, format_of
 from hftransfer.errors import UserError, unknown
 from hftransfer.inputs._dicom import refuse_volumes
@@ -68,6 +70,13 @@ def open_path(path: Path, config: DataConfig, work_dir: Path | None, named: Coll
     if path.suffix.lower() == ".zip":
         return open_folder(unpack(path, work_dir), config, named)
     refuse_volumes([path])
+    if format_of(path) is None and path.suffix.lower() in TEXTS:
+        texts = parts_of(path, config)
+        rows = datasets.Dataset.from_dict({"text": texts.values})
+        held = rows.to_iterable_dataset() if config.streaming else rows
+        return Source(
+            {path.stem: held}, path.parent, tuple(texts.warnings), tuple(texts.guesses), {path.stem: path.name}
+        )
     if format_of(path) is None:
         known = ", ".join([*BUILDERS, ".zip"])
         found = f"{path} ends in {path.suffix!r}" if path.suffix else f"{path} has no suffix"
