@@ -44,7 +44,7 @@ def make_parser(name: str = "hftransfer") -> argparse.ArgumentParser:
     predict = commands.add_parser("predict", help="ask a trained model")
     predict.add_argument("where", metavar="WHERE", help="a run's name, a folder or a Hub id")
     predict.add_argument(
-        "rest", metavar="INPUT", nargs="+", help="a text, an image, or a csv, jsonl, parquet or txt file"
+        "rest", metavar="INPUT", nargs="+", help="a text, a picture, a recording, or a csv, jsonl, parquet or txt file"
     )
     predict.add_argument("--top-k", type=int, metavar="N", help="give the N best labels")
     predict.add_argument("--revision", metavar="R", help="branch, tag or commit of a Hub model")

@@ -29,7 +29,8 @@ from hftransfer.evaluation import scoring
 from hftransfer.evaluation.predictions import Predictions
 from hftransfer.hub.verification import EXAMPLES, require_examples
 from hftransfer.modeling import inference
-from hftransfer.modeling.prepared import collator, prepare
+from hftransfer.modeling.batches import collator
+from hftransfer.modeling.prepared import prepare
 from hftransfer.predictor import Predictor
 from hftransfer.runs import Run, require_artifact, write_text
 

@@ -32,7 +32,8 @@ from hftransfer.errors import UserError
 from hftransfer.fitting import memory, rules
 from hftransfer.fitting.matching import needs_worker
 from hftransfer.modeling import inference
-from hftransfer.modeling.prepared import Prepared, moved
+from hftransfer.modeling.batches import moved
+from hftransfer.modeling.prepared import Prepared
 from hftransfer.runs import Run, write_text
 from hftransfer.safety import machine
 from hftransfer.tasks.base import Task
@@ -260,6 +261,8 @@ def loader_workers(config: RunConfig, task: Task) -> int:
         return int(asked)
     if needs_worker(config.train.options) and not task.lazy:
         return 1
+    if config.data.streaming and task.lazy:
+        return 1  # each would read the whole stream
     # texts are prepared beforehand; pictures are decoded on the way, beside the step, which a GPU makes a short one
     most = 4 if PartialState().device.type == "cpu" else 8
     own = (psutil.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))

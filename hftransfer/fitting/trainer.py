@@ -177,7 +177,7 @@ class Summed:
         self.total: Any = 0
 
     def __call__(self, output: Any, compute_result: bool) -> dict[str, float]:
-        self.total = self.total + output.predictions.sum(0, keepdim=True).cpu().numpy()
+        self.total = self.total + output.predictions.sum(0, keepdim=True).cpu().numpy().astype(np.float64)
         if not compute_result:
             return {}
         total, self.total = self.total, 0

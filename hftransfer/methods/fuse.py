@@ -167,7 +167,8 @@ def second_rows(setup: Setup, options: Options) -> Any:
     from hftransfer import data
     from hftransfer.modeling.prepared import prepare
 
-    config = DataConfig(source=options.second, columns=options.second_columns)
+    asked = setup.task.said(setup.config.data)  # as the first data set's rows are: which language, how much at once
+    config = DataConfig(source=options.second, columns=options.second_columns, **asked)
     try:
         found = data.load(config, setup.task, setup.config.seed, setup.run.folder / "second")
     except UserError as error:  # in the words of the first data set's options
@@ -181,7 +182,7 @@ def second_rows(setup: Setup, options: Options) -> Any:
             f"method.second needs the labels {', '.join(setup.answer.names)}",
             f"{options.second} has {', '.join(found.answer.names)}", "Choose another data set.",
         )  # fmt: skip
-    preparation = replace(setup.preparation, config=config, answer=found.answer)
+    preparation = replace(setup.preparation, config=config)
     return prepare(setup.task, found.splits["validation"], setup.processor, preparation, training=False)
 
 

@@ -174,6 +174,9 @@ class Task(ABC):
         """Return the library and the tag by which the Hub lists a model that gives this answer (its notes)."""
         return self.library, self.tag or self.name
 
+    also: ClassVar[tuple[str, ...]] = ()  # what else it is called
+    lacks: ClassVar[Mapping[str, str]] = {}  # what is asked for by names like its own and is not here: what to do
+    whole: ClassVar[str | None] = None  # why all rows must lie on disk, where none can be read as a stream
     splits: ClassVar[bool] = False  # whether an input that is longer than `window` is asked in parts, not cut
 
     def window(self, processor: Any, config: DataConfig) -> float | None:

@@ -133,7 +133,8 @@ def test_the_catalogue_is_asked_again_only_when_weights_changed(folder, monkeypa
     model = transformers.AutoModel.from_pretrained(folder / "bert").eval()
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder / "bert", padding_side="right")
     found = data.load(built.data, TASK, 42)
-    from hftransfer.modeling.prepared import Entries, collator
+    from hftransfer.modeling.batches import collator
+    from hftransfer.modeling.prepared import Entries
 
     preparation = Preparation(built.data, found.answer, 0, 32)
     entries, collate = Entries(TASK, tokenizer, preparation), collator(TASK, tokenizer, preparation, training=False)

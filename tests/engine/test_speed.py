@@ -12,7 +12,7 @@ import transformers
 from hftransfer import catalog, config, data
 from hftransfer.errors import UserError
 from hftransfer.fitting import arguments, memory, rules, speed
-from hftransfer.modeling import inference, loading, prepared
+from hftransfer.modeling import batches, inference, loading, prepared
 from hftransfer.runs import Run
 from hftransfer.tasks.base import Preparation
 from tests import tiny
@@ -38,7 +38,7 @@ def bench(tmp_path, monkeypatch):
         rows = prepared.prepare(task, found.splits["train"], processor, preparation, True)
         before = {name: value.clone() for name, value in model.state_dict().items()}
         chosen = speed.choose(
-            built, task, model, rows, prepared.collator(task, processor, preparation),
+            built, task, model, rows, batches.collator(task, processor, preparation),
             loss or found.answer.loss(), speed.set_threads(built),
         )  # fmt: skip
         after = model.state_dict()
