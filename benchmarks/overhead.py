@@ -24,7 +24,7 @@ from hftransfer.fitting import memory, trainer
 from hftransfer.fitting.base import Setup
 from hftransfer.fitting.interruption import Interruption
 from hftransfer.fitting.ordering import Epochs
-from hftransfer.modeling.prepared import moved
+from hftransfer.modeling.batches import moved
 from hftransfer.runs import Run
 
 STEPS, WARM = 40, 5

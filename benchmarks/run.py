@@ -2,7 +2,8 @@
 
 Needs the samples `text`, `recommendation`, `image`, `speech`, `chat`, `questions`, `captions`, `detection` and
 `emoji-scenes` (hftransfer samples NAME ...), and a machine that does nothing else; `few_shot` and `retrieval` need a
-package index too, where they install SetFit and sentence-transformers into an environment of their own.
+package index too, where they install SetFit and sentence-transformers into an environment of their own; `browser`
+needs Chromium, playwright and npm.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 
 from benchmarks import (
     asking,
+    browser,
     captions,
     chat,
     coverage,
@@ -73,6 +75,7 @@ ENGINE = {
     "profile": Part("Where the time goes", 6, shares.measure),
     "start": Part("Start", 1, machine.start),
     "export": Part("Exported models", 3, export.measure),
+    "browser": Part("A model in the browser", 4, browser.measure),
     "places": Part("Places", 8, places.measure),
     "hub": Part("The Hub", 1, machine.hub),
     "gradients": Part("The gradient of pictures and captions", 1, captions.gradients),

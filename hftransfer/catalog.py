@@ -103,7 +103,7 @@ def checked(config: RunConfig) -> RunConfig:
 def _name_problems(tree: Mapping[str, Any]) -> Iterable[Problem]:
     wanted = _text(tree.get("task"))
     if wanted is not None and wanted not in tasks():
-        yield Problem("task", f"no task {wanted!r}. {hint(wanted, tasks())}")
+        yield Problem("task", _no_task(wanted))
     train = tree.get("train")
     if isinstance(train, Mapping):
         yield from _train_problems(train)
@@ -125,15 +125,25 @@ def _name_problems(tree: Mapping[str, Any]) -> Iterable[Problem]:
         if measured.get("folds") is not None and wanted in tasks() and not task(str(wanted)).crosses:
             yield Problem("evaluation.folds", f"the rows of {wanted} are divided by time: drop it.")
     if isinstance(rows, Mapping) and rows.get("problem_type") is not None:
-        kind = _text(rows["problem_type"])
-        if kind not in answers.kinds():
-            yield Problem(
-                "data.problem_type", f"no kind of answer {kind!r}. {hint(str(kind), answers.kinds())}".rstrip()
-            )
+        kind, known = _text(rows["problem_type"]), answers.kinds()
+        if kind not in known:
+            yield Problem("data.problem_type", f"no kind of answer {kind!r}. {hint(str(kind), known)}".rstrip())
     if isinstance(rows, Mapping):
         yield from _mosaic_problems(rows, wanted)
-    if isinstance(rows, Mapping) and rows.get("unlabelled"):
-        yield from _unlabelled_problems(section if isinstance(section, Mapping) else {})
+        yield from _streaming_problems(rows, wanted) if rows.get("streaming") else ()
+        if rows.get("unlabelled"):
+            yield from _unlabelled_problems(section if isinstance(section, Mapping) else {})
+
+
+def _no_task(wanted: str) -> str:
+    """Return what is to be said to a name that no task has: what it is called here, or that it is not."""
+    plain = "-".join(wanted.lower().replace("_", " ").split())
+    for name in tasks():
+        if plain == name or plain in task(name).also:
+            return f"no task {wanted!r}: it is called {name} here. Set task={name}."
+        if plain in task(name).lacks:
+            return f"no task {wanted!r}: {task(name).lacks[plain]}. Choices: {', '.join(tasks())}."
+    return f"no task {wanted!r}. {hint(wanted, tasks())}"
 
 
 def _mosaic_problems(rows: Mapping[str, Any], task_name: str | None) -> Iterable[Problem]:
@@ -148,6 +158,17 @@ def _mosaic_problems(rows: Mapping[str, Any], task_name: str | None) -> Iterable
         )
     elif rows.get("tile"):
         yield Problem("data.augmentation.mosaic", "tiles are parts of one picture. Drop it, or data.tile.")
+
+
+def _streaming_problems(rows: Mapping[str, Any], task_name: str | None) -> Iterable[Problem]:
+    """Yield what needs other rows than the one that a stream is at, or to know how many parts each has."""
+    if task_name in tasks() and task(task_name).whole:
+        yield Problem("data.streaming", f"{task_name} needs rows on disk: {task(task_name).whole}. Set it to false.")
+    changes = rows.get("augmentation")
+    if isinstance(changes, Mapping) and changes.get("mosaic"):
+        yield Problem("data.augmentation.mosaic", "it needs rows on disk. Set data.streaming=false.")
+    if rows.get("tile"):
+        yield Problem("data.tile", "it needs rows on disk. Set data.streaming=false.")
 
 
 def _fit_problems(task_name: str | None, method_name: str | None) -> Iterable[Problem]:

@@ -18,7 +18,8 @@ from hftransfer.errors import UserError
 from hftransfer.hub import access, connection
 from hftransfer.hub.retrying import insist
 from hftransfer.modeling import inference, loading
-from hftransfer.modeling.prepared import Prepared, collator, moved, prepare
+from hftransfer.modeling.batches import collator, moved
+from hftransfer.modeling.prepared import Prepared, prepare
 from hftransfer.modeling.problems import explained, require_folder
 from hftransfer.tasks.base import Preparation, Task
 from hftransfer.views import Prose, View

@@ -33,8 +33,9 @@ from hftransfer.fitting.processes import agreed, is_main_process, leave, wait_fo
 from hftransfer.frozen import learning_curve, model_selection
 from hftransfer.hub import origins
 from hftransfer.modeling import inference, loading
+from hftransfer.modeling.batches import moved
 from hftransfer.modeling.parts import count_parameters
-from hftransfer.modeling.prepared import moved, prepare
+from hftransfer.modeling.prepared import prepare
 from hftransfer.runs import Run
 from hftransfer.training import Scene, phase, place_of, prepare_process, say, say_rows, set_scene, summary
 

@@ -45,8 +45,10 @@ from hftransfer.hub import origins
 from hftransfer.hub.origins import Origins
 from hftransfer.methods.base import Method
 from hftransfer.modeling import lengths, loading, packing
+from hftransfer.modeling.batches import collator
 from hftransfer.modeling.cuts import refuse_long_targets, truncation
-from hftransfer.modeling.prepared import Entries, Prepared, collator, informed, prepare, stream
+from hftransfer.modeling.prepared import Entries, Prepared, informed, prepare
+from hftransfer.modeling.streamed import stream
 from hftransfer.runs import Run, write_text
 from hftransfer.tasks.base import Preparation, Task
 
@@ -274,10 +276,7 @@ def leaked(scene: Scene) -> np.ndarray | None:
 
 def prepare_process(config: RunConfig) -> int:
     """Set up this process for a configuration: quiet libraries, device, threads, seed; return the threads."""
-    task = catalog.task(config.task)
     loading.silence_libraries()
-    if config.data.streaming and task.lazy:
-        raise UserError(f"{task.name} needs its rows on disk", "data.streaming is true", "Set data.streaming=false.")
     PartialState(cpu=wants_cpu(config))
     threads = speed.set_threads(config)
     set_seed(config.seed)

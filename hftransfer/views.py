@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 MOST = 300  # characters of a prose in a line
+NO_TEXT = "no text"  # in place of one that a model left empty
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ def line(view: View, top_k: int = 1) -> str:
             marked = (f"{part}/{mark}" if mark is not None else part for part, mark, _ in view.parts)
             return " ".join(marked)
         case Prose():
-            text = " ".join(view.text.split())
+            text = " ".join(view.text.split()) or NO_TEXT
             return text if len(text) <= MOST else text[: MOST - 1] + "…"
         case Regions():
             places = (

@@ -287,6 +287,10 @@ class FolderBucket:
     def send(self, source: Path, prefix: str, without: Any = ()) -> None:
         _copy(source, self.folder / prefix, without)
 
+    def send_files(self, files: Any) -> None:
+        for source, place in files:
+            _copy(source, (self.folder / place).parent, ())
+
     def bring(self, prefix: str, target: Path, without: Any = ()) -> None:
         _copy(self.folder / prefix, target, without)
 

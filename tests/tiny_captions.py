@@ -79,7 +79,7 @@ def model(place: Path, family: str) -> Path:
 def batch(task: Any, processor: Any, answer: Any, count: int) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
     """Return a batch of pictures with one or two captions each, as a model takes it, and its labels."""
     from hftransfer.config import DataConfig
-    from hftransfer.modeling.prepared import collator
+    from hftransfer.modeling.batches import collator
     from hftransfer.tasks.base import Preparation
 
     rng, preparation = np.random.default_rng(3), Preparation(DataConfig(source="-"), answer, 0)

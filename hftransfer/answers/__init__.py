@@ -48,9 +48,10 @@ def of_result(result: Mapping[str, Any]) -> Answer[Any]:
     return restore(result["answer"]) if "answer" in result else _legacy.of_result(result)
 
 
-def choose(offered: Sequence[Answer[Any]], feature: Any, config: DataConfig) -> Answer[Any]:
+def choose(offered: Sequence[Answer[Any]], feature: Any, config: DataConfig, written: bool = False) -> Answer[Any]:
     """Return which of a task's answers a column of truth is for: as the user says, else the first that it fits.
 
+    `written`: it holds numbers as texts, as CSV does; a kind that is of numbers comes before any of texts then.
     Raises UserError for one that the task does not offer, or that the column's type rules out.
     """
     from hftransfer.errors import UserError
@@ -58,7 +59,9 @@ def choose(offered: Sequence[Answer[Any]], feature: Any, config: DataConfig) -> 
     wanted = config.problem_type or ("multi_label" if config.label_separator else None)
     known = {answer.kind: answer for answer in offered}
     if wanted is None:
-        return _among(known, next((answer for answer in offered if answer.fits(feature)), offered[0]))
+        of_numbers = [answer for answer in offered if written and answer.reads_numbers]
+        fitting = [*of_numbers, *(answer for answer in offered if answer.fits(feature))]
+        return _among(known, fitting[0] if fitting else offered[0])
     if wanted not in known:
         raise UserError(
             f"labels of kind {' or '.join(known)} are needed", f"these are {wanted}", "Check data.problem_type."

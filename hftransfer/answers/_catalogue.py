@@ -28,7 +28,8 @@ _MADE: weakref.WeakValueDictionary[str, Catalogue] = weakref.WeakValueDictionary
 class Catalogue:
     """The entries of a catalogue, by their places: `table` has `id`, `title` and `text` (what a model reads).
 
-    `histories` are what people had of it in the training rows, where there are people.
+    Where entries have pictures, it has `image`, as `datasets` stores them. `histories` are what people had of it in
+    the training rows, where there are people.
     """
 
     table: pa.Table
@@ -88,6 +89,30 @@ class Catalogue:
         import pyarrow as pa
 
         return list(self.table["text"].take(pa.array(list(places), pa.int64())).to_pylist())
+
+    @property
+    def pictured(self) -> int:
+        """How many entries have a picture."""
+        column = self.table["image"] if "image" in self.table.column_names else None
+        return 0 if column is None else len(column) - column.null_count
+
+    def pictures(self, places: Iterable[int]) -> list[Any]:
+        """Return the pictures of some entries as PIL has them, None where there is none; UserError for broken ones."""
+        import datasets
+        import pyarrow as pa
+
+        known, feature = list(places), datasets.Image()
+        stored = self.table["image"].take(pa.array(known, pa.int64())).to_pylist()
+        found = []
+        for place, value in zip(known, stored, strict=True):
+            try:
+                found.append(None if value is None else feature.decode_example(value))
+            except (OSError, SyntaxError, ValueError) as error:  # what PIL raises for broken files
+                raise UserError(
+                    "pictures of items that can be read are needed",
+                    f"that of {self.ids[place]} ({value['path'] or 'encoded'}): {error}", "Mend it, or leave it out.",
+                ) from error  # fmt: skip
+        return found
 
     def titles(self, names: Iterable[str]) -> list[str]:
         """Return what entries are called, by their names; those that nobody knows by their names."""
@@ -208,6 +233,16 @@ class OfCatalogue:
     def knowing(self, vectors: np.ndarray) -> Self:
         """Return the answer with a model's vectors (m, d) of all entries, by which it chooses."""
         return self
+
+    @property
+    def sees(self) -> bool:
+        """Whether entries are seen, as pictures, by a model that stays as it came, and none is read."""
+        return False
+
+    @property
+    def read_beside(self) -> bool:
+        """Whether another model beside the one that makes vectors has the last word."""
+        return False
 
     @property
     def has_histories(self) -> bool:

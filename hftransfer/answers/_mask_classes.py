@@ -19,6 +19,11 @@ USUAL_IGNORED = 255
 SMOOTHED = 32  # more values than this, nearly all pixels being of two of them: edges that were smoothed
 OF_TWO = 0.8
 SURROUND = ("background", "bg", "_background_", "unlabeled", "unlabelled", "void")  # names of what is around objects
+FEW, ENDS, OF_ALL = (
+    10,
+    3,
+    0.8,
+)  # masks, different counts and share of them that make numbers look like those of objects
 EVERYWHERE = 0.9  # share of the masks that hold what is around the objects
 NONE = "none"  # of data.background_class: every class is one like the others
 
@@ -52,6 +57,7 @@ class Values(Learner):
         self.codings: set[int] = set()
         self.pixels: Counter[tuple[int, int]] = Counter()  # of (number, colour)
         self.masks: Counter[tuple[int, int]] = Counter()
+        self.counted: Counter[int] = Counter()  # masks with so many numbers besides 0, 0 of those with a gap in them
 
     def add(self, truth: pa.Array) -> None:
         """Count the values of a batch of masks."""
@@ -62,6 +68,9 @@ class Values(Learner):
                 number = value if row["coding"] != files.COLOUR else grey_of(colour)
                 self.pixels[number, colour] += pixels
                 self.masks[number, colour] += 1
+            numbers = sorted({*row["values"]} - {0, USUAL_IGNORED})
+            if numbers:
+                self.counted[len(numbers) if numbers == [*range(1, len(numbers) + 1)] else 0] += 1
 
     def learn(self) -> Any:
         """Return the answer that knows the classes; UserError where the values are none."""
@@ -75,8 +84,19 @@ class Values(Learner):
         kept = classes_of(pixels, masks, self.rows, coloured, self.said)
         return dataclasses.replace(
             self.answer, names=kept.names, values=kept.values, coloured=kept.coloured, ignored=kept.ignored,
-            background=kept.background, told=kept.guesses, rows=self.rows,
+            background=kept.background, told=(*kept.guesses, *([] if coloured else self._single())), rows=self.rows,
         )  # fmt: skip
+
+    def _single(self) -> list[str]:
+        """Return what is to be said where numbers seem to tell single objects apart, and no classes."""
+        ends = set(self.counted) - {0}
+        whole, known = sum(self.counted[end] for end in ends), sum(self.counted.values())
+        if self.said.names or known < FEW or len(ends) < ENDS or max(ends) < ENDS or whole < OF_ALL * known:
+            return []
+        return [
+            f"{whole:,} of {known:,} masks count from 1 without a gap, to 1 or up to {max(ends)}: numbers of single "
+            "objects look so, and are read as classes here; object-detection finds and counts single objects"
+        ]
 
     def _by_colour(self) -> bool:
         """Tell whether the colour says the class: of RGB masks, and where one number has several colours."""

@@ -1,8 +1,14 @@
-"""Exact search: the entries of a catalogue that are nearest to queries, block by block, so that memory is bounded."""
+"""Exact search: the entries of a catalogue that are nearest to queries, block by block, so that memory is bounded.
+
+Where faiss is installed, its exhaustive search by dot products does it: the same entries, but for equal scores.
+"""
 
 from __future__ import annotations
 
+import functools
+import importlib
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -20,6 +26,8 @@ def nearest(
     scores the first place comes first. No more than QUERIES x ENTRIES scores are held at a time.
     """
     count = min(count, len(vectors))
+    if faiss() is not None and count:
+        return _by_faiss(queries, vectors, count, hidden)
     places, scores = np.empty((len(queries), count), np.int64), np.empty((len(queries), count), np.float32)
     for start in range(0, len(queries), QUERIES):
         asked = np.asarray(queries[start : start + QUERIES], np.float32)
@@ -30,6 +38,35 @@ def nearest(
                 near[row, [place - begin for place in gone if begin <= place < begin + near.shape[1]]] = -np.inf
             found = _best(*found, near, begin, count)
         scores[start : start + QUERIES], places[start : start + QUERIES] = found
+    return places, scores
+
+
+@functools.cache
+def faiss() -> Any | None:
+    """Return the module faiss; None where it is not installed, or does not load."""
+    try:
+        return importlib.import_module("faiss")
+    except ImportError:
+        return None
+
+
+def _by_faiss(
+    queries: np.ndarray, vectors: np.ndarray, count: int, hidden: Sequence[Sequence[int]]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return what `nearest` does: as many more are asked for as are hidden, which then stand at the end."""
+    found: Any = faiss()
+    whole = np.ascontiguousarray(vectors, np.float32)  # which copies no memory that is so already
+    places, scores = np.empty((len(queries), count), np.int64), np.empty((len(queries), count), np.float32)
+    for start in range(0, len(queries), QUERIES):
+        asked = np.ascontiguousarray(queries[start : start + QUERIES], np.float32)
+        gone = [set(row) for row in hidden[start : start + QUERIES]]
+        wanted = min(len(whole), count + max(map(len, gone), default=0))
+        near, at = found.knn(asked, whole, wanted, metric=found.METRIC_INNER_PRODUCT)
+        for row, none in enumerate(gone):
+            near[row, [place in none for place in at[row].tolist()]] = -np.inf
+        order = np.lexsort((at, -near))[:, :count]
+        scores[start : start + QUERIES] = np.take_along_axis(near, order, axis=1)
+        places[start : start + QUERIES] = np.take_along_axis(at, order, axis=1)
     return places, scores
 
 

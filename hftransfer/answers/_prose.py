@@ -60,6 +60,7 @@ class Prose(Answer[Generated]):
     needs = "string"
     contradicts = False
     generates = True
+    sums = True
     names = ()
     counts = ()
     METRICS: ClassVar[Mapping[str, Metric]] = _written.METRICS

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from hftransfer.views import Plot
 from hftransfer.weighting import Metric, ratio
 
 DEPTH = 10  # places that count as found
@@ -52,6 +53,13 @@ class Lists:
                 named.append(codes.setdefault(name, len(codes)))
         ones = np.ones(len(owners))
         self.shown = scipy.sparse.csr_array((ones, (named, owners)), shape=(len(codes), self.n))
+
+
+def drawn(ranks: Sequence[int], title: str, headline: str) -> Plot:
+    """Return the histogram of ranks from 1 on."""
+    counts, edges = np.histogram(np.log10(np.asarray(ranks, np.float64)), bins=20)
+    shown = {"headline": headline, "axis": "rank (log10)", "edges": edges.tolist(), "counts": counts.tolist()}
+    return Plot("ranks", title, "histogram", shown)
 
 
 def _discounted(found: Sequence[str], grades: Mapping[str, float]) -> float:

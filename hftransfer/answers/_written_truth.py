@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from hftransfer.column_types import STRINGS, is_value
 from hftransfer.errors import UserError
+
+if TYPE_CHECKING:
+    from hftransfer.config import DataConfig
 
 WHOLE = re.compile(r"-?[0-9]+")
 DECIMAL = re.compile(r"[-+]?[0-9]*\.[0-9]+")
@@ -99,6 +104,13 @@ def decimal_sign(values: Sequence[str], column: str) -> tuple[str | None, list[s
 def plain(value: str, decimal: str) -> str:
     """Return a number as programs write it."""
     return value.replace(".", "").replace(",", ".") if decimal == "," else value.replace(",", "")
+
+
+def decimals(values: pa.Array | None, feature: Any, column: str, config: DataConfig) -> tuple[str | None, list[str]]:
+    """Return what stands before decimals in a column of texts, as the user says or its values show, and a guess."""
+    if values is None or not is_value(feature, *STRINGS):
+        return None, []
+    return (config.decimal, []) if config.decimal is not None else decimal_sign(distinct(values), column)
 
 
 def plain_numbers(values: pa.Array, decimal: str | None) -> pa.Array:

@@ -38,6 +38,7 @@ class Answer(Asked, Fitted, Placed, ABC, Generic[R]):
     unit: ClassVar[str] = "rows"  # what a row is called
     contradicts: ClassVar[bool] = True  # whether two rows of one input with different truths are an error
     linear: ClassVar[LinearTarget | None] = None  # what a linear head on frozen features gives; None: it cannot
+    reads_numbers: ClassVar[bool] = False  # whether numbers that are written as texts are its truth, and no text's
     told_by_values: ClassVar[bool] = False  # whether a column is told by how many distinct values it has
     makes_head: ClassVar[bool] = False  # whether a model needs a head of its own for these answers
     typed: ClassVar[type | None] = None  # what a person types to say a row's truth; None: more than a line

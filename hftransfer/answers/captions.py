@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from hftransfer.answers import _both_ways
+from hftransfer.answers import _both_ways, _ranks
 from hftransfer.answers._both_ways import Ranks
 from hftransfer.answers._towers import Towers
 from hftransfer.answers.base import Answer, Learner, Loss, Rows, Trivial
@@ -301,13 +301,8 @@ class Captions(Towers, Answer[Any]):
         return Trivial("chance", f"orders {texts:,} texts and {pictures:,} pictures at random", outputs)
 
     def plots(self, truth: Rows, outputs: Rows) -> Iterator[Plot]:
-        ranks = np.array([row.text_rank for row in outputs], np.float64)
-        counts, edges = np.histogram(np.log10(ranks), bins=20)
-        yield Plot(
-            "ranks", "Ranks of the best right text", "histogram",
-            {"headline": f"{len(ranks):,} pictures, {outputs[0].texts:,} texts", "axis": "rank (log10)",
-             "edges": edges.tolist(), "counts": counts.tolist()},
-        )  # fmt: skip
+        said = f"{len(outputs):,} pictures, {outputs[0].texts:,} texts"
+        yield _ranks.drawn([row.text_rank for row in outputs], "Ranks of the best right text", said)
 
     def badness(self, truth: Any, output: Placed) -> float:
         return 1.0 - 1.0 / max(output.text_rank, 1)

@@ -24,6 +24,12 @@ if TYPE_CHECKING:
     from hftransfer.config import DataConfig
 
 
+KEPT = 1000  # outermost scores that are held
+FEW = 200  # one score of so many may be a mistake
+FAR = 3  # times the width of all others makes it one
+MISSING = -1  # as a score below a scale that begins at 0: nobody gave one
+
+
 @dataclass(frozen=True)
 class Likeness(Vectors):
     """Truth is (n,) scores, outputs are (n,) cosines, which are learnt to be 0 at `low` and 1 at `high`."""
@@ -31,10 +37,12 @@ class Likeness(Vectors):
     low: float = 0.0
     high: float = 1.0
     rows: int = 0
+    decimal: str | None = None  # what stands before decimals in the column that is read
 
     kind = "likeness"
     needs = "number"
     told_by_values = True
+    reads_numbers = True
 
     # --- truth ---
 
@@ -51,10 +59,18 @@ class Likeness(Vectors):
 
         return Value("float64")
 
+    def formed(
+        self, values: pa.Array | None, feature: Any, column: str, config: DataConfig
+    ) -> tuple[Likeness, list[str]]:
+        from hftransfer.answers import _written_truth
+
+        decimal, said = _written_truth.decimals(values, feature, column, config)
+        return dataclasses.replace(self, decimal=decimal), said
+
     def canonical(self, raw: pa.Array, feature: Any, config: DataConfig) -> pa.Array:
         from hftransfer.answers import _truth
 
-        return _truth.numbers(raw, feature)
+        return _truth.numbers(raw, feature, self.decimal)
 
     def unusable(self, truth: pa.ChunkedArray, inputs: Mapping[str, pa.ChunkedArray]) -> Iterator[tuple[str, Any]]:
         import pyarrow.compute as pc
@@ -178,7 +194,7 @@ class Likeness(Vectors):
     # --- the artifact ---
 
     def to_dict(self) -> dict[str, Any]:
-        return {**super().to_dict(), **dataclasses.asdict(self)}
+        return {**super().to_dict(), "low": self.low, "high": self.high, "rows": self.rows}
 
     def restore(self, noted: Mapping[str, Any]) -> Likeness:
         return Likeness(float(noted["low"]), float(noted["high"]), int(noted["rows"]))
@@ -188,25 +204,44 @@ class Likeness(Vectors):
 
 
 class Range(Learner):
-    """Finds between which whole numbers the scores lie."""
+    """Finds between which whole numbers the scores lie; UserError for a few that lie far from all others."""
 
     def __init__(self, answer: Likeness, column: str) -> None:
         self.answer, self.column, self.rows = answer, column, 0
-        self.low, self.high = math.inf, -math.inf
+        self.lowest, self.highest = np.empty(0), np.empty(0)  # KEPT at most, the outermost first
 
     def add(self, truth: pa.Array) -> None:
-        values = truth.to_numpy(zero_copy_only=False)
+        values = np.asarray(truth.to_numpy(zero_copy_only=False), np.float64)
         self.rows += len(values)
-        if len(values):
-            self.low, self.high = min(self.low, float(values.min())), max(self.high, float(values.max()))
+        self.lowest = np.sort(np.append(self.lowest, values))[:KEPT]
+        self.highest = -np.sort(-np.append(self.highest, values))[:KEPT]
 
     def learn(self) -> Likeness:
-        if not self.high > self.low:
-            found = f"every row of `{self.column}` has {self.low:g}" if self.rows else "there is none"
+        if not self.rows or not self.highest[0] > self.lowest[0]:
+            found = f"every row of `{self.column}` has {self.lowest[0]:g}" if self.rows else "there is none"
             raise UserError("scores that differ are needed", found, "Name another column in data.columns.")
-        return dataclasses.replace(
-            self.answer, low=float(math.floor(self.low)), high=float(math.ceil(self.high)), rows=self.rows
-        )
+        low, high = math.floor(self.lowest[0]), math.ceil(self.highest[0])
+        self._require_one_scale(low, high)
+        return dataclasses.replace(self.answer, low=float(low), high=float(high), rows=self.rows)
+
+    def _require_one_scale(self, low: int, high: int) -> None:
+        few = min(max(1, self.rows // FEW), KEPT - 1, self.rows - 1)
+        begins, ends = math.floor(self.lowest[few]), math.ceil(self.highest[few])
+        for inner, outer in ((low, ends), (begins, high), (begins, ends)):
+            if inner < outer and high - low >= FAR * (outer - inner):
+                self._refuse(inner, outer)
+        above = self.lowest[self.lowest > MISSING]
+        if low == MISSING == self.lowest[0] and high > 1 and len(above) and above[0] >= 0:
+            self._refuse(0, high)
+
+    def _refuse(self, low: int, high: int) -> None:
+        beyond = [*self.lowest[self.lowest < low], *self.highest[self.highest > high]]
+        shown = ", ".join(f"{value:g}" for value in sorted(set(beyond))[:3])
+        raise UserError(
+            "scores on one scale are needed",
+            f"{len(beyond):,} of {self.rows:,} of `{self.column}` lie beyond {low} to {high}, where all others are "
+            f"({shown})", "Mend or leave out these rows; of numbers without bounds take the logarithm.",
+        )  # fmt: skip
 
 
 Likeness.METRICS = {name: _numbers.METRICS[name] for name in ("spearman", "pearson")}

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 MOST_NEGATIVES = 8  # wrong entries beside each right one that rows of train may bring
 FEWEST = 20  # people among the test rows
 ARTIFACT = "artifact"  # the folder that is published; what lies beside it is not
+PICTURES = 20  # of what somebody had, the newest, whose mean asks for what comes next
 NEAR = "near"  # what an item of somebody's history is called that speaks for an answer
 
 
@@ -51,6 +52,7 @@ class RankedItems(Found):
     known: np.ndarray | None = field(default=None, compare=False, repr=False)  # vectors of all entries (m, d)
     sequenced: bool = False  # whether histories are read as vectors of items, by a transformer of their own
     reader: Any = field(default=None, compare=False, repr=False)  # that transformer
+    pictured: bool = False  # whether entries are seen, as pictures, and not read
 
     kind = "ranked_items"
     needs = "list"
@@ -112,6 +114,25 @@ class RankedItems(Found):
 
     # --- model ---
 
+    def reads(self, processor: Any, settings: Any, generation: Any) -> tuple[RankedItems, Any, list[str]]:
+        from hftransfer.answers import _pictured
+
+        if not self.recommends or self.catalogue is None:
+            return self, processor, []
+        pictured = _pictured.sees(processor)
+        said = _pictured.require(self.catalogue, pictured, settings.model_type)
+        return dataclasses.replace(self, pictured=pictured), processor, said
+
+    @property
+    def sees(self) -> bool:
+        return self.pictured
+
+    def attach(self, model: Any) -> Any:
+        return model if self.pictured else super().attach(model)
+
+    def beside(self, model: Any, max_length: int | None) -> Mapping[str, str]:
+        return {} if self.pictured else super().beside(model, max_length)
+
     @property
     def offsets(self) -> Offsets | None:
         if not self.recommends or self.catalogue is None or self.catalogue.histories is None:
@@ -137,14 +158,24 @@ class RankedItems(Found):
     selects_higher = True
 
     def ask(self, model: Any, batch: dict[str, Any], processor: Any) -> list[Asked]:
+        if self.pictured:  # who had what is asked of the vectors of pictures, in `gathered`
+            return [Asked(np.zeros(0), tuple(hidden)) for hidden in batch["_hidden"]]
         vectors = self.vectors(model, batch).numpy()
         return [Asked(row[0], tuple(hidden)) for row, hidden in zip(vectors, batch["_hidden"], strict=True)]
 
     def entry(self, model: Any, batch: dict[str, Any]) -> list[np.ndarray]:
+        if self.pictured:
+            from hftransfer.answers import _pictured
+
+            return list(_pictured.vectors(model, batch).numpy())
         return list(self.vectors(model, batch).numpy()[:, 0])
 
     def knowing(self, vectors: np.ndarray) -> RankedItems:
         return dataclasses.replace(self, known=vectors)
+
+    @property
+    def read_beside(self) -> bool:
+        return self.sequenced
 
     @property
     def has_histories(self) -> bool:
@@ -167,6 +198,10 @@ class RankedItems(Found):
             from hftransfer.answers import _next_items
 
             queries = list(_next_items.queries(self.reader, self.known, hidden))
+        elif self.pictured and self.known is not None:
+            from hftransfer.answers import _pictured
+
+            queries = _pictured.queries(self.known, hidden, PICTURES)
         plain = [one.astype(np.float32).tobytes() for one in queries]
         if self.known is None or not outputs:
             return [Listed(vector) for vector in plain]
@@ -277,12 +312,14 @@ class RankedItems(Found):
         return Prose(f"{len(answer['vector'])} numbers: {shown}, ...; no catalogue lies beside this model")
 
     def limits(self) -> list[str]:
+        what = "picture" if self.pictured else "text"
         said = [
-            "It gives a text a vector of length 1: what belongs together has a high cosine. A cosine is no "
+            f"It gives a {what} a vector of length 1: what belongs together has a high cosine. A cosine is no "
             f"probability, and ranks depend on how many entries there are to choose from: here {self.size:,}."
         ]
         if self.recommends:
-            said.append("It knows people by what they had, and items by their texts: of nobody it knows a name.")
+            by = "pictures" if self.pictured else "texts"
+            said.append(f"It knows people by what they had, and items by their {by}: of nobody it knows a name.")
         if self.sequenced:
             said.append("What somebody had is read by the transformer beside it, over the items' vectors.")
         return said
@@ -290,13 +327,14 @@ class RankedItems(Found):
     # --- the artifact ---
 
     def to_dict(self) -> dict[str, Any]:
-        told = ("temperature", "recommends", "rows", "size", "negatives", "sequenced")
+        told = ("temperature", "recommends", "rows", "size", "negatives", "sequenced", "pictured")
         return {**super().to_dict(), **{name: getattr(self, name) for name in told}}
 
     def restore(self, noted: Mapping[str, Any]) -> RankedItems:
         return RankedItems(
             float(noted["temperature"]), bool(noted["recommends"]), int(noted["rows"]), int(noted["size"]),
             int(noted["negatives"]), sequenced=bool(noted.get("sequenced")),
+            pictured=bool(noted.get("pictured")),
         )  # fmt: skip
 
     def write_entries(self, artifact: Path) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from hftransfer.answers import _ranks
 from hftransfer.answers._ranks import MRR, NDCG, RECALL, by_rank
 from hftransfer.answers._vectors import Found
 from hftransfer.answers.base import Answer, Learner, Rows, Trivial
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from hftransfer.config import DataConfig
 
+FEW, MANY = 20, 10  # texts in a column, and rows of each, that make one wonder whether they are labels
 SHOWN = 3  # numbers of a vector that a line shows
 
 
@@ -95,6 +97,12 @@ class Ranking(Found):
                     f"a text to be found other than `{columns[role]}` is needed", "every row has the same as both",
                     "Name another column in data.columns.",
                 )  # fmt: skip
+        if distinct <= FEW and MANY * distinct <= len(truth):
+            column = next((name for role, name in columns.items() if role not in inputs and role != "negative"), "it")
+            return [
+                f"`{column}` has {distinct} texts in {len(truth):,} rows: is it a label? It is taken for the text "
+                "that is to be found; name another in data.columns.target, or train text-classification"
+            ]
         return []
 
     def learner(self, column: str, features: Mapping[str, Any]) -> Learner:
@@ -194,13 +202,8 @@ class Ranking(Found):
         )
 
     def plots(self, truth: Rows, outputs: Rows) -> Iterator[Plot]:
-        ranks = np.array([row.rank for row in outputs], np.float64)
-        counts, edges = np.histogram(np.log10(ranks), bins=20)
-        yield Plot(
-            "ranks", "Ranks of the right texts", "histogram",
-            {"headline": f"{len(ranks):,} rows, a catalogue of {outputs[0].among:,} texts", "axis": "rank (log10)",
-             "edges": edges.tolist(), "counts": counts.tolist()},
-        )  # fmt: skip
+        said = f"{len(outputs):,} rows, a catalogue of {outputs[0].among:,} texts"
+        yield _ranks.drawn([row.rank for row in outputs], "Ranks of the right texts", said)
 
     def badness(self, truth: Any, output: Placed) -> float:
         return 1.0 - 1.0 / max(output.rank, 1)

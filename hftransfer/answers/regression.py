@@ -13,6 +13,7 @@ from hftransfer.answers import _numbers
 from hftransfer.answers._head import Head, constant
 from hftransfer.answers._linear import Numbers
 from hftransfer.answers._numbers import OfNumbers
+from hftransfer.answers._one_value import OneValue
 from hftransfer.answers.base import Answer, Learner, Loss, Rows, Trivial
 from hftransfer.views import Number, Plot, View
 from hftransfer.weighting import Sample
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Regression(Head):
+class Regression(OneValue, Head):
     """Truth and outputs are (n,) floats."""
 
     total: float = 0.0  # of the truth of train
@@ -33,8 +34,6 @@ class Regression(Head):
 
     kind = "regression"
     typed = float
-    needs = "class names, whole numbers, or lists of them"
-    told_by_values = True
     contradicts = False
     linear: ClassVar[Numbers] = Numbers()
     problem = "regression"
@@ -42,31 +41,13 @@ class Regression(Head):
 
     # --- truth ---
 
-    def fits(self, feature: Any) -> bool:
-        from hftransfer.answers import _truth
-
-        return _truth.holds_names(feature) and not _truth.is_list(feature)
-
-    def check_feature(self, feature: Any) -> None:
-        from hftransfer.answers import _truth
-
-        _truth.refuse_lists(self.kind, feature)
-
     def formed(
         self, values: pa.Array | None, feature: Any, column: str, config: DataConfig
     ) -> tuple[Regression, list[str]]:
         from hftransfer.answers import _written_truth
-        from hftransfer.column_types import STRINGS, is_value
 
-        if values is None or not is_value(feature, *STRINGS):
-            return self, []
-        if config.decimal is not None:
-            return dataclasses.replace(self, decimal=config.decimal), []
-        decimal, said = _written_truth.decimal_sign(_written_truth.distinct(values), column)
+        decimal, said = _written_truth.decimals(values, feature, column, config)
         return dataclasses.replace(self, decimal=decimal), said
-
-    def plausible(self, distinct: int, rows: int, named: bool) -> bool:
-        return named or 2 * distinct <= rows
 
     def feature(self, encoded: bool = True) -> Any:
         from datasets import Value

@@ -13,6 +13,7 @@ import numpy as np
 from hftransfer.answers import _head, _operating, _scores
 from hftransfer.answers._head import EXCLUSIVE, Head, constant
 from hftransfer.answers._linear import Classes
+from hftransfer.answers._one_value import OneValue
 from hftransfer.answers._operating import Point, Yes
 from hftransfer.answers._scores import ClassSample, Counts, Decisions, Outcomes, Ranking, by_average
 from hftransfer.answers.base import Loss, Rows, Trivial
@@ -29,7 +30,7 @@ UNEVEN = 10  # times the rows of the rarest class from which classes are called 
 
 
 @dataclass(frozen=True)
-class SingleLabel(Head):
+class SingleLabel(OneValue, Head):
     """Truth is (n,) class numbers, outputs are (n, k) probabilities."""
 
     positive: str | None = None  # the class that is looked for, of two
@@ -39,23 +40,11 @@ class SingleLabel(Head):
 
     kind = "single_label"
     typed = str
-    needs = "class names, whole numbers, or lists of them"
-    told_by_values = True
     linear: ClassVar[Classes] = Classes()
     problem = "single_label_classification"
     has_points = True
 
     # --- truth ---
-
-    def fits(self, feature: Any) -> bool:
-        from hftransfer.answers import _truth
-
-        return _truth.holds_names(feature) and not _truth.is_list(feature)
-
-    def check_feature(self, feature: Any) -> None:
-        from hftransfer.answers import _truth
-
-        _truth.refuse_lists(self.kind, feature)
 
     def formed(
         self, values: pa.Array | None, feature: Any, column: str, config: DataConfig
@@ -69,9 +58,6 @@ class SingleLabel(Head):
             _written_truth.refuse_joined(found, column, self.kind)
         said = f"`{column}` holds whole numbers as decimals; they are read as 0, 1, 2"
         return self, [said] if is_value(feature, "float") else []
-
-    def plausible(self, distinct: int, rows: int, named: bool) -> bool:
-        return named or 2 * distinct <= rows
 
     def feature(self, encoded: bool = True) -> Any:
         from datasets import Value

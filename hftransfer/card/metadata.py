@@ -29,6 +29,7 @@ def metadata(about: About) -> dict[str, Any]:
     from huggingface_hub import ModelCardData
 
     licence_fields = licence_metadata(about)
+    library, tag = about.task.listed(about.answer.to_dict())
     base = about.model_source.get("name") if is_hub(about.model_source) else None
     dataset = about.data_source.get("name") if is_hub(about.data_source) else None
     # A merge is what the Hub calls a model of several base models, an adapter what cannot be loaded without its base;
@@ -38,8 +39,8 @@ def metadata(about: About) -> dict[str, Any]:
         license=licence_fields.get("license"),
         license_name=licence_fields.get("license_name"),
         license_link=licence_fields.get("license_link"),
-        library_name=about.task.library,
-        pipeline_tag=about.task.tag or about.config.task,
+        library_name=library,
+        pipeline_tag=tag,
         base_model=base,
         base_model_relation="finetune" if base else None,
         datasets=[dataset] if dataset else None,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from hftransfer import __version__
 from hftransfer.cli import asking, comparing, lists, printing, starting
@@ -28,34 +30,21 @@ def make_parser(name: str = "hftransfer") -> argparse.ArgumentParser:
     _add_following(train)
     train.set_defaults(command=starting.train)
 
-    check = commands.add_parser("check", help="find out what can be known before training")
-    _add_config(check)
-    _add_json(check, "print events as JSON lines")
-    _add_verbose(check)
-    check.set_defaults(command=asking.check)
-
-    rank = commands.add_parser("rank", help="find out which pretrained model to start from, without training")
-    _add_config(rank)
+    _add_question(commands, "check", "find out what can be known before training", asking.check)
+    about = "find out which pretrained model to start from, without training"
+    rank = _add_question(commands, "rank", about, asking.rank)
     rank.add_argument("--models", required=True, metavar="A,B,...", help="model folders, Hub ids or samples")
     rank.add_argument(
         "--by", choices=RANKED_BY, default=RANKED_BY[0],
         help="what they are in the order of: nearest neighbours, which agrees best with the order after fine-tuning, "
         "or the probe, for a model that stays frozen",
     )  # fmt: skip
-    _add_json(rank, "print events as JSON lines")
-    _add_verbose(rank)
-    rank.set_defaults(command=asking.rank)
-
-    curve = commands.add_parser("curve", help="find out whether more labels would help, without training")
-    _add_config(curve)
-    _add_json(curve, "print events as JSON lines")
-    _add_verbose(curve)
-    curve.set_defaults(command=asking.curve)
+    _add_question(commands, "curve", "find out whether more labels would help, without training", asking.curve)
 
     predict = commands.add_parser("predict", help="ask a trained model")
     predict.add_argument("where", metavar="WHERE", help="a run's name, a folder or a Hub id")
     predict.add_argument(
-        "rest", metavar="INPUT", nargs="+", help="a text, an image, or a csv, jsonl, parquet or txt file"
+        "rest", metavar="INPUT", nargs="+", help="a text, a picture, a recording, or a csv, jsonl, parquet or txt file"
     )
     predict.add_argument("--top-k", type=int, metavar="N", help="give the N best labels")
     predict.add_argument("--revision", metavar="R", help="branch, tag or commit of a Hub model")
@@ -204,3 +193,15 @@ def _add_json(parser: argparse.ArgumentParser, help: str) -> None:
 
 def _add_verbose(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--verbose", action="store_true", help="name rows in warnings")
+
+
+def _add_question(
+    commands: Any, name: str, about: str, answer: Callable[[argparse.Namespace], int]
+) -> argparse.ArgumentParser:
+    """Add a command that asks about a configuration before anything is trained."""
+    parser: argparse.ArgumentParser = commands.add_parser(name, help=about)
+    _add_config(parser)
+    _add_json(parser, "print events as JSON lines")
+    _add_verbose(parser)
+    parser.set_defaults(command=answer)
+    return parser

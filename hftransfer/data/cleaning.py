@@ -14,9 +14,17 @@ from datasets import ClassLabel, Features, Value
 
 from hftransfer import answers
 from hftransfer.answers.base import Answer
-from hftransfer.column_types import NUMBERS, element, is_list, is_value
+from hftransfer.column_types import NUMBERS, STRINGS, element, is_list, is_value
 from hftransfer.config import DataConfig
-from hftransfer.data.columns import Choice, alternatives, choose, likely_groups, shared_values, unused_folds
+from hftransfer.data.columns import (
+    Choice,
+    alternatives,
+    choose,
+    likely_groups,
+    numbers_mostly,
+    shared_values,
+    unused_folds,
+)
 from hftransfer.errors import NAMED_ROWS, UserError, with_rows
 from hftransfer.tasks.base import Role, Task
 
@@ -68,14 +76,15 @@ def plan(
     )  # fmt: skip
     columns = {choice.role: choice.column for choice in choices}
     column = columns[task.truth.name]
-    answer = answers.choose(task.answers, features[column], config)
-    roles = tuple(role for role in task.roles if role.name in columns)
     values = preview[column].combine_chunks() if column in preview.column_names else None
+    written = values is not None and is_value(features[column], *STRINGS) and numbers_mostly(values)
+    answer = answers.choose(task.answers, features[column], config, written)
+    roles = tuple(role for role in task.roles if role.name in columns)
     answer, guesses = answer.formed(values, features[column], column, config)
     warnings = []
     if config.group is None:
         shared = [] if task.gathers else shared_values(preview, roles, columns)
-        warnings = [*likely_groups(features, preview, list(columns.values())), *shared]
+        warnings = [*likely_groups(features, preview, list(columns.values()), whole), *shared]
     warnings += unused_folds(features, preview, {*columns.values(), config.group or None, config.split_column or None})
     others = alternatives(features, preview, whole, task, choices, config)
     return choices, Reading(roles, columns, answer, config, alternatives=tuple(others)), warnings, guesses

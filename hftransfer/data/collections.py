@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from hftransfer.tasks.base import Task
 
 TRUTH = List({"id": Value("string"), "grade": Value("float64"), "cold": Value("bool")})
 NEGATIVES = ("negative", "negatives", "neg", "hard_negative", "hard_negatives")
+GRADES = ("score", "grade", "relevance", "rel", "similarity", "label")
 IDS = ("_id", "id", "docid", "doc_id", "corpus-id", "corpus_id", "pid", "query-id", "query_id", "qid")
 TEXTS = ("text", "contents", "passage", "document", "query", "question", "body")
 Judgements = dict[str, dict[str, float]]  # by question: grades by passage
@@ -51,6 +52,8 @@ def of_folder(source: Path, task: Task, config: DataConfig) -> tuple[Picked, Cat
             continue
         judged = judgements(path)
         known = {query: grades for query, grades in judged.items() if query in texts}
+        _require_known(path, "queries", judged, texts)
+        _require_known(path, "the corpus", [name for grades in known.values() for name in grades], catalogue.places)
         if len(known) < len(judged):
             said.append(f"{path.name}: {len(judged) - len(known):,} questions are not among the queries: left out")
         lost = {name for grades in known.values() for name in grades if name not in catalogue.places}
@@ -81,6 +84,16 @@ def of_folder(source: Path, task: Task, config: DataConfig) -> tuple[Picked, Cat
     return Picked(splits, tuple(said), (f"a corpus of {len(catalogue):,} passages, all of which are searched",)), (
         catalogue
     )
+
+
+def _require_known(path: Path, where: str, named: Collection[str], known: Collection[str]) -> None:
+    """Raise UserError for judgements that name nothing which is there: ids of another kind, most likely."""
+    if not any(name in known for name in named):
+        have = ", ".join(str(one) for _, one in zip(range(3), known, strict=False))
+        raise UserError(
+            f"judgements by the ids of {where} are needed", f"{path.name} has {_some(set(named))}, {where} {have}",
+            "Use the same ids in both.",
+        )  # fmt: skip
 
 
 def of_tables(picked: Picked, task: Task, config: DataConfig) -> tuple[Picked, Catalogue, list[str]]:
@@ -137,10 +150,16 @@ def of_tables(picked: Picked, task: Task, config: DataConfig) -> tuple[Picked, C
         f"`{asked}` asks and `{found}` answers" + (f"; `{wrong}` is wrong" if wrong else ""),
         f"the catalogue is the {len(catalogue):,} distinct passages of all splits",
     ]
+    graded = next((name for name in GRADES if name in train.features and name not in (asked, found)), None)
+    if graded is not None:
+        said.append(
+            f"`{graded}` is not looked at: every row's passage counts as right, whatever it says. Leave out the rows "
+            "that are not, or give a folder with qrels, which have grades"
+        )
     return replace(picked, splits=splits), catalogue, [*said, *guesses]
 
 
-def catalogue_of(ids: Any, titles: Any, texts: Any) -> Catalogue:
+def catalogue_of(ids: Any, titles: Any, texts: Any, pictures: Any = None) -> Catalogue:
     """Return a catalogue of columns; UserError for ids that are missing or not unique."""
     import hashlib
 
@@ -159,6 +178,8 @@ def catalogue_of(ids: Any, titles: Any, texts: Any) -> Catalogue:
     read = pc.if_else(pc.is_null(title), text, pc.utf8_trim_whitespace(pc.binary_join_element_wise(
         pc.fill_null(title, ""), text, " ")))  # fmt: skip
     table = pa.table({"id": names, "title": pc.coalesce(title, text), "text": read})
+    if pictures is not None:
+        table = table.append_column("image", pictures)
     digest = hashlib.blake2b(digest_size=16)
     for batch in table.to_batches():
         for column in batch.columns:

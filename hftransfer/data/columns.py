@@ -31,8 +31,10 @@ FOLDS = frozenset({"fold", "folds", "kfold", "kfolds"})
 MOST_FOLDS = 50
 # whose rows are no independent witnesses: what such columns are often called
 GROUPS = frozenset({
-    "patient", "subject", "speaker", "document", "doc", "user", "author", "participant", "session", "customer",
-    "animal", "video", "recording", "case", "household", "group",
+    "patient", "subject", "subj", "speaker", "spk", "document", "doc", "user", "author", "participant", "session",
+    "customer", "animal", "video", "recording", "case", "household", "group", "person", "individual", "client",
+    "member", "reviewer", "writer", "singer", "dialog", "dialogue", "thread", "specimen", "slide",
+    "donor", "mouse", "scene", "pid", "uid",
 })  # fmt: skip
 
 
@@ -299,6 +301,15 @@ def shared_values(preview: pa.Table, roles: Sequence[Role], columns: Mapping[str
     return found
 
 
+MOSTLY = 0.8  # of a column's different values that are numbers: the others are mistakes
+
+
+def numbers_mostly(values: Any) -> bool:
+    """Tell whether strings are numbers, but for empty ones and a few."""
+    found = [value for value in pc.unique(values).to_pylist() if value and value.strip()]
+    return bool(found) and sum(NUMBER.fullmatch(value.strip()) is not None for value in found) >= MOSTLY * len(found)
+
+
 def numbers_alone(values: Any) -> bool:
     """Tell whether strings are numbers, but for empty ones."""
     found = pc.unique(values).to_pylist()
@@ -327,17 +338,26 @@ def unused_folds(features: Features, preview: pa.Table, taken: Collection[str | 
     return found
 
 
-def likely_groups(features: Features, preview: pa.Table, taken: Sequence[str]) -> list[str]:
-    """Return a warning of columns that say whose a row is, where several rows are of one."""
+def _says_whose(column: str) -> bool:
+    """Tell whether a column is called as those are that say whose a row is: patient_id, userId, docid, speakers."""
+    return bool({word.removesuffix(end) for word in words(column) for end in ("", "s", "id", "ids")} & GROUPS)
+
+
+def likely_groups(features: Features, preview: pa.Table, taken: Sequence[str], whole: bool) -> list[str]:
+    """Return a warning of columns that say whose a row is, where several rows are of one.
+
+    Of a preview that is not the `whole`, few rows tell: of whom there are ten rows in a million, hardly two are in it.
+    """
     found = []
     for column in preview.column_names:
-        named = {word.removesuffix("s") for word in words(column)} & GROUPS
-        if column in taken or not named or not isinstance(features[column], ClassLabel | Value):
+        if column in taken or not _says_whose(column) or not isinstance(features[column], ClassLabel | Value):
             continue
-        distinct, rows = int(pc.count_distinct(preview[column]).as_py()), preview.num_rows
-        if distinct >= FEW_GROUPS and 3 * distinct <= 2 * rows:
+        distinct = int(pc.count_distinct(preview[column]).as_py())
+        rows = preview.num_rows - preview[column].null_count
+        if distinct >= FEW_GROUPS and distinct <= (0.9 if whole else 0.999) * rows:
+            held = "" if whole else " that were looked at"
             found.append(
-                f"`{column}` has {distinct:,} values in {rows:,} rows: rows of one may stand on both sides of a cut, "
-                f"and are no independent witnesses; data.group={column} keeps them together"
+                f"`{column}` has {distinct:,} values in {rows:,} rows{held}: rows of one may stand on both sides of a "
+                f"cut, and are no independent witnesses; data.group={column} keeps them together"
             )
     return found

@@ -11,7 +11,7 @@ import datasets
 from datasets import Dataset, DatasetDict, Features, Image, Value
 
 from hftransfer.config import DataConfig
-from hftransfer.data import masked, recordings
+from hftransfer.data import masked, recordings, split_lists
 from hftransfer.data.formats.base import Settings
 from hftransfer.data.layout import Layout, lay_out, unwrapped
 from hftransfer.data.named_files import Finder, names_files
@@ -148,16 +148,24 @@ def _open_media(
     paired = None if medium.suffixes is not PICTURES else masked.open_pairs(tree, files, others, named, config)
     if paired is not None:
         return paired
+    sounds = [tree.path(parts) for parts in files]
+    listed = recordings.texts_listed(tree.root, [*map(tree.path, tree.files)], sounds) if medium.whole else None
+    if listed is not None:
+        return _with_texts(tree, medium, files, *listed, others, named, config.streaming)
     metadata = [parts for parts in tables if Path(parts[-1]).stem == "metadata"]
     if metadata:
         found = lay_out(files, None, named, medium.called, classes=False)
         return _of_metadata(tree, medium, found, files, metadata, tables, config)
     found = lay_out(files, config.label_pattern, named, medium.called)
-    beside = recordings.texts_beside(tree.root, [tree.path(parts) for parts in files]) if medium.whole else None
+    elsewhere = [] if found.labelled else [tree.path(parts) for parts in tree.files]
+    beside = recordings.texts_beside(tree.root, elsewhere, sounds) if medium.whole else None
     if beside is not None:
-        return _with_texts(tree, medium, files, beside, others, named, config.streaming)
-    if not found.labelled and (tables or medium.suffixes is TEXTS):
-        return _of_names(tree, medium, files, others, tables, config)
+        return _with_texts(tree, medium, files, *beside, others, named, config.streaming)
+    if (not found.labelled and (tables or medium.suffixes is TEXTS)) or (tables and found.numbered):
+        source = _of_names(tree, medium, files, others, tables, config)
+        if source is not None or not found.labelled:
+            return source
+    lists = split_lists.divide(tree, found, medium.suffixes)
     features = Features({medium.column: medium.feature} | ({"label": Value("string")} if found.labelled else {}))
     splits: dict[str, Rows] = {}
     warnings: list[str] = []
@@ -171,7 +179,7 @@ def _open_media(
         )
         warnings += texts.warnings
         guesses += texts.guesses
-    left = _unread(tree, found, files, [one for one in others if one.path not in tables])
+    left = _unread(tree, found, files, [one for one in others if one.path not in (*tables, *lists)])
     return Source(
         splits,
         tree.path(found.base),
@@ -184,10 +192,10 @@ def _open_media(
 
 
 def _with_texts(
-    tree: Tree, medium: Medium, files: Sequence[Parts], texts: Sequence[str], others: Sequence[Left],
-    named: Collection[str], streaming: bool,
+    tree: Tree, medium: Medium, files: Sequence[Parts], texts: Sequence[str], lists: Sequence[Path],
+    others: Sequence[Left], named: Collection[str], streaming: bool,
 ) -> Source:  # fmt: skip
-    """Read files that each have a text beside them."""
+    """Read files that each have a text in one of `lists`: files of their names, or with a line for each."""
     found = lay_out(files, None, named, medium.called, classes=False)
     text_of = dict(zip(files, texts, strict=True))
     splits: dict[str, Rows] = {}
@@ -195,8 +203,13 @@ def _with_texts(
         values = [str(tree.path(parts)) for parts in held]
         rows = Dataset.from_dict({medium.column: values, "text": [text_of[parts] for parts in held]})
         splits[name] = _plain(rows, streaming)
-    left = _unread(tree, found, files, [one for one in others if Path(one.path[-1]).suffix not in TEXTS])
-    guesses = (*tree.guesses(), *found.guesses, f"the text of each of the {medium.called} is the .txt beside it")
+    read = set(lists)
+    left = _unread(tree, found, files, [one for one in others if tree.path(one.path) not in read])
+    where = f"the {lists[0].suffix} of its name"
+    if len(lists) < len(files):
+        more = f" and {len(lists) - 1:,} more lists" if len(lists) > 1 else ""
+        where = f"in the line of {lists[0].relative_to(tree.root)}{more} that begins with its name"
+    guesses = (*tree.guesses(), *found.guesses, f"the text of each of the {medium.called} is {where}")
     return Source(splits, tree.path(found.base), tuple(left), guesses, asides=tuple(left))
 
 
@@ -221,16 +234,28 @@ def _of_names(
     """Read the tables that name the files, where some do."""
     finder = Finder(tree.root, medium.suffixes)
     naming = []
+    held: list[tuple[Rows, list[str]]] = []
+    broken: dict[Parts, UserError] = {}
     read = set()
     for parts in tables:
-        rows = read_tables([tree.path(parts)], False, Settings.of(config)).rows
+        try:
+            rows = read_tables([tree.path(parts)], False, Settings.of(config)).rows
+        except UserError as error:  # one without rows, beside others
+            broken[parts] = error
+            continue
         columns = [name for name in rows.features or {} if names_files(rows, name, finder)]
         if columns:
             naming.append(parts)
+            held.append((rows, columns))
             read |= {finder.place(str(value)) for name in columns for value in rows.select_columns([name])[:][name]}
     if not naming:
+        if len(broken) == len(tables) and broken:
+            raise next(iter(broken.values()))
         return None
     source = _open_tables(tree, naming, config)
+    beside = Finder(source.folder or tree.root, medium.suffixes)
+    if not any(names_files(rows, name, beside) for rows, names in held for name in names):
+        source = replace(source, folder=tree.root)  # a table in a folder of its own, as meta/esc50.csv
     said = f"{', '.join(parts[-1] for parts in naming)}: a table that names the {medium.called}"
     unnamed = [Left(parts, "in no table") for parts in files if tree.path(parts) not in read]
     named = [*naming, *(parts for parts in files if tree.path(parts) in read)]

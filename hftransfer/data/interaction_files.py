@@ -30,6 +30,7 @@ RATINGS = ("rating", "ratings", "score", "stars", "overall")
 TITLES = ("title", "movie_title", "name", "item_name", "product_name", "product_title")
 TEXTS = ("text", "description", "overview", "summary", "plot", "abstract", "genres", "genre", "categories", "category",
          "tags", "class")  # fmt: skip
+PICTURES = ("image", "image_path", "image_file", "img", "picture", "photo", "poster", "cover", "thumbnail")
 OTHERS = {".dat", ".inter", ".item", ".data", ".user"}
 MOVIELENS = {  # the fields of MovieLens' files that have no header
     "ratings.dat": ("user_id", "item_id", "rating", "timestamp"), "movies.dat": ("item_id", "title", "genres"),
@@ -38,23 +39,38 @@ MOVIELENS = {  # the fields of MovieLens' files that have no header
 
 
 @dataclass(frozen=True)
+class Items:
+    """Items as they were found, each once.
+
+    `pictures` are encoded ones, or the names of files as they lie below `folder`; None where there are none.
+    """
+
+    ids: list[str]
+    titles: list[str]
+    texts: list[str]
+    said: list[str]
+    pictures: pa.ChunkedArray | None = None
+    folder: Path | None = None
+
+
+@dataclass(frozen=True)
 class Raw:
-    """Interactions (users, items, times: nan for none) and items (ids, titles, texts), as they were found."""
+    """Interactions (users, items, times: nan for none), as they were found, and the items."""
 
     users: list[str]
     items: list[str]
     times: np.ndarray | None
-    ids: list[str]
-    titles: list[str]
-    texts: list[str]
     columns: list[str]
-    warnings: list[str]
     guesses: list[str]
+    of: Items
 
 
-def read(place: Path, config: DataConfig) -> Raw:
-    """Read the interactions and the items of a file or a folder; UserError where one of them is not found."""
-    tables = {path: _table(path, config) for path in _candidates(place)}
+def read(place: Path, config: DataConfig, beside: Sequence[str] = ()) -> Raw:
+    """Read the interactions and the items of a file or a folder; UserError where one of them is not found.
+
+    `beside`: how the names of tables of items begin that are read beside a file.
+    """
+    tables = {path: _table(path, config) for path in _candidates(place, beside)}
     named = config.column_names
     interactions = [
         (path, table)
@@ -74,14 +90,14 @@ def read(place: Path, config: DataConfig) -> Raw:
     guesses = [f"{path.name}: `{user}` had `{item}`" + (f" at `{time}`" if time else "")]
     if rating is not None:
         guesses.append(f"`{rating}` is not looked at: every row counts as an interaction, whatever it says")
-    ids, titles, texts, said = _items_of({**tables}, path, str(item), named)
+    found = _items_of({**tables}, path, str(item), named)
     return Raw(
         _strings(table[user]), _strings(table[item]), None if time is None else _moments(table[time], str(time)),
-        ids, titles, texts, table.column_names, [], [*guesses, *said],
+        table.column_names, [*guesses, *found.said], found,
     )  # fmt: skip
 
 
-def _candidates(place: Path) -> list[Path]:
+def _candidates(place: Path, beginnings: Sequence[str]) -> list[Path]:
     """Return the tables of a folder; beside a file, those that are named as tables of items are."""
     suffixes = {*BUILDERS, *OTHERS} - {".txt"}
     if place.is_dir():
@@ -91,11 +107,7 @@ def _candidates(place: Path) -> list[Path]:
         found = [place]
         for path in sorted(place.parent.iterdir()):
             stem = path.stem.lower()
-            if (
-                path != place
-                and path.is_file()
-                and (path.suffix == ".item" or stem.startswith(("item", "movie", "meta")))
-            ):
+            if path != place and path.is_file() and (path.suffix == ".item" or stem.startswith(tuple(beginnings))):
                 found.append(path)
     found = [path for path in found if path.suffix.lower() in suffixes]
     if place.is_dir() and any(path.name in MOVIELENS for path in found):
@@ -129,24 +141,28 @@ def _table(path: Path, config: DataConfig) -> pa.Table:
     return pa.table({name: pa.array([line[i] for line in lines], pa.string()) for i, name in enumerate(names)})
 
 
-def _items_of(
-    tables: Mapping[Path, pa.Table], interactions: Path, item: str, named: Mapping[str, str]
-) -> tuple[list[str], list[str], list[str], list[str]]:
-    """Return ids, titles and texts of items, and what was guessed: of a table of their own, or of the interactions."""
+def _items_of(tables: Mapping[Path, pa.Table], interactions: Path, item: str, named: Mapping[str, str]) -> Items:
+    """Return items, and what was guessed: of a table of their own, or of the interactions."""
     own: list[tuple[Path, str]] = []
     for path, table in tables.items():
         known = _find(table, (item, *ITEMS, "id", "_id"), None)
-        if known is None or not (_find(table, TITLES, named.get("title"), False) or _texts_of(table, named, known)):
+        if known is None or not (
+            _find(table, TITLES, named.get("title"), False)
+            or _texts_of(table, named, known)
+            or _find(table, PICTURES, named.get("image"), False)
+        ):
             continue
         own.append((path, known))
     own.sort(key=lambda one: one[0] == interactions)  # a table of items before the rows of interactions
     if not own:
-        return [], [], [], []
+        return Items([], [], [], [])
     path, known = own[0]
     table = tables[path]
     title = _find(table, TITLES, named.get("title"), False)
-    found = [name for name in _texts_of(table, named, known) if name != title]
+    picture = _find(table, PICTURES, named.get("image"), False)
+    found = [name for name in _texts_of(table, named, known) if name not in (title, picture)]
     said = [f"{path.name}: `{known}` is called `{title}`" + (f" and described by {', '.join(found)}" if found else "")]
+    said += [f"{path.name}: `{picture}` is its picture"] if picture else []
     ids = _strings(table[known])
     titles = _strings(table[title]) if title else [""] * len(ids)
     parts = [_strings(table[name]) for name in found]
@@ -159,7 +175,10 @@ def _items_of(
     if len(first) < len(ids) and path != interactions:
         said.append(f"{path.name}: {len(ids) - len(first):,} rows are of items that stand there before, or of none")
     places = list(first.values())
-    return [ids[i] for i in places], [titles[i].strip() for i in places], [texts[i].strip() for i in places], said
+    return Items(
+        [ids[i] for i in places], [titles[i].strip() for i in places], [texts[i].strip() for i in places], said,
+        table[picture].take(pa.array(places, pa.int64())) if picture else None, path.parent,
+    )  # fmt: skip
 
 
 def _texts_of(table: pa.Table, named: Mapping[str, str], item: str) -> list[str]:

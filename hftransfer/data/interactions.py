@@ -17,8 +17,10 @@ from hftransfer.config import DataConfig
 from hftransfer.data import interaction_files
 from hftransfer.data.collections import TRUTH, catalogue_of
 from hftransfer.data.interaction_files import Raw
+from hftransfer.data.named_files import Finder
 from hftransfer.data.named_splits import Picked, Split
 from hftransfer.errors import UserError
+from hftransfer.inputs.image import IMAGE
 from hftransfer.tasks.base import Task
 
 TAKEN = 50  # items of a history that a row of train keeps: more than any model here reads
@@ -44,11 +46,12 @@ class Ordered:
 
 def read_interactions(place: Path, task: Task, config: DataConfig) -> tuple[Picked, Catalogue]:
     """Read interactions and items, and return a row a history with what came next, by split, and the catalogue."""
-    raw = interaction_files.read(place, config)
-    warnings, guesses = [*raw.warnings], [*raw.guesses]
+    raw = interaction_files.read(place, config, task.tables_beside)
+    guesses = [*raw.guesses]
     items, known = _items(raw)
-    warnings += items.said
-    catalogue = catalogue_of(items.ids, items.titles, items.texts)
+    warnings = [*items.said]
+    guesses += items.guesses
+    catalogue = catalogue_of(items.ids, items.titles, items.texts, items.pictures)
     catalogue.require_choice()
     if raw.times is None and config.cut == "time":
         raise UserError("a column with the time is needed", f"found {', '.join(raw.columns)}", f"{COSTS}.")
@@ -92,33 +95,65 @@ def read_interactions(place: Path, task: Task, config: DataConfig) -> tuple[Pick
 
 @dataclass(frozen=True)
 class Items:
-    """The items that have a text, by their places."""
+    """The items that have a text or a picture, by their places."""
 
     ids: pa.Array
     titles: pa.Array
     texts: pa.Array
     said: list[str]
+    guesses: list[str]
+    pictures: pa.ChunkedArray | None = None
 
 
 def _items(raw: Raw) -> tuple[Items, dict[str, int]]:
-    """Return items with a text, and the place of each; UserError where most interactions are with others."""
-    kept = [i for i, (title, text) in enumerate(zip(raw.titles, raw.texts, strict=True)) if title or text]
-    known = {raw.ids[i]: place for place, i in enumerate(kept)}
+    """Return items with a text or a picture, and their places; UserError where most interactions are with others."""
+    pictures, said, guesses = _pictures(raw)
+    shown = [False] * len(raw.of.ids) if pictures is None else pictures.is_valid().to_pylist()
+    named = zip(raw.of.titles, raw.of.texts, shown, strict=True)
+    kept = [i for i, (title, text, seen) in enumerate(named) if title or text or seen]
+    known = {raw.of.ids[i]: place for place, i in enumerate(kept)}
     lost = [name for name in raw.items if name not in known]
-    said = []
     if 2 * len(lost) > len(raw.items) or not known:
         some = ", ".join(sorted(set(lost))[:3])
         raise UserError(
-            "items with a title or a text are needed: ids say nothing to a model",
+            "items with a title, a text or a picture are needed: ids say nothing to a model",
             f"{len(lost):,} of {len(raw.items):,} interactions are with items that have none ({some})",
             "Put a table of the items beside the interactions, with their id, title and text.",
         )  # fmt: skip
     if lost:
-        said.append(f"{len(lost):,} of {len(raw.items):,} interactions dropped: {len(set(lost)):,} items have no text")
+        what = "no text" if pictures is None else "neither a text nor a picture"
+        said.append(f"{len(lost):,} of {len(raw.items):,} interactions dropped: {len(set(lost)):,} items have {what}")
     ids, titles, texts = (
-        pa.array([values[i] or None for i in kept], pa.string()) for values in (raw.ids, raw.titles, raw.texts)
+        pa.array([values[i] or None for i in kept], pa.string())
+        for values in (raw.of.ids, raw.of.titles, raw.of.texts)
     )
-    return Items(ids, titles, texts, said), known
+    seen = None if pictures is None else pictures.take(pa.array(kept, pa.int64()))
+    return Items(ids, titles, texts, said, guesses, seen), known
+
+
+def _pictures(raw: Raw) -> tuple[pa.ChunkedArray | None, list[str], list[str]]:
+    """Return the pictures of items, null where there is none (None where none has one), warnings and guesses."""
+    if raw.of.pictures is None or raw.of.folder is None:
+        return None, [], []
+    column, said = raw.of.pictures, []
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        finder = Finder(raw.of.folder, IMAGE.suffixes)
+        names = [name if name and name.strip() else None for name in column.to_pylist()]
+        paths = [None if name is None else finder.place(name) for name in names]
+        found = [str(path) if path is not None and path.is_file() else None for path in paths]
+        lost = [name for one, name in zip(found, names, strict=True) if one is None and name is not None]
+        if lost and not any(found):  # addresses, most likely
+            return (
+                None,
+                [],
+                [f"pictures are not looked at: {lost[0]!r} and the like are no files below {raw.of.folder}"],
+            )
+        said += [f"pictures of {len(lost):,} items are not there"] if lost else []
+        column = pa.chunked_array([pa.array(found, pa.string())])
+    elif not (pa.types.is_struct(column.type) or pa.types.is_binary(column.type)):
+        return None, [], [f"pictures are not looked at: they are of type {column.type}"]
+    canonical = IMAGE.canonical(column, False, None)
+    return (None if canonical.null_count == len(canonical) else canonical), said, []
 
 
 def _times(values: np.ndarray) -> np.ndarray:

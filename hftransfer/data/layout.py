@@ -25,6 +25,10 @@ SPARE = frozenset({
     "extra", "extras", "unknown", "unused", "other", "others", "backup", "old", "tmp", "temp", "raw",
 })  # fmt: skip
 UNLABELLED = frozenset({"unsup", "unlabeled", "unlabelled"})  # beside classes: no class
+# of a class that is likely none, where a table tells the classes
+PART = re.compile(
+    r"(fold|part|batch|chunk|session|shard|subset|vol|volume|disc|disk|cd|take|block)[\W_]*\d+", re.IGNORECASE
+)
 ALL = "train"  # the split of files that lie in none
 
 
@@ -62,6 +66,12 @@ class Layout:
     def labelled(self) -> bool:
         """Whether any file has a class."""
         return any(label is not None for files in self.splits.values() for label in files.values())
+
+    @property
+    def numbered(self) -> bool:
+        """Whether the classes are called as parts are: fold1, fold2."""
+        labels = {label for files in self.splits.values() for label in files.values()} - {None}
+        return bool(labels) and all(PART.fullmatch(str(label)) for label in labels)
 
 
 def lay_out(

@@ -7,10 +7,11 @@ from dataclasses import replace
 from typing import Any
 
 import datasets
-from datasets import Dataset
+from datasets import Dataset, IterableDataset
 
 from hftransfer.config import DataConfig
 from hftransfer.data.named_splits import Picked
+from hftransfer.errors import UserError
 from hftransfer.inputs.base import Input
 from hftransfer.tasks.base import Task
 
@@ -31,6 +32,8 @@ def told_apart(picked: Picked, task: Task, config: DataConfig) -> tuple[Picked, 
         takes = role.takes
         if takes is None or not takes.owned_by or config.group not in (None, *takes.owned_by):
             continue
+        if config.streaming:
+            _refuse_streamed(picked, takes, config.columns.get(role.name))
         found = _owners(picked, takes, config.columns.get(role.name))
         if not found:
             continue
@@ -54,6 +57,25 @@ def _owners(picked: Picked, takes: Input, named: Any) -> dict[str, Owners]:
         if owners is not None:
             found[use] = owners
     return found
+
+
+def _refuse_streamed(picked: Picked, takes: Input, named: Any) -> None:
+    """Raise UserError for a stream whose files say whose they are: nothing there keeps those of one together."""
+    for split in picked.splits.values():
+        if not isinstance(split.rows, IterableDataset) or split.rows.features is None:
+            continue
+        first = list(split.rows.decode(False).take(FIRST))
+        columns = {name: [row[name] for row in first] for name in split.rows.features}
+        fitting = (name for name, feature in split.rows.features.items() if takes.fits(feature, columns[name]))
+        column = named if named in columns else next(fitting, None)
+        if column is not None and takes.owners(columns[column]) is not None:
+            whose = " and ".join(takes.owners_called)
+            raise UserError(
+                f"rows of one {whose} stay together only where all are on disk",
+                f"data.streaming is true, and the files of `{column}` name theirs",
+                "Set data.streaming=false, or data.group to a column that tells them apart (false: each row counts "
+                "for itself).",
+            )
 
 
 def _column(rows: Dataset, takes: Input) -> str | None:

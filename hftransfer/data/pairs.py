@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -66,9 +67,10 @@ def pair(tree: Tree, pictures: Sequence[Parts], looks_like_masks: Callable[[Sequ
     """
     found = Paired()
     masks, photos = [], []
+    outer = _shared(pictures)  # of an archive called masks.zip, say: its name is that of all files alike
     for parts in pictures:
         stem = Path(parts[-1]).stem
-        folders = [_plain(part) for part in parts[:-1]]
+        folders = [_plain(part) for part in parts[outer:-1]]
         if any(name in OTHERS for name in folders) or NO_CLASSES.search(stem):
             found.left.append((parts, "no classes"))
         elif any(name in FOLDERS for name in folders):
@@ -97,7 +99,7 @@ def pair(tree: Tree, pictures: Sequence[Parts], looks_like_masks: Callable[[Sequ
             taken.add(best)
     if len(found.mask_of) < LEAST * len(masks):
         return None
-    named = any(_plain(part) in PICTURES for parts in found.mask_of for part in parts[:-1])
+    named = any(_plain(part) in PICTURES for parts in found.mask_of for part in parts[outer:-1])
     some = [tree.path(found.mask_of[parts]) for parts in sorted(found.mask_of)[:5]]
     if not named and not looks_like_masks(some):
         return None
@@ -107,6 +109,12 @@ def pair(tree: Tree, pictures: Sequence[Parts], looks_like_masks: Callable[[Sequ
     where = _where(found.mask_of.values())
     found.guesses = [f"the masks are the pictures in {where} with the names of others", *said]
     return found
+
+
+def _shared(pictures: Sequence[Parts]) -> int:
+    """Return how many folders, from the outermost, hold all files."""
+    together = zip(*(parts[:-1] for parts in pictures), strict=False)
+    return sum(1 for _ in takewhile(lambda names: len(set(names)) == 1, together))
 
 
 def _plain(name: str) -> str:

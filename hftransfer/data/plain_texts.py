@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,7 @@ from hftransfer.data.formats import encodings
 from hftransfer.data.formats.base import Settings
 from hftransfer.errors import UserError, with_rows
 
+BLANK = re.compile(r"\n\s*\n")
 SUFFIXES = frozenset({".txt", ".text"})
 
 
@@ -58,6 +60,19 @@ def read_texts(paths: Sequence[Path], config: DataConfig) -> Texts:
     for place in odd:
         found[place] = _ended(read[place])
     return said
+
+
+def parts_of(path: Path, config: DataConfig) -> Texts:
+    """Read one file as several texts: what stands between its blank lines, or its lines where it has none."""
+    found = read_texts([path], config)
+    text = found.values[0] or ""
+    parts = [part.strip() for part in BLANK.split(text) if part.strip()]
+    rows = "what stands between blank lines" if len(parts) > 1 else "a line"
+    found.values = [*(parts if len(parts) > 1 else filter(None, map(str.strip, text.split("\n"))))]
+    if not found.values:
+        raise UserError("rows are needed", f"{path} holds no text", "Check it.")
+    found.guesses.append(f"{path.name}: a row is {rows}; a folder of texts has a row for each file")
+    return found
 
 
 def _plain(data: bytes, path: Path, config: DataConfig) -> str | None:

@@ -18,6 +18,10 @@ from hftransfer.inputs._sounds import OTHER_SUFFIXES, SUFFIXES, library
 from hftransfer.inputs.audio import AUDIO
 
 COLUMN = "audio"  # what the recordings' own column is called
+BESIDE = (".txt", ".lab")  # suffixes of texts that are called as their recordings
+LISTS = frozenset({"", ".txt", ".tsv", ".csv"})  # suffixes of lists of texts
+LONGEST = 100_000  # characters of a line of theirs
+NO_TEXTS = frozenset({"wav.scp", "segments", "utt2spk", "spk2utt", "utt2dur", "utt2lang", "utt2num_frames"})  # Kaldi's
 ROOTS = ("{data_root}", "$data_root", "{root}", "$root")  # what SpeechBrain's manifests write for their folder
 
 
@@ -32,8 +36,10 @@ def undecoded(rows: Any) -> Any:
 def with_parts(rows: Any) -> Any:
     """Return rows of a NeMo manifest (audio_filepath, offset, duration) with one column of parts of recordings."""
     features, name = rows.features or {}, "audio_filepath"
-    if name not in features or "offset" not in features or COLUMN in features or isinstance(rows, IterableDataset):
+    if name not in features or "offset" not in features or COLUMN in features:
         return rows
+    if isinstance(rows, IterableDataset):
+        return _streamed_parts(rows, name)
     lengths = rows["duration"] if "duration" in features else [None] * len(rows)
     entries = [
         _entry(path, start, length)
@@ -41,6 +47,19 @@ def with_parts(rows: Any) -> Any:
     ]  # fmt: skip
     gone = [column for column in (name, "offset", "duration") if column in features]
     return _with_column(rows.remove_columns(gone), entries)
+
+
+def _streamed_parts(rows: IterableDataset, name: str) -> IterableDataset:
+    features = rows.features
+    gone = [column for column in (name, "offset", "duration") if column in features]
+
+    def parts(batch: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
+        lengths = batch.get("duration") or [None] * len(batch[name])
+        return {COLUMN: [_entry(*one) for one in zip(batch[name], batch["offset"], lengths, strict=True)]}
+
+    left = {column: feature for column, feature in features.items() if column not in gone}
+    made = datasets.Features({COLUMN: AUDIO.feature(), **left})
+    return rows.map(parts, batched=True, remove_columns=gone, features=made)
 
 
 def read_table(path: Path, config: DataConfig) -> Table:
@@ -56,7 +75,7 @@ def _of_speechbrain(path: Path) -> Dataset | None:
         return None
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError):
+    except (ValueError, RecursionError):
         return None  # JSON lines, or a file that the builder has to speak about
     if not isinstance(found, dict) or not found:
         return None
@@ -108,18 +127,24 @@ def refuse_others(root: Path, files: Collection[Path]) -> None:
         )
 
 
-def texts_beside(root: Path, sounds: Sequence[Path]) -> list[str] | None:
-    """Return the text in the .txt file beside each recording; None where no recording has one.
+def texts_beside(root: Path, files: Sequence[Path], sounds: Sequence[Path]) -> tuple[list[str], list[Path]] | None:
+    """Return the text of each recording, and the file of its name that it stands in: beside it, or in another folder.
 
-    Raises UserError where some have none, and where two recordings have one text.
+    None where no recording has one. Raises UserError where some have none, and where two recordings have one text.
     """
-    texts = {path: path.with_suffix(".txt") for path in sounds}
-    left = [path for path, text in texts.items() if not text.is_file()]
-    if len(left) == len(sounds):
-        return None
-    stems: dict[Path, Path] = {}
+    texts: dict[Path, Path | None] = {path: _beside(path) for path in sounds}
+    if not any(texts.values()):
+        named: dict[str, list[Path]] = {}
+        for path in files:
+            if path.suffix.lower() in BESIDE:
+                named.setdefault(path.stem, []).append(path)
+        texts = {path: named[path.stem][0] if len(named.get(path.stem, ())) == 1 else None for path in sounds}
+        if 2 * sum(text is not None for text in texts.values()) < len(sounds):
+            return None
+    left = [path for path, text in texts.items() if text is None]
+    owner: dict[Path, Path] = {}
     for path, text in texts.items():
-        other = stems.setdefault(text, path)
+        other = path if text is None else owner.setdefault(text, path)
         if other != path:
             raise UserError(
                 "recordings with a text beside them need names of their own",
@@ -130,7 +155,68 @@ def texts_beside(root: Path, sounds: Sequence[Path]) -> list[str] | None:
             "every recording needs its text beside it", f"{len(left)} of {len(sounds)} have none: {some(root, left)}",
             "Write the texts, or take the recordings out of the folder.",
         )  # fmt: skip
-    return [text.read_text(encoding="utf-8").strip() for text in texts.values()]
+    return [text.read_text(encoding="utf-8").strip() for text in owner], list(owner)
+
+
+def _beside(sound: Path) -> Path | None:
+    return next((path for suffix in BESIDE if (path := sound.with_suffix(suffix)).is_file()), None)
+
+
+def texts_listed(root: Path, files: Sequence[Path], sounds: Sequence[Path]) -> tuple[list[str], list[Path]] | None:
+    """Return the text of each recording and the lists that they stand in: lines that begin with a recording's name.
+
+    So have it LibriSpeech (`*.trans.txt`), Kaldi (`text`), and LJSpeech (`metadata.csv`: the last field of a line).
+    None where no list tells of half of them. Raises UserError where some are left out, or have two texts.
+    """
+    named: dict[str, Path | None] = {}
+    for sound in sounds:
+        named[sound.stem] = None if sound.stem in named else sound  # None: the name of several
+    text_of: dict[Path, str] = {}
+    lists = []
+    own = {sound.with_suffix("") for sound in sounds}  # of texts beside one recording
+    for path in sorted(path for path in files if path.suffix.lower() in LISTS and path.name not in NO_TEXTS):
+        found = [] if path.with_suffix("") in own else _lines(path, named)
+        for sound, text in found:
+            other = text_of.setdefault(sound, text)
+            if other != text:
+                raise UserError(
+                    "one text for each recording is needed",
+                    f"{sound.name} has {other!r} and, in {path.relative_to(root)}, {text!r}",
+                    "Take one of the lists out of the folder.",
+                )  # fmt: skip
+        lists += [path] if found else []
+    if 2 * len(text_of) < len(sounds) or not lists:
+        return None
+    left = [path for path in sounds if path not in text_of]
+    if left:
+        raise UserError(
+            f"every recording needs a line in {lists[0].name}",
+            f"{len(left)} of {len(sounds)} have none: {some(root, left)}",
+            "Add their lines, or take the recordings out of the folder.",
+        )  # fmt: skip
+    return [text_of[path] for path in sounds], lists
+
+
+def _lines(path: Path, named: Mapping[str, Path | None]) -> list[tuple[Path, str]]:
+    """Return the recordings and texts of a list; nothing of a file that is none."""
+    found: list[tuple[Path, str]] = []
+    try:
+        with open(path, encoding="utf-8-sig") as file:
+            for line in filter(str.strip, iter(lambda: file.readline(LONGEST), "")):
+                sound, text = _of_line(line.strip(), named, path.suffix.lower() == ".csv")
+                if sound is None or not text or Path(text).suffix.lower() in SUFFIXES:
+                    return []
+                found.append((sound, text))
+    except UnicodeDecodeError:
+        return []
+    return found
+
+
+def _of_line(line: str, named: Mapping[str, Path | None], barred: bool) -> tuple[Path | None, str]:
+    mark = next((mark for mark in ("|", "\t") if mark in line), None if barred else " ")
+    first, *rest = [line] if mark is None else line.split(mark, 1) if mark == " " else line.split(mark)
+    stem = Path(first).stem if Path(first).suffix.lower() in SUFFIXES else first.strip()
+    return named.get(stem), next((part.strip() for part in reversed(rest) if part.strip()), "")
 
 
 def some(root: Path, paths: Sequence[Path]) -> str:

@@ -20,8 +20,11 @@ from huggingface_hub.errors import HfHubHTTPError
 from hftransfer.config import DataConfig
 from hftransfer.data import recordings
 from hftransfer.data.archives import unpack
+from hftransfer.data.declared import require_own_files
 from hftransfer.data.folders import open_folder
 from hftransfer.data.named_splits import SPLITS, Picked, Source, Split, split_of
+from hftransfer.data.plain_texts import SUFFIXES as TEXTS
+from hftransfer.data.plain_texts import parts_of
 from hftransfer.data.tables import BUILDERS, format_of
 from hftransfer.errors import UserError, unknown
 from hftransfer.inputs._dicom import refuse_volumes
@@ -67,6 +70,13 @@ def open_path(path: Path, config: DataConfig, work_dir: Path | None, named: Coll
     if path.suffix.lower() == ".zip":
         return open_folder(unpack(path, work_dir), config, named)
     refuse_volumes([path])
+    if format_of(path) is None and path.suffix.lower() in TEXTS:
+        texts = parts_of(path, config)
+        rows = datasets.Dataset.from_dict({"text": texts.values})
+        held = rows.to_iterable_dataset() if config.streaming else rows
+        return Source(
+            {path.stem: held}, path.parent, tuple(texts.warnings), tuple(texts.guesses), {path.stem: path.name}
+        )
     if format_of(path) is None:
         known = ", ".join([*BUILDERS, ".zip"])
         found = f"{path} ends in {path.suffix!r}" if path.suffix else f"{path} has no suffix"
@@ -80,6 +90,7 @@ def _open_hub(config: DataConfig) -> Source:
     wanted = f"data.source={source!r} is no file here ({Path.cwd()}), so the Hub must have it as a data set"
     access = "Check the name; if it is private or gated, ask for access on its page and log in with: hf auth login"
     try:
+        require_own_files(source, config.revision)
         found = datasets.load_dataset(source, config.name, revision=config.revision, streaming=config.streaming)
     except DatasetNotFoundError as error:
         raise UserError(wanted, " ".join(str(error).split()), access) from error

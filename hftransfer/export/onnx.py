@@ -29,7 +29,8 @@ from hftransfer.evaluation import scoring
 from hftransfer.evaluation.predictions import Predictions
 from hftransfer.hub.verification import EXAMPLES, require_examples
 from hftransfer.modeling import inference
-from hftransfer.modeling.prepared import collator, prepare
+from hftransfer.modeling.batches import collator
+from hftransfer.modeling.prepared import prepare
 from hftransfer.predictor import Predictor
 from hftransfer.runs import Run, require_artifact, write_text
 
@@ -63,6 +64,12 @@ def export(run: Run) -> dict[str, Any]:
             "a model that answers in one pass, or a Whisper, is needed",
             f"{predictor.answered.called} are written token by token by {type(predictor.model).__name__}",
             "Use it in Python: ONNX of other models that write is not made here.",
+        )  # fmt: skip
+    if predictor.answered.read_beside:
+        raise UserError(
+            "a run whose model alone gives the answers is needed",
+            f"those of method.name={run.config().method.name} are read by a second model over vectors of the first",
+            "Use it in Python, as its card shows; what was trained by another method can be exported.",
         )  # fmt: skip
     fresh = folder / f".{ONNX}"  # renamed when whole
     shutil.rmtree(fresh, ignore_errors=True)

@@ -107,6 +107,8 @@ def merge(
     defaults, said = matched(options, usual, total, validated)
     merged = {**defaults, **ruled, **options, "use_cpu": wants_cpu(config)}
     own = merged.get("accelerator_config") or {}
+    if config.data.streaming and isinstance(own, dict):  # else one process would read, and send all of one width
+        merged["accelerator_config"] = own = {"dispatch_batches": False, **own}
     if on_gpu and merged["dataloader_pin_memory"] and isinstance(own, dict):  # a file's may be meant as it is
         merged["accelerator_config"] = {"non_blocking": True, **own}  # a batch travels while the one before computes
     merged.pop("save_total_limit", None)  # Recorder deletes old checkpoints itself, after a new one is whole

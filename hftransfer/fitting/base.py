@@ -12,8 +12,9 @@ from hftransfer.answers.base import Answer
 from hftransfer.config import RunConfig
 from hftransfer.fitting.interruption import Interruption
 from hftransfer.fitting.processes import is_main_process
+from hftransfer.modeling.batches import Collator, collator
 from hftransfer.modeling.loading import LONGEST
-from hftransfer.modeling.prepared import Collator, Prepared, collator
+from hftransfer.modeling.prepared import Prepared
 from hftransfer.runs import Run
 from hftransfer.tasks.base import Preparation, Task
 

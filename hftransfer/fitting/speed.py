@@ -32,7 +32,8 @@ from hftransfer.errors import UserError
 from hftransfer.fitting import memory, rules
 from hftransfer.fitting.matching import needs_worker
 from hftransfer.modeling import inference
-from hftransfer.modeling.prepared import Prepared, moved
+from hftransfer.modeling.batches import moved
+from hftransfer.modeling.prepared import Prepared
 from hftransfer.runs import Run, write_text
 from hftransfer.safety import machine
 from hftransfer.tasks.base import Task
@@ -40,7 +41,13 @@ from hftransfer.tasks.base import Task
 ROWS_OF_AN_UPDATE = {"per_device_train_batch_size", "gradient_accumulation_steps"}
 TIMED_BATCHES = 4
 ROUNDS = 2
+MOST_ROUNDS = 6
+ALIKE = 1.1  # two times of one choice that are nearer than this agree
+NEAR = 1.25  # times the fastest: a choice that may still turn out to be it
+FAR = 2.0  # times the fastest: one that will not
 BUDGET_SECONDS = 15.0  # what timing may take, roughly
+BELIEVABLE = (0.5, 1.5)  # a run's own rate by what timing had foreseen; beyond, something else kept the machine busy
+STEADY = 5.0  # seconds of steps that have a rate
 FLASH = {"flash_attention_2": is_flash_attn_2_available, "flash_attention_3": is_flash_attn_3_available}
 
 
@@ -57,6 +64,7 @@ class Choice:
     channels_last: bool  # convolutions keep the channels of a pixel together in memory
     origin: Literal["default", "timed", "cache", "run", "config"]
     timings: dict[str, float] = dataclasses.field(default_factory=dict)  # examples per second of what was tried
+    key: str = ""  # under which it is remembered
 
     @property
     def rows(self) -> int:
@@ -127,7 +135,7 @@ def choose(
         best = trial.fastest(candidates)
         best = trial.fastest([best, *_variations(config, model, best)])
     apply(best, model)
-    chosen = dataclasses.replace(best, origin="timed", timings=trial.timings)
+    chosen = dataclasses.replace(best, origin="timed", timings=trial.timings, key=key)
     _remember(key, chosen)
     return chosen
 
@@ -162,18 +170,32 @@ class Trial:
         return math.isfinite(self._seconds(choice, self.batches[-1:])) and memory.leaves_room(self.model, self.device)
 
     def fastest(self, choices: Sequence[Choice]) -> Choice:
-        """Return the fastest choice, each timed ROUNDS times: the machine may be busy with something else."""
+        """Return the fastest choice: each is timed in turn ROUNDS times, since the machine may be busy meanwhile.
+
+        Those near the fastest go on until two of their times agree, for BUDGET_SECONDS at most; those far from it are
+        left out after their first time, unless they differ in threads, which whatever else runs slows unequally.
+        """
         typical = self.batches[:-1] or self.batches
         self._seconds(choices[0], typical[:1])  # warms caches and kernels up
         once = self._seconds(choices[0], typical[:1])
         chosen = typical if once * len(typical) * len(choices) * ROUNDS < BUDGET_SECONDS else typical[:1]
-        seconds = [math.inf] * len(choices)
-        for _ in range(ROUNDS):
-            for number, choice in enumerate(choices):
-                seconds[number] = min(seconds[number], self._seconds(choice, chosen))
-        rows = sum(len(batch) for batch in chosen)
-        self.timings |= {_name(c): round(rows / s, 2) for c, s in zip(choices, seconds, strict=True)}
-        return choices[int(np.argmin(seconds))]
+        seconds: list[list[float]] = [[] for _ in choices]
+        equal = len({choice.threads for choice in choices}) == 1
+        left, began = list(range(len(choices))), time.perf_counter()
+        for number in range(MOST_ROUNDS):
+            for one in left:
+                seconds[one].append(self._seconds(choices[one], chosen))
+            if number == 0 and equal:
+                left = _within(FAR, seconds, left)
+            if number + 1 >= ROUNDS:
+                left = _within(NEAR, seconds, left)
+                if all(_agree(seconds[one]) for one in left) or time.perf_counter() - began > BUDGET_SECONDS:
+                    break
+            if len(left) == 1 < len(choices) and equal:
+                break
+        rows, least = sum(len(batch) for batch in chosen), [min(times) for times in seconds]
+        self.timings |= {_name(c): round(rows / s, 2) for c, s in zip(choices, least, strict=True)}
+        return choices[int(np.argmin(least))]
 
     def _seconds(self, choice: Choice, batches: list[list[Any]]) -> float:
         """Time forward and backward; infinite when the memory does not suffice."""
@@ -196,6 +218,33 @@ class Trial:
         return time.perf_counter() - began
 
 
+def _within(share: float, seconds: Sequence[Sequence[float]], of: Sequence[int]) -> list[int]:
+    """Return those of some choices whose least time is at most so many times the least of all."""
+    least = min(min(seconds[one]) for one in of)
+    return [one for one in of if min(seconds[one]) <= share * least]
+
+
+def _agree(times: Sequence[float]) -> bool:
+    """Tell whether the two least times are near each other; what does not fit into memory needs no second time."""
+    first, *others = sorted(times)
+    return not math.isfinite(first) or (bool(others) and others[0] <= ALIKE * first)
+
+
+def reconsider(choice: Choice, rate: float, seconds: float) -> bool:
+    """Forget a choice, for runs to come, whose run made `rate` examples/s for `seconds`, not what timing foresaw.
+
+    Returns whether it did: something else kept the machine busy then or now, and it is timed anew the next time.
+    """
+    foreseen = choice.timings.get(_name(choice), 0.0)
+    if choice.origin not in ("timed", "cache") or not choice.key or not foreseen or seconds < STEADY:
+        return False
+    low, high = BELIEVABLE
+    if low * foreseen <= rate <= high * foreseen:
+        return False
+    (samples.cache_folder() / "speed" / f"{choice.key}.json").unlink(missing_ok=True)
+    return True
+
+
 def recorded(run: Run) -> Choice | None:
     """Return the choice that an earlier process of this run worked with."""
     found = [event for event in run.events()[0] if event["type"] == "tuned"]
@@ -212,6 +261,8 @@ def loader_workers(config: RunConfig, task: Task) -> int:
         return int(asked)
     if needs_worker(config.train.options) and not task.lazy:
         return 1
+    if config.data.streaming and task.lazy:
+        return 1  # each would read the whole stream
     # texts are prepared beforehand; pictures are decoded on the way, beside the step, which a GPU makes a short one
     most = 4 if PartialState().device.type == "cpu" else 8
     own = (psutil.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))

@@ -105,6 +105,9 @@ def descend(
     state = trainer.state
     if setup.interruption.requested:
         raise Interrupted(state.global_step)
+    rate = recorder.examples / recorder.seconds if recorder.seconds else 0.0
+    if is_main_process():
+        speed.reconsider(choice, rate / PartialState().num_processes, recorder.seconds)
     best = state.best_global_step if arguments.load_best_model_at_end else None
     if best and state.best_model_checkpoint and not Path(state.best_model_checkpoint).is_dir():
         setup.run.event(
@@ -114,7 +117,7 @@ def descend(
     return Fitted(
         model=_whole(trainer, setup),
         train_seconds=recorder.seconds,
-        examples_per_second=recorder.examples / recorder.seconds if recorder.seconds else 0.0,
+        examples_per_second=rate,
         trainable_parameters=trainable,
         total_parameters=total,
         steps=state.global_step,
@@ -174,7 +177,7 @@ class Summed:
         self.total: Any = 0
 
     def __call__(self, output: Any, compute_result: bool) -> dict[str, float]:
-        self.total = self.total + output.predictions.sum(0, keepdim=True).cpu().numpy()
+        self.total = self.total + output.predictions.sum(0, keepdim=True).cpu().numpy().astype(np.float64)
         if not compute_result:
             return {}
         total, self.total = self.total, 0

@@ -26,7 +26,8 @@ from hftransfer.fitting import rules, speed
 from hftransfer.fitting.base import Setup
 from hftransfer.fitting.processes import is_main_process, wait_for_everyone
 from hftransfer.frozen import features
-from hftransfer.modeling.prepared import Prepared, moved
+from hftransfer.modeling.batches import moved
+from hftransfer.modeling.prepared import Prepared
 
 ITEM = "prefix_item"  # which state belongs to a row; taken off before the model sees the batch
 SPLITS = ("train", "validation")

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import safetensors.numpy
@@ -86,7 +86,7 @@ def extract(setup: Setup, loaded: Loaded, split: str, exact: bool = False) -> Fe
         parts = [extract(setup.whole, loaded, use, exact) for use in ("train", "validation", "test")]
         return of_rows(parts, setup.places[split])
     half = not exact and speed.native_bf16() and loaded.model.config.model_type not in FLOAT32
-    path = samples.cache_folder() / "features" / f"{_key(setup, loaded, split, half)}.safetensors"
+    path = place(setup, loaded, split, half, [output_layer(loaded.model, setup.answer)])
     found = _read(path, runs.ladder_began(setup.run))
     if not all(gather_object([found is not None])):  # a machine of its own may lack the file
         found = _compute(setup, loaded, split, half)
@@ -112,7 +112,27 @@ def of_rows(parts: Sequence[Features], places: np.ndarray) -> Features:
     )
 
 
-def tell(setup: Setup, found: Sequence[Features]) -> None:
+def _settled(path: Path) -> bytes:
+    """Return what a file holds, of a tokenizer without how it padded and cut the last texts that it read."""
+    if path.name != "tokenizer.json":
+        return path.read_bytes()
+    held = json.loads(path.read_bytes())
+    return json.dumps({name: value for name, value in held.items() if name not in ("padding", "truncation")}).encode()
+
+
+class Timed(Protocol):
+    """What a model made of some rows: how long that took, and whether it was found."""
+
+    @property
+    def seconds(self) -> float: ...
+
+    @property
+    def cached(self) -> bool: ...
+
+    def __len__(self) -> int: ...
+
+
+def tell(setup: Setup, found: Sequence[Timed]) -> None:
     """Write that features were computed or found; `spared` are the seconds of those that were found."""
     if PartialState().is_main_process:
         setup.run.event(
@@ -278,23 +298,28 @@ def batches(prepared: Prepared, device: str) -> list[np.ndarray]:
 # --- on disk ---
 
 
-def _key(setup: Setup, loaded: Loaded, split: str, half: bool) -> str:
+def place(setup: Setup, loaded: Loaded, split: str, half: bool, without: Sequence[str]) -> Path:
+    """Return the file for what a model, all but its modules or weights `without`, makes of a split.
+
+    Whatever could change that is in its name.
+    """
     model = loaded.model
     settings = {k: v for k, v in model.config.to_dict().items() if not k.startswith(("_", "id2label", "label2id"))}
     parts = [
         FORM, setup.task.name, setup.fingerprints[split], setup.preparation.max_length, half, sorted(loaded.fresh),
-        weights_hash(model, without=output_layer(model, setup.answer)), _processor_hash(setup.processor),
+        weights_hash(model, without), _processor_hash(setup.processor), setup.task.said(setup.config.data),
         {k: v for k, v in settings.items() if k not in ("name_or_path", "transformers_version", "problem_type")},
         PartialState().device.type,
     ]  # fmt: skip
-    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:40]
+    name = hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:40]
+    return samples.cache_folder() / "features" / f"{name}.safetensors"
 
 
-def weights_hash(model: nn.Module, without: str) -> str:
-    """Return a hash over every weight and buffer but those of one module."""
+def weights_hash(model: nn.Module, without: Sequence[str]) -> str:
+    """Return a hash over every weight and buffer but those named, or of modules named."""
     found = hashlib.blake2b(digest_size=20)
     for name, value in sorted(model.state_dict().items()):
-        if not name.startswith(f"{without}."):
+        if not any(name == one or name.startswith(f"{one}.") for one in without):
             found.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
             found.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return found.hexdigest()
@@ -306,30 +331,41 @@ def _processor_hash(processor: Any) -> str:
     with tempfile.TemporaryDirectory(prefix="hftransfer-processor-") as folder:
         processor.save_pretrained(folder)
         for path in sorted(Path(folder).iterdir()):
-            found.update(path.name.encode() + path.read_bytes())
+            found.update(path.name.encode() + _settled(path))
     return found.hexdigest()
 
 
-def _read(path: Path, since: float) -> Features | None:
+def read(path: Path, since: float) -> tuple[dict[str, np.ndarray], float] | None:
+    """Return arrays that were written at `since` or later, and the seconds that they took; None where none were."""
     try:
         arrays = safetensors.numpy.load_file(path)
         os.utime(path)  # used just now
     except (FileNotFoundError, SafetensorError):  # none, or one that was cut off
         return None
     seconds, *when = map(float, arrays.pop("seconds"))
-    if sum(when) < since:
+    return None if sum(when) < since else (arrays, seconds)
+
+
+def _read(path: Path, since: float) -> Features | None:
+    kept = read(path, since)
+    if kept is None:
         return None
+    arrays, seconds = kept
     targets, rows = arrays.pop("targets"), arrays.pop("rows")
     pooled = {name.removeprefix("pooled."): arrays[name] for name in sorted(arrays)}
     return Features(pooled, targets, rows, seconds, cached=True)
 
 
 def _write(path: Path, features: Features) -> None:
-    """Write the file in one go, and delete what was not used for longest where the cache is full."""
+    arrays = {f"pooled.{name}": value for name, value in features.pooled.items()}
+    write(path, {**arrays, "targets": features.targets, "rows": features.rows}, features.seconds)
+
+
+def write(path: Path, arrays: Mapping[str, np.ndarray], seconds: float) -> None:
+    """Write arrays in one go, with the seconds that they took, and delete the oldest files of a full cache."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    arrays = {f"pooled.{name}": np.ascontiguousarray(value) for name, value in features.pooled.items()}
-    arrays |= {"targets": features.targets, "rows": features.rows}
-    arrays["seconds"] = np.array([features.seconds, time.time()])  # that it took, and when
+    arrays = {name: np.ascontiguousarray(value) for name, value in arrays.items()}
+    arrays["seconds"] = np.array([seconds, time.time()])  # that it took, and when
     fresh = path.with_name(f".{path.stem}-{os.getpid()}")
     try:
         safetensors.numpy.save_file(arrays, fresh)

@@ -15,7 +15,8 @@ from hftransfer.config import RunConfig
 from hftransfer.data import Data
 from hftransfer.errors import UserError
 from hftransfer.modeling import inference
-from hftransfer.modeling.prepared import Entries, collator, prepare
+from hftransfer.modeling.batches import collator
+from hftransfer.modeling.prepared import Entries, prepare
 from hftransfer.tasks.base import Preparation, Task
 
 OPTION = "negatives"  # of methods that train by gradient descent

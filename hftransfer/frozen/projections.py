@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from accelerate import PartialState
-from accelerate.utils import broadcast_object_list
+from accelerate.utils import broadcast_object_list, gather_object
 
+from hftransfer import runs
 from hftransfer.errors import UserError
 from hftransfer.fitting.base import Fitted, Setup, phase
 from hftransfer.frozen import features
@@ -34,6 +35,7 @@ class Made:
     arrays: Mapping[str, np.ndarray]
     counts: Mapping[str, np.ndarray]
     seconds: float
+    cached: bool = False
 
     def __len__(self) -> int:
         return len(next(iter(self.counts.values())))
@@ -55,13 +57,12 @@ def fit(setup: Setup, loaded: Loaded) -> Fitted:
     began, model = time.perf_counter(), loaded.model
     trained = parts_of(setup, model)
     phase(setup, "features")
-    train, validation = (made(setup, loaded, split) for split in ("train", "validation"))
+    train, validation = (made(setup, loaded, split, trained) for split in ("train", "validation"))
     if not len(train) or not len(validation):
         raise UserError("rows to fit and to choose by are needed", "a split is empty", "Set data.validation_size.")
     state = PartialState()
     if state.is_main_process:
-        spent = round(train.seconds + validation.seconds, 2)
-        setup.run.event("features", rows=len(train) + len(validation), seconds=spent, cached=False, spared=0.0)
+        features.tell(setup, (train, validation))
     phase(setup, "training")
     found: list[Any] = [None]
     if state.is_main_process:
@@ -91,8 +92,30 @@ def parts_of(setup: Setup, model: Any) -> tuple[str, ...]:
     return trained
 
 
-def made(setup: Setup, loaded: Loaded, split: str) -> Made:
-    """Return what the frozen part makes of a split's rows, each process of its share."""
+def made(setup: Setup, loaded: Loaded, split: str, trained: Sequence[str]) -> Made:
+    """Return what all but the `trained` weights make of a split's rows, from disk where it was computed before.
+
+    Every process must call; every process gets all rows.
+    """
+    path = features.place(setup, loaded, split, False, trained)
+    kept = features.read(path, runs.ladder_began(setup.run))
+    if not all(gather_object([kept is not None])):  # a machine of its own may lack the file
+        found = _computed(setup, loaded, split)
+        if PartialState().is_local_main_process:
+            parts = {"arrays": found.arrays, "counts": found.counts}
+            flat = {f"{part}.{name}": value for part, held in parts.items() for name, value in held.items()}
+            features.write(path, flat, found.seconds)
+        return found
+    assert kept is not None
+    arrays, counts = (
+        {name.partition(".")[2]: value for name, value in sorted(kept[0].items()) if name.startswith(part)}
+        for part in ("arrays.", "counts.")
+    )
+    return Made(arrays, counts, kept[1], cached=True)
+
+
+def _computed(setup: Setup, loaded: Loaded, split: str) -> Made:
+    """Run the frozen part over the rows, each process over its share."""
     began = time.perf_counter()
     found = features.without_augmentation(setup, split)
     places = features.batches(found, PartialState().device.type)

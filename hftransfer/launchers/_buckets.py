@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+AT_ONCE = 500  # files of one request
+
 
 class Bucket:
     """A private bucket; made where there is none."""
@@ -27,6 +29,14 @@ class Bucket:
             api.sync_bucket(str(source), f"hf://buckets/{self.name}/{prefix}", exclude=list(without), quiet=True)
         else:
             api.batch_bucket_files(self.name, add=[(source, f"{prefix}/{source.name}")])
+
+    def send_files(self, files: Sequence[tuple[Path, str]]) -> None:
+        """Send files, each to its path in the bucket."""
+        from huggingface_hub import HfApi
+
+        api = HfApi(token=self.token)
+        for start in range(0, len(files), AT_ONCE):
+            api.batch_bucket_files(self.name, add=list(files[start : start + AT_ONCE]))
 
     def bring(self, prefix: str, target: Path, without: Sequence[str] = ()) -> None:
         """Bring what lies below a prefix into a folder; what is there already is not brought again."""

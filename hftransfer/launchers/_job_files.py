@@ -6,19 +6,29 @@ import contextlib
 import importlib.metadata
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import hftransfer
+from hftransfer import catalog
 from hftransfer.config import RunConfig
 from hftransfer.errors import UserError
+from hftransfer.launchers import _beside
 from hftransfer.launchers._buckets import Bucket
 from hftransfer.runs import Run, write_text
 
 SEEN = "jobs.json"  # in a run's folder: how much of the log was read, and whether the rest was brought back
 OWN = ("config.yaml", "launch.json", "events.jsonl", "console.log", SEEN, "accelerate.yaml", ".writer.lock")
-INPUTS = ("model", "data.source", "data.train", "data.validation", "data.test", "data.unlabelled", "data.corrections")
+INPUTS = (
+    "model", "data.source", "data.train", "data.validation", "data.test", "data.unlabelled", "data.corrections",
+    "data.added", "train.deepspeed", "train.fsdp_config", "train.accelerator_config",
+)  # fmt: skip
+TABLES = (
+    "data.source", "data.train", "data.validation", "data.test", "data.unlabelled", "data.added", "method.second",
+)  # fmt: skip
+NOT_OF_RUNS = ["checkpoints/*", "console.log", "launch.json", ".writer.lock"]  # of finished runs that are read
 NOT_NEEDED = re.compile(r"extra == .(ui|mcp|test|dev|onnx|quantized).")
 DISTRIBUTION = "hftransfer-learning"
 MOST_LOG = 64 * 2**20  # bytes of a log that are kept here: what else a job prints stays where it is
@@ -28,24 +38,74 @@ def send(run: Run, bucket: Bucket, mount: str, label: str) -> None:
     """Send a run's folder with its configuration as it is there, the inputs that it names, and this package."""
     tree = run.config().to_dict()
     tree["output"] = f"{mount}/{label}"
-    for name in INPUTS:
-        section, _, key = name.rpartition(".")
-        holder = tree[section] if section else tree
+    sending = _Sending(bucket, mount, label)
+    config = run.config()
+    named = list(_settings(tree, config))
+    for name, holder, key in named:
+        if isinstance(holder.get(key), list | tuple):
+            _require_folders(name, holder[key])
+    for name, holder, key in named:
         value = holder.get(key)
-        if isinstance(value, str) and not value.startswith("sample:") and Path(value).expanduser().exists():
-            source = Path(value).expanduser().absolute()
-            there = f"{label}.inputs/{name}"
-            bucket.send(source, f"{there}/{source.name}" if source.is_dir() else there)
-            holder[key] = f"{mount}/{there}/{source.name}"
+        if isinstance(value, str):
+            holder[key] = sending.file(name, value, config)
+        elif isinstance(value, list | tuple):
+            holder[key] = [sending.folder(f"{name}/{number}", folder) for number, folder in enumerate(value)]
     bucket.send(Path(hftransfer.__file__).parent, f"{label}.code/hftransfer", ["*.pyc"])
     bucket.send(run.folder, label, ["config.yaml", "launch.json", SEEN, "console.log", ".writer.lock"])
-    config = RunConfig.model_validate(tree)
     folder = run.folder / ".there"
     folder.mkdir(exist_ok=True)
-    write_text(folder / "config.yaml", config.to_yaml())
+    write_text(folder / "config.yaml", RunConfig.model_validate(tree).to_yaml())
     bucket.send(folder / "config.yaml", label)
     (folder / "config.yaml").unlink()
     folder.rmdir()
+
+
+def _settings(tree: dict[str, Any], config: RunConfig) -> Iterator[tuple[str, dict[str, Any], str]]:
+    """Yield what may name something of this machine: its whole name, its section, and its name there."""
+    for name in (*INPUTS, *(f"method.{key}" for key in catalog.method(config.method.name).inputs)):
+        section, _, key = name.rpartition(".")
+        yield name, tree.get(section, {}) if section else tree, key
+
+
+def _require_folders(name: str, values: Sequence[str]) -> None:
+    for value in values:
+        if not Path(value).expanduser().is_dir():
+            raise UserError(f"{name} names folders of runs", f"there is no {Path(value).absolute()}", "Mend it.")
+
+
+@dataclass(frozen=True)
+class _Sending:
+    """Sends what a configuration names, and tells where it lies in the job."""
+
+    bucket: Bucket
+    mount: str
+    label: str
+
+    def file(self, name: str, value: str, config: RunConfig) -> str:
+        """Send a file or a folder of this machine, a table with what is read beside it; return any other as it is."""
+        source = Path(value).expanduser()
+        if name in ("data.train", "data.validation", "data.test") and not source.exists():  # beside the source
+            source = Path(config.data.source).expanduser().parent / value
+        if value.startswith("sample:") or not source.exists():
+            return value
+        source, there = source.absolute(), f"{self.label}.inputs/{name}"
+        self.bucket.send(source, f"{there}/{source.name}" if source.is_dir() else there)
+        if name in TABLES and source.is_file() and config.task in catalog.tasks():
+            task = catalog.task(config.task)
+            beside = _beside.tables(source, task.tables_beside) if task.tables_beside else []
+            files = {path for table in (source, *beside) for path in _beside.named(table, task.suffixes)}
+            needed = sorted({*beside, *files} - {source})
+            self.bucket.send_files(
+                [(path, f"{there}/{path.relative_to(source.parent).as_posix()}") for path in needed]
+            )
+        return f"{self.mount}/{there}/{source.name}"
+
+    def folder(self, name: str, value: str) -> str:
+        """Send a finished run of this machine."""
+        source = Path(value).expanduser().absolute()
+        there = f"{self.label}.inputs/{name}/{source.name}"
+        self.bucket.send(source, there, NOT_OF_RUNS)
+        return f"{self.mount}/{there}"
 
 
 def pins() -> list[str]:

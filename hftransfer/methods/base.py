@@ -6,6 +6,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from hftransfer.errors import UserError
+
 if TYPE_CHECKING:
     from hftransfer.answers.base import Answer, Rows
     from hftransfer.config import MethodConfig, RunConfig, Section
@@ -27,6 +29,8 @@ class Method(ABC):
     trains: ClassVar[bool] = True  # whether the weights change
     takes_unlabelled: ClassVar[bool] = False  # whether data.unlabelled can teach it
 
+    inputs: ClassVar[tuple[str, ...]] = ()  # options that name files or folders of this machine
+
     def try_options(self, config: RunConfig, task: Task, threads: int) -> None:
         """Raise UserError for options that the classes which take them refuse; nothing is loaded yet."""
         return
@@ -40,9 +44,15 @@ class Method(ABC):
         return {}
 
     def load(self, config: RunConfig, task: Task, answer: Answer[Any], processor: Any) -> Loaded:
-        """Load the model that this method begins with."""
+        """Load the model that this method begins with; UserError for one that this method cannot train."""
         from hftransfer.modeling import loading
 
+        if answer.sees and self.trains and self.needs != "histories":
+            raise UserError(
+                "a model that reads texts is needed to be trained",
+                f"{config.model} sees the items' pictures, and stays as it came",
+                "Set method.name=sequence, which learns over its vectors; or zero_shot, which measures them.",
+            )  # fmt: skip
         attention = config.speed.attention
         return loading.load_model(config, task, answer, processor, attention, **self.loading(config.method))
 

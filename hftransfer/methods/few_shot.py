@@ -133,8 +133,8 @@ def pull_together(setup: Setup, loaded: Loaded, pooling: str, learning_rate: flo
     from hftransfer.fitting.interruption import Interrupted
     from hftransfer.fitting.processes import is_main_process, wait_for_everyone
     from hftransfer.frozen import features
+    from hftransfer.modeling.batches import moved
     from hftransfer.modeling.parts import count_parameters
-    from hftransfer.modeling.prepared import moved
 
     options, state, model = setup.config.train.options, PartialState(), loaded.model
     phase(setup, "training")

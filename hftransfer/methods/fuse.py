@@ -107,6 +107,7 @@ class Fuse(Method):
     about = "mix the weights of finished runs, or of one run and its base, by shares chosen on validation rows"
     OPTIONS = Options
     learning_rate = 0.0
+    inputs = ("runs", "second")
     crosses = False  # its runs have seen the rows
 
     def apply(self, loaded: Loaded, config: MethodConfig) -> Any:
@@ -166,7 +167,8 @@ def second_rows(setup: Setup, options: Options) -> Any:
     from hftransfer import data
     from hftransfer.modeling.prepared import prepare
 
-    config = DataConfig(source=options.second, columns=options.second_columns)
+    asked = setup.task.said(setup.config.data)  # as the first data set's rows are: which language, how much at once
+    config = DataConfig(source=options.second, columns=options.second_columns, **asked)
     try:
         found = data.load(config, setup.task, setup.config.seed, setup.run.folder / "second")
     except UserError as error:  # in the words of the first data set's options
@@ -180,7 +182,7 @@ def second_rows(setup: Setup, options: Options) -> Any:
             f"method.second needs the labels {', '.join(setup.answer.names)}",
             f"{options.second} has {', '.join(found.answer.names)}", "Choose another data set.",
         )  # fmt: skip
-    preparation = replace(setup.preparation, config=config, answer=found.answer)
+    preparation = replace(setup.preparation, config=config)
     return prepare(setup.task, found.splits["validation"], setup.processor, preparation, training=False)
 
 

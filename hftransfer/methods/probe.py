@@ -285,7 +285,7 @@ def disagreement(setup: Setup, loaded: Loaded, model: Any, form: Form, head: Hea
 
     from hftransfer.answers._head import logits_of
     from hftransfer.frozen import features, out_of_fold
-    from hftransfer.modeling.prepared import moved
+    from hftransfer.modeling.batches import moved
 
     target = out_of_fold.linear_of(setup.answer)
     if target.by_part:

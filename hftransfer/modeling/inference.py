@@ -16,7 +16,8 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from hftransfer.answers.base import Answer, Rows
-from hftransfer.modeling.prepared import Collator, Entries, Prepared, moved
+from hftransfer.modeling.batches import Collator, moved
+from hftransfer.modeling.prepared import Entries, Prepared
 
 T = TypeVar("T")
 Take = Callable[[dict[str, Any]], Sequence[T]]  # a batch on the device -> one thing an item

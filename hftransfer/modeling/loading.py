@@ -55,7 +55,7 @@ def load_processor(config: RunConfig, task: Task) -> Any:
         # asked first, because it says what is wrong with a model that wants to run its own code
         settings = transformers.AutoConfig.from_pretrained(source, revision=config.revision, trust_remote_code=False)
         task.auto_class(settings)  # which may refuse a model whose processor cannot even be loaded
-        processor = _reader(config, task, source)
+        processor = _reader(config, task, source, settings)
     tokenizer = tokenizer_of(processor)
     if tokenizer is None:
         return processor
@@ -73,12 +73,13 @@ def load_processor(config: RunConfig, task: Task) -> Any:
     return processor
 
 
-def _reader(config: RunConfig, task: Task, source: str) -> Any:
+def _reader(config: RunConfig, task: Task, source: str, settings: Any) -> Any:
     """Return what reads for a model; of one that may come without a tokenizer what hears alone, where it has none."""
     options = {"revision": config.revision, "trust_remote_code": False}
-    auto = getattr(transformers, task.auto_processor)
+    name, own = task.reader(settings)
+    auto = getattr(transformers, name)
     if not task.makes_tokenizer:
-        return auto.from_pretrained(source, **options, **task.processor_options)
+        return auto.from_pretrained(source, **options, **own)
     ear = transformers.AutoFeatureExtractor.from_pretrained(source, **options)
     try:
         processor = auto.from_pretrained(source, **options)

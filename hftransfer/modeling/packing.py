@@ -17,7 +17,8 @@ import torch
 from hftransfer.answers.base import Answer
 from hftransfer.config import RunConfig
 from hftransfer.errors import UserError
-from hftransfer.modeling.prepared import Collator, Prepared
+from hftransfer.modeling.batches import Collator
+from hftransfer.modeling.prepared import Prepared
 from hftransfer.tasks.base import Preparation
 
 SAME = 1e-2  # of the spread of scores, by which rounding may move them

@@ -14,7 +14,6 @@ import torch
 
 from hftransfer.answers.base import Answer, Rows
 from hftransfer.inputs.base import Input
-from hftransfer.processors import tokenizer_of
 from hftransfer.tasks.base import Preparation, Task
 
 
@@ -69,7 +68,10 @@ class Entries:
         return self.__getitems__([place])[0]
 
     def __getitems__(self, places: list[int]) -> list[dict[str, Any]]:
-        found = self.task.entries(self.catalogue.texts(places), self.processor, self.preparation)
+        if self.preparation.answer.sees:
+            found = self.task.seen(self.catalogue.pictures(places), self.processor, self.preparation)
+        else:
+            found = self.task.entries(self.catalogue.texts(places), self.processor, self.preparation)
         names = [name for name in found if name not in ASIDE]
         return [{name: found[name][i] for name in names} for i in range(len(places))]
 
@@ -134,8 +136,7 @@ def _lazily(
     if side is not None:
         spans = np.array([(row, n, many) for row, many in _tiles(task, rows, side) for n in range(many)], np.int64)
     cut, sizes = _of_targets(task, rows, processor, preparation, seconds)
-    dropped = preparation.config.long_targets == "drop" or not preparation.answer.cuts_targets
-    if training and dropped and cut.any():
+    if training and drops(preparation) and cut.any():
         keep = ~cut[spans[:, 0]]
         spans, lengths = spans[keep], lengths if lengths is None else lengths[keep]
     lazy = Lazy(task, rows, processor, preparation, training, spans, window)
@@ -166,36 +167,39 @@ def _of_targets(
     task: Task, rows: Any, processor: Any, preparation: Preparation, seconds: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Return which rows' targets are longer than a model takes (rows,), and how long each is, if they have lengths."""
-    none = np.zeros(len(rows), bool), None
-    if task.truth.name not in rows.column_names:
-        return none
-    truth = rows.select_columns([task.truth.name])
-    cut: list[bool] = []
-    sizes: list[int] = []
-    for start in range(0, len(rows), SLICE):
-        values = truth[start : start + SLICE][task.truth.name]
-        encoded = {} if seconds is None else {"_seconds": seconds[start : start + SLICE]}
-        found = preparation.answer.targets(values, encoded, processor, preparation)
-        if "_target_length" not in found:
-            return none
-        cut += found.get("_cut_target", [False] * len(values))
-        sizes += found["_target_length"]
-    return np.array(cut, bool), np.array(sizes, np.int64)
+    cut, sizes = [np.zeros(0, bool)], [np.zeros(0, np.int64)]
+    truth: Any = rows.select_columns([task.truth.name]) if task.truth.name in rows.column_names else []
+    for start in range(0, len(truth), SLICE):
+        lasting = None if seconds is None else seconds[start : start + SLICE]
+        found = of_targets(truth[start : start + SLICE][task.truth.name], lasting, processor, preparation)
+        if found is None:
+            return np.zeros(len(rows), bool), None
+        cut.append(found[0])
+        sizes.append(found[1])
+    return (np.concatenate(cut), np.concatenate(sizes)) if len(truth) else (np.zeros(len(rows), bool), None)
+
+
+def of_targets(
+    truth: list[Any], seconds: np.ndarray | None, processor: Any, preparation: Preparation
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return which targets are longer than a model takes and how long each is (rows,); None where they have no length.
+
+    `seconds` (rows,) is how long each input lasts, of those that last.
+    """
+    encoded = {} if seconds is None else {"_seconds": seconds}
+    found = preparation.answer.targets(truth, encoded, processor, preparation)
+    if "_target_length" not in found:
+        return None
+    return np.array(found.get("_cut_target", [False] * len(truth)), bool), np.array(found["_target_length"], np.int64)
+
+
+def drops(preparation: Preparation) -> bool:
+    """Tell whether rows whose target is too long are not trained on, of rows that are decoded when they are asked."""
+    return preparation.config.long_targets == "drop" or not preparation.answer.cuts_targets
 
 
 # what is known of an item besides what a model or an answer is given: see `encode`
 ASIDE = ("_row", "_length", "_truncated", "_unread", "_cut_target", "_target_length", "_unmatched")
-
-
-def stream(task: Task, rows: Any, processor: Any, preparation: Preparation, count: int) -> Prepared:
-    """Turn a streamed training split into model inputs, row by row."""
-
-    def encoded(batch: Mapping[str, list[Any]]) -> dict[str, Any]:
-        found = encode(task, batch, processor, preparation)
-        return {name: value for name, value in found.items() if not name.startswith("_")}
-
-    items = rows.map(encoded, batched=True, remove_columns=rows.column_names)
-    return Prepared(items, np.arange(count), count=count)
 
 
 def encode(task: Task, batch: Mapping[str, list[Any]], processor: Any, preparation: Preparation) -> dict[str, Any]:
@@ -266,7 +270,10 @@ class Lazy:
 
     def __getitems__(self, indices: list[int]) -> list[dict[str, Any]]:
         spans = self.spans[indices]
-        batch = dict(self.rows[spans[:, 0]])
+        return self.of(dict(self.rows[spans[:, 0]]), spans)
+
+    def of(self, batch: dict[str, list[Any]], spans: np.ndarray) -> list[dict[str, Any]]:
+        """Return items of rows that were read; `spans` (items, 3) are their keys, parts, and of how many."""
         name = self.task.truth.name
         truth = list(batch[name]) if name in batch else [None] * len(spans)
         for role in self.task.shown:
@@ -279,7 +286,7 @@ class Lazy:
         if self.side is not None:
             found["_tile"] = [change for _, _, change in opened]
         names = [name for name in found if name not in ASIDE]
-        return [{name: found[name][i] for name in names} for i in range(len(indices))]
+        return [{name: found[name][i] for name in names} for i in range(len(spans))]
 
     def _opened(self, takes: Input, value: Any, truth: Any, span: np.ndarray) -> tuple[Any, Any, Any]:
         """Return a row's value as a model takes it, the row's truth beside it, and which tile of the value it is."""
@@ -314,79 +321,3 @@ class Lazy:
         if self.augmentation is None:
             return None
         return np.random.default_rng([self.preparation.seed, int(self.epoch), index])
-
-
-# --- batches ---
-
-
-@dataclass(frozen=True)
-class Collator:
-    """Joins items to one batch: tensors padded to the longest, lists of what is not for the model.
-
-    `padding` fills up the answer's targets by name; `aligned` ones lie along the tokens of the input. Names that begin
-    with `_` are left out where a model is trained: Trainer gives it all that is in a batch.
-    """
-
-    tokenizer: Any | None
-    padding: Mapping[str, int]
-    aligned: bool = False
-    training: bool = True
-
-    def __call__(self, items: list[dict[str, Any]]) -> dict[str, Any]:
-        names = [name for name in items[0] if not (self.training and name.startswith("_"))]
-        batch: dict[str, Any] = {}
-        if self.tokenizer is not None and "input_ids" in names:
-            read = [name for name in names if name in (*self.tokenizer.model_input_names, "token_type_ids")]
-            parts = [{name: item[name] for name in read} for item in items]
-            batch = dict(self.tokenizer.pad(parts, return_tensors="pt"))
-            if "position_ids" in names:
-                del batch["attention_mask"]  # rows of one item are told apart by positions, where there is no mask
-        width = int(batch["input_ids"].shape[1]) if self.aligned and batch else 0
-        for name in [name for name in names if name not in batch]:
-            batch[name] = self._joined(name, [item[name] for item in items], width)
-        return batch
-
-    def _joined(self, name: str, values: list[Any], width: int) -> Any:
-        if name.startswith("_"):
-            return values
-        if isinstance(values[0], torch.Tensor):
-            return _stacked(values, self.padding.get(name, 0))
-        if isinstance(values[0], dict):
-            return values
-        if name not in self.padding:
-            return torch.tensor(values)
-        left = self.aligned and self.tokenizer is not None and self.tokenizer.padding_side == "left"
-        width = width or max(map(len, values))
-        fills = [[self.padding[name]] * (width - len(value)) for value in values]
-        rows = [[*fill, *value] if left else [*value, *fill] for fill, value in zip(fills, values, strict=True)]
-        return torch.tensor(rows, dtype=torch.int64)
-
-
-def _stacked(values: list[torch.Tensor], fill: int) -> torch.Tensor:
-    """Return tensors of one rank as one, each filled up at the ends of its axes."""
-    shape = [max(sizes) for sizes in zip(*(value.shape for value in values), strict=True)]
-    if all(list(value.shape) == shape for value in values):
-        return torch.stack(values)
-    made = values[0].new_full((len(values), *shape), fill)
-    for place, value in zip(made, values, strict=True):
-        place[tuple(slice(size) for size in value.shape)] = value
-    return made
-
-
-def collator(task: Task, processor: Any, preparation: Preparation, training: bool = True) -> Collator:
-    """Return what joins items of a task to batches; `training` leaves out what no model is given."""
-    tokenizer, answer = tokenizer_of(processor), preparation.answer
-    return Collator(tokenizer, answer.padding, answer.aligned, training)
-
-
-def moved(batch: dict[str, Any], device: Any, pinned: bool = False) -> dict[str, Any]:
-    """Return a batch with its tensors, those in lists among them, on a device; it waits for none that are `pinned`."""
-
-    def move(value: Any) -> Any:
-        if isinstance(value, torch.Tensor):
-            return value.to(device, non_blocking=pinned)
-        if isinstance(value, dict):
-            return {name: move(part) for name, part in value.items()}
-        return [move(part) for part in value] if isinstance(value, list) else value
-
-    return {name: move(value) for name, value in batch.items()}

@@ -31,6 +31,7 @@ class AudioClassification(Heard):
     )
     auto_model, auto_processor = "AutoModelForAudioClassification", "AutoFeatureExtractor"
     pipeline = "audio-classification"
+    also = ("sound-classification", "speech-classification", "keyword-spotting", "audio-tagging")
     browser = "audio-classification"
 
     def conditions(self, said: Mapping[str, Any]) -> list[str]:

@@ -33,6 +33,8 @@ class AutomaticSpeechRecognition(Heard):
     )
     auto_model, auto_processor = "AutoModelForSpeechSeq2Seq", "AutoProcessor"
     makes_tokenizer = True
+    also = ("asr", "speech-recognition", "speech-to-text", "transcription")
+    lacks = dict.fromkeys(("text-to-speech", "text-to-audio", "tts"), "no task here makes sound")
     pipeline = "automatic-speech-recognition"
     browser = "automatic-speech-recognition"
     carried = ("max_seconds", "source_language", "target_language")

@@ -110,7 +110,19 @@ class Task(ABC):
     templates: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     by_length: ClassVar[bool] = True  # whether long rows are read whole where the model can: see `modeling.lengths`
     gathers: ClassVar[bool] = False  # whether rows of one value of the first role are one row, with all their truths
+    # how the names of tables begin that are read beside a file of rows, with what those rows are about
+    tables_beside: ClassVar[tuple[str, ...]] = ()
     premise: ClassVar[str] = "{} {}"  # what an entailment model is shown of a pair of texts
+
+    def reader(self, settings: Any) -> tuple[str, Mapping[str, Any]]:
+        """Return the Auto class of what reads for a model with this config, by name, and its options."""
+        return self.auto_processor, self.processor_options
+
+    @property
+    def suffixes(self) -> frozenset[str]:
+        """The suffixes of files that a table of this task may name: what is shown, or the truth."""
+        held = [answer.suffixes for answer in self.answers]
+        return frozenset().union(*(role.takes.suffixes for role in self.roles if role.takes is not None), *held)
 
     @abstractmethod
     def inputs(self, rows: Mapping[str, list[Any]], processor: Any, preparation: Preparation) -> dict[str, Any]:
@@ -154,6 +166,17 @@ class Task(ABC):
         """Turn texts of the catalogue into model inputs, as `inputs` does with rows."""
         raise NotImplementedError(f"{self.name} has no catalogue")
 
+    def seen(self, pictures: list[Any], processor: Any, preparation: Preparation) -> dict[str, Any]:
+        """Turn pictures of the catalogue, None where there is none, into model inputs."""
+        raise NotImplementedError(f"{self.name} has no catalogue of pictures")
+
+    def listed(self, answer: Mapping[str, Any]) -> tuple[str, str]:
+        """Return the library and the tag by which the Hub lists a model that gives this answer (its notes)."""
+        return self.library, self.tag or self.name
+
+    also: ClassVar[tuple[str, ...]] = ()  # what else it is called
+    lacks: ClassVar[Mapping[str, str]] = {}  # what is asked for by names like its own and is not here: what to do
+    whole: ClassVar[str | None] = None  # why all rows must lie on disk, where none can be read as a stream
     splits: ClassVar[bool] = False  # whether an input that is longer than `window` is asked in parts, not cut
 
     def window(self, processor: Any, config: DataConfig) -> float | None:

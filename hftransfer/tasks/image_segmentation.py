@@ -37,6 +37,13 @@ class ImageSegmentation(Task):
     auto_processor = "AutoImageProcessor"
     processor_options: ClassVar = {"backend": "pil"}
     pipeline = "image-segmentation"
+    also = ("semantic-segmentation",)
+    lacks = dict.fromkeys(
+        ("instance-segmentation", "panoptic-segmentation", "universal-segmentation", "mask-generation"),
+        "single objects of one class are not told apart by masks here: object-detection finds and counts them, "
+        "image-segmentation gives each pixel a class",
+    )
+    whole = "which classes masks hold is told by all of them"
     carried = ("depth", "background", "window", "tile")
 
     def auto_class(self, settings: Any) -> Any:

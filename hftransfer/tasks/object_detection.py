@@ -31,6 +31,8 @@ class ObjectDetection(Task):
     auto_processor = "AutoImageProcessor"
     processor_options: ClassVar = {"backend": "pil"}
     pipeline = "object-detection"
+    also = ("detection", "bounding-boxes")
+    whole = "which form boxes have is told by all of them"
     carried = ("depth", "background", "window")
     unsaid: ClassVar = {"background": "black"}  # as transformers' pipeline has it
 

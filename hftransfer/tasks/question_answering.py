@@ -37,6 +37,11 @@ class QuestionAnswering(Task):
     browser_takes_all = True
     auto_processor = "AutoTokenizer"
     processor_options: ClassVar = {"padding_side": "right"}  # the places of answers are counted from the left
+    also = ("extractive-question-answering", "squad", "qa")
+    lacks = dict.fromkeys(
+        ("visual-question-answering", "document-question-answering", "table-question-answering", "vqa"),
+        "answers come from a text here, not from pictures or tables",
+    )
     carried = ("stride",)
 
     def inputs(self, rows: Mapping[str, list[Any]], processor: Any, preparation: Preparation) -> dict[str, Any]:

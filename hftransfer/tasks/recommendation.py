@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hftransfer.answers._catalogue import TITLE, Catalogue
-from hftransfer.answers.ranked_items import RankedItems
+from hftransfer.answers.ranked_items import PICTURES, RankedItems
+from hftransfer.inputs.image import IMAGE
 from hftransfer.inputs.item_history import HISTORY
 from hftransfer.tasks import _vectors
 from hftransfer.tasks.base import Preparation, Role, truth
@@ -26,7 +27,26 @@ class Recommendation(_vectors.OfCatalogue):
     )
     answers = (RankedItems(recommends=True),)
     reads = "interactions"
+    tables_beside = ("item", "movie", "meta")
     carried = (*_vectors.OfCatalogue.carried, "history")
+
+    @property
+    def suffixes(self) -> frozenset[str]:
+        """Those of pictures, which a table of items may name."""
+        return IMAGE.suffixes
+
+    def reader(self, settings: Any) -> tuple[str, Mapping[str, Any]]:
+        """Return what reads for a model: of one that sees and reads no texts, what prepares pictures."""
+        from transformers.models.auto.image_processing_auto import IMAGE_PROCESSOR_MAPPING_NAMES as SEES
+        from transformers.models.auto.tokenization_auto import TOKENIZER_MAPPING_NAMES as READS
+
+        if settings.model_type in SEES and settings.model_type not in READS:
+            return "AutoImageProcessor", {"backend": "pil"}
+        return super().reader(settings)
+
+    def listed(self, answer: Mapping[str, Any]) -> tuple[str, str]:
+        """Return the library and the tag: of what sees, those of picture encoders."""
+        return ("transformers", "image-feature-extraction") if answer.get("pictured") else super().listed(answer)
 
     def items(
         self, rows: Mapping[str, list[Any]], truth: list[Any] | None, processor: Any, preparation: Preparation
@@ -35,7 +55,18 @@ class Recommendation(_vectors.OfCatalogue):
         catalogue, size = preparation.answer.catalogue, preparation.config.history or READ
         assert catalogue is not None
         had = [[catalogue.place(name) for name in history] for history in rows["history"]]
+        if preparation.answer.sees:
+            return {"_row": list(range(len(had))), "_hidden": had, "_length": [1] * len(had)}
         return self.asked(_read(catalogue, had, size), had, truth, processor, preparation)
+
+    def seen(self, pictures: list[Any], processor: Any, preparation: Preparation) -> dict[str, Any]:
+        """Resize and normalise pictures of entries; of one that has none nothing is made."""
+        import PIL.Image
+
+        none = PIL.Image.new("RGB", (32, 32))
+        shown = [none if one is None else IMAGE.opened(one, preparation.config) for one in pictures]
+        values = processor(images=shown, return_tensors="pt")["pixel_values"]
+        return {"pixel_values": values, "_nothing": [one is None for one in pictures]}
 
     def snippet(
         self, place: str, row: Mapping[str, str], notes: Mapping[str, Any], revision: str | None = None
@@ -44,6 +75,8 @@ class Recommendation(_vectors.OfCatalogue):
         at = "" if revision is None else f", revision={revision}"
         if notes["answer"].get("sequenced"):
             return _of_vectors(place, row, at)
+        if notes["answer"].get("pictured"):
+            return _of_means(place, row, at)
         size = notes.get("carried", {}).get("history") or READ
         given = f"[{row['history']}]" if row["history"].startswith('"') else row["history"]  # one item is a list
         before = f"""import numpy
@@ -59,6 +92,22 @@ scores = numpy.stack(items.vector) @ vectors[0].numpy()
 ranked = pandas.Series(scores, items.index).drop(history).nlargest(10)  # ids with their cosines"""
         length = int(notes.get("max_length") or 512)
         return before + _vectors.asked_alone(place, _vectors.behind_prefix("text", notes), after, length, revision)
+
+
+def _of_means(place: str, row: Mapping[str, str], at: str) -> str:
+    """Return the lines that rank items by the mean of the vectors of those in a history."""
+    given = f"[{row['history']}]" if row["history"].startswith('"') else row["history"]
+    return f"""import numpy
+import pandas
+from transformers.utils import cached_file
+
+items = pandas.read_parquet(cached_file({place}, "items.parquet"{at})).set_index("id")
+history = {given}  # ids, the newest last
+query = numpy.mean(numpy.stack(items.vector[history[-{PICTURES}:]]), axis=0)
+query /= numpy.linalg.norm(query)
+answer = query.tolist()
+scores = numpy.stack(items.vector) @ query
+ranked = pandas.Series(scores, items.index).drop(history).nlargest(10)  # ids with their cosines"""
 
 
 def _of_vectors(place: str, row: Mapping[str, str], at: str) -> str:

@@ -35,6 +35,7 @@ class TextGeneration(Task):
     # what is trained on is padded there; what is to be written on, where it is asked, on the left
     processor_options: ClassVar[Mapping[str, Any]] = {"padding_side": "right"}
     pipeline = "text-generation"
+    also = ("chat", "conversational", "causal-lm", "language-modeling", "instruction-tuning", "sft")
     carried = ("form",)
 
     def arranged(self, first: list[dict[str, Any]], features: Mapping[str, Any], config: DataConfig) -> Arranged:

@@ -34,6 +34,7 @@ class ZeroShotImageClassification(Task):
         Known("google/siglip-base-patch16-256-multilingual", "Many languages.", "371 M", "apache-2.0"),
         Known("clip-italian/clip-italian", "A dual encoder; Italian.", "198 M", "gpl-3.0"),
     )
+    also = ("image-text-to-retrieval", "image-text-retrieval", "contrastive", "clip")
     auto_model, auto_processor = "AutoModelForZeroShotImageClassification", "AutoProcessor"
     processor_options: ClassVar = {"backend": "pil"}
     gathers = True

@@ -19,7 +19,8 @@ from typing import Any
 import gradio as gr
 
 from hftransfer.errors import UserError
-from hftransfer.ui import received, rules, visitors
+from hftransfer.launchers import HERE
+from hftransfer.ui import places, received, rules, visitors
 from hftransfer.ui.queueing import Queue
 from hftransfer.ui.settings import Settings
 from hftransfer.ui.visitors import Visitor
@@ -45,18 +46,34 @@ def mcp_wanted(settings: Settings) -> bool:
 def endpoints(settings: Settings, queue: Queue, workers: Workers) -> list[Callable[..., Any]]:
     """Return the functions; a program sees their names, types and descriptions."""
 
-    def start(config: str, request: gr.Request, processes: int = 1) -> dict[str, Any]:
+    def start(
+        config: str, request: gr.Request, processes: int = 0, on: str = HERE, options: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
         """Start a training run and return at once.
 
         Args:
             config: the configuration as YAML or JSON, as in a file for `hftransfer train`
-            processes: how many processes train together
+            processes: how many processes train together; 0: one on this machine, elsewhere one for each GPU
+            on: where it runs: local (this machine), jobs (Hugging Face Jobs, paid by the minute), slurm (a cluster)
+            options: the place's own options by name, such as {"flavor": "t4-small", "minutes": 30} of jobs; without
+                minutes nothing starts there, but a check on this machine tells the time and the price
 
         Returns:
             run: the name to ask `status` with; place: how many runs are before it, plus one; nothing when it started
         """
         with _told():
-            run = queue.submit(_who(request, settings), rules.read(config), processes)
+            visitor, tree = _who(request, settings), rules.read(config)
+            visitors.require(visitor)
+            where = places.told(settings, visitor, on, options)
+            if where is not None and where.estimates:  # nothing is paid for unseen
+                seconds = places.measured(settings, workers, visitor, tree)["seconds"]
+                limited, words = where.foreseen(seconds)
+                raise UserError(
+                    "the longest time of the run is needed in options", f"a check on this machine foresees {words}",
+                    f"Call start again with minutes={limited.options.model_dump()['minutes']:.0f}, or fewer.",
+                )  # fmt: skip
+            usual = 1 if where is None else where.usual_processes
+            run = queue.submit(visitor, tree, processes or usual, where)
             return {"run": run.name, "place": queue.place(run)}
 
     def status(run: str, request: gr.Request, cursor: int = 0) -> dict[str, Any]:

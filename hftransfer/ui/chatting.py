@@ -71,7 +71,7 @@ def answer(
     if not (words or "").strip():
         raise UserError("a text is needed", "there is none yet", "Write one, or pick an example.")
     asked = whole(words) or [*turns, {"role": "user", "content": words.strip()}]
-    yield [drawn(asked, "\u2026"), turns, gr.skip()]
+    yield [drawn(asked, ""), turns, gr.skip()]
     said = ""
     for said in page.workers.grow(visitor, where(visitor, chosen, typed, run), {asks[0][0]: json.dumps(asked)}):
         yield [drawn(asked, said), turns, gr.skip()]
@@ -97,10 +97,16 @@ def _who(role: str) -> str:
 
 def drawn(turns: Turns, growing: str | None = None) -> str:
     """Return turns as a page shows them, behind them what the model has written so far."""
-    every = turns if growing is None else [*turns, {"role": "assistant", "content": growing}]
+    every = turns if growing is None else [*turns, {"role": "assistant", "content": growing or "\u2026"}]
     told = "".join(
         f'<div class="turn {markup.text(turn["role"])}"><b>{markup.text(_who(turn["role"]))}</b>'
-        f'<p class="prose">{markup.text(turn["content"])}</p></div>'
+        f"{_said(turn['content'])}</div>"
         for turn in every
     )
     return f'<div class="card-block talk" role="log" aria-live="polite">{told}</div>'
+
+
+def _said(content: Any) -> str:
+    if not str(content).strip():
+        return markup.note(markup.NOTHING_WRITTEN)
+    return f'<p class="prose">{markup.text(content)}</p>'

@@ -166,6 +166,7 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]], numbers: Sequenc
     )
 
 
+NOTHING_WRITTEN = "It wrote nothing."
 TOP = 5  # probabilities that are shown
 PAGE = 50_000  # characters of a text whose parts are marked
 
@@ -185,7 +186,7 @@ def view(found: views.View) -> str:
         case views.Marked():
             return marked(found)
         case views.Prose():
-            return f'<p class="answer prose">{_lines(found.text)}</p>'
+            return f'<p class="answer prose">{_lines(found.text)}</p>' if found.text.strip() else note(NOTHING_WRITTEN)
         case views.Regions():
             rows = [
                 [text(name), f"{sure:.3f}", text(", ".join(f"{edge:.0f}" for edge in box))]

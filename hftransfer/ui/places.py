@@ -20,6 +20,7 @@ from hftransfer.ui.page import QUIET, Page, html
 from hftransfer.ui.saying import retold, say
 from hftransfer.ui.settings import Settings
 from hftransfer.ui.visitors import Visitor
+from hftransfer.ui.workers import Workers
 
 CALLED = {"local": "This machine", "slurm": "SLURM cluster", "jobs": "Hugging Face Jobs"}
 ON_SPACES = ("local", "jobs")  # a cluster would be the owner's, and whoever visits has no account there
@@ -62,7 +63,7 @@ def build(page: Page) -> Callable[[], None]:
         page.on(
             measure.click, lambda visitor: markup.note(say("Training a few real steps on this machine …")), [], [cost]
         )
-        page.on(measure.click, partial(measured, page), page.inputs, [cost, page.estimate])
+        page.on(measure.click, partial(compared, page), page.inputs, [cost, page.estimate])
 
     return wire
 
@@ -72,7 +73,7 @@ def called(name: str) -> str:
     return retold(CALLED.get(name, name))
 
 
-def measured(page: Page, visitor: Visitor, *values: Any) -> list[Any]:
+def compared(page: Page, visitor: Visitor, *values: Any) -> list[Any]:
     """Measure what the form's run would take, and show it for every place."""
     tree = page.tree(values)
     try:
@@ -114,20 +115,33 @@ def inputs(page: Page) -> list[Any]:
 
 
 def chosen(page: Page, visitor: Visitor, name: Any, values: Sequence[Any]) -> Launcher | None:
-    """Return the place that was chosen, told its options and asked by the visitor's token; None for this machine.
+    """Return the place that was chosen, with the values of `inputs`; see `told`."""
+    widgets = page.go["places"]
+    given = {key: value for (place, key), value in zip(widgets, values, strict=True) if place == name}
+    return told(page.settings, visitor, name, given)
+
+
+def told(settings: Settings, visitor: Visitor, name: Any, given: Any) -> Launcher | None:
+    """Return a place, told its options and asked by the visitor's token; None for this machine.
 
     Raises UserError for a place that is not offered or not ready, ConfigError for what is wrong in its options.
     """
-    if name in (None, "", HERE):
-        return None
-    if name not in offered(page.settings):
-        raise UserError("one of the places is needed", f"found {str(name)[:40]!r}", "Choose where it runs.")
-    given = {
+    if not isinstance(given, Mapping | None):
+        raise UserError(
+            "options of a place by their names are needed", f"found {str(given)[:40]!r}", 'Give {"name": value, ...}.'
+        )
+    stripped = {
         key: value.strip() if isinstance(value, str) else value
-        for (place, key), value in zip(page.go["places"], values, strict=True)
-        if place == name and value not in (None, "")
+        for key, value in rules.small(dict(given or {})).items()
     }
-    found = launcher(name, {key: value for key, value in given.items() if value != ""}).acting_as(visitor.token)
+    values = {key: value for key, value in stripped.items() if value not in (None, "")}
+    if name in (None, "", HERE):
+        launcher(HERE, values)  # which takes none, and says so
+        return None
+    if name not in offered(settings):
+        names = ", ".join(offered(settings))
+        raise UserError("one of the places is needed", f"found {str(name)[:40]!r}", f"Choose where it runs: {names}.")
+    found = launcher(name, values).acting_as(visitor.token)
     for words in found.missing():
         raise UserError(f"{found.needs} is needed", words, "Choose another place, or see to it first.")
     return found
@@ -142,8 +156,14 @@ def estimated(page: Page, visitor: Visitor, tree: Mapping[str, Any], known: Any 
     """Return {tree, answer}: what a configuration will take, measured now unless it is known already."""
     if known and known["tree"] == tree:
         return dict(known)
-    rules.admit(visitor, tree, page.settings)
-    return {"tree": dict(tree), "answer": page.workers.call(visitor, "estimate", tree=tree)}
+    return {"tree": dict(tree), "answer": measured(page.settings, page.workers, visitor, tree)}
+
+
+def measured(settings: Settings, workers: Workers, visitor: Visitor, tree: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a configuration that the visitor may use will take, by a check of it on this machine."""
+    rules.admit(visitor, tree, settings)
+    answer: dict[str, Any] = workers.call(visitor, "estimate", tree=tree)
+    return answer
 
 
 def told_time(place: Launcher, run: Run) -> Launcher:

@@ -31,13 +31,13 @@ def build(page: Page) -> tuple[Any, Callable[[Any, Any], None]]:
                               elem_id="teach-text")  # fmt: skip
             add = gr.Button("Add", scale=0, min_width=90, elem_id="teach-add")
         picture = gr.Image(label="Example", type="filepath", sources=["webcam", "upload", "clipboard"], height=240,
-                           visible=False, elem_id="teach-picture")  # fmt: skip
+                           buttons=[], visible=False, elem_id="teach-picture")  # fmt: skip
         said = html(elem_id="teach-said")
         with gr.Row(elem_classes="inline"):
             probe = gr.Textbox(label="Try it while you add", placeholder="a text of no class yet", scale=4,
                                min_width=200, elem_id="teach-try")  # fmt: skip
         shot = gr.Image(label="Try it while you add", type="filepath", sources=["webcam", "upload"], height=240,
-                        visible=False, elem_id="teach-try-picture")  # fmt: skip
+                        buttons=[], visible=False, elem_id="teach-try-picture")  # fmt: skip
         answer = html(elem_id="teach-answer")
         with gr.Row(elem_classes="foot"):
             back = gr.Button("Take the last one back", size="sm", elem_classes="narrow")

@@ -25,12 +25,6 @@ Asks = list[tuple[str, str]]  # what a model is asked with: (role, widget)
 EXAMPLES = 12
 
 
-def none_asked() -> str:
-    """Return what stands where an answer will."""
-    words = say("Write a text, take a picture or record a sound, or pick an example of the test rows.")
-    return markup.empty("Nothing asked yet", words)
-
-
 def build(page: Page) -> Callable[[], None]:
     """Lay out the step; the function it returns wires it, once every step is laid out."""
     with gr.Column(elem_id="panel-try", elem_classes="step"):
@@ -50,11 +44,15 @@ def build(page: Page) -> Callable[[], None]:
             with gr.Column(visible=False) as for_image:
                 image = gr.Image(
                     label="Picture", type="filepath", sources=["upload", "webcam", "clipboard"], height=300,
-                    elem_id="try-image",
+                    buttons=["fullscreen"], elem_id="try-image",
                 )  # fmt: skip
             with gr.Column(visible=False) as for_sound:
                 sound = gr.Audio(
-                    label="Recording", type="filepath", sources=["microphone", "upload"], elem_id="try-recording"
+                    label="Recording",
+                    type="filepath",
+                    sources=["microphone", "upload"],
+                    buttons=["download"],
+                    elem_id="try-recording",
                 )
             nothing = html(markup.empty("No model to ask yet", "Train one, or name a published one above."))
             against = gr.Dropdown(
@@ -64,7 +62,7 @@ def build(page: Page) -> Callable[[], None]:
             with gr.Row(elem_classes="foot"):
                 why = gr.Button("What mattered?", visible=False, elem_id="why")
                 ask = gr.Button("Ask", variant="primary", visible=False, elem_id="ask")
-        answer = html(none_asked(), elem_id="answer")
+        answer = html(elem_id="answer")
         mattered = html(elem_id="mattered")
         should = adding_part.build(page)
         with gr.Accordion("Examples of the test rows", open=False, elem_classes="fold", visible=False) as fold:
@@ -148,10 +146,10 @@ def choose(page: Page, visitor: Visitor, chosen: str, typed: str, run: str | Non
         gr.update(visible=len(texts) > 1, label=labels[1]),
         gr.update(visible=any(widget == "picture" for _, widget in asks)), gr.update(visible=heard),
         gr.update(visible=not there),
-        gr.update(visible=there, choices=[(say("nothing"), ""), *((r, r) for r in runs)], value=""),
+        gr.update(visible=there and not talks, choices=[(say("nothing"), ""), *((r, r) for r in runs)], value=""),
         gr.update(visible=there and not talks and not heard), gr.update(visible=there),
         gr.update(visible=chosen == RUN and there), gr.update(visible=there and len(texts) == len(asks)),
-        none_asked() if there and not talks else "", "", "", gr.update(label=labels[0]),
+        _unasked(asks, chosen) if there and not talks else "", "", "", gr.update(label=labels[0]),
         gr.update(visible=talks), chatting.none(), [],
     ]  # fmt: skip
 
@@ -272,6 +270,19 @@ def _asks(task: str, found: Sequence[str]) -> Asks:
     known = catalog.task(task).shown
     roles = [role for role in known if role.required or role.asks or (role.name in found and not role.teaches)]
     return [(role.name, role.takes.widget) for role in roles if role.takes is not None]
+
+
+GIVEN = {"picture": "take, paste or drop a picture", "recording": "record a sound or drop a file"}
+
+
+def _unasked(asks: Asks, chosen: str) -> str:
+    """Return what stands where the answer will, and how to get one."""
+    each = dict.fromkeys(retold(GIVEN.get(widget, "")) or say("write a text") for _, widget in asks)
+    steps = say(", ").join(each)
+    words = say("{steps}, or pick an example of the test rows.", steps=steps)
+    if chosen != RUN:
+        words = say("{steps}.", steps=steps)
+    return markup.empty("Nothing asked yet", words[0].upper() + words[1:])
 
 
 def labels_of(roles: Sequence[str], asked: int = 0) -> tuple[str, str]:

@@ -77,6 +77,8 @@ def test_four_endpoints_are_chosen_typed_and_described(served: Any) -> None:
     assert not found["unnamed_endpoints"]
     names = {p["parameter_name"]: p["python_type"]["type"] for p in found["named_endpoints"]["/predict"]["parameters"]}
     assert names == {"where": "str", "inputs": "list[str]", "top_k": "int"}
+    names = {p["parameter_name"]: p["python_type"]["type"] for p in found["named_endpoints"]["/start"]["parameters"]}
+    assert list(names) == ["config", "processes", "on", "options"]
     schema = httpx.get(served[0] + "gradio_api/info").json()["named_endpoints"]["/start"]
     assert "Start a training run" in json.dumps(schema)
 
@@ -84,8 +86,10 @@ def test_four_endpoints_are_chosen_typed_and_described(served: Any) -> None:
 def test_a_program_starts_watches_and_stops_its_own_run(served: Any) -> None:
     url, queue, _, _ = served
     alice, bob = client(url, "hf_alice_token"), client(url, "hf_bob_token")
-    started = alice.predict(TREE, 1, api_name="/start")
+    started = alice.predict(TREE, 1, "local", {}, api_name="/start")
     assert started["place"] == 1
+    with pytest.raises(AppError, match="flavor"):
+        alice.predict(TREE, 0, "jobs", {"flavour": "t4-small"}, api_name="/start")
 
     seen = alice.predict(started["run"], 0, api_name="/status")
     assert (seen["state"], seen["place"]) == ("created", 1)
@@ -169,6 +173,27 @@ def test_a_file_of_the_machine_is_no_upload_of_a_program(served: Any, alice: Vis
     body = {"data": [{"path": "/etc/passwd", "meta": {"_type": "gradio.FileData"}}, ["x"], 1]}
     answer = httpx.post(served[0] + "gradio_api/call/predict", json=body)
     assert "root:" not in answer.text
+
+
+def test_no_address_is_fetched_or_led_to(served: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gradio fetches a file that is named by an address, of any size, and leads to any address called a file."""
+    fetched = []
+
+    async def fetch(url: str) -> Any:
+        fetched.append(url)
+        raise ValueError
+
+    monkeypatch.setattr("gradio.processing_utils.async_ssrf_protected_get", fetch)
+    file = {"path": "https://example.org/10GB.csv", "meta": {"_type": "gradio.FileData"}}
+    written = json.dumps({"data": [file], "fn_index": 0, "session_hash": "x"})
+    for body in (written, written.replace("path", "p\\u0061th").replace("https", "\\u0068ttps")):
+        for route in ("queue/join", "call/predict", "run/predict"):
+            headers = {"content-type": "application/json"}
+            answer = httpx.post(f"{served[0]}gradio_api/{route}", content=body, headers=headers)
+            assert answer.status_code == 403 and "not fetched" in answer.text, route
+    assert not fetched
+    for address in ("https://example.org/", "http:%2F%2Fexample.org", "HTTPS://example.org", "%20https://example.org"):
+        assert httpx.get(f"{served[0]}gradio_api/file={address}").status_code in (403, 404), address
 
 
 def test_many_events_come_in_parts(served: Any) -> None:

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from hftransfer import views
 from hftransfer.errors import UserError
-from hftransfer.ui import chatting, try_step
+from hftransfer.ui import chatting, markup, try_step
 from hftransfer.ui.page import _one_by_one
 from hftransfer.ui.workers import Workers
 from tests import tiny_causal
@@ -23,6 +24,9 @@ TURNS = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "yo
 def test_turns_are_drawn_as_text():
     shown = chatting.drawn([{"role": HOSTILE, "content": HOSTILE}], HOSTILE)
     assert "<script>" not in shown and "${" not in shown and shown.count("alert(1)") == 4
+    empty = [{"role": "assistant", "content": " "}]
+    assert "It wrote nothing" in chatting.drawn(empty) and "It wrote nothing" not in chatting.drawn(empty[:0], "")
+    assert "It wrote nothing" in markup.view(views.Prose("")) and views.line(views.Prose(" ")) == "no text"
     assert "You" in chatting.drawn(TURNS) and "The model" in chatting.drawn(TURNS)
 
 

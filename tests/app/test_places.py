@@ -18,7 +18,7 @@ from hftransfer.errors import UserError
 from hftransfer.launchers import jobs, launcher, launchers
 from hftransfer.launchers.jobs import JobsLauncher
 from hftransfer.runs import Run
-from hftransfer.ui import monitor, places, train_view, visitors
+from hftransfer.ui import api, monitor, places, train_view, visitors
 from hftransfer.ui.queueing import Queue
 from hftransfer.ui.settings import Settings
 from hftransfer.ui.visitors import Visitor
@@ -82,6 +82,46 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[JobsServ
         monkeypatch.setattr(constants, "ENDPOINT", one.endpoint)
         monkeypatch.setattr(JobsLauncher, "_bucket", lambda self, name, token: FolderBucket(folder, name, token))
         yield one
+
+
+class Foreseen:
+    """Workers that foresee ten minutes for every configuration."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def call(self, visitor: Visitor, function: str, **arguments: Any) -> Any:
+        self.asked.append(function)
+        return {"seconds": 600.0}
+
+
+def test_a_program_names_the_place_with_the_checks_of_the_page(
+    server: JobsServer, space: Settings, alice: Visitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alice.uploads.mkdir(parents=True)
+    (alice.uploads / "rows.csv").write_text("text,label\n")
+    config = "task: text-classification\nmodel: owner/model\ndata: {source: rows.csv}\n"
+    queue, workers = Queue(space, launcher("local")), Foreseen()  # its thread never starts
+    monkeypatch.setattr(api, "_who", lambda request, settings: alice)
+    start = api.endpoints(space, queue, workers)[0]  # type: ignore[arg-type]
+    for on, options, words in (
+        ("slurm", {}, "local, jobs"),
+        ("jobs", {"nodes": "many"}, "nodes"),
+        ("jobs", {"flavour": "t4-small"}, "flavor"),
+        ("jobs", ["t4-small"], "by their names"),
+        ("local", {"flavor": "t4-small"}, "flavor"),
+        ("jobs", {"flavor": "t4-smal"}, "t4-small"),
+    ):
+        with pytest.raises(gr.Error, match=words):
+            start(config, None, 0, on, options)
+    with pytest.raises(gr.Error, match=r"foresees about 10 min, 0\.10 USD on t4-small.*minutes=20"):
+        start(config, None, 0, "jobs", {"flavor": "t4-small"})
+    assert not queue.runs(alice)
+    assert start(config, None, 0, "jobs", {"flavor": "t4-smallx2", "minutes": 20})["place"] == 1
+    (ticket,) = queue._waiting
+    assert ticket.place is not None and ticket.place.name == "jobs" and ticket.processes == 2
+    assert ticket.place.options.model_dump(exclude_defaults=True) == {"flavor": "t4-smallx2", "minutes": 20}
+    assert start(config, None)["place"] == 2 and queue._waiting[1].place is None
 
 
 def until(what: Any) -> None:

@@ -24,6 +24,7 @@ from tests.hub_server import HubServer
 
 CHROMIUM = "/usr/bin/chromium"
 ROOT = Path(__file__).parents[2]
+HEARS = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")  # a microphone that beeps
 SECONDS = 180.0  # nothing here takes half of it, also where other work shares the cores
 HOSTILE = "<img src=x onerror=window.hacked=1>"
 
@@ -42,7 +43,7 @@ def chromium() -> Iterator[Any]:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", *HEARS])
         yield browser
         browser.close()
 

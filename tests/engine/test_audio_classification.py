@@ -210,3 +210,16 @@ def test_features_pool_over_what_is_heard(folder, tmp_path):
     setup = dataclasses.replace(found.setup, rows={**found.setup.rows, "test": rows})
     alone = features.of_first_rows(setup, found.loaded, "test", 1)
     assert np.allclose(one["mean"][1], alone["mean"][0], atol=1e-5)
+
+
+def test_features_are_kept_by_how_much_of_a_recording_is_shown(folder, tmp_path):
+    from hftransfer.frozen import features
+
+    found = scene(folder, tmp_path)
+
+    def shown(**changes: Any) -> Path:
+        section = found.setup.config.data.model_copy(update=changes)
+        setup = dataclasses.replace(found.setup, config=found.setup.config.model_copy(update={"data": section}))
+        return features.place(setup, found.loaded, "test", False, ["classifier"])
+
+    assert shown() == shown(max_rows=7) and shown() != shown(max_seconds=0.1) != shown(max_seconds=0.2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,11 @@ from hftransfer.answers import _beside, _both_ways
 from hftransfer.answers.captions import GENERAL, Captions
 from hftransfer.errors import UserError
 from hftransfer.fitting.interruption import Interrupted, Interruption
+from hftransfer.frozen import projections
 from hftransfer.inputs.candidates import CANDIDATES
 from hftransfer.predictor import Predictor
 from hftransfer.runs import Run
+from hftransfer.training import set_scene
 from tests import tiny, tiny_captions
 from tests.engine.conftest import QUICK
 from tests.engine.test_resume import resume, same_weights, start
@@ -96,6 +99,24 @@ def test_a_probe_trains_the_last_layers_alone_and_finds_far_more_than_chance(fam
         "visual_projection.weight", "text_projection.weight"}  # fmt: skip
     assert last <= changed <= last | {"logit_scale", "logit_bias"}
     assert any("probe: the last layers" in event.get("message", "") for event in run.events()[0])
+
+
+def test_what_the_frozen_towers_make_is_kept_on_disk(folder, tmp_path):
+    built = catalog.build_config({**tree(folder), "method": {"name": "probe"}})
+    with Interruption() as interruption:
+        scene = set_scene(built, Run.create(built, tmp_path / "run"), interruption, resume=False)
+    setup, loaded = scene.setup, scene.loaded
+    trained = projections.parts_of(setup, loaded.model)
+    first, again = (projections.made(setup, loaded, "validation", trained) for _ in range(2))
+    assert not first.cached and again.cached and again.seconds == first.seconds
+    for one, other in ((first.arrays, again.arrays), (first.counts, again.counts)):
+        assert one.keys() == other.keys() and all((one[name] == other[name]).all() for name in one)
+    with torch.no_grad():
+        loaded.model.get_parameter(trained[0]).add_(1.0)
+    assert projections.made(setup, loaded, "validation", trained).cached, "what is trained changes nothing before it"
+    section = setup.config.data.model_copy(update={"background": "black"})
+    other = dataclasses.replace(setup, config=setup.config.model_copy(update={"data": section}))
+    assert not projections.made(other, loaded, "validation", trained).cached, "pictures are shown otherwise"
 
 
 # --- the loss ---

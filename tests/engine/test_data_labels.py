@@ -168,7 +168,7 @@ def test_regression(read: Any, refused: Any) -> None:
     texts = read({"text": SENTENCES, "label": [repr(value) for value in values]}, problem_type="regression")
     assert texts.fingerprint == data.fingerprint
     message = refused({"text": SENTENCES, "label": NAMES}, problem_type="regression")
-    assert "regression needs numbers" in message
+    assert "a column of numbers is needed" in message
 
 
 def test_tags(read: Any, refused: Any) -> None:

@@ -6,14 +6,17 @@ import json
 from pathlib import Path
 from typing import Any
 
+import datasets
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from hftransfer import catalog, data
 from hftransfer.card import report
 from hftransfer.comparison import contenders, judging
 from hftransfer.config import DataConfig
+from hftransfer.data.columns import likely_groups
 from hftransfer.evaluation.differences import pairwise
 from hftransfer.evaluation.intervals import bootstrap_weights, jackknife_weights
 from hftransfer.evaluation.predictions import Predictions
@@ -130,3 +133,29 @@ def test_a_column_that_looks_like_a_group_is_said(tmp_path: Path) -> None:
     assert not any("data.group=" in w for w in grouped.warnings)
     assert set(grouped.groups) == {"train", "validation", "test"}
     assert not set(grouped.groups["train"]) & set(grouped.groups["test"])
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "told"),
+    [
+        ("PatientID", [f"p{i // 3}" for i in range(60)], True),
+        ("userid", [i // 2 for i in range(60)], True),
+        ("doc_ids", [f"d{max(i - 9, 0)}" for i in range(60)], True),  # 51 of 60
+        ("speaker", [f"s{max(i - 2, 0)}" for i in range(60)], False),  # 58 of 60
+        ("speaker", [None] * 50 + [f"s{i}" for i in range(10)], False),
+        ("user", [f"u{i % 3}" for i in range(60)], False),  # three groups cannot be cut into three splits
+        ("paid", [i // 3 for i in range(60)], False),
+        ("p", [i // 3 for i in range(60)], False),
+    ],
+)
+def test_which_columns_look_like_groups(column: str, values: list[Any], told: bool) -> None:
+    table = pa.table({column: values})
+    found = likely_groups(datasets.Features.from_arrow_schema(table.schema), table, [], True)
+    assert bool(found) == told and all(f"data.group={column}" in one for one in found)
+
+
+def test_of_a_part_of_the_rows_few_that_share_a_group_tell() -> None:
+    table = pa.table({"user_id": [*range(980), *range(20)]})
+    features = datasets.Features.from_arrow_schema(table.schema)
+    assert not likely_groups(features, table, [], True)
+    assert "980 values in 1,000 rows that were looked at" in likely_groups(features, table, [], False)[0]

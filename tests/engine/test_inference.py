@@ -11,7 +11,7 @@ from hftransfer import catalog
 from hftransfer.answers._head import IGNORED
 from hftransfer.config import DataConfig
 from hftransfer.modeling import inference
-from hftransfer.modeling.prepared import collator
+from hftransfer.modeling.batches import collator
 from hftransfer.tasks.base import Preparation
 from tests import tiny
 

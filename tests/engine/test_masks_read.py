@@ -94,6 +94,7 @@ def test_a_palette_that_numbers_colours_anew_in_each_file_is_read_by_colour(tmp_
     ("{split}/{n}.png {split}_labels/{n}_L.png", True), ("{split}/{n}.png {split}annot/{n}.png", True),
     ("JPEGImages/{n}.png SegmentationClass/{n}.png", False), ("{n}.png {n}_mask.png", False),
     ("leftImg8bit/{split}/a/x_{n}_leftImg8bit.png gtFine/{split}/a/x_{n}_gtFine_labelIds.png", True),
+    ("masks/{split}/images/{n}.png masks/{split}/masks/{n}.png", True), ("masks/{n}.png masks/{n}_mask.png", False),
 ])  # fmt: skip
 def test_folders_are_laid_out_in_many_ways(layout, split, tmp_path):
     rng = np.random.default_rng(0)
@@ -307,3 +308,19 @@ def test_boxes_alone_are_no_masks(tmp_path):
     with pytest.raises(UserError, match=r"needs outlines of things; .*boxes alone.*task=object-detection") as caught:
         read(tmp_path)
     assert caught.value.exit_code == 2
+
+
+def test_numbers_of_single_objects_are_said_to_look_so(tmp_path):
+    rng = np.random.default_rng(0)
+    for number in range(24):
+        objects = np.zeros((24, 24), np.uint8)
+        for at in range(1 + number % 5):
+            objects[4 * at : 4 * at + 3] = at + 1
+        for name, content in (("images", rng.integers(0, 255, (24, 24, 3), dtype=np.uint8)), ("masks", objects)):
+            (tmp_path / name).mkdir(exist_ok=True)
+            of(content).save(tmp_path / name / f"{number}.png")
+    assert any("masks count from 1 without a gap, to 1 or up to 5" in guess for guess in read(tmp_path).guesses)
+    named = read(tmp_path, label_names=["ground", "a", "b", "c", "d", "e"])
+    assert not any("without a gap" in guess for guess in named.guesses)
+    classes = read(tiny_masks.folder(tmp_path / "classes", 24))
+    assert not any("without a gap" in guess for guess in classes.guesses)

@@ -20,8 +20,8 @@ from hftransfer.answers.boxes import Boxes
 from hftransfer.comparison import contenders, judging
 from hftransfer.errors import UserError
 from hftransfer.fitting.interruption import Interrupted, Interruption
+from hftransfer.modeling.batches import Collator
 from hftransfer.modeling.loading import load_model, load_processor
-from hftransfer.modeling.prepared import Collator
 from hftransfer.predictor import Predictor
 from hftransfer.runs import Run
 from hftransfer.tasks.base import Preparation

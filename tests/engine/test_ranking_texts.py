@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 import torch
 import transformers
@@ -17,12 +18,13 @@ import transformers
 from hftransfer import api, catalog, config, data, questions
 from hftransfer.answers import _nearness
 from hftransfer.answers._ranks import by_rank
+from hftransfer.answers.likeness import Likeness
 from hftransfer.answers.ranking import Ranking
 from hftransfer.errors import UserError
 from hftransfer.fitting.interruption import Interrupted, Interruption
 from hftransfer.predictor import Predictor
 from hftransfer.runs import Run
-from tests import tiny_pairs
+from tests import tiny, tiny_pairs
 from tests.engine import refusals
 from tests.engine.conftest import QUICK
 from tests.engine.test_resume import resume, same_weights, start
@@ -207,6 +209,14 @@ def test_shared_words_are_the_trivial_answer():
     assert trivial.name == "shared pieces of words" and {row.among for row in trivial.outputs} == {3}
 
 
+def test_models_that_want_more_than_a_text_are_refused(tmp_path):
+    clip = transformers.AutoModel.from_pretrained(tiny.image_text_model(tmp_path / "clip", "CLIP"))
+    small = transformers.T5Config(vocab_size=48, d_model=32, d_kv=8, d_ff=32, num_layers=1, num_heads=2)
+    for model, name in ((clip, "CLIPModel"), (transformers.T5Model(small).eval(), "T5Model")):
+        with pytest.raises(UserError, match=f"states of texts alone is needed; {name} does not"):
+            Ranking().attach(model)
+
+
 # --- scores ---
 
 
@@ -250,6 +260,57 @@ def test_a_pair_without_its_other_text_is_dropped_and_said(folder, tmp_path):
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     said = data.load(config.DataConfig(source=str(path)), TASK, 42).warnings
     assert any("2 of 60 rows dropped: 1 with no text to compare with; 1 with no score" in one for one in said)
+
+
+@pytest.mark.parametrize(
+    ("scores", "words"),
+    [
+        (
+            [55.0, *[i % 11 / 2 for i in range(60)]],
+            r"1 of 61 of `score` lie beyond 0 to 5, where all others are \(55\)",
+        ),
+        ([-400.0, *[i % 6 for i in range(60)]], r"lie beyond 0 to 5, where all others are \(-400\)"),
+        ([9999.0, 9999.0, *[i / 800 for i in range(800)]], r"2 of 802 .* beyond 0 to 1"),
+        ([-1, -1, -1, *[i % 6 for i in range(60)]], r"3 of 63 .* beyond 0 to 5, where all others are \(-1\)"),
+        ([i % 6 for i in range(60)], None),
+        ([-1, 1, 0, 0.5, -0.25] * 9, None),  # cosines
+        ([1, *[0] * 40], None),
+        ([0.1, 0.2, 1.9], None),
+        ([i**2 / 100 for i in range(101)], None),  # the higher the rarer, and no row far from the next
+    ],
+)
+def test_a_few_scores_of_train_far_from_all_others_are_refused(scores: list[float], words: str | None) -> None:
+    learner = Likeness().learner("score", {})
+    for at in range(0, len(scores), 40):
+        learner.add(pa.array(scores[at : at + 40], pa.float64()))
+    if words is None:
+        found = learner.learn()
+        assert isinstance(found, Likeness) and found.low <= min(scores) and max(scores) <= found.high
+    else:
+        with pytest.raises(UserError, match=words):
+            learner.learn()
+
+
+def written(path: Path, rows: list[list[str]], divider: str = ",") -> config.DataConfig:
+    path.write_text("".join(divider.join(row) + "\n" for row in rows))
+    return config.DataConfig(source=str(path))
+
+
+def test_scores_that_are_written_as_texts_are_no_texts_to_be_found(tmp_path):
+    """CSV has texts alone; a cell that is no number is a mistake, and labels are no texts to be found either."""
+    head = ["sentence1", "sentence2", "score"]
+    rows = [[f"red {i}", f"blue {i}", f"{i % 11 / 2}"] for i in range(60)]
+    found = data.load(written(tmp_path / "a.csv", [head, *rows]), TASK, 42)
+    assert (found.answer.kind, found.answer.low, found.answer.high) == ("likeness", 0.0, 5.0)
+    commas = [[one, two, score.replace(".", ",")] for one, two, score in rows]
+    found = data.load(written(tmp_path / "b.csv", [head, *commas], ";"), TASK, 42)
+    assert found.answer.kind == "likeness" and found.answer.high == 5.0
+    rows[7][2] = "high"
+    with pytest.raises(UserError, match=r"a column of numbers is needed.*high"):
+        data.load(written(tmp_path / "c.csv", [head, *rows]), TASK, 42)
+    labels = [[f"red {i}", f"blue {i}", ("entailment", "neutral")[i % 2]] for i in range(60)]
+    found = data.load(written(tmp_path / "d.csv", [["sentence1", "sentence2", "label"], *labels]), TASK, 42)
+    assert any("`label` has 2 texts in" in one and "data.columns.target" in one for one in found.warnings)
 
 
 def test_scores_beyond_those_of_train_are_refused(folder, tmp_path, capfd):

@@ -11,21 +11,26 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 import transformers
+from PIL import Image
 
 from hftransfer import catalog, config, data, questions, views
 from hftransfer.answers import _nearness, _next_items
 from hftransfer.answers._catalogue import Catalogue
 from hftransfer.answers._histories import Histories
 from hftransfer.answers.ranked_items import RankedItems
+from hftransfer.card.about import About
+from hftransfer.card.metadata import metadata
 from hftransfer.errors import ConfigError, UserError
+from hftransfer.export import onnx
 from hftransfer.fitting.interruption import Interrupted, Interruption
 from hftransfer.predictor import Predictor
 from hftransfer.runs import Run
 from hftransfer.tasks.base import Preparation
-from tests import reference_recommenders, tiny_catalogue, tiny_pairs
+from tests import reference_recommenders, tiny, tiny_catalogue, tiny_pairs
 from tests.engine import refusals
 from tests.engine.conftest import QUICK
 from tests.engine.test_resume import resume, same_weights, start
@@ -179,6 +184,79 @@ def test_a_transformer_over_frozen_vectors_reads_long_histories(folder, train):
     assert np.allclose(known["answer"], answer["vector"], atol=1e-5)
     assert known["ranked"].head(4).tolist() == pytest.approx([one["score"] for one in answer["items"]], abs=1e-5)
     assert sorted(path.name for path in (run.artifact / "histories").iterdir()) == ["config.json", "model.safetensors"]
+    with pytest.raises(UserError, match=r"method\.name=sequence are read by a second model"):
+        onnx.export(run)
+
+
+# --- pictures of items ---
+
+
+def pictured(folder: Path, **columns: list[str]) -> Path:
+    """Write the interactions with a table of items that have a picture each, of a colour that tells their kind."""
+    tiny_catalogue.interactions(folder)
+    colours = ((200, 30, 30), (30, 200, 30), (30, 30, 200))
+    (folder / "posters").mkdir()
+    for i in range(39):
+        noise = np.random.default_rng(i).integers(-20, 20, (32, 32, 3))
+        Image.fromarray((colours[i % 3] + noise).clip(0, 255).astype(np.uint8)).save(folder / "posters" / f"{i}.png")
+    table = pd.DataFrame({"movieId": range(39), "poster": [f"posters/{i}.png" for i in range(39)], **columns})
+    table.to_csv(folder / "movies.csv", index=False)
+    return folder
+
+
+def test_items_are_known_by_their_pictures(folder, train, tmp_path):
+    model = tiny.image_model(tmp_path / "vit")
+    source = pictured(tmp_path / "rows")
+    (source / "posters" / "38.png").unlink()
+    known = {**sequenced(folder, max_steps=80), "model": str(model), "data": {"source": str(source)}}
+    run, result = train(known)
+    assert result["answer"]["pictured"] is True and result["answer"]["size"] == 38
+    said = " ".join(result["data"]["warnings"])
+    assert "pictures of 1 items are not there" in said and "neither a text nor a picture" in said
+    popular = result["baseline"]["metrics"]["ndcg_10"]["value"]
+    assert result["test"]["metrics"]["ndcg_10"]["value"] > popular + 0.1
+    assert "the model as it came" in [one["name"] for one in result["beside"]["models"]]
+    predictor = Predictor(run.artifact)
+    (answer,) = predictor.answer([["3", "6", "9"]], top_k=4)
+    assert {int(one["id"]) % 3 for one in answer["items"]} == {0}, "of the kind that was had"
+    known_to_all: dict[str, Any] = {}
+    exec(TASK.snippet(repr(str(run.artifact)), {"history": repr(["3", "6", "9"])}, predictor.notes), known_to_all)
+    assert np.allclose(known_to_all["answer"], answer["vector"], atol=1e-5)
+    assert not (run.artifact / "modules.json").exists(), "no encoder of sentences"
+    front = metadata(About(result, run.config(), None, None))
+    assert (front["library_name"], front["pipeline_tag"]) == ("transformers", "image-feature-extraction")
+    with pytest.raises(UserError, match=r"sees the items' pictures, and stays as it came.*method.name=sequence"):
+        train({**known, "method": {"name": "full"}}, name="full")
+
+    came, found = train({**known, "method": {"name": "zero_shot"}}, name="zero")
+    assert found["test"]["metrics"]["ndcg_10"]["value"] > popular
+    rows = pq.read_table(came.predictions / "test.parquet").to_pylist()
+    assert all(np.linalg.norm(row["vector"]) == pytest.approx(1, abs=1e-5) for row in rows)
+
+
+def test_pictures_by_address_are_no_pictures_and_no_trouble(tmp_path):
+    source = tiny_catalogue.interactions(tmp_path / "rows")
+    table = pd.read_csv(source / "movies.csv").assign(image=[f"https://shop.example/{i}.jpg" for i in range(39)])
+    table.to_csv(source / "movies.csv", index=False)
+    found = loaded(source)
+    assert found.answer.catalogue.pictured == 0 and len(found.answer.catalogue) == 39
+    assert not any("picture" in one for one in found.warnings)
+    table.drop(columns="title").assign(genres="").to_csv(source / "movies.csv", index=False)
+    with pytest.raises(UserError, match="items with a title, a text or a picture are needed"):
+        loaded(source)
+
+
+def test_what_a_model_cannot_read_of_most_items_is_refused(folder, train, tmp_path):
+    known = sequenced(folder, max_steps=2)
+    images = str(tiny.image_model(tmp_path / "vit"))
+    with pytest.raises(UserError, match=r"items with a picture are needed for a model of type vit.*39 of 39"):
+        train({**known, "model": images})
+    source = pictured(tmp_path / "rows", title=[f"film {i}" if i < 9 else "" for i in range(39)])
+    with pytest.raises(UserError, match=r"items with a text are needed for a model of type bert.*30 of 39"):
+        train({**known, "data": {"source": str(source)}}, name="other")
+    (source / "posters" / "7.png").write_bytes(b"no picture")
+    with pytest.raises(UserError, match=r"that of 7 \(.*7\.png\)"):
+        train({**known, "model": images, "data": {"source": str(source)}}, name="third")
 
 
 def test_a_stopped_sequence_goes_on_to_the_same_bits(folder, tmp_path):

@@ -366,3 +366,80 @@ def test_copies_are_found_in_any_format(tmp_path):
     assert any("same sound" in one for one in found.warnings) and any(
         "nearly the same sound" in o for o in found.warnings
     )
+
+
+@pytest.mark.parametrize("place, listed, line", [
+    ("{s}/{s}-0-{n:04}.flac", "{s}/{s}-0.trans.txt", "{s}-0-{n:04} {text}"),  # LibriSpeech
+    ("wav/u{n}.wav", "text", "u{n} {text}"),  # Kaldi
+    ("wavs/LJ-{n:04}.wav", "metadata.csv", "LJ-{n:04}|Low, {n}|{text}"),  # LJSpeech
+    ("clips/u{n}.wav", "list.tsv", "clips/u{n}.wav\t{text}"),
+])  # fmt: skip
+def test_texts_stand_in_lists_that_begin_with_names(place, listed, line, tmp_path):
+    said: dict[str, list[str]] = {}
+    for number in range(12):
+        known = {"n": number, "s": 19 + number % 2, "text": f"low number {number}"}
+        path = tmp_path / place.format(**known)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, tiny_heard.speech(["low"], number), RATE)
+        said.setdefault(listed.format(**known), []).append(line.format(**known))
+    for name, lines in said.items():
+        (tmp_path / name).write_text("\n".join(lines) + "\n")
+    if listed == "text":
+        (tmp_path / "wav.scp").write_text("".join(f"u{n} wav/u{n}.wav\n" for n in range(12)))
+        (tmp_path / "utt2spk").write_text("".join(f"u{n} s{n % 3}\n" for n in range(12)))
+    found = rows(tmp_path, "automatic-speech-recognition", test_size=3, validation_size=3)
+    told = {Path(row["audio"]["path"]).stem: row["text"] for split in found.splits.values() for row in split}
+    assert len(told) == 12 and all(int(name[-4:].strip("-u")) == int(text.split()[-1]) for name, text in told.items())
+    assert any("that begins with its name" in guess for guess in found.guesses)
+
+    name, lines = next(iter(said.items()))
+    (tmp_path / name).write_text("\n".join(lines[:-1]) + "\n")
+    assert "every recording needs a line in" in refused(tmp_path, "automatic-speech-recognition")
+
+
+def test_texts_of_their_names_in_another_folder(tmp_path):
+    for number in range(12):
+        for folder in ("sound", "said"):
+            (tmp_path / folder).mkdir(exist_ok=True)
+        soundfile.write(tmp_path / "sound" / f"{number}.wav", tiny_heard.speech(["low"], number), RATE)
+        (tmp_path / "said" / f"{number}.lab").write_text(f"low {number}\n")
+    found = rows(tmp_path, "automatic-speech-recognition", test_size=3, validation_size=3)
+    told = {Path(row["audio"]["path"]).stem: row["text"] for split in found.splits.values() for row in split}
+    assert told == {str(number): f"low {number}" for number in range(12)}
+    assert any("is the .lab of its name" in guess for guess in found.guesses)
+    (tmp_path / "said" / "3.lab").unlink()
+    assert "every recording needs its text beside it" in refused(tmp_path, "automatic-speech-recognition")
+
+
+def test_lists_tell_splits(tmp_path):
+    tiny_heard.class_folder(tmp_path, 36)
+    names = [f"{path.parent.name}/{path.name}" for path in sorted(tmp_path.rglob("*.wav"))]
+    (tmp_path / "testing_list.txt").write_text("\n".join(names[::4]))
+    (tmp_path / "validation_list.txt").write_text("\n".join(names[1::6]))
+    found = rows(tmp_path)
+    assert found.sizes == {"train": 36 - 9 - 6, "validation": 6, "test": 9} and found.answer.names == (
+        "high", "low", "middle")  # fmt: skip
+    assert any("testing_list.txt lists test" in guess for guess in found.guesses)
+    (tmp_path / "train.txt").write_text("\n".join(names[3::12]))
+    told = rows(tmp_path)
+    assert told.sizes["train"] == 3 and any("in no list of a split" in warning for warning in told.warnings)
+    (tmp_path / "validation_list.txt").write_text("\n".join([*names[1::6], names[0]]))
+    assert "stands in those of validation and test" in refused(tmp_path)
+
+
+@pytest.mark.parametrize("place, table", [
+    ("audio/fold{fold}/{n}-3.wav", "metadata/Sounds.csv"), ("audio/{n}-3.wav", "meta/sounds.csv"),
+])  # fmt: skip
+def test_a_table_in_a_folder_of_its_own_tells_classes_and_folds_do_not(place, table, tmp_path):
+    lines = ["slice_file_name,fold,class"]
+    for number in range(24):
+        path = tmp_path / place.format(fold=number % 4 + 1, n=number)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        word = ("low", "high")[number % 2]
+        soundfile.write(path, tiny_heard.speech([word], number), RATE)
+        lines.append(f"{path.name},{number % 4 + 1},{word}")
+    (tmp_path / table).parent.mkdir()
+    (tmp_path / table).write_text("\n".join(lines) + "\n")
+    (tmp_path / table).with_name("rejected.csv").write_text(lines[0] + "\n")
+    found = rows(tmp_path, test_size=4, validation_size=4)
+    assert found.answer.names == ("high", "low") and sum(found.sizes.values()) == 24

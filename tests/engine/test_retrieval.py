@@ -133,7 +133,8 @@ def test_the_catalogue_is_asked_again_only_when_weights_changed(folder, monkeypa
     model = transformers.AutoModel.from_pretrained(folder / "bert").eval()
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder / "bert", padding_side="right")
     found = data.load(built.data, TASK, 42)
-    from hftransfer.modeling.prepared import Entries, collator
+    from hftransfer.modeling.batches import collator
+    from hftransfer.modeling.prepared import Entries
 
     preparation = Preparation(built.data, found.answer, 0, 32)
     entries, collate = Entries(TASK, tokenizer, preparation), collator(TASK, tokenizer, preparation, training=False)
@@ -205,6 +206,27 @@ def test_words_that_an_encoder_wants_stand_before_questions_and_passages(folder)
     assert "tokenizer(['film ' + \"x\"]" in TASK.snippet("place", {"query": '"x"'}, {"carried": TASK.said(section)})
 
 
+def test_judgements_by_other_ids_are_refused_with_both(tmp_path):
+    source = tiny_catalogue.collection(tmp_path / "beir")
+    place = source / "qrels" / "train.tsv"
+    lines = place.read_text()
+    place.write_text(lines.replace("\td", "\tdoc-"))
+    with pytest.raises(
+        UserError, match=r"ids of the corpus are needed.*train\.tsv has doc-0, .*the corpus d0, d1, d2"
+    ):
+        data.load(config.DataConfig(source=str(source)), TASK, 42)
+    place.write_text(lines.replace("q", "question"))
+    with pytest.raises(UserError, match="ids of queries are needed"):
+        data.load(config.DataConfig(source=str(source)), TASK, 42)
+
+
+def test_grades_beside_pairs_are_said_to_count_for_nothing(tmp_path):
+    rows = [f"what is {i},it is {i},{i % 5}" for i in range(40)]
+    (tmp_path / "rows.csv").write_text("\n".join(["question,passage,score", *rows]) + "\n")
+    found = data.load(config.DataConfig(source=str(tmp_path / "rows.csv")), TASK, 42)
+    assert any("`score` is not looked at" in one for one in (*found.warnings, *found.guesses))
+
+
 # --- search and scores ---
 
 
@@ -217,12 +239,29 @@ def test_exact_search_by_blocks_is_that_of_the_whole(monkeypatch):
     for row, gone in enumerate(hidden):
         scores[row, gone] = -np.inf
     expected = np.argsort(-scores, axis=1, kind="stable")[:, :12]
+    monkeypatch.setattr(_nearest, "faiss", lambda: None)
     for entries, asked in ((7, 5), (64, 1000), (1000, 3)):
         monkeypatch.setattr(_nearest, "ENTRIES", entries)
         monkeypatch.setattr(_nearest, "QUERIES", asked)
         places, found = _nearest.nearest(queries, vectors, 12, hidden)
         assert (places == expected).all() and (found == np.take_along_axis(scores, expected, axis=1)).all()
     assert _nearest.nearest(queries, vectors, 500)[0].shape == (23, 90)
+
+
+def test_faiss_finds_what_search_by_blocks_finds(monkeypatch):
+    pytest.importorskip("faiss")
+    rng = np.random.default_rng(0)
+    vectors, queries = (rng.normal(size=(count, 16)).astype(np.float32) for count in (300, 40))
+    hidden = [[int(place) for place in rng.choice(300, count % 5, replace=False)] for count in range(40)]
+    assert _nearest.faiss() is not None
+    found = [_nearest.nearest(queries, vectors, count, hidden) for count in (10, 500)]
+    monkeypatch.setattr(_nearest, "faiss", lambda: None)
+    for (places, scores), count in zip(found, (10, 500), strict=True):
+        expected = _nearest.nearest(queries, vectors, count, hidden)
+        assert (places == expected[0]).all() and np.allclose(scores, expected[1], atol=1e-5)
+    monkeypatch.undo()
+    equal = np.ones((20, 4), np.float32)
+    assert _nearest.nearest(equal[:1], equal, 30, [[3]])[0][0].tolist() == [*range(3), *range(4, 20), 3]
 
 
 def test_scores_are_those_of_trec_eval_by_hand():

@@ -21,7 +21,7 @@ from hftransfer.answers.transcript import Transcript
 from hftransfer.errors import UserError
 from hftransfer.fitting.interruption import Interrupted, Interruption
 from hftransfer.modeling import inference, short_clips
-from hftransfer.modeling.prepared import collator
+from hftransfer.modeling.batches import collator
 from hftransfer.predictor import Predictor, task_of
 from hftransfer.runs import Run
 from hftransfer.training import set_scene

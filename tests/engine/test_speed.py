@@ -12,7 +12,7 @@ import transformers
 from hftransfer import catalog, config, data
 from hftransfer.errors import UserError
 from hftransfer.fitting import arguments, memory, rules, speed
-from hftransfer.modeling import inference, loading, prepared
+from hftransfer.modeling import batches, inference, loading, prepared
 from hftransfer.runs import Run
 from hftransfer.tasks.base import Preparation
 from tests import tiny
@@ -38,7 +38,7 @@ def bench(tmp_path, monkeypatch):
         rows = prepared.prepare(task, found.splits["train"], processor, preparation, True)
         before = {name: value.clone() for name, value in model.state_dict().items()}
         chosen = speed.choose(
-            built, task, model, rows, prepared.collator(task, processor, preparation),
+            built, task, model, rows, batches.collator(task, processor, preparation),
             loss or found.answer.loss(), speed.set_threads(built),
         )  # fmt: skip
         after = model.state_dict()
@@ -56,6 +56,52 @@ def test_choice_is_timed_then_found_again(bench):
     assert any("fp32" in name for name in first.timings)
     again = bench("text-classification", "bert")
     assert again == dataclasses.replace(first, origin="cache")
+
+
+@pytest.fixture
+def stopwatch(monkeypatch):
+    """Give a function that times made-up choices: each takes the seconds that its list says, one after another."""
+
+    def fastest(said, threads=(1, 1, 1)):
+        start = speed.Choice("sdpa", False, 8, 1, 0, 1, False, "default")
+        choices = [
+            dataclasses.replace(start, attention=name, threads=count)
+            for name, count in zip(said, threads, strict=False)
+        ]
+        left = {name: iter(seconds) for name, seconds in said.items()}
+        trial = speed.Trial(None, [[0] * 8] * 2, list, None)
+        warm = iter((1.0, 0.01))
+        monkeypatch.setattr(
+            trial, "_seconds", lambda choice, batches: next(warm, None) or next(left[choice.attention])
+        )
+        return trial.fastest(choices), {name: len([*rest]) for name, rest in left.items()}, trial.timings
+
+    return fastest
+
+
+def test_a_disturbed_time_is_taken_again(stopwatch):
+    """The faster one was disturbed twice: its two times do not agree, so neither is believed."""
+    chosen, left, timings = stopwatch({"fast": [1.2, 1.0, 0.7, 0.71, 9], "slow": [1.0, 1.0, 1.0, 1.0, 9]})
+    assert chosen.attention == "fast" and left == {"fast": 2, "slow": 2}
+    assert timings == {"fast, fp32, 1 x 8 rows, 1 thread": 11.43, "slow, fp32, 1 x 8 rows, 1 thread": 8.0}
+
+
+def test_what_is_far_from_the_fastest_is_timed_once_but_threads(stopwatch):
+    times = {"one": [1.0, 1.0, 9], "two": [2.5, 0.5, 0.5, 9], "three": [1.1, 1.1, 9]}
+    chosen, left, _ = stopwatch(times)
+    assert chosen.attention == "one" and left == {"one": 1, "two": 3, "three": 1}
+    chosen, left, _ = stopwatch(times, threads=(1, 2, 1))  # a busy core halves two threads, and leaves one alone
+    assert chosen.attention == "two" and left == {"one": 1, "two": 1, "three": 1}
+
+
+def test_a_choice_whose_run_went_otherwise_is_timed_anew(bench, tmp_path):
+    first = bench("text-classification", "bert")
+    foreseen = first.timings[speed._name(first)]
+    assert not speed.reconsider(first, 0.8 * foreseen, 60.0) and not speed.reconsider(first, 0.1 * foreseen, 1.0)
+    assert bench("text-classification", "bert").origin == "cache"
+    assert speed.reconsider(first, 2 * foreseen, 60.0)  # the machine was busy while it was timed
+    assert bench("text-classification", "bert").origin == "timed"
+    assert not speed.reconsider(dataclasses.replace(first, origin="run"), 2 * foreseen, 60.0)
 
 
 def test_batch_norms_forget_the_timing_and_see_whole_batches(bench):

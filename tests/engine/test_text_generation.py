@@ -589,3 +589,12 @@ def test_some_conversations_without_an_answer_are_named(folder, tmp_path):
     section = config.DataConfig(source=str(tiny_causal.written(tmp_path / "r.jsonl", rows)))
     found = load(section, catalog.task("text-generation"), 1)
     assert any("3 of 43 rows dropped: 3 with a conversation that ends with the user" in w for w in found.warnings)
+
+
+@pytest.mark.parametrize("between, rows, said", [("\n\n", 12, "between blank lines"), ("\n", 12, "a row is a line")])
+def test_one_file_of_plain_text_is_several_rows(between, rows, said, tmp_path):
+    (tmp_path / "book.txt").write_text(between.join(f"Chapter {number} tells a story." for number in range(rows)))
+    for streaming in (False, True):
+        section = config.DataConfig(source=str(tmp_path / "book.txt"), streaming=streaming, max_rows=rows)
+        found = load(section, catalog.task("text-generation"), 1, tmp_path / "work")
+        assert sum(found.sizes.values()) == rows and any(said in guess for guess in found.guesses)

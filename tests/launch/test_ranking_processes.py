@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,14 +26,24 @@ def test_two_processes_compute_what_one_does(materials: Path, tmp_path: Path) ->
     assert left["score"].to_numpy() == pytest.approx(right["score"].to_numpy(), abs=1e-2)
 
 
-@pytest.mark.parametrize("task", [pytest.param("retrieval", marks=pytest.mark.long), "recommendation"])
-def test_two_processes_search_a_catalogue_as_one_does(materials: Path, tmp_path: Path, task: str) -> None:
+@pytest.mark.parametrize(
+    ("task", "method"),
+    [
+        pytest.param("retrieval", {"name": "full", "negatives": 2}, marks=pytest.mark.long),
+        ("recommendation", {"name": "full"}),
+        pytest.param(
+            "recommendation", {"name": "sequence", "width": 32, "layers": 1, "dropout": 0.0}, marks=pytest.mark.long
+        ),
+    ],
+)
+def test_two_processes_search_a_catalogue_as_one_does(
+    materials: Path, tmp_path: Path, task: str, method: dict[str, Any]
+) -> None:
     model = tiny_pairs.model(tmp_path / "bert", still=True)
     make = tiny_catalogue.collection if task == "retrieval" else tiny_catalogue.interactions
-    method = {"method": {"name": "full", "negatives": 2}} if task == "retrieval" else {}
     path = write(
         materials, tmp_path, {"max_steps": 5, "logging_steps": 1}, task=task, model=str(model),
-        data={"source": str(make(tmp_path / "rows"))}, **method,
+        data={"source": str(make(tmp_path / "rows"))}, method=method,
     )  # fmt: skip
     two, one = two_and_one(path, tmp_path)
     left, right = answered(two), answered(one)

@@ -1,10 +1,11 @@
-"""A model that hears, trained by two processes: the loss of one with twice the rows, and every row answered once."""
+"""Models that hear, trained by two processes: the loss of one with twice the rows, and every row answered once."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests import tiny_heard
@@ -32,3 +33,18 @@ def test_two_processes_compute_what_one_does(architecture: str, materials: Path,
     assert [*left["label"]] == [*right["label"]]
     assert [*left["tokens"]] == [*right["tokens"]]
     assert left["nll"].to_numpy() == pytest.approx(right["nll"].to_numpy(), rel=5e-2)
+
+
+@pytest.mark.parametrize("streaming", [False, pytest.param(True, marks=pytest.mark.long)])
+def test_two_processes_classify_as_one_does(streaming: bool, materials: Path, tmp_path: Path) -> None:
+    rows = tiny_heard.class_folder(tmp_path / "rows", 51)
+    data = {"source": str(rows), "streaming": streaming, "label_issues": False, "likely_copies": False}
+    path = write(
+        materials, tmp_path, {"max_steps": 4, "logging_steps": 1}, task="audio-classification",
+        model=str(tiny_heard.heard_model(tmp_path / "model", "whisper")), data=data,
+    )  # fmt: skip
+    two, one = two_and_one(path, tmp_path, near=2e-3)
+    left, right = answered(two), answered(one)
+    assert [*left["label"]] == [*right["label"]] and len(left) > 8
+    scores = [np.stack(one["scores"]) for one in (left, right)]
+    assert np.abs(scores[0] - scores[1]).max() < 5e-3

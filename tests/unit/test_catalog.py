@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -155,3 +156,16 @@ def test_read_config_takes_a_file_and_overrides(tmp_path: Path) -> None:
     assert config.train.options == {"learning_rate": 2e-4}
     with pytest.raises(ConfigError, match=r"train\.learning_rte"):
         catalog.read_config(path, ["train.learning_rte=1"])
+
+
+@pytest.mark.parametrize("asked, said", [
+    ("asr", "it is called automatic-speech-recognition here. Set task=automatic-speech-recognition"),
+    ("Text Classification", "it is called text-classification here"),
+    ("instance-segmentation", "object-detection finds and counts them"),
+    ("text-to-speech", "no task here makes sound"),
+])  # fmt: skip
+def test_tasks_by_other_names(asked: str, said: str) -> None:
+    with pytest.raises(UserError, match=re.escape(said)):
+        catalog.build_config({"task": asked, "model": "m", "data": {"source": "rows.csv"}})
+    every = [name for one in catalog.tasks() for name in (*catalog.task(one).also, *catalog.task(one).lacks)]
+    assert len(every) == len({*every}) and not {*every} & {*catalog.tasks()}

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from huggingface_hub import constants
 
 from hftransfer.config import build
 from hftransfer.errors import UserError
-from hftransfer.launchers import _estimate, jobs, launcher, of
+from hftransfer.launchers import _estimate, _job_files, jobs, launcher, of
 from hftransfer.launchers.jobs import JobsLauncher
 from hftransfer.runs import Run
 from tests.jobs_server import ENDED, TOKEN, FolderBucket, JobsServer, stub
@@ -114,6 +117,55 @@ def test_a_job_that_is_preempted_says_so_and_goes_on(server: JobsServer, run: Ru
     again = of(run)
     again.start(run, resume=True)
     assert [event["type"] for event in again.follow(run)].count("done") == 1
+
+
+def test_what_a_configuration_names_goes_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files that a table names, tables of items, splits beside the source, and runs to be mixed; nothing else."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("rows/pictures/a b.JPG", "rows/pictures/two.png", "rows/private.png", "rows/notes.jpg.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("x")
+    (tmp_path / "rows" / "train.csv").write_text('file;label\n"pictures/a b.JPG";x\nTWO;y\n')
+    (tmp_path / "rows" / "held.csv").write_text("file;label\ntwo.png;x\n")
+    done = tmp_path / "runs" / "done"
+    for name in ("artifact/model.safetensors", "checkpoints/checkpoint-1/weights", "result.json"):
+        (done / name).parent.mkdir(parents=True, exist_ok=True)
+        (done / name).write_text("{}")
+    bucket = FolderBucket(tmp_path / "bucket", "b", "t")
+
+    def sent(tree: dict[str, Any]) -> tuple[dict[str, Any], set[str]]:
+        run = Run.create(build({"model": "owner/model", **tree}), tmp_path / "runs" / secrets.token_hex(4))
+        _job_files.send(run, bucket, "/there", "label")
+        shutil.rmtree(tmp_path / "bucket" / "label.code")
+        files = {p.relative_to(bucket.folder).as_posix() for p in bucket.folder.rglob("*") if p.is_file()}
+        there = build(yaml.safe_load((bucket.folder / "label" / "config.yaml").read_text()))
+        shutil.rmtree(bucket.folder)
+        return there.to_dict(), {name.removeprefix("label.inputs/") for name in files if "inputs" in name}
+
+    data = {"source": "rows/train.csv", "test": "held.csv"}
+    there, files = sent({"task": "image-classification", "data": data})
+    assert there["data"]["source"] == "/there/label.inputs/data.source/train.csv"
+    assert there["data"]["test"] == "/there/label.inputs/data.test/held.csv"
+    assert files == {
+        "data.source/train.csv", "data.source/pictures/a b.JPG", "data.source/pictures/two.png",
+        "data.test/held.csv", "data.test/pictures/two.png",
+    }  # fmt: skip
+
+    fused = {"name": "fuse", "runs": ["runs/done"], "second": "rows/held.csv"}
+    there, files = sent({"task": "text-classification", "data": {"source": "owner/rows"}, "method": fused})
+    assert there["method"]["runs"] == ["/there/label.inputs/method.runs/0/done"]
+    assert there["method"]["second"] == "/there/label.inputs/method.second/held.csv"
+    assert there["data"]["source"] == "owner/rows"
+    assert files == {f"method.runs/0/done/{name}" for name in ("artifact/model.safetensors", "result.json")} | {
+        "method.second/held.csv"
+    }
+    with pytest.raises(UserError, match=r"method\.runs names folders of runs"):
+        sent({"task": "text-classification", "data": data, "method": {"name": "fuse", "runs": ["runs/none"]}})
+
+    for name in ("ratings.csv", "movies.csv", "other.csv"):
+        (tmp_path / "rows" / name).write_text("user,item\n")
+    _, files = sent({"task": "recommendation", "data": {"source": "rows/ratings.csv"}})
+    assert files == {"data.source/ratings.csv", "data.source/movies.csv"}
 
 
 def test_a_bucket_that_is_slow_or_fails_is_no_run_without_a_word(
