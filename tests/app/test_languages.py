@@ -31,7 +31,8 @@ NAMED = (
 )  # widgets whose first argument is what they say
 TABLES = {  # module-level names that hold words
     "app.py": ("STEPS",), "chatting.py": ("SAID",), "data_step.py": ("ORIGINS",), "form.py": ("WORDS",),
-    "markup.py": ("SUBJECTS", "NOTHING_WRITTEN"), "model_step.py": ("TIMES", "OWN"), "places.py": ("CALLED", "ABBREVIATED"),
+    "markup.py": ("SUBJECTS", "NOTHING_WRITTEN"), "model_step.py": ("TIMES", "OWN"),
+    "places.py": ("CALLED", "ABBREVIATED"),
     "publish_step.py": ("STAGES", "SURE"), "result_step.py": ("TITLES",), "rows_found.py": ("TITLES",),
     "search.py": ("OFFLINE",), "teaching_part.py": ("KINDS",), "train_view.py": ("WAITS", "NAMES"),
     "try_step.py": ("RUN", "GIVEN"),
