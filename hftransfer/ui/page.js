@@ -75,7 +75,7 @@
 
   // another language is in the page's address, so that a link keeps it
   document.addEventListener("click", (event) => {
-    const language = event.target.closest?.("[data-language]")?.dataset.language;
+    const language = event.target.closest?.(".languages button")?.dataset.language;
     if (!language) return;
     const address = new URL(location.href);
     address.searchParams.set("lang", language);

@@ -78,7 +78,7 @@ def test_the_whole_way_in_chinese(app: App, materials: Path, window: Callable[..
 
     fits(page)
     usable_by_all(page)
-    page.locator("[data-language=en]").click()  # the other language, and the same run
+    page.locator(".languages [data-language=en]").click()  # the other language, and the same run
     page.wait_for_selector("#start:has-text('Start training')", state="attached")
     page.wait_for_selector("#scores .answer", state="attached")
     assert "lang=en" in page.url and run.name in page.url
