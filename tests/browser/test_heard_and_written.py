@@ -85,7 +85,7 @@ def test_speech_chat_and_questions(app: App, tmp_path: Path, window: Callable[..
     shot(page, "speech-4-file")
 
     # a model that writes: a conversation, whose words come one after the other
-    named(page, writing(tiny_causal.causal_model(tmp_path / "chat"), "xyz"), "Text generation")
+    named(page, writing(tiny_causal.causal_model(tmp_path / "chat", num_hidden_layers=40), "xyz"), "Text generation")
     page.wait_for_selector("#against", state="hidden")  # nothing answers beside it
     shot(page, "chat-1-empty")
     page.evaluate("""() => {
