@@ -81,7 +81,7 @@ def _json_name(value: str | None) -> str | None:
 
 
 def _refuse_decimals(values: pa.Array | pa.ChunkedArray, number: str | None) -> None:
-    decimals = values.filter(pc.and_(pc.is_finite(values), pc.not_equal(values, pc.round(values))))
+    decimals = values.filter(pc.or_(pc.is_inf(values), pc.not_equal(values, pc.round(values))))
     if len(decimals):
         some = ", ".join(f"{value:g}" for value in pc.unique(decimals).to_pylist()[:3])
         raise UserError(

@@ -24,6 +24,7 @@ def main(arguments: Sequence[str] | None = None, name: str = NAME) -> int:
 
     `name` is what the command line is called: help and hints say it.
     """
+    terminal.open_streams()
     fence.close()  # the app on a Space publishes through this command
     parser = make_parser(name)
     options = _parse(parser, arguments)

@@ -75,7 +75,7 @@ def _of_speechbrain(path: Path) -> Dataset | None:
         return None
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError):
+    except (ValueError, RecursionError):
         return None  # JSON lines, or a file that the builder has to speak about
     if not isinstance(found, dict) or not found:
         return None

@@ -20,6 +20,7 @@ from huggingface_hub.errors import HfHubHTTPError
 from hftransfer.config import DataConfig
 from hftransfer.data import recordings
 from hftransfer.data.archives import unpack
+from hftransfer.data.declared import require_own_files
 from hftransfer.data.folders import open_folder
 from hftransfer.data.named_splits import SPLITS, Picked, Source, Split, split_of
 from hftransfer.data.plain_texts import SUFFIXES as TEXTS
@@ -89,6 +90,7 @@ def _open_hub(config: DataConfig) -> Source:
     wanted = f"data.source={source!r} is no file here ({Path.cwd()}), so the Hub must have it as a data set"
     access = "Check the name; if it is private or gated, ask for access on its page and log in with: hf auth login"
     try:
+        require_own_files(source, config.revision)
         found = datasets.load_dataset(source, config.name, revision=config.revision, streaming=config.streaming)
     except DatasetNotFoundError as error:
         raise UserError(wanted, " ".join(str(error).split()), access) from error

@@ -62,9 +62,7 @@ def read_tables(files: Sequence[Path], streaming: bool, settings: Settings = Set
         forms: list[Form] = [module.look(path, settings) for path in files]
         features = joined(forms)
         # explicit names, escaped: the builder would read patterns and split names into them
-        builder = Reader(
-            data_files={"train": [glob.escape(str(path)) for path in files]}, forms=tuple(forms), features=features
-        )
+        builder = _reader(files, forms, features)
         rows: Rows
         if streaming:
             rows = builder.as_streaming_dataset(split="train")
@@ -73,6 +71,18 @@ def read_tables(files: Sequence[Path], streaming: bool, settings: Settings = Set
             rows = builder.as_dataset(split="train")
     warnings = tuple(warning for form in forms for warning in form.warnings)
     return Table(rows, warnings, tuple(dict.fromkeys(guess for form in forms for guess in form.guesses)))
+
+
+def _reader(files: Sequence[Path], forms: Sequence[Form], features: Features) -> Reader:
+    """Return what reads files; UserError where what it read can be kept nowhere."""
+    names = [glob.escape(str(path)) for path in files]
+    try:
+        return Reader(data_files={"train": names}, forms=tuple(forms), features=features)
+    except OSError as error:
+        raise UserError(
+            "a folder for what is read is needed", f"{error.filename}: {error.strerror}",
+            "Set HF_HOME to a folder that can be written.",
+        ) from error  # fmt: skip
 
 
 def joined(forms: Sequence[Form]) -> Features:

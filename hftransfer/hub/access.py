@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from hftransfer.errors import ConfigError, Problem, UserError
 from hftransfer.hub.connection import endpoint, is_offline, page
 from hftransfer.hub.retrying import insist, may_pass, unavailable
 from hftransfer.runs import is_hub_id
+from hftransfer.safety import fence
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -221,7 +223,11 @@ def explained() -> Iterator[None]:
 
 
 def _bad_token() -> UserError:
-    return UserError(
-        "a token that the Hub knows is needed", "this one has expired or was revoked",
-        f"Make another at {endpoint()}/settings/tokens and set HF_TOKEN, or run: hf auth login",
-    )  # fmt: skip
+    return UserError("a token that the Hub knows is needed", "this one has expired or was revoked", renewal())
+
+
+def renewal() -> str:
+    """Return how somebody comes by another token: on a Space it is that of their sign-in, which ends after hours."""
+    if fence.VARIABLE in os.environ:
+        return "Sign in again on the page; what was trained stays."
+    return f"Make another at {endpoint()}/settings/tokens and set HF_TOKEN, or run: hf auth login."

@@ -22,7 +22,7 @@ from hftransfer.errors import UserError
 from hftransfer.hub import access, cards, exporting, verification
 from hftransfer.hub.cards import CARD
 from hftransfer.hub.connection import endpoint, require_online
-from hftransfer.hub.retrying import in_words, insist, may_pass
+from hftransfer.hub.retrying import answer_of, in_words, insist, may_pass
 from hftransfer.runs import Run, called, find, read_json, require_artifact, write_text
 from hftransfer.safety.pictures import holds_dicom
 
@@ -186,7 +186,6 @@ def _publish(
 ) -> Published:
     require_online("publishing", f" and try again: hftransfer publish {called(run)} {repo}")
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError
 
     api = HfApi()
     notice = _teller(say, repo)
@@ -208,20 +207,36 @@ def _publish(
             "a card that the Hub accepts is needed", " ".join(str(error).split())[:300],
             "If it is about the licence, name one that the Hub knows: --license.",
         ) from error  # fmt: skip
-    except HfHubHTTPError as error:
-        status = error.response.status_code
-        if status in (401, 403):
-            raise UserError(
-                f"a token that may write to {full} is needed", f"{in_words(error)} in the middle of publishing",
-                f"Renew it at {endpoint()}/settings/tokens and publish again: what was sent is not sent twice.",
-            ) from error  # fmt: skip
-        if may_pass(error):
-            raise _gave_up(run, full, error) from error
-        raise
     except Exception as error:
+        refused = _refused(error, full)
+        if refused is not None:
+            raise refused from error
         if may_pass(error):
             raise _gave_up(run, full, error) from error
         raise
+
+
+def _refused(error: Exception, repo: str) -> UserError | None:
+    """Return the error of a Hub that refuses in the middle of publishing what it allowed before; None of another."""
+    answer = answer_of(error)
+    if answer is None:
+        return None
+    said, again = f"{in_words(answer)} in the middle of publishing", "publish again: what was sent is not sent twice."
+    status = answer.response.status_code
+    if status == 403 and "storage" in said.lower():  # the quota of an account or an organization
+        return UserError(
+            f"room on the Hub is needed for {repo}", said,
+            f"Delete what you do not need there, or see {endpoint()}/settings/billing; then {again}",
+        )  # fmt: skip
+    if status in (401, 403):
+        return UserError(
+            f"a token that may write to {repo} is needed",
+            said,
+            f"{access.renewal()} Then {again}",
+        )
+    if status == 404:
+        return UserError(f"{repo} must be on the Hub", said, f"If it was deleted or moved, {again}")
+    return None
 
 
 def _commit(

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from hftransfer.errors import UserError
 from hftransfer.hub.connection import endpoint
+
+if TYPE_CHECKING:
+    from huggingface_hub.errors import HfHubHTTPError
 
 T = TypeVar("T")
 
@@ -46,6 +49,15 @@ def may_pass(error: BaseException) -> bool:
         return may_pass(error.__cause__)  # "Error while uploading FILE", from whatever it was
     # the Xet client, which moves the large files, has no classes of its own: it raises what its runtime raises
     return isinstance(error, TransportError | ConnectionError | TimeoutError) or _of_xet(error)
+
+
+def answer_of(error: BaseException) -> HfHubHTTPError | None:
+    """Return the Hub's refusal that an error is, or was made of; None where the Hub refused nothing."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    if isinstance(error, RuntimeError) and error.__cause__ is not None:  # "Error while uploading FILE"
+        return answer_of(error.__cause__)
+    return error if isinstance(error, HfHubHTTPError) else None
 
 
 def in_words(error: BaseException) -> str:

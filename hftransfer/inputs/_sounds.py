@@ -22,6 +22,7 @@ SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", 
 # what phones and browsers record, and libsndfile does not read
 OTHER_SUFFIXES = frozenset({".m4a", ".aac", ".mp4", ".webm", ".wma", ".amr", ".3gp", ".mka"})
 CONVERT = "Convert it first: ffmpeg -i clip.m4a clip.flac"
+FASTEST = 2**20  # samples a second: a header that claims more is none, and a filter for its rate fills the memory
 SHORTEST = 0.025  # seconds: one frame of the recognisers' spectra and convolutions
 FAINTEST = 2.0**-15  # of 1: one step of 16 bits; below is silence
 SHORT_OF = re.compile(r"^data : (\d+) \(should be (\d+)\)", re.MULTILINE)  # in libsndfile's notes on a WAV file
@@ -82,9 +83,12 @@ def library() -> Any:
 def decoded(value: Mapping[str, Any]) -> tuple[Sound, Heard]:
     """Return a recording, or the part of it that `start` and `seconds` name, and what was heard of it.
 
-    Raises soundfile's SoundFileError for content that it cannot read, OSError for a file that is not there.
+    Raises soundfile's SoundFileError for content that it cannot read, OSError for a file that is not there, or whose
+    rate is none.
     """
     with library().SoundFile(_opened(value)) as file:
+        if file.samplerate > FASTEST:
+            raise OSError(f"{file.samplerate:,} samples a second are no recording's")
         start, count = 0, -1
         if value.get("start") is not None:
             start = min(max(0, round(value["start"] * file.samplerate)), file.frames)

@@ -20,6 +20,8 @@ from hftransfer.config import RunConfig
 from hftransfer.errors import UserError
 from hftransfer.tasks.base import Task
 
+PACKAGE = Path(__file__).parents[1]
+
 
 @contextmanager
 def explained(config: RunConfig, task: Task, source: str) -> Iterator[None]:
@@ -39,6 +41,21 @@ def explained(config: RunConfig, task: Task, source: str) -> Iterator[None]:
         if isinstance(cause, hub_errors.HfHubHTTPError | hub_errors.OfflineModeIsEnabled):
             raise _hub_problem(name, cause) from error
         raise _load_problem(name, task, source, config.revision, error) from error
+    except UserError:
+        raise
+    except Exception as error:
+        if _is_ours(error) or isinstance(error, MemoryError) or "out of memory" in str(error).lower():
+            raise
+        raise _load_problem(name, task, source, config.revision, error) from error
+
+
+def _is_ours(error: BaseException) -> bool:
+    """Tell whether an error is a mistake of ours, or the line's: libraries raise anything about damaged files."""
+    place = error.__traceback__
+    while place is not None and place.tb_next is not None:
+        place = place.tb_next
+    inside = place is not None and Path(place.tb_frame.f_code.co_filename).is_relative_to(PACKAGE)
+    return inside or type(error).__module__.startswith("httpx")
 
 
 def _load_problem(name: str, task: Task, source: str, revision: str | None, error: Exception) -> Exception:
@@ -162,7 +179,8 @@ def refuse_pickle(source: str, allowed: bool) -> None:
 
 def _model_type(source: str) -> str:
     path = Path(source) / "config.json"
-    kind = json.loads(path.read_text(encoding="utf-8")).get("model_type") if path.is_file() else None
+    settings = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    kind = settings.get("model_type") if isinstance(settings, dict) else None
     return f"of type {kind!r}" if kind else "of an unknown type"
 
 

@@ -38,9 +38,17 @@ SHARED_MEMORY = ("/dev/shm",)  # where processes of one run hand tensors to one 
 SECRETS = ("environ", "mem", "maps", "fd", "root", "cwd", "task")  # of another process, below /proc/PID
 
 
-def environment(readable: Iterable[Path], writable: Iterable[Path], file_mb: int = 0) -> dict[str, str]:
-    """Return the variable that makes a process of ours close itself in; no file it writes has more MB, 0: any."""
-    asked = {"read": [str(path) for path in readable], "write": [str(path) for path in writable], "file_mb": file_mb}
+def environment(
+    readable: Iterable[Path], writable: Iterable[Path], file_mb: int = 0, linked: Iterable[Path] = ()
+) -> dict[str, str]:
+    """Return the variable that makes a process of ours close itself in; no file it writes has more MB, 0: any.
+
+    `linked` are the folders in which it makes links: whoever stands behind no fence must not follow them.
+    """
+    asked = {
+        "read": [str(path) for path in readable], "write": [str(path) for path in writable], "file_mb": file_mb,
+        "link": [str(path) for path in linked],
+    }  # fmt: skip
     return {VARIABLE: json.dumps(asked)}
 
 
@@ -59,13 +67,13 @@ def close(given: Mapping[str, str] | None = None, sockets: Sockets = "all") -> K
     if asked["file_mb"]:
         machine.limit("FSIZE", asked["file_mb"] * 2**20)
     readable = [*SYSTEM, *_python(), *_certificates(), *asked["read"]]
-    writable = [*DEVICES, *SHARED_MEMORY, *asked["write"]]
+    writable, linked = [*DEVICES, *SHARED_MEMORY, *asked["write"]], asked["link"]
     hosts = _endpoints()
     alone = int(found.get("WORLD_SIZE", "1")) == 1  # processes of one run meet at a port of this machine
     own_hub = urlsplit(os.environ.get("HF_ENDPOINT", "")).scheme == "http"  # its storage is at a port of its own
-    kernel = restrict(readable, writable, None if own_hub or not alone else _ports())
+    kernel = restrict(readable, writable, None if own_hub or not alone else _ports(), linked)
     refuse(sockets)
-    sys.addaudithook(_Hook(readable, writable, hosts, files=not kernel))
+    sys.addaudithook(_Hook(readable, writable, linked, hosts, files=not kernel))
     return "kernel" if kernel else "python"
 
 
@@ -88,6 +96,8 @@ def _certificates() -> list[str]:
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
 _EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIR = 1 << 0, 1 << 1, 1 << 2, 1 << 3
 _ALL = (1 << 13) - 1
+_MAKE_LINK = 1 << 12
+_MAKE_SPECIAL = 1 << 6 | 1 << 10 | 1 << 11  # devices, and pipes, which whoever opens one waits at
 _REFER, _TRUNCATE, _IOCTL = 1 << 13, 1 << 14, 1 << 15
 _FILE = _EXECUTE | _WRITE_FILE | _READ_FILE | _TRUNCATE | _IOCTL
 _SCOPE = 3  # no signals and no abstract sockets to anyone outside
@@ -105,10 +115,13 @@ def version() -> int:
     return max(0, int(ctypes.CDLL(None).syscall(_CREATE_RULESET, None, ctypes.c_size_t(0), ctypes.c_uint32(1))))
 
 
-def restrict(readable: Iterable[str], writable: Iterable[str], ports: Iterable[int] | None = None) -> bool:
+def restrict(
+    readable: Iterable[str], writable: Iterable[str], ports: Iterable[int] | None = None, linked: Iterable[str] = ()
+) -> bool:
     """Restrict this thread and what it starts, for good, by Landlock; False where the kernel has none.
 
-    `ports` are those that TCP connects to; None leaves all open, also for whoever waits at one.
+    `ports` are those that TCP connects to; None leaves all open, also for whoever waits at one. Symbolic links are
+    made in the folders `linked` alone.
     """
     found = version()
     if not found:
@@ -122,7 +135,9 @@ def restrict(readable: Iterable[str], writable: Iterable[str], ports: Iterable[i
     if ruleset < 0:
         return False
     try:
-        for paths, allowed in ((readable, _EXECUTE | _READ_FILE | _READ_DIR), (writable, handled)):
+        writes = handled & ~(_MAKE_LINK | _MAKE_SPECIAL)
+        rights = ((readable, _EXECUTE | _READ_FILE | _READ_DIR), (writable, writes), (linked, writes | _MAKE_LINK))
+        for paths, allowed in rights:
             for path in paths:
                 _allow(libc, ruleset, path, allowed & handled)
         for port in ports or () if closed else ():
@@ -185,11 +200,18 @@ _EVENTS: dict[str, tuple[tuple[int, ...], bool]] = {
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 
+def _below(real: str, roots: Iterable[str]) -> bool:
+    return any(real == root or real.startswith(root.rstrip("/") + "/") for root in roots)
+
+
 class _Hook:
     """Refuses, from inside Python, files outside of the fence and connections to private hosts."""
 
-    def __init__(self, readable: Iterable[str], writable: Iterable[str], hosts: set[str], files: bool) -> None:
+    def __init__(
+        self, readable: Iterable[str], writable: Iterable[str], linked: Iterable[str], hosts: set[str], files: bool
+    ) -> None:
         self.writable = [os.path.realpath(path) for path in writable]
+        self.linked = [os.path.realpath(path) for path in linked]
         self.readable = [os.path.realpath(path) for path in readable] + self.writable
         self.hosts, self.files = hosts, files
         self.own = f"/proc/{os.getpid()}/"
@@ -206,6 +228,8 @@ class _Hook:
             places, written = _EVENTS[event]
             for place in places:
                 self._require(arguments[place], written)
+            if event == "os.symlink" and not _below(os.path.realpath(os.fsdecode(arguments[1])), self.linked):
+                raise PermissionError(1, "this process makes no links there", os.fsdecode(arguments[1]))
 
     def _require(self, path: Any, written: bool) -> None:
         if path is None:
@@ -214,7 +238,7 @@ class _Hook:
             return  # a descriptor: opening it was refused or not
         real = os.path.realpath(os.fsdecode(path))
         allowed = self.writable if written else self.readable
-        if not any(real == root or real.startswith(root.rstrip("/") + "/") for root in allowed) or self._secret(real):
+        if not _below(real, allowed) or self._secret(real):
             raise PermissionError(13, "outside of what this process may reach", os.fsdecode(path))
 
     def _secret(self, path: str) -> bool:

@@ -30,6 +30,7 @@ SYSTEM = platform.system()  # Linux, Darwin or Windows
 resource, fcntl, msvcrt = _optional("resource"), _optional("fcntl"), _optional("msvcrt")
 BOOT = Path("/proc/sys/kernel/random/boot_id")
 PROCESSORS = Path("/proc/cpuinfo")
+LATER = 10  # of 19: about a tenth of a core that another process wants as well
 TAKEN = (errno.EACCES, errno.EAGAIN, errno.EDEADLK)  # of a lock that somebody else holds
 
 
@@ -74,6 +75,12 @@ def limit(name: str, most: int) -> bool:
 def close_memory() -> bool:
     """Close this process's memory and environment to others of the same user; tell whether the system does that."""
     return SYSTEM == "Linux" and ctypes.CDLL(None).prctl(_SET_DUMPABLE, 0, 0, 0, 0) == 0
+
+
+def give_way() -> None:
+    """Let other processes of this machine go first: one that trains does not wait for one that answers."""
+    if hasattr(os, "nice"):  # Windows has none
+        os.nice(LATER)
 
 
 def own_session() -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -51,3 +52,18 @@ def cleaned(said: Callable[[str], str] = str) -> Iterator[None]:
         yield
     finally:
         sys.stdout, sys.stderr = before
+
+
+def open_streams() -> None:
+    """Give a process without standard streams (`>&-`) some that lead nowhere: what it opens next would become one."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            opened = os.open(os.devnull, os.O_RDWR)
+            if opened != number:
+                os.dup2(opened, number)
+                os.close(opened)
+            os.set_inheritable(number, True)
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, "r" if number == 0 else "w", encoding="utf-8", closefd=False))  # noqa: SIM115

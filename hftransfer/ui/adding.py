@@ -62,7 +62,9 @@ def add(visitor: Visitor, settings: Settings, run: Run, value: Mapping[str, Any]
         given = value[role.name]
         lazy = role.takes is not None and role.takes.lazy
         row[role.name] = _beside(visitor, settings, place.parent, len(rows), given) if lazy else given
-    write(place, [*rows, row])
+    with mending.ONE_AT_A_TIME:
+        rows = rows_of(place)  # another page may have added one meanwhile
+        write(place, [*rows, row])
     return len(rows) + 1
 
 
@@ -80,8 +82,9 @@ def truth_of(typed: type, said: str) -> Any:
 def begun(visitor: Visitor, run: Run) -> list[dict[str, Any]]:
     """Return the rows added after a run; the first ones are those that it was itself trained with."""
     place, before = place_of(visitor, run), run.config().data.added
-    if not place.is_file() and before:
-        shutil.copytree(Path(before).parent, place.parent, dirs_exist_ok=True)
+    with mending.ONE_AT_A_TIME:
+        if not place.is_file() and before and (visitor.local or visitor.owns(before)):
+            shutil.copytree(Path(before).parent, place.parent, symlinks=True, dirs_exist_ok=True)
     return rows_of(place)
 
 
@@ -93,8 +96,9 @@ def write(place: Path, rows: list[dict[str, Any]]) -> None:
 def take_back(visitor: Visitor, run: Run) -> int:
     """Forget the row that was added last; return how many are left."""
     visitors.require(visitor)
-    rows = rows_of(place_of(visitor, run))[:-1]
-    write(place_of(visitor, run), rows)
+    with mending.ONE_AT_A_TIME:
+        rows = rows_of(place_of(visitor, run))[:-1]
+        write(place_of(visitor, run), rows)
     return len(rows)
 
 
@@ -116,9 +120,7 @@ def _beside(visitor: Visitor, settings: Settings, folder: Path, number: int, giv
     kinds = (*uploads.PICTURES, *uploads.RECORDINGS)
     folder.mkdir(parents=True, exist_ok=True)
     with uploads.held(visitor, str(given), settings, kinds) as found:
-        name = f"{number:05}-{found.name}"
-        shutil.copy(found, folder / name)
-    return name
+        return uploads.moved(found, folder / f"{number:05}-{found.name}").name
 
 
 def exported(page: Any, visitor: Visitor, name: str | None, form: str) -> str:

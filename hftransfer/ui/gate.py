@@ -48,6 +48,7 @@ MINUTE_MB = {"guests": 60, "one": 120, "all": 360}
 VALUES = 20_000  # of one JSON body: each becomes an object many times its size
 DEPTH = 64
 PARTS = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\Z)|[\[{]|[\]}]|,', re.DOTALL)  # a string is skipped as a whole
+ADDRESS = re.compile(r"[\s\x00-\x1f/]*(https?|ftp|file):", re.IGNORECASE)
 FILE = re.compile(rb"filename\*?=")
 
 
@@ -72,8 +73,10 @@ class Gate:
         method, path = scope["method"], "/" + scope["path"].strip("/")
         if words := refusal(method, path, headers, self.settings.space):
             await _refuse(send, 403, words)
-        elif path != "/" and path not in SERVED and not path.startswith(BELOW):
-            await _refuse(send, 404, "there is no such page")
+        elif (path != "/" and path not in SERVED and not path.startswith(BELOW)) or _is_address(
+            path.removeprefix(BROUGHT)
+        ):
+            await _refuse(send, 404, "there is no such page")  # gradio leads to any address that is called a file
         elif method not in ("POST", "PUT", "PATCH"):
             if path == STREAM and not self._is_own(scope, parse_qs(scope["query_string"].decode("latin-1"))):
                 await _refuse(send, 403, "this is somebody else's")
@@ -162,11 +165,14 @@ class Gate:
         if words := involved(body):
             await _refuse(send, 413, words)
             return
-        if b"\\u" in body or b"session_hash" in body:
+        if b"\\u" in body or b"session_hash" in body or b"path" in body:
             with contextlib.suppress(ValueError, RecursionError):
                 asked = json.loads(body)
                 if isinstance(asked, dict) and not self._is_own(scope, {"session_hash": [asked.get("session_hash")]}):
                     await _refuse(send, 403, "this is somebody else's")
+                    return
+                if names_an_address(asked):
+                    await _refuse(send, 403, "files are brought here, not fetched from elsewhere")
                     return
         whole: list[Message] = [{"type": "http.request", "body": bytes(body), "more_body": False}]
 
@@ -197,6 +203,24 @@ class Gate:
         if not self.settings.space:
             return visitors.LOCAL
         return visitors.of_session(scope.get("session", {})) or visitors.vouched(headers) or GUESTS
+
+
+def names_an_address(asked: Any) -> bool:
+    """Tell whether a question names a file by an address: gradio would fetch it, whole, into this process."""
+    waiting = [asked]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            if isinstance(value.get("path"), str) and _is_address(value["path"]):
+                return True
+            waiting += value.values()
+        elif isinstance(value, list):
+            waiting += value
+    return False
+
+
+def _is_address(text: str) -> bool:
+    return ADDRESS.match(text) is not None
 
 
 def involved(body: bytes | bytearray) -> str | None:

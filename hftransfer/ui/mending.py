@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from hftransfer.ui.visitors import Visitor
 ISSUES = "label_issues.csv"  # of a run, as the engine writes it
 HEADER = ("row_id", "given", "label")  # of corrections: an empty label leaves its row out
 MOST = 500  # rows that are offered
+ONE_AT_A_TIME = threading.Lock()  # what people decide is read, added to and written: two pages at once lose nothing
 
 
 @dataclass(frozen=True)
@@ -79,11 +81,12 @@ def decide(visitor: Visitor, run: Run, row_id: str, label: str) -> None:
     if issue is None:
         raise UserError("a row that may be labelled wrongly is needed", "this is none", "Reload the page.")
     path = place_of(visitor, run)
-    found = decided(path) | {row_id: (issue.given, label)}
-    out = io.StringIO()
-    csv.writer(out).writerows([HEADER, *((row, *both) for row, both in found.items())])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, out.getvalue())
+    with ONE_AT_A_TIME:
+        found = decided(path) | {row_id: (issue.given, label)}
+        out = io.StringIO()
+        csv.writer(out).writerows([HEADER, *((row, *both) for row, both in found.items())])
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, out.getvalue())
 
 
 def tree_of(run: Run, corrections: Path) -> dict[str, Any]:

@@ -6,7 +6,6 @@ The cache holds nothing that the files do not: it may be lost at any time, and a
 from __future__ import annotations
 
 import copy
-import json
 import math
 import threading
 import time
@@ -236,7 +235,7 @@ def plots(folder: Path) -> list[dict[str, Any]]:
     for path in sorted((folder / "plots").glob("*.json")):
         try:
             plot = read_json(path)
-        except json.JSONDecodeError:
+        except Damaged:
             continue
         # runs of before results of schema 3 did not say which chart it is
         chart = next((chart for held, chart in HELD.items() if held in plot), "")

@@ -140,22 +140,23 @@ def start(
             "a token that may write is needed", "there is none",
             "Set HF_TOKEN before the app starts, or run: hf auth login",
         )  # fmt: skip
-    last = run.events()[0][-1:]
-    if last and last[0]["type"] == "publishing" and _busy(run):
-        raise UserError("one push at a time", f"{run.name} is being published", "Wait for it.")
     command = [sys.executable, "-m", "hftransfer.cli", "publish", str(run.folder), name, "--json"]
     command += ["--private" if private else "--no-private", *(["--create-pr"] if pull else [])]
     command += ["--license", licence] if licence else []
-    with open(run.folder / LOG, "wb") as log:
-        child = subprocess.Popen(
-            command, env=visitors.environment(visitor, settings), cwd=run.folder, stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL, stderr=log, **machine.own_session(),
-        )  # fmt: skip
-    _PUSHING[run.folder] = child
+    with _STARTING:  # two clicks are one push
+        if _busy(run):
+            raise UserError("one push at a time", f"{run.name} is being published", "Wait for it.")
+        with open(run.folder / LOG, "wb") as log:
+            child = subprocess.Popen(
+                command, env=visitors.environment(visitor, settings), cwd=run.folder, stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL, stderr=log, **machine.own_session(),
+            )  # fmt: skip
+        _PUSHING[run.folder] = child
     threading.Thread(target=_watch, args=(run, child, name, visitor), daemon=True).start()
     return child
 
 
+_STARTING = threading.Lock()
 _PUSHING: dict[Path, subprocess.Popen[bytes]] = {}  # only to reap them; what happened is in the run's events
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -14,7 +15,6 @@ import tempfile
 import threading
 import unicodedata
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -41,12 +41,25 @@ def accept(visitor: Visitor, path: str | Path, settings: Settings, kinds: tuple[
     visitors.require(visitor)
     with held(visitor, path, settings, kinds) as found:
         visitor.uploads.mkdir(parents=True, exist_ok=True)
-        target = _free(visitor.uploads / found.name)
-        shutil.move(found, target)
-    return target
+        return moved(found, visitor.uploads / found.name)
 
 
-@contextmanager
+def moved(path: Path, target: Path) -> Path:
+    """Move a file to a place that nothing has, `target` or one numbered after it, and return it.
+
+    Two that come at once get two places; nobody sees half of a file that comes from another disk.
+    """
+    hidden = target.with_name(f".{secrets.token_hex(8)}")
+    try:
+        shutil.move(path, hidden)
+        place = _reserved(target)
+        os.replace(hidden, place)
+    finally:
+        hidden.unlink(missing_ok=True)
+    return place
+
+
+@contextlib.contextmanager
 def held(visitor: Visitor, path: str | Path, settings: Settings, kinds: tuple[str, ...]) -> Iterator[Path]:
     """Check an uploaded file and keep a copy, where the visitor's processes can read it, as long as the block lasts.
 
@@ -165,9 +178,12 @@ def _inspect(copy: Path, suffix: str, visitor: Visitor, settings: Settings) -> d
     return found
 
 
-def _free(target: Path) -> Path:
+def _reserved(target: Path) -> Path:
+    """Make an empty file where there is none, at `target` or at a number behind it."""
     number, found = 1, target
-    while found.exists() or found.is_symlink():
+    while True:
+        with contextlib.suppress(FileExistsError):
+            os.close(os.open(found, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+            return found
         number += 1
         found = target.with_name(f"{target.stem}-{number}{target.suffix}")
-    return found

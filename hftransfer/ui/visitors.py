@@ -218,8 +218,11 @@ def environment(visitor: Visitor, settings: Settings) -> dict[str, str]:
         "HF_TOKEN_PATH": str(visitor.home / "no-token"),
         "HF_HUB_DISABLE_IMPLICIT_TOKEN": "0" if token else "1",
         "HFTRANSFER_CACHE": str(cache),
-        # no file of theirs grows beyond its share, whatever a server sends or a list of files said
-        **fence.environment([shared], [visitor.folder], settings.model_mb if visitor.anonymous else settings.disk_mb),
+        # no file of theirs grows beyond its share, whatever a server sends or a list of files said; the Hub's cache
+        # is made of links, and the app reads nothing there
+        **fence.environment(
+            [shared], [visitor.folder], settings.model_mb if visitor.anonymous else settings.disk_mb, [visitor.cache]
+        ),
         **token,
     }
 

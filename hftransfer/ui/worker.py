@@ -21,7 +21,7 @@ from hftransfer import catalog, imports, samples
 from hftransfer.config import RunConfig, build
 from hftransfer.errors import UnclearColumn, UserError
 from hftransfer.hub import connection
-from hftransfer.safety import fence
+from hftransfer.safety import fence, machine
 
 if TYPE_CHECKING:
     from hftransfer.data.named_splits import Picked, Split
@@ -41,6 +41,7 @@ LOOKED_AT = 20_000  # rows among which one of each label is looked for
 
 def main() -> int:
     """Answer until stdin ends."""
+    machine.give_way()
     gpu = Path("/dev/nvidiactl").exists()  # its driver may want a socket of its own
     fence.close(sockets="all" if gpu else "internet")
     limits.update(json.loads(sys.argv[1]))
@@ -74,6 +75,10 @@ def respond(function: str, arguments: Mapping[str, Any]) -> Iterator[dict[str, A
     except Exception as error:  # a hostile file or model may raise anything; the next question is a new one
         traceback.print_exc()
         yield {"failed": f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"}
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":  # of a library in Rust that gives up, as a tokenizer's does
+            raise
+        yield {"failed": " ".join(str(error).split())[:300]}
 
 
 def preview(tree: Mapping[str, Any]) -> dict[str, Any]:

@@ -175,6 +175,27 @@ def test_a_file_of_the_machine_is_no_upload_of_a_program(served: Any, alice: Vis
     assert "root:" not in answer.text
 
 
+def test_no_address_is_fetched_or_led_to(served: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gradio fetches a file that is named by an address, of any size, and leads to any address called a file."""
+    fetched = []
+
+    async def fetch(url: str) -> Any:
+        fetched.append(url)
+        raise ValueError
+
+    monkeypatch.setattr("gradio.processing_utils.async_ssrf_protected_get", fetch)
+    file = {"path": "https://example.org/10GB.csv", "meta": {"_type": "gradio.FileData"}}
+    written = json.dumps({"data": [file], "fn_index": 0, "session_hash": "x"})
+    for body in (written, written.replace("path", "p\\u0061th").replace("https", "\\u0068ttps")):
+        for route in ("queue/join", "call/predict", "run/predict"):
+            headers = {"content-type": "application/json"}
+            answer = httpx.post(f"{served[0]}gradio_api/{route}", content=body, headers=headers)
+            assert answer.status_code == 403 and "not fetched" in answer.text, route
+    assert not fetched
+    for address in ("https://example.org/", "http:%2F%2Fexample.org", "HTTPS://example.org", "%20https://example.org"):
+        assert httpx.get(f"{served[0]}gradio_api/file={address}").status_code in (403, 404), address
+
+
 def test_many_events_come_in_parts(served: Any) -> None:
     url, _, _, _ = served
     alice = client(url, "hf_alice_token")

@@ -148,6 +148,21 @@ def test_a_string_without_an_end_is_looked_at_once() -> None:
     assert time.perf_counter() - began < 5, "not once for every quotation mark"
 
 
+@pytest.mark.parametrize(
+    ("asked", "fetched"),
+    [
+        ({"data": [{"path": "https://example.org/10GB.csv", "meta": {"_type": "gradio.FileData"}}]}, True),
+        ({"data": [[{"path": "HTTP://10.0.0.1/a", "url": "x"}]]}, True),
+        ({"data": [{"a": {"path": " \thttp://example.org"}}]}, True),
+        ({"data": [{"path": "/tmp/gradio/0123/rows.csv", "url": "http://127.0.0.1:7860/gradio_api/file=x"}]}, False),
+        ({"data": ["path: https://example.org"]}, False),
+        ("https://example.org", False),
+    ],
+)
+def test_a_file_at_an_address_is_not_fetched(asked: Any, fetched: bool) -> None:
+    assert gate.names_an_address(asked) is fetched
+
+
 # --- shares ---
 
 

@@ -111,6 +111,12 @@ ATTEMPTS = {
         "os.mkdir({folder!r} + '/new')",
     ],
     "the app's own source folder": ["open({checkout!r} + '/pyproject.toml')"],
+    "a link among one's own runs and uploads, for others to follow": [
+        "os.symlink({folder!r} + '/rows.csv', 'uploads/link.csv')",
+        "os.symlink({folder!r}, 'runs.new'), os.rename('runs.new', 'runs')",
+        "os.symlink({folder!r} + '/rows.csv', 'cache/link.csv'), os.rename('cache/link.csv', 'uploads/link.csv')",
+    ],
+    "a pipe there, which holds up whoever opens it": ["os.mkfifo('uploads/pipe.csv')"],
     "a file of others, by native code or a program it starts": [
         "refuse(ctypes.CDLL(None).open(({folder!r} + '/rows.csv').encode(), 0))",
         "__import__('pyarrow').memory_map({folder!r} + '/rows.csv')",

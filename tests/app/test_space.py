@@ -209,6 +209,25 @@ def test_two_users_and_a_guest_see_what_is_theirs(served: tuple[str, Path]) -> N
     assert "secret" not in alice.files()
 
 
+def test_nobody_is_signed_in_by_somebody_elses_link(served: tuple[str, Path]) -> None:
+    """Mallory begins a sign-in and sends its last step, or a cookie of hers, to others."""
+    url, _ = served
+    mallory, alice, guest = Browser(url), Browser(url), Browser(url)
+    asked = parse_qs(urlsplit(mallory.get("/login/huggingface").headers["location"]).query)
+    link = f"/login/callback?code=bob.{asked['nonce'][0]}&state={asked['state'][0]}"
+    alice.sign_in("alice")
+    for other in (guest, alice):
+        other.get(link)
+        assert "bob-secret" not in other.files()
+    assert "alice-secret.csv" in alice.files()
+
+    planted = Browser(url, dict(mallory.cookies))
+    planted.sign_in("alice")
+    assert "alice-secret.csv" in planted.files()
+    assert planted.cookies["session"] != mallory.cookies["session"]
+    assert "alice-secret" not in mallory.files(), "what she planted does not become alice's"
+
+
 def test_nobody_reads_or_fills_the_stream_of_answers_of_another(served: tuple[str, Path]) -> None:
     url, _ = served
     alice, bob, guest = Browser(url), Browser(url), Browser(url)

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import stat
+import struct
 import subprocess
 import sys
 import zipfile
@@ -142,7 +143,54 @@ def repeated_as_text(path: Path, length: int, rows: int) -> None:
     path.with_suffix(".plain").rename(path)
 
 
+def tiff_that_claims(side: int) -> Build:
+    """Write a TIFF of a few bytes whose header says how wide and high it is."""
+
+    def build(path: Path) -> None:
+        Image.new("L", (9, 9)).save(path, "TIFF")
+        data = bytearray(path.read_bytes())
+        first = int.from_bytes(data[4:8], "little")
+        for at in range(first + 2, first + 2 + 12 * int.from_bytes(data[first : first + 2], "little"), 12):
+            if int.from_bytes(data[at : at + 2], "little") in (256, 257):
+                data[at + 2 : at + 12] = struct.pack("<HII", 4, 1, side)
+        path.write_bytes(data)
+
+    return build
+
+
+def png_with_a_long_text(path: Path) -> None:
+    plain, note = png(), b"zTXtwords\0\0" + zlib.compress(bytes(20 * 2**20))
+    at = plain.index(b"IDAT") - 4
+    chunk = (len(note) - 4).to_bytes(4, "big") + note + zlib.crc32(note).to_bytes(4, "big")
+    path.write_bytes(plain[:at] + chunk + plain[at:])
+
+
+def flac_that_claims_months(path: Path) -> None:
+    soundfile = pytest.importorskip("soundfile")
+    soundfile.write(path, [0.0] * 8000, 8000, format="FLAC")
+    data = bytearray(path.read_bytes())
+    data[21] |= 0x0F
+    data[22:26] = b"\xff" * 4
+    path.write_bytes(data)
+
+
+def wav_of_rate(rate: int) -> bytes:
+    form = b"WAVEfmt " + struct.pack("<IHHIIHH", 16, 1, 1, rate, rate, 1, 8)
+    return b"RIFF" + struct.pack("<I", 1036) + form + b"data" + struct.pack("<I", 1000) + bytes(1000)
+
+
 HOSTILE: dict[str, tuple[str, Build, str]] = {
+    "Parquet of 60 million empty rows": (
+        "a.parquet",
+        lambda path: pq.write_table(pa.table({"text": pa.nulls(60_000_000)}), path),
+        "unpack",
+    ),
+    "TIFF that claims 3.6 gigapixels": ("a.tiff", tiff_that_claims(60_000), "megapixels"),
+    "PNG with a text of 20 MB": ("a.png", png_with_a_long_text, "too large"),
+    "SVG named as itself": ("a.svg", text('<svg xmlns="http://www.w3.org/2000/svg"/>'), "something else"),
+    "FLAC that claims months": ("a.flac", flac_that_claims_months, "at most 3600 s"),
+    "WAV of a rate that is none": ("a.wav", text(wav_of_rate(2**31 - 1)), "cannot be read"),
+    "WAV that is text": ("a.wav", text("text,label\n"), "cannot be read"),
     "an empty file": ("a.csv", text(""), "empty"),
     "a program named as a table": ("a.csv", text(b"\x7fELF" + bytes(100)), "something else"),
     "a page named as a table": ("a.csv", text("<!DOCTYPE html><script>alert(1)</script>"), "something else"),

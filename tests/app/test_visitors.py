@@ -169,6 +169,30 @@ def test_a_run_is_found_by_its_own_name_alone(name: str, alice: Visitor, bob: Vi
         visitors.find(alice, name)
 
 
+def test_what_is_there_and_what_is_not_are_refused_alike(space: Settings, alice: Visitor, bob: Visitor) -> None:
+    (bob.runs / "qxz1").mkdir(parents=True)
+    (bob.runs / "qxz1" / "config.yaml").write_text("task: x\n")
+    (bob.uploads / "qxz1.csv").parent.mkdir(parents=True)
+    (bob.uploads / "qxz1.csv").write_text("text,label\n")
+
+    def said(name: str) -> list[str]:
+        found = []
+        for ask in (
+            lambda: visitors.find(alice, name),
+            lambda: rules.place(alice, str(bob.runs / name), space),
+            lambda: rules.admit_data(alice, {**TREE, "data": {"source": str(bob.uploads / f"{name}.csv")}}, space),
+            lambda: rules.admit_data(
+                alice, {**TREE, "data": {"source": f"../../{bob.folder.name}/uploads/{name}.csv"}}, space
+            ),
+        ):
+            with pytest.raises(UserError) as refused:
+                ask()
+            found.append(str(refused.value).replace(name, "NAME"))
+        return found
+
+    assert said("qxz1") == said("qxz2")
+
+
 # --- what may be named ---
 
 

@@ -49,6 +49,8 @@ def test_preview_shows_rows_roles_and_balance(answering: Workers, finished: Fini
     assert {entry["label"] for entry in seen["balance"]} == {"negative", "positive"}
     assert sum(seen["splits"].values()) == 103
     assert any("cut from train" in warning for warning in seen["warnings"])
+    (worker,) = answering._workers.values()
+    assert psutil.Process(worker._process.pid).nice() > psutil.Process().nice(), "training goes first"
 
 
 def test_preview_shows_pictures_as_pictures(answering: Workers, finished: Finished) -> None:

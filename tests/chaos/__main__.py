@@ -1,4 +1,4 @@
-"""Draw faults for so many minutes: python -m tests.chaos --minutes N --seed S [--only CLASS] [--write FILE]"""
+"""Draw faults for so many minutes: python -m tests.chaos --minutes N [--seed S] [--only CLASS] [--write FILE]"""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tests.chaos.report import WHAT, Tries, page
+from tests.chaos import report
+from tests.chaos.report import WHAT, Tries
 
 ROOT = Path(__file__).parents[2]
 SHARE = {"engine": 5, "hub": 3, "inputs": 4, "app": 4}  # how often each is drawn
@@ -21,16 +22,17 @@ def main() -> int:
     """Return 0 when nothing broke."""
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     parser.add_argument("--minutes", type=float, default=5.0)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, help="unless given, one that no run has had")
     parser.add_argument("--only", choices=[*WHAT], help="one class of faults")
-    parser.add_argument("--write", type=Path, metavar="FILE", help="where the report goes; else it is printed")
+    parser.add_argument("--write", type=Path, metavar="FILE", help="add this run to those before, and write the page")
     options = parser.parse_args()
+    seed = report.free_seed(report.read()) if options.seed is None else options.seed
     with tempfile.TemporaryDirectory(prefix="chaos-", ignore_cleanup_errors=True) as place:
-        tries = attack(Path(place), options.minutes, options.seed, options.only)
-        text = page(tries, options.minutes, options.seed)
+        tries = attack(Path(place), options.minutes, seed, options.only)
+        found = report.entry(tries, options.minutes, seed, options.only)
         if options.write:
-            options.write.write_text(text, encoding="utf-8")
-        print(text)
+            report.keep(found, options.write)
+        print(report.page({"tries": [found], "load": None}))
         if tries.breaks and sys.stdin.isatty():
             input(f"what broke lies in {place}; Enter deletes it ")
     return 1 if tries.breaks else 0

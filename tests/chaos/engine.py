@@ -9,6 +9,7 @@ import random
 import resource
 import shutil
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import yaml
 from hftransfer.runs import Run
 from tests import tiny
 from tests.chaos.report import Tries
+from tests.chaos.surroundings import disk, filled, memory
 from tests.chaos.zygote import Child, Zygote
 
 LONG = 180.0  # seconds: nothing here takes a tenth of it
@@ -29,6 +31,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "ending each epoch": {"train": {"eval_strategy": "epoch", "save_strategy": "epoch", "max_steps": -1}},
 }
 KILLS = {"SIGKILL": signal.SIGKILL, "SIGTERM": signal.SIGTERM, "SIGHUP": signal.SIGHUP}
+OTHERS = ("frozen", "file limit", "full disk", "no memory", "moved", "torn", "data changed")
 PLACES = ("run", "ein Lauf mit Läuten", "走る run", "-run", "run'; echo $HOME")
 
 
@@ -41,40 +44,58 @@ class Engine:
         tiny.text_model(folder / "model")
         tiny.text_csv(folder / "rows.csv", 90)
         self.quiet: dict[str, tuple[str, str]] = {}
+        self.seconds = 4.0  # that a run takes here, about
 
     def attempt(self, random: random.Random, tries: Tries) -> None:
         """Run one variant through a few faults and compare it with the quiet run."""
         variant = random.choice([*VARIANTS])
         if variant not in self.quiet:
-            run = self._config(self.folder / f"quiet {variant}", variant)
+            run, began = self._config(self.folder / f"quiet {variant}", variant), time.monotonic()
             assert self._train(run, resume=False).wait(LONG) == 0, _log(run)
+            self.seconds = time.monotonic() - began
             self.quiet[variant] = _outcome(run)
-        place = self.folder / f"try {tries.count}"
-        place.mkdir()
-        run = self._config(place / random.choice(PLACES), variant)
-        faults: list[str] = []
-        try:
-            for _ in range(random.randint(1, 5)):
-                fault = random.choice(
-                    [*KILLS, *KILLS, "SIGKILL", "frozen", "no disk", "moved", "torn", "data changed"]
-                )
-                faults.append(fault)
-                run = self._fault(random, run, fault)
-                tries.add(f"engine: {fault}")
-                if _state(run) == "done":  # `hftransfer resume` would say so
-                    break
-            if _state(run) != "done":
-                code = self._train(run, resume=run.events_path.exists()).wait(LONG)
-                assert code == 0, f"ends with {code}: {_log(run)}"
-            self._require(run, variant)
-        except AssertionError as error:
-            tries.broke("engine", f"{variant}, {', '.join(faults)}: {error}", place)
-        else:
-            shutil.rmtree(place)
+        with disk(self.folder / f"try {tries.count}") as own:
+            place = self.folder / f"try {tries.count}"
+            run = self._config(place / random.choice(PLACES), variant)
+            faults: list[str] = []
+            try:
+                for _ in range(random.randint(1, 5)):
+                    fault = random.choice([*KILLS, *KILLS, "SIGKILL", *OTHERS])
+                    fault = "file limit" if fault == "full disk" and not own else fault
+                    faults.append(fault)
+                    run = self._fault(random, run, fault)
+                    tries.add(f"engine: {fault}")
+                    if _state(run) == "done":  # `hftransfer resume` would say so
+                        break
+                if _state(run) != "done":
+                    code = self._train(run, resume=run.events_path.exists()).wait(LONG)
+                    assert code == 0, f"ends with {code}: {_log(run)}"
+                self._require(run, variant)
+            except AssertionError as error:
+                tries.broke("engine", f"{variant}, {', '.join(faults)}: {error}", place)
+                shutil.copytree(place, self.folder / f"broke {tries.count}", ignore_dangling_symlinks=True)
+            else:
+                shutil.rmtree(place, ignore_errors=own)  # of a disk its top stays
+        with contextlib.suppress(OSError):
+            place.rmdir()
 
     def _fault(self, random: random.Random, run: Run, fault: str) -> Run:
+        if fault == "full disk":
+            run.folder.mkdir(exist_ok=True)
+            with filled(run.folder.parent, random.choice([0, 4096, 100_000, 400_000, 1_000_000])):
+                child = self._train(run, resume=run.events_path.exists())
+                assert child.wait(LONG) is not None, "a trainer on a full disk hangs"
+            _require_no_orphan(child)
+            return run
         child = self._train(run, resume=run.events_path.exists(), umask=random.choice([0o022, 0o077]))
-        child.wait(random.uniform(0.05, 4.0))
+        if fault == "no memory":
+            with memory(child.pid, random.randint(2, 120) << 20) as bounded:
+                child.wait(LONG if bounded else random.uniform(0.05, 4.0))
+                child.signal(signal.SIGKILL)
+                assert child.wait(LONG) is not None, "a trainer without memory does not end"
+            _require_no_orphan(child)
+            return run
+        child.wait(random.uniform(0.05, self.seconds))
         if fault in KILLS:
             child.signal(KILLS[fault])
         elif fault == "frozen":
@@ -83,7 +104,7 @@ class Engine:
                 child.signal(signal.SIGCONT)
             child.wait(random.uniform(0, 1))
             child.signal(signal.SIGKILL)
-        elif fault == "no disk":
+        elif fault == "file limit":
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 most = random.choice([0, 1000, 50_000])
                 resource.prlimit(child.pid, resource.RLIMIT_FSIZE, (most, most))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import shutil
 import signal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from tests.chaos.report import Tries
 from tests.chaos.zygote import Zygote
 from tests.hub import finished
 from tests.hub_server import HubServer
+from tests.hub_server.log import Record
 
 LONG = 120.0
 ROUTES = (
@@ -24,7 +26,9 @@ FAULTS: dict[str, dict[str, Any]] = {
     "500": {"status": 500}, "502": {"status": 502}, "503": {"status": 503}, "504": {"status": 504},
     "connection reset": {"cut": True}, "connection closed early": {"cut": "fin"}, "answer lost": {"lost": True},
     "slow": {"delay": 0.7}, "403": {"status": 403}, "401": {"status": 401}, "404": {"status": 404},
+    "quota": {"status": 403, "message": "Private repository storage limit reached, please upgrade your plan"},
 }  # fmt: skip
+MEANWHILE = ("deleted", "moved", "hidden", "token revoked")  # by somebody, in the middle of publishing
 
 
 class Hub:
@@ -36,6 +40,7 @@ class Hub:
         self.run = finished.train(folder)
         self.token = server.token("alice")
         self.number = 0
+        self.moved: dict[str, str] = {}
 
     def attempt(self, random: random.Random, tries: Tries) -> None:
         """Publish under faults, then without, and look at the repo both times."""
@@ -45,9 +50,10 @@ class Hub:
         self.number += 1
         repo, ordered, orders = f"alice/try-{self.number}", [], {}
         for _ in range(random.randint(1, 3)):
-            name, route = random.choice([*FAULTS]), random.choice(ROUTES)
-            times = random.choice([1, 1, 2, 4, None])
-            orders[name] = self.server.fault(route, times=times, after=random.choice([0, 0, 1, 2]), **FAULTS[name])
+            name, route = random.choice([*FAULTS, *MEANWHILE]), random.choice(ROUTES)
+            times = 1 if name in MEANWHILE else random.choice([1, 1, 2, 4, None])
+            fault = FAULTS.get(name) or {"do": partial(self._meanwhile, name, repo)}
+            orders[name] = self.server.fault(route, times=times, after=random.choice([0, 0, 1, 2]), **fault)
             ordered.append(f"{name} at {route} x {times}")
         killed = random.random() < 0.3
         try:
@@ -62,10 +68,13 @@ class Hub:
             assert run.status().state == "done", "a failed upload is no failed training"
             if code == 0:
                 assert said[-1] == "published", said[-1]
-                self._require_whole(repo, run)
+                if not {"deleted", "moved"} & {*orders}:
+                    self._require_whole(repo, run)
             elif not killed:
                 assert said[-1] == "unpublished" or "publishing" not in said, f"{code}: {said[-1]}"
             self.server.clear_faults()
+            self.server.store.tokens[self.token].revoked = False
+            repo = self.moved.pop(repo, repo)
             again = self.zygote.start("command", *_publish(run, repo), cwd=place)
             code = again.wait(LONG)
             assert code == 0, f"and without faults it ends with {code}: {_log(place)}"
@@ -81,9 +90,25 @@ class Hub:
             shutil.rmtree(place)
         finally:
             self.server.clear_faults()
+            self.server.store.tokens[self.token].revoked = False
             for name, order in orders.items():
                 if any(one.fault is order for one in self.server.fired):  # others waited for a request that never came
                     tries.add(f"hub: {name}")
+
+    def _meanwhile(self, what: str, repo: str, record: Record) -> None:
+        """Do what somebody does to a repo while it is published."""
+        there = self.server.repo(repo)
+        if what == "token revoked":
+            self.server.revoke(self.token)
+        elif there is None:
+            return
+        elif what == "deleted":
+            self.server.store.repos.pop(("model", repo), None)
+        elif what == "hidden":
+            there.private = True
+        else:
+            self.moved[repo] = f"{repo}-moved"
+            self.server.store.move(there, self.moved[repo])
 
     def _require_whole(self, repo: str, run: Run) -> None:
         there = self.server.files(repo)

@@ -1,12 +1,19 @@
-"""What was tried, what broke, and the page that says so."""
+"""What was tried, what broke, and the page that says so: runs add up, and those of one seed count once."""
 
 from __future__ import annotations
 
 import datetime
+import fcntl
+import json
 import os
 import platform
+import subprocess
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
+
+KEPT = Path(__file__).with_name("tries.json")  # every run's counts, and the last figures under load
 
 
 class Tries:
@@ -27,15 +34,17 @@ class Tries:
         self.counts[kind] += 1
 
     def broke(self, kind: str, words: str, where: Path) -> None:
-        self.breaks.append((kind, words))
+        self.breaks.append((kind, " ".join(words.split())[:400]))
         if self.say:
             print(f"BROKE {kind}: {words}\n    {where}", flush=True)
 
 
 GOALS = {"engine": 500, "hub": 200, "inputs": 300, "app": 0}
 WHAT = {
-    "engine": "a trainer is killed, stopped, frozen, starved of disk, moved, a checkpoint torn; it is taken up again",
-    "hub": "publishing meets errors, cut and slow connections, lost answers and its own end",
+    "engine": "a trainer is killed, stopped, frozen, starved of disk or memory, moved, a checkpoint torn; it is taken"
+    " up again",
+    "hub": "publishing meets errors, cut and slow connections, lost answers, a repo that is deleted, moved or hidden,"
+    " and its own end",
     "inputs": "a file that is hostile or damaged is uploaded and, if let in, shown",
     "app": "visitors and a guest upload, start, stop, ask and pry, while workers, trainers and the queue are ended",
 }
@@ -47,34 +56,115 @@ HOLDS = {
 }
 
 
-def page(tries: Tries, minutes: float, seed: int) -> str:
+# --- several runs ---
+
+
+def read(path: Path = KEPT) -> dict[str, Any]:
+    """Return what earlier runs left: `tries`, a list of runs, and `load`, the last figures under load or None."""
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return {"tries": found.get("tries", []), "load": found.get("load")}
+
+
+def free_seed(kept: Mapping[str, Any]) -> int:
+    """Return a seed that no run has had."""
+    return 1 + max((run["seed"] for run in kept["tries"]), default=0)
+
+
+def entry(tries: Tries, minutes: float, seed: int, only: str | None) -> dict[str, Any]:
+    """Return one run as it is kept."""
+    return {
+        "date": str(datetime.date.today()), "seed": seed, "only": only, "minutes": minutes, "commit": _commit(),
+        "machine": machine(), "counts": dict(sorted(tries.counts.items())),
+        "outcomes": dict(sorted(tries.outcomes.items())), "breaks": [list(found) for found in tries.breaks],
+    }  # fmt: skip
+
+
+def keep(found: Mapping[str, Any], page_at: Path, path: Path = KEPT) -> str:
+    """Add a run, {"load": ...} or one of `entry`, to what is kept, write the page of all and return it.
+
+    A run of a seed and class that there is already stands in its place: it draws the same faults.
+    """
+    with open(path.with_suffix(".lock"), "w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)  # several may run side by side
+        kept = read(path)
+        if "load" in found:
+            kept["load"] = found["load"]
+        else:
+            same = (found["seed"], found["only"])
+            kept["tries"] = [run for run in kept["tries"] if (run["seed"], run["only"]) != same] + [dict(found)]
+        path.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        text = page(kept)
+        page_at.write_text(text, encoding="utf-8")
+    path.with_suffix(".lock").unlink(missing_ok=True)
+    return text
+
+
+def machine() -> str:
+    """Return what this ran on, in a few words."""
+    return f"{os.cpu_count()} cores of {platform.machine()}"
+
+
+def _commit() -> str:
+    done = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=KEPT.parent, capture_output=True, text=True, check=False
+    )
+    return done.stdout.strip()
+
+
+# --- the page ---
+
+
+def page(kept: Mapping[str, Any]) -> str:
     """Return docs/reliability.md."""
+    runs: list[dict[str, Any]] = kept["tries"]
+    counts, outcomes = _sum(run["counts"] for run in runs), _sum(run["outcomes"] for run in runs)
+    breaks = [(*found, run["seed"]) for run in runs for found in run["breaks"]]
     lines = [
         "# Reliability", "",
         "Faults drawn at random over the engine, a stand-in of the Hub and the app, and what must hold all the same.",
         "Written by the command that did it:", "",
-        "```", f"python -m tests.chaos --minutes {minutes:g} --seed {seed} --write docs/reliability.md", "```", "",
-        f"{datetime.date.today()}, {os.cpu_count()} cores of {platform.machine()}, which others shared. A seed draws"
-        " the same faults; when they strike depends on the machine.", "",
+        "```", "python -m tests.chaos --minutes 10 --write docs/reliability.md", "```", "",
+        "Its runs add up in `tests/chaos/tries.json`, each with a seed of its own: a seed draws the same faults again,"
+        " so that it counts once", "(`--seed` repeats one; when the faults strike depends on the machine).", "",
         "| class | what happens | what must hold | faults | broke | goal |", "| --- | --- | --- | --- | --- | --- |",
     ]  # fmt: skip
     for kind, what in WHAT.items():
-        count = sum(n for name, n in tries.counts.items() if name.startswith(f"{kind}:"))
-        broke = sum(name == kind for name, _ in tries.breaks)
-        goal = f"{GOALS[kind]}" if GOALS[kind] else ""
-        lines.append(f"| {kind} | {what} | {HOLDS[kind]} | {count} | {broke} | {goal} |")
+        count = sum(n for name, n in counts.items() if name.startswith(f"{kind}:"))
+        broke = sum(found[0] == kind for found in breaks)
+        lines.append(f"| {kind} | {what} | {HOLDS[kind]} | {count} | {broke} | {GOALS[kind] or ''} |")
+    lines += ["", "## By run", "", "| date | seed | class | minutes | faults | broke | code | on |",
+              "| --- | --- | --- | --- | --- | --- | --- | --- |"]  # fmt: skip
+    lines += [
+        f"| {run['date']} | {run['seed']} | {run['only'] or 'all'} | {run['minutes']:g} "
+        f"| {sum(run['counts'].values())} | {len(run['breaks'])} | {run['commit']} | {run['machine']} |"
+        for run in runs
+    ]
     lines += ["", "## By fault", "", "| fault | times |", "| --- | --- |"]
-    lines += [f"| {name} | {count} |" for name, count in sorted(tries.counts.items())]
-    if tries.outcomes:
+    lines += [f"| {name} | {count} |" for name, count in sorted(counts.items())]
+    if outcomes:
         lines += ["", "## What became of hostile files", "", "| | times |", "| --- | --- |"]
-        lines += [f"| {name} | {count} |" for name, count in sorted(tries.outcomes.items())]
+        lines += [f"| {name} | {count} |" for name, count in sorted(outcomes.items())]
     lines += ["", "## What broke", ""]
-    lines += [f"* {kind}: {' '.join(words.split())[:400]}" for kind, words in tries.breaks] or ["Nothing."]
+    lines += [f"* {kind}, seed {seed}: {words}" for kind, words, seed in breaks] or ["Nothing."]
+    lines += _load(kept["load"])
     lines += [
         "", "## What this does not show", "",
-        "* A disk that is full, a machine that is gone, memory that runs out under a cgroup: a limit on the size of",
-        "  files and SIGKILL stand for them.",
-        "* The load of a hundred visitors while a run trains: [the app's figures](app.md#figures) are of twenty.",
+        "* Full disks and memory that runs out are a small disk and a memory cgroup of their own, where the machine",
+        "  lets the command make them; elsewhere a limit on the size of files and SIGKILL stand for them.",
         "* What [the fence](space.md#the-fence) holds and what not: its table is tried by a test, row by row.", "",
     ]  # fmt: skip
     return "\n".join(lines)
+
+
+def _load(load: Mapping[str, Any] | None) -> list[str]:
+    if load is None:
+        return []
+    lines = ["", "## Under load", "", "```", load["command"], "```", "", f"{load['date']}, {load['machine']}.", ""]
+    return [*lines, "| what | measured |", "| --- | --- |", *(f"| {what} | {value} |" for what, value in load["rows"])]
+
+
+def _sum(found: Iterable[Mapping[str, int]]) -> Counter[str]:
+    total: Counter[str] = Counter()
+    for one in found:
+        total.update(one)
+    return total

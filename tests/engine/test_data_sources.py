@@ -14,10 +14,11 @@ import pyarrow as pa
 import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 from datasets.exceptions import DatasetNotFoundError
+from huggingface_hub.errors import EntryNotFoundError
 from PIL import Image
 
 from hftransfer.config import DataConfig
-from hftransfer.data import Data, load
+from hftransfer.data import Data, declared, load
 from hftransfer.data.columns import words
 from hftransfer.data.named_splits import split_of
 from hftransfer.errors import UserError
@@ -364,6 +365,58 @@ def test_hub_failures_say_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "Set data.name" in refused("a/b")
     monkeypatch.setattr("datasets.load_dataset", failing(RuntimeError("Dataset scripts are no longer supported")))
     assert "run someone's code" in refused("a/b")
+
+
+@pytest.mark.parametrize(
+    ("files", "own"),
+    [
+        ("train.csv", True),
+        ([{"split": "train", "path": ["data/a-*.parquet", "b[0-9].csv"]}], True),
+        ("hf://datasets/a/b@main/x.csv", True),
+        ("http://169.254.169.254/latest/meta-data", False),
+        ("https://example.org/rows.csv", False),
+        ("file:///etc/passwd", False),
+        ("/etc/passwd", False),
+        ("~/.ssh/id_rsa", False),
+        ("../../other/rows.csv", False),
+        ("s3://bucket/rows.csv", False),
+        ("ssh://host/rows.csv", False),
+        ("hf://datasets/someone/private/rows.csv", False),
+        ("zip://a.csv::http://10.0.0.1/a.zip", False),
+        ([{"split": "train", "path": ["a.csv", "http://10.0.0.1/b.csv"]}], False),
+        ({"train": "\\\\host\\share\\rows.csv"}, False),
+    ],
+)
+@pytest.mark.parametrize("name", ["README.md", ".huggingface.yaml"])
+def test_a_hub_source_names_its_own_files_alone(
+    files: Any, own: bool, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`datasets` would ask the address, whatever it is, before it refuses what lies there."""
+    asked: list[str] = []
+    settings = json.dumps({"configs": [{"config_name": "default", "data_files": files}]})
+    (tmp_path / name).write_text(f"---\n{settings}\n---\nrows\n" if name == "README.md" else settings)
+
+    def download(repo: str, file: str, **_: Any) -> str:
+        if file != name:
+            raise EntryNotFoundError("none")
+        return str(tmp_path / file)
+
+    def load_dataset(*_: Any, **__: Any) -> Any:
+        asked.append("load")
+        return DatasetDict({"train": Dataset.from_list(ROWS)})
+
+    monkeypatch.setattr("hftransfer.data.declared.hf_hub_download", download)
+    monkeypatch.setattr("datasets.load_dataset", load_dataset)
+    if own:
+        assert read("a/b").sizes["train"]
+    else:
+        assert "must name files of its own" in refused("a/b")
+    assert asked == (["load"] if own else [])
+
+
+def test_names_without_end_are_not_looked_for(tmp_path: Path) -> None:
+    (tmp_path / ".huggingface.yaml").write_text("configs: [{config_name: a, data_files: &a [*a, *a]}]")
+    assert [*declared._named(declared._read(tmp_path / ".huggingface.yaml"))] == [".."]
 
 
 def test_a_hub_source_uses_its_splits(monkeypatch: pytest.MonkeyPatch) -> None:

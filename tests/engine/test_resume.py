@@ -5,9 +5,11 @@ from __future__ import annotations
 import shutil
 
 import pytest
+import transformers
 from safetensors.numpy import load_file
 
 from hftransfer import catalog, config, runs, training
+from hftransfer.fitting import recorder
 from hftransfer.fitting.interruption import Interrupted, Interruption
 from hftransfer.fitting.resuming import NoneLeft
 from hftransfer.runs import Run
@@ -217,3 +219,19 @@ def test_stopped_at_an_end(tmp_path, end, step):
 def test_a_finished_fit_reads_no_row():
     with pytest.raises(LookupError):
         NoneLeft(3)[0]
+
+
+def test_the_best_checkpoint_of_a_moved_run_is_found(tmp_path):
+    """A checkpoint names the best one by its whole path, of before."""
+    told = recorder.Recorder.__new__(recorder.Recorder)
+    told._event = lambda *words, **fields: None
+    arguments = transformers.TrainingArguments(output_dir=str(tmp_path), use_cpu=True)
+    (tmp_path / "checkpoint-2").mkdir()
+    for before, after in (
+        ("/gone/checkpoint-2", str(tmp_path / "checkpoint-2")),
+        (str(tmp_path / "checkpoint-2"), str(tmp_path / "checkpoint-2")),
+        (None, None),
+    ):
+        state = transformers.TrainerState(best_model_checkpoint=before, max_steps=4)
+        told.on_train_begin(arguments, state, transformers.TrainerControl())
+        assert state.best_model_checkpoint == after

@@ -258,3 +258,21 @@ def test_a_finished_run_is_not_resumed_from_its_checkpoints(hub: HubServer, tmp_
     assert done.returncode == 0 and "checkpoint of step" in done.stdout, done.stderr
     over = call(hub, "alice", tmp_path / "other" / "home", "resume", "alice/tuned")
     assert over.returncode == 2 and "alice/tuned is done, and its model is published" in over.stderr
+
+
+@pytest.mark.long
+def test_a_token_that_ends_in_the_middle_costs_no_training(hub: HubServer, tmp_path: Path) -> None:
+    """As that of a sign-in does after hours: checkpoints stay here, and so does the model, to be published later."""
+    fill(hub, tmp_path)
+    token = hub.token("alice")
+    hub.fault("commit", times=1, do=lambda record: hub.revoke(token))
+    sections = {"hub": {"repo": "alice/tuned", "push": True, "checkpoints": True}}
+    done = call(hub, "alice", tmp_path / "home", "train", configuration(tmp_path, **sections))
+    run = Run(tmp_path / "run")
+    assert done.returncode == 1 and "expired or was revoked" in done.stderr
+    assert run.status().state == "done" and run.artifact.is_dir() and run.checkpoint() is not None
+    assert last(run, "checkpoint_not_pushed") and run.status().publication == "unpublished"
+    assert token not in held(run.folder) + done.stdout + done.stderr
+    hub.store.tokens[token].revoked = False
+    later = call(hub, "alice", tmp_path / "home", "publish", run.folder, "--no-verify")
+    assert later.returncode == 0, later.stderr

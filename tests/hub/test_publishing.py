@@ -253,7 +253,7 @@ def test_only_a_finished_run_is_published(hub: HubServer, run: Run) -> None:
 
 LASTING: list[tuple[str, dict[str, Any], int, str]] = [
     ("commit", {"status": 403}, 2, "a token that may write to alice/tuned is needed"),
-    ("commit", {"status": 401}, 2, "Renew it"),  # the token expires after the upload
+    ("commit", {"status": 401}, 2, "Make another at"),  # the token expires after the upload
     ("commit", {"status": 503, "times": None}, 2, "several attempts failed"),
     ("lfs-put", {"cut": True, "times": None}, 2, "several attempts failed"),
 ]

@@ -69,6 +69,6 @@ DEFAULTS = {
 }
 
 
-def of_status(status: int) -> Refused:
+def of_status(status: int, message: str | None = None) -> Refused:
     """What the Hub says with this status when nothing more is known (used by injected faults)."""
-    return Refused(status, DEFAULTS.get(status, BROKEN))
+    return Refused(status, message or DEFAULTS.get(status, BROKEN))

@@ -24,6 +24,7 @@ class Fault:
     after: int = 0
     status: int | None = None
     headers: dict[str, str] = field(default_factory=dict)
+    message: str | None = None  # in place of what the Hub says with that status
     cut: bool | str = False
     delay: float = 0.0
     lost: bool = False

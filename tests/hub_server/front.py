@@ -161,7 +161,7 @@ class Front:
                 wire.drop(fault.cut)
         if fault.status is not None:
             await wire.drain()
-            answer = refuse(errors.of_status(fault.status))
+            answer = refuse(errors.of_status(fault.status, fault.message))
             answer.headers.update(fault.headers)
             await self._answer(answer, request.scope, wire)
             return True

@@ -255,10 +255,11 @@ class HubServer:
         when: Callable[[Record], bool] | None = None,
         lost: bool = False,
         do: Callable[[Record], object] | None = None,
+        message: str | None = None,
     ) -> Fault:
         """Order a fault on a route, see `faults.Fault`; the answer's status may come with headers, as Retry-After."""
         more: dict[str, Any] = {"status": status, "headers": headers or {}, "cut": cut, "delay": delay}
-        return self._faults.add(Fault(name, times, after, **more, when=when, lost=lost, do=do))
+        return self._faults.add(Fault(name, times, after, **more, when=when, lost=lost, do=do, message=message))
 
     def clear_faults(self) -> None:
         self._faults.orders.clear()

@@ -50,6 +50,8 @@ def test_windows_has_a_way_round_each(
     assert machine.peak_memory() == 7 * 2**20
     assert machine.cores() == psutil.cpu_count()
     assert machine.limit("AS", 1) is False
+    monkeypatch.delattr(os, "nice", raising=False)
+    machine.give_way()
     assert machine.own_session() == {"creationflags": 0} and machine.born(-1) == {}
     assert machine.processor() and not machine.processor_can("bf16")
     assert machine.has_parent(os.getpid()) and not machine.has_parent(2**22 + 1)

@@ -236,7 +236,7 @@ def _numbers(row: Mapping[str, Any], places: tuple[str, ...]) -> Iterator[float]
         text = str(values[0] or "").strip()
         try:
             values = json.loads(f"[{text.strip('[]() ')}]") if text else []
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):
             values = ["?"] * 4
     if all(value is None or str(value).strip() == "" for value in values):
         return

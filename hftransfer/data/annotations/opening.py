@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from hftransfer.data.named_files import Finder
 from hftransfer.data.named_splits import Source, split_of
 from hftransfer.data.tables import read_tables
 from hftransfer.data.tree import walk
+from hftransfer.errors import UserError
 from hftransfer.safety.pictures import SUFFIXES
 from hftransfer.tasks.base import Task
 
@@ -96,6 +98,18 @@ def split_by(root: Path, path: Path) -> str | None:
     return next((split for split in spoken if split), None)
 
 
+@contextmanager
+def _as_written_by(kind: str, name: str) -> Iterator[None]:
+    """Turn what is raised for annotations that lack a part, or hold another kind of value there, into a UserError."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, OSError) as error:
+        found = f"a part {error} is missing" if isinstance(error, KeyError) else " ".join(str(error).split())[:200]
+        raise UserError(
+            f"annotations as {kind} writes them are needed", f"{name}: {found}", "Export them again."
+        ) from error
+
+
 # --- JSON ---
 
 
@@ -104,7 +118,7 @@ def _json(root: Path, files: Sequence[Path], config: DataConfig) -> Source | Non
     for path in [one for one in files if one.suffix.lower() == ".json" and one.stat().st_size < LARGEST]:
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
-        except (json.JSONDecodeError, UnicodeDecodeError, RecursionError):
+        except (ValueError, RecursionError):  # no JSON, or none that Python reads
             continue
         tests = (("COCO", exports.is_coco), ("labelme", exports.is_labelme), ("Label Studio", exports.is_label_studio))
         kind = next((kind for kind, test in tests if test(found)), None)
@@ -119,15 +133,17 @@ def _json(root: Path, files: Sequence[Path], config: DataConfig) -> Source | Non
             made.warnings.append(f"not read beside {kinds[0]}'s: {path.name} ({kind})")
             continue
         split = split_by(root, path)
-        if kind == "labelme":
-            made.add(split, *exports.of_labelme(found), path)
-            continue
-        of = exports.of_coco if kind == "COCO" else exports.of_label_studio
-        for name, picture in of(found, path.name, made.warnings):
-            made.add(split, name, picture, path)
+        with _as_written_by(kind, path.name):
+            if kind == "labelme":
+                made.add(split, *exports.of_labelme(found), path)
+                continue
+            of = exports.of_coco if kind == "COCO" else exports.of_label_studio
+            for name, picture in of(found, path.name, made.warnings):
+                made.add(split, name, picture, path)
     count = f"{len(read):,} files" if len(read) > 1 else read[0][1].name
     made.guesses.append(f"annotations of {kinds[0]}: {count}")
-    return made.source(read[0][1].name)
+    with _as_written_by(kinds[0], count):
+        return made.source(read[0][1].name)
 
 
 # --- XML ---
@@ -142,16 +158,17 @@ def _xml(root: Path, files: Sequence[Path], config: DataConfig) -> Source | None
     by_stem = {path.stem: path for path in files if path.suffix.lower() in SUFFIXES}
     for path in found:
         tree = trees.read(path)
-        if tree.tag == trees.ONE:
-            name, picture = trees.of_voc(tree, path)
-            own = by_stem.get(path.stem)
-            split = listed.get(path.stem) or split_by(root, path)
-            made.add(split, str(own) if own is not None else name, picture, path)
-            count += 1
-        elif tree.tag == trees.ALL:
-            for name, subset, picture in trees.of_cvat(tree):
-                made.add(split_of(subset or "") or split_by(root, path), name, picture, path)
-            count += 1
+        with _as_written_by("Pascal VOC or CVAT", path.name):
+            if tree.tag == trees.ONE:
+                name, picture = trees.of_voc(tree, path)
+                own = by_stem.get(path.stem)
+                split = listed.get(path.stem) or split_by(root, path)
+                made.add(split, str(own) if own is not None else name, picture, path)
+                count += 1
+            elif tree.tag == trees.ALL:
+                for name, subset, picture in trees.of_cvat(tree):
+                    made.add(split_of(subset or "") or split_by(root, path), name, picture, path)
+                count += 1
     if not count:
         return None
     made.guesses.append(f"annotations of Pascal VOC or CVAT: {count:,} of {len(found):,} XML files")

@@ -17,7 +17,7 @@ from datasets import Dataset, Features, Image, IterableDataset, concatenate_data
 from hftransfer.config import DataConfig
 from hftransfer.data.annotations import columns
 from hftransfer.data.annotations.drawn import Drawn, Picture
-from hftransfer.data.annotations.placing import sizes_of
+from hftransfer.data.annotations.placing import Size, sizes_of
 from hftransfer.data.named_splits import Picked
 from hftransfer.errors import UserError
 from hftransfer.tasks.base import Task
@@ -25,6 +25,8 @@ from hftransfer.tasks.base import Task
 GROUND = "background"  # the class of pixels that lie in no outline
 POINTS = 3
 MOST = 255  # classes that a byte a pixel tells apart, less the one for pixels of none
+RESIZED = "pictures of another size than they were drawn on: not used"
+WIDEST = 60  # bits of one number of COCO's text
 
 
 def outlined(picked: Picked, config: DataConfig, task: Task) -> tuple[Picked, dict[str, Any]]:
@@ -62,10 +64,12 @@ def outlined(picked: Picked, config: DataConfig, task: Task) -> tuple[Picked, di
     splits, faults = {}, Counter[str]()
     for use, split in picked.splits.items():
         sizes = sizes_of(split.rows, task)
-        masks = [
-            _mask(one, one.size or (None if size is None else size.upright), names, faults)
-            for one, size in zip(drawn[use].pictures, sizes, strict=True)
-        ]
+        masks = [_mask(one, size, names, faults) for one, size in zip(drawn[use].pictures, sizes, strict=True)]
+        if use == "train" and faults[RESIZED] and not any(masks):
+            raise UserError(
+                "the pictures that were drawn on are needed", f"{faults[RESIZED]:,} {RESIZED}",
+                "Take the pictures at the size at which they were annotated, or export the annotations for these.",
+            )  # fmt: skip
         held_in = columns.find(split.rows, told)
         gone = [*(held_in.columns if held_in is not None else ()), "_drawn_size", truth.name]
         kept = split.rows.remove_columns([name for name in gone if name in split.rows.features])
@@ -95,9 +99,13 @@ def _drawn(rows: Dataset, config: DataConfig) -> Drawn:
     return replace(known, pictures=pictures)
 
 
-def _mask(one: Picture, size: tuple[int, int] | None, names: Sequence[str], faults: Counter[str]) -> bytes | None:
-    """Return the mask of a picture as a PNG; None where nobody drew on it, or its size is not known."""
-    if one.things is None or size is None:
+def _mask(one: Picture, found: Size | None, names: Sequence[str], faults: Counter[str]) -> bytes | None:
+    """Return the mask of a picture as a PNG; None where nobody drew on it, or on a picture of another size."""
+    if one.things is None or found is None:
+        return None
+    size = one.size or found.upright
+    if size not in (found.upright, found.stored):  # what a file claims may be of any size
+        faults[RESIZED] += 1
         return None
     parts = []
     for thing in one.things:
@@ -107,13 +115,20 @@ def _mask(one: Picture, size: tuple[int, int] | None, names: Sequence[str], faul
         elif thing.name not in names:
             faults["outlines are of no class, or of one that train has not: their pixels are background"] += 1
         else:
-            parts.append((int(inside.sum()), names.index(thing.name), inside))
+            parts.append((int(inside.sum()), names.index(thing.name), _cut(inside)))
     classes = np.zeros(size[::-1], np.uint8)
-    for _, place, inside in sorted(parts, key=lambda part: -part[0]):
-        classes[inside] = place
+    for _, place, (part, inside) in sorted(parts, key=lambda part: -part[0]):
+        classes[part][inside] = place
     buffer = io.BytesIO()
     PIL.Image.fromarray(classes).save(buffer, "PNG", compress_level=3)
     return buffer.getvalue()
+
+
+def _cut(inside: np.ndarray) -> tuple[tuple[slice, slice], np.ndarray]:
+    """Return where the pixels of a thing lie, and them alone: a picture may hold thousands of things."""
+    down, across = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
+    part = slice(down[0], down[-1] + 1), slice(across[0], across[-1] + 1)
+    return part, inside[part].copy()
 
 
 def has_area(outline: Any) -> bool:
@@ -137,35 +152,43 @@ def pixels_of(outline: Any, size: tuple[int, int]) -> np.ndarray | None:
         return None
     canvas = PIL.Image.new("1", size)
     for ring in rings:
-        # a coordinate is an edge of pixels, and PIL's are their middles
-        points = [(float(x) - 0.5, float(y) - 0.5) for x, y in zip(ring[::2], ring[1::2], strict=False)]
+        try:  # a coordinate is an edge of pixels, and PIL's are their middles
+            points = [(float(x) - 0.5, float(y) - 0.5) for x, y in zip(ring[::2], ring[1::2], strict=False)]
+        except (TypeError, ValueError):
+            return None
         PIL.ImageDraw.Draw(canvas).polygon(points, fill=1)
     return np.asarray(canvas)
 
 
 def runs(found: Mapping[str, Any], size: tuple[int, int]) -> np.ndarray | None:
     """Return which pixels COCO's runs hold, down the columns, beginning outside; None for those of another size."""
-    counts = found.get("counts")
+    counts, (width, height) = found.get("counts"), size
     if isinstance(counts, str | bytes):
-        counts = _uncompressed(counts if isinstance(counts, str) else counts.decode("ascii"))
-    height, width = (int(side) for side in found.get("size") or (size[1], size[0]))
-    if (width, height) != tuple(size) or counts is None or sum(counts) != width * height:
+        counts = _uncompressed(counts if isinstance(counts, str) else counts.decode("latin-1"))
+    if not isinstance(counts, list) or not all(isinstance(count, int) and count >= 0 for count in counts):
+        return None
+    if (found.get("size") or [height, width]) != [height, width] or sum(counts) != width * height:
         return None
     flat = np.repeat(np.arange(len(counts)) % 2 == 1, np.array(counts, np.int64))
     return flat.reshape(width, height).T
 
 
-def _uncompressed(text: str) -> list[int]:
-    """Return the runs of COCO's text: five bits a letter; from the fourth on what is added to the one before last."""
+def _uncompressed(text: str) -> list[int] | None:
+    """Return the runs of COCO's text: five bits a letter; from the fourth on what is added to the one before last.
+
+    None for a text that is none of COCO's.
+    """
     counts: list[int] = []
     value = shift = 0
     for letter in text:
         part = ord(letter) - 48
-        value |= (part & 0x1F) << (5 * shift)
-        shift += 1
+        if not 0 <= part < 64 or shift > WIDEST:
+            return None
+        value |= (part & 0x1F) << shift
+        shift += 5
         if not part & 0x20:
             if part & 0x10:
-                value -= 1 << (5 * shift)
+                value -= 1 << shift
             counts.append(value + (counts[-2] if len(counts) > 2 else 0))
             value = shift = 0
     return counts

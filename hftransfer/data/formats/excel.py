@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -15,6 +16,8 @@ from datasets import Features, Value
 from hftransfer.data.formats.base import ROWS, Form, Settings, empty
 from hftransfer.data.formats.headers import names_of
 from hftransfer.errors import UserError, hint
+
+MOST = 2**20  # rows that a sheet can have
 
 
 @dataclass(frozen=True)
@@ -36,10 +39,10 @@ class Sheet(Form):
     def tables(self) -> Iterator[pa.Table]:
         """Yield the rows in parts."""
         schema = self.features.arrow_schema
-        rows = _rows(self.path, self.sheet)
+        width = len(self.columns)
+        rows = _rows(self.path, self.sheet, width)
         if self.header:
             next(rows)
-        width = len(self.columns)
         while part := list(islice(rows, ROWS)):
             columns = zip(*([*row, *[""] * width][:width] for row in part), strict=True)
             yield pa.table([pa.array(column, pa.string()) for column in columns], schema=schema)
@@ -50,7 +53,7 @@ def look(path: Path, settings: Settings) -> Sheet:
     book = _opened(path)
     try:
         names = book.sheetnames
-        filled = [name for name in names if any(_cells(row) for row in book[name].iter_rows(values_only=True))]
+        filled = [name for name in names if any(_cells(row) for row in _each(book[name]))]
     finally:
         book.close()
     guesses: tuple[str, ...] = ()
@@ -74,7 +77,7 @@ def look(path: Path, settings: Settings) -> Sheet:
     width = max(map(len, sample))
     sample = [[*row, *[""] * width][:width] for row in sample]
     header, columns, said = names_of(path, sample, settings)
-    twins = sorted({name for name in columns if columns.count(name) > 1})
+    twins = sorted(name for name, count in Counter(columns).items() if count > 1)
     if twins:
         raise UserError(f"the columns of {path.name} need names of their own", f"{twins[0]!r} stands twice", "Rename.")
     return Sheet(path, sheet, header, columns, (*guesses, *said))
@@ -85,7 +88,7 @@ def _refuse_formulas(path: Path, sheet: str) -> None:
     written, shown = _opened(path, values=False), _opened(path)
     try:
         for number, (row, values) in enumerate(
-            zip(written[sheet].iter_rows(), shown[sheet].iter_rows(values_only=True), strict=False), 1
+            zip(_each(written[sheet], values=False), _each(shown[sheet]), strict=False), 1
         ):
             for cell, value in zip(row, values, strict=False):
                 if value is None and cell.value is not None:
@@ -108,21 +111,32 @@ def _opened(path: Path, values: bool = True) -> Any:
             'Run: pip install "hftransfer-learning[excel]", or save the sheet as CSV.',
         ) from error  # fmt: skip
     try:
-        return openpyxl.load_workbook(path, read_only=True, data_only=values)
+        book = openpyxl.load_workbook(path, read_only=True, data_only=values)
+        return book
     except Exception as error:  # openpyxl raises whatever its parsers raise
         raise UserError(f"{path.name} must be a workbook of Excel", str(error)[:200], "Save it again.") from error
 
 
-def _rows(path: Path, sheet: str) -> Iterator[list[str]]:
-    """Yield the rows that hold something, each cell as text, without what is empty at the end."""
+def _rows(path: Path, sheet: str, width: int | None = None) -> Iterator[list[str]]:
+    """Yield the rows that hold something in the first `width` columns, each cell as text, without what is empty at the
+    end."""
     book = _opened(path)
     try:
-        for row in book[sheet].iter_rows(values_only=True):
+        for row in _each(book[sheet], width):
             cells = _cells(row)
             if cells:
                 yield cells
     finally:
         book.close()
+
+
+def _each(sheet: Any, width: int | None = None, values: bool = True) -> Iterator[tuple[Any, ...]]:
+    """Yield the rows of a sheet, each as long as it is or of `width` cells.
+
+    openpyxl fills in what is missing: up to a row of any number, and in each row up to the sheet's last column.
+    """
+    sheet.reset_dimensions()
+    return iter(sheet.iter_rows(max_row=MOST, max_col=width, values_only=values))
 
 
 def _cells(row: tuple[Any, ...]) -> list[str]:

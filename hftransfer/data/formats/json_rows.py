@@ -152,6 +152,8 @@ def _tree(text: Text) -> Any:
                 f"line {error.lineno} is not: {error.msg}",
                 "Mend that line.",
             ) from error
+        except ValueError as error:  # a number of thousands of digits
+            raise UserError(f"{text.path.name} must be readable JSON", str(error)[:200], "Mend it.") from error
 
 
 LINES = (".jsonl", ".ndjson")  # names that say how a file is written

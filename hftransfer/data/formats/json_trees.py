@@ -25,7 +25,11 @@ def rows_in(path: Path, tree: Any, settings: Settings) -> tuple[list[Row], list[
         raise _none(path, "it holds one plain value", settings)
     if set(tree) >= {"columns", "data"} and isinstance(tree["columns"], list):  # pandas, orient="split"
         names = [str(name) for name in tree["columns"]]
-        rows = [dict(zip(names, row, strict=True)) for row in tree["data"]]
+        held: list[Any] = tree["data"] if isinstance(tree["data"], list) else [None]
+        odd = next((at for at, row in enumerate(held) if not isinstance(row, list) or len(row) != len(names)), None)
+        if odd is not None:
+            raise _none(path, f"row {odd} under `data` is no list of {len(names)} values", settings)
+        rows = [dict(zip(names, row, strict=True)) for row in held]
         return rows, [f"{path.name}: rows under `data`, their names under `columns`"]
     if set(tree) == {"schema", "data"} and isinstance(tree["data"], list):  # pandas, orient="table"
         return _list(path, tree["data"]), [f"{path.name}: the rows stand under `data` (data.key)"]
