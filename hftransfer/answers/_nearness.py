@@ -13,6 +13,8 @@ import torch
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
+from hftransfer.errors import UserError
+
 TOKENS = 16_384  # with padding, that go through the model at once while it trains
 BLOCK = 1024  # vectors that are compared with all others at once
 NOTHING = 0  # the number of a text that is not there
@@ -61,6 +63,25 @@ def embedded(ask: Any, fill: int, batch: dict[str, Any], training: bool = False)
         pieces = zip(ids.split(size), mask.split(size), strict=True)
         found = torch.cat([checkpoint(encode, *piece, use_reentrant=False) for piece in pieces])
     return found.view(*parts.shape, -1)
+
+
+def require_states(model: Any) -> None:
+    """Raise UserError for a model that makes no states of tokens alone: a CLIP wants pictures, a T5 a second text."""
+    if "flash" in str(getattr(model.config, "_attn_implementation", "")):
+        return  # a kernel that takes no float32: it is asked later, in halves
+    tokens = torch.ones((1, 2), dtype=torch.int64, device=next(model.parameters()).device)
+    try:
+        with torch.no_grad():
+            found = model(input_ids=tokens, attention_mask=torch.ones_like(tokens)).last_hidden_state
+        if found.shape[:2] == tokens.shape:
+            return
+        why = f"its states are {tuple(found.shape)}, not one a token"
+    except Exception as error:  # whatever a model makes of too little
+        why = " ".join(str(error).split())[:120]
+    raise UserError(
+        "a model that makes states of texts alone is needed", f"{type(model).__name__} does not ({why})",
+        "Use an encoder of sentences: its vector of a text is the mean of the tokens' states.",
+    )  # fmt: skip
 
 
 def giving_vectors(model: Any) -> Any:

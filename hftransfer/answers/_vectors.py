@@ -58,9 +58,10 @@ class Vectors(Answer[Any]):
         return next(name for name, value in model.named_parameters() if value.requires_grad).rpartition(".")[0]
 
     def attach(self, model: Any) -> Any:
-        """Let the forward pass give the vectors of the parts of each row."""
+        """Let the forward pass give the vectors of the parts of each row; UserError for a model of more than texts."""
         from hftransfer.answers import _nearness
 
+        _nearness.require_states(model)
         return _nearness.giving_vectors(model)
 
     def beside(self, model: Any, max_length: int | None) -> Mapping[str, str]:

@@ -24,7 +24,7 @@ from hftransfer.errors import UserError
 from hftransfer.fitting.interruption import Interrupted, Interruption
 from hftransfer.predictor import Predictor
 from hftransfer.runs import Run
-from tests import tiny_pairs
+from tests import tiny, tiny_pairs
 from tests.engine import refusals
 from tests.engine.conftest import QUICK
 from tests.engine.test_resume import resume, same_weights, start
@@ -207,6 +207,14 @@ def test_shared_words_are_the_trivial_answer():
     assert [row.rank for row in trivial.outputs][:2] == [1, 1] and trivial.outputs[2].rank == 2, "of equals half"
     assert [row.first for row in trivial.outputs][:2] == ["a red cat sat", "one blue dog"]
     assert trivial.name == "shared pieces of words" and {row.among for row in trivial.outputs} == {3}
+
+
+def test_models_that_want_more_than_a_text_are_refused(tmp_path):
+    clip = transformers.AutoModel.from_pretrained(tiny.image_text_model(tmp_path / "clip", "CLIP"))
+    small = transformers.T5Config(vocab_size=48, d_model=32, d_kv=8, d_ff=32, num_layers=1, num_heads=2)
+    for model, name in ((clip, "CLIPModel"), (transformers.T5Model(small).eval(), "T5Model")):
+        with pytest.raises(UserError, match=f"states of texts alone is needed; {name} does not"):
+            Ranking().attach(model)
 
 
 # --- scores ---
