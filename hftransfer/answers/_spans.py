@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ast
+import json
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,6 +18,7 @@ if TYPE_CHECKING:
 
 KEPT = 5  # spans that are kept of a window, and of a row
 IGNORED = -100  # no token: a row whose answer no window holds whole teaches nothing
+ARRAY = re.compile(r"\barray\((\[.*?\])(?:,\s*dtype=[\w']+)?\)", re.DOTALL)  # as numpy writes them
 SOMEWHERE = -1  # the place of a text that nobody gave one
 STARTS = ("answer_start", "start", "answer_starts", "starts")
 
@@ -56,7 +60,11 @@ def references(raw: pa.Array, feature: Any) -> pa.Array:
     from hftransfer.answers import _truth
 
     missing = raw.is_null()
-    if is_list(feature):
+    written = _unwritten(raw) if is_value(feature, *STRINGS) else None
+    starts: Any
+    if written is not None:
+        lengths, texts, starts = written
+    elif is_list(feature):
         raw = _truth.plain_lists(raw)
         lengths, flat = pc.fill_null(pc.list_value_length(raw), 0), raw.flatten()
         texts, starts = (flat, None) if not pa.types.is_struct(flat.type) else _fields(flat, feature)
@@ -80,6 +88,52 @@ def references(raw: pa.Array, feature: Any) -> pa.Array:
     left = np.bincount(owner[said], minlength=len(raw))
     flat = pa.StructArray.from_arrays([whole.filter(said), starts.filter(said)], names=["text", "start"])
     return _truth.lists(pa.array(left), flat, missing)
+
+
+def _unwritten(raw: pa.Array) -> tuple[pa.Array, pa.Array, pa.Array] | None:
+    """Return how many texts each row has, the texts and their starts, of structures that a table holds as texts.
+
+    They are written in JSON or as Python does, with arrays of numpy. None where any value is something else.
+    """
+    import pyarrow as pa
+
+    rows = []
+    for value in raw.to_pylist():
+        found = [] if value is None else _structure(value)
+        if found is None:
+            return None
+        rows.append(found)
+    if not any(rows):
+        return None
+    flat = [pair for row in rows for pair in row]
+    return (
+        pa.array([len(row) for row in rows], pa.int64()), pa.array([text for text, _ in flat], pa.string()),
+        pa.array([start for _, start in flat], pa.int64()),
+    )  # fmt: skip
+
+
+def _structure(value: str) -> list[tuple[str, int]] | None:
+    plain = ARRAY.sub(r"\1", value.strip())
+    if not plain.startswith(("{", "[{")):
+        return None
+    try:
+        found = json.loads(plain)
+    except ValueError:
+        try:
+            found = ast.literal_eval(plain)
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            return None
+    pairs = []
+    for one in found if isinstance(found, list) else [found]:
+        if not isinstance(one, dict) or "text" not in one:
+            return None
+        places = next((one[name] for name in STARTS if name in one), None)
+        texts = one["text"] if isinstance(one["text"], list) else [one["text"]]
+        starts = places if isinstance(places, list) else [SOMEWHERE if places is None else places] * len(texts)
+        if len(starts) != len(texts) or not all(isinstance(start, int) for start in starts):
+            return None
+        pairs += [(str(text), start) for text, start in zip(texts, starts, strict=True)]
+    return pairs
 
 
 def _fields(values: pa.StructArray, feature: Any) -> tuple[pa.Array, pa.Array | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -68,7 +69,11 @@ def _refuse_streamed(picked: Picked, takes: Input, named: Any) -> None:
         columns = {name: [row[name] for row in first] for name in split.rows.features}
         fitting = (name for name, feature in split.rows.features.items() if takes.fits(feature, columns[name]))
         column = named if named in columns else next(fitting, None)
-        if column is not None and takes.owners(columns[column]) is not None:
+        values = [
+            os.path.join(split.folder or "", one) if isinstance(one, str) else one
+            for one in columns.get(str(column), [])
+        ]
+        if takes.owners(values) is not None:
             whose = " and ".join(takes.owners_called)
             raise UserError(
                 f"rows of one {whose} stay together only where all are on disk",

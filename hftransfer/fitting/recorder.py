@@ -164,9 +164,9 @@ class Recorder(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         state.compute_steps(args, state.max_steps)  # the checkpoint of a trial holds when that was saved
-        best = Path(state.best_model_checkpoint or "")
-        if best.name and not best.is_dir():  # the run's folder was moved
-            state.best_model_checkpoint = str(Path(str(args.output_dir)) / best.name)
+        best = Path(str(args.output_dir)) / f"checkpoint-{state.best_global_step}"
+        if best.is_dir():  # Trainer forgets one that a checkpoint names by where the run's folder was before
+            state.best_model_checkpoint = str(best)
         self._start_step = state.global_step
         self._first = self._before = time.perf_counter()
         self._event("step", state, seconds=0.0)

@@ -109,10 +109,8 @@ def descend(
     if is_main_process():
         speed.reconsider(choice, rate / PartialState().num_processes, recorder.seconds)
     best = state.best_global_step if arguments.load_best_model_at_end else None
-    if best and state.best_model_checkpoint and not Path(state.best_model_checkpoint).is_dir():
-        setup.run.event(
-            "warning", message=f"the best checkpoint is gone ({state.best_model_checkpoint}): kept the last"
-        )
+    if best and not (state.best_model_checkpoint and Path(state.best_model_checkpoint).is_dir()):
+        setup.run.event("warning", message=f"the best checkpoint is gone (of step {best}): kept the last")
         best = None
     return Fitted(
         model=_whole(trainer, setup),

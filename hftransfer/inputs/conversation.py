@@ -58,7 +58,10 @@ class Conversation(Input):
         ]
         unusable = (
             ("no prompt", [value is None for value in values]),
-            ("a turn that is no text", [any(turn["content"] is None for turn in one or ()) for one in found]),
+            (
+                "a turn that is no text (a picture, or the call of a tool)",
+                [any(turn["content"] is None for turn in one or ()) for one in found],
+            ),
         )
         return Looked([alike(text) for text in said], said, unusable)
 

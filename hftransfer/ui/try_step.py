@@ -40,7 +40,7 @@ def build(page: Page) -> Callable[[], None]:
             with gr.Column(visible=False) as for_text:
                 talk = chatting.build()
                 text = gr.Textbox(label="Text", lines=3, max_lines=12, elem_id="try-text")
-                pair = gr.Textbox(label="Second text", lines=2, visible=False)
+                pair = gr.Textbox(label="Second text", lines=2, visible=False, elem_id="try-second")
             with gr.Column(visible=False) as for_image:
                 image = gr.Image(
                     label="Picture", type="filepath", sources=["upload", "webcam", "clipboard"], height=300,

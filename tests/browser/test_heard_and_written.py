@@ -38,14 +38,14 @@ def named(page: Any, model: Path, task: str) -> None:
     page.wait_for_selector("#ask", state="visible")
 
 
-def writing(model: Path, letters: str) -> Path:
+def writing(model: Path, letters: str, **more: int) -> Path:
     """Let a model of random weights write these letters alone, as many as it may: it would end at once otherwise."""
     tokenizer = transformers.AutoTokenizer.from_pretrained(model)
     kept = {tokenizer(letter, add_special_tokens=False)["input_ids"][-1] for letter in letters}
     path = model / "generation_config.json"
     settings = json.loads(path.read_text()) if path.is_file() else {}
     left = [number for number in range(len(tokenizer)) if number not in kept]
-    path.write_text(json.dumps({**settings, "suppress_tokens": left}))
+    path.write_text(json.dumps({**settings, "suppress_tokens": left, **more}))
     return model
 
 
@@ -85,7 +85,8 @@ def test_speech_chat_and_questions(app: App, tmp_path: Path, window: Callable[..
     shot(page, "speech-4-file")
 
     # a model that writes: a conversation, whose words come one after the other
-    named(page, writing(tiny_causal.causal_model(tmp_path / "chat"), "xyz"), "Text generation")
+    chat = tiny_causal.causal_model(tmp_path / "chat", num_hidden_layers=24)
+    named(page, writing(chat, "abcdefgh ", no_repeat_ngram_size=2), "Text generation")  # words, which are shown whole
     page.wait_for_selector("#against", state="hidden")  # nothing answers beside it
     shot(page, "chat-1-empty")
     page.evaluate("""() => {
@@ -98,8 +99,8 @@ def test_speech_chat_and_questions(app: App, tmp_path: Path, window: Callable[..
     page.locator("#try-text textarea").fill("hello")
     page.locator("#ask").click()
     page.wait_for_function("document.querySelector('#try-text textarea').value === ''")  # it has answered
-    assert len(page.evaluate("[...window.grown]")) > 3, "it stood there at once"
-    assert set(page.locator("#talk .assistant .prose").inner_text()) <= {*"xyz "}
+    assert len(page.evaluate("[...window.grown]")) > 2, "it stood there at once"
+    assert set(page.locator("#talk .assistant .prose").inner_text()) <= {*"abcdefgh "}
     page.locator("#try-text textarea").fill("and now?")
     page.locator("#ask").click()
     page.wait_for_function("document.querySelectorAll('#talk .assistant').length === 2")
@@ -109,10 +110,11 @@ def test_speech_chat_and_questions(app: App, tmp_path: Path, window: Callable[..
     # a question about a text: where the answer stands
     named(page, finding(tmp_path / "questions"), "Question answering")
     shot(page, "span-1-empty")
-    page.get_by_label("Question").fill("what colour is it ?")
-    page.get_by_label("Context").fill("the big house is red and old .")
+    page.wait_for_selector("#try-second textarea")
+    page.locator("#try-text textarea").fill("what colour is it ?")
+    page.locator("#try-second textarea").fill("the big house is red and old .")
     page.locator("#ask").click()
-    page.wait_for_selector("#answer .words")
+    page.wait_for_selector("#answer mark")
     shot(page, "span-2-answered")
-    said = page.locator("#answer .answer").inner_text()
-    assert page.locator("#answer mark").inner_text().split() == said.partition("\n")[0].split()[: len(said.split())]
+    found = page.locator("#answer mark").inner_text()
+    assert found in "the big house is red and old ." and found in page.locator("#answer .answer").inner_text()

@@ -552,3 +552,22 @@ def test_a_slow_tokenizer_is_refused(folder, tmp_path):
 def test_check_asks_scores_saves_and_asks_again(folder):
     with Interruption() as interruption:
         assert questions.check(catalog.build_config(tree(folder)), interruption)["updates"] > 0
+
+
+@pytest.mark.parametrize("form", [
+    "{{'text': ['{t}'], 'answer_start': [{s}]}}", '[{{"text": "{t}", "answer_start": {s}}}]',
+    "{{'text': array(['{t}'], dtype=object), 'answer_start': array([{s}])}}",
+])  # fmt: skip
+def test_structures_that_a_table_holds_as_texts(form, tmp_path):
+    rows = [row for row in tiny_spans.rows(20) if row["answers"]["text"]]
+    table = pd.DataFrame({name: [row[name] for row in rows] for name in ("question", "context")})
+    table["answers"] = [form.format(t=row["answers"]["text"][0], s=row["answers"]["answer_start"][0]) for row in rows]
+    table.to_csv(tmp_path / "rows.csv", index=False)
+    found = load(config.DataConfig(source=str(tmp_path / "rows.csv")), TASK, 42)
+    held = {row["context"]: row["answers"] for split in found.splits.values() for row in split}
+    assert len(held) == len({row["context"] for row in rows})
+    assert all(
+        [(one["text"], one["start"]) for one in held[row["context"]]]
+        == [*zip(row["answers"]["text"], row["answers"]["answer_start"], strict=True)]
+        for row in rows
+    )

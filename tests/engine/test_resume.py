@@ -227,11 +227,9 @@ def test_the_best_checkpoint_of_a_moved_run_is_found(tmp_path):
     told._event = lambda *words, **fields: None
     arguments = transformers.TrainingArguments(output_dir=str(tmp_path), use_cpu=True)
     (tmp_path / "checkpoint-2").mkdir()
-    for before, after in (
-        ("/gone/checkpoint-2", str(tmp_path / "checkpoint-2")),
-        (str(tmp_path / "checkpoint-2"), str(tmp_path / "checkpoint-2")),
-        (None, None),
-    ):
-        state = transformers.TrainerState(best_model_checkpoint=before, max_steps=4)
+    here = str(tmp_path / "checkpoint-2")
+    # Trainer has forgotten the place when this is called; the step it keeps
+    for before, step, after in ((None, 2, here), ("/gone/checkpoint-2", 2, here), (here, 2, here), (None, None, None)):
+        state = transformers.TrainerState(best_model_checkpoint=before, best_global_step=step, max_steps=4)
         told.on_train_begin(arguments, state, transformers.TrainerControl())
         assert state.best_model_checkpoint == after

@@ -145,3 +145,10 @@ def test_patients_are_told_apart_on_disk_alone(tmp_path):
     with pytest.raises(UserError, match="rows of one patient and study stay together only where all are on disk"):
         data.load(config.DataConfig(**section), task, 1, tmp_path / "work")
     assert data.load(config.DataConfig(**section, group=False), task, 1, tmp_path / "work").sizes["train"]
+    names = [path.relative_to(tmp_path / "rows") for path in sorted((tmp_path / "rows").rglob("*.dcm"))]
+    (tmp_path / "rows" / "table.csv").write_text(
+        "image,label\n" + "".join(f"{name},{name.parent}\n" for name in names)
+    )
+    section["source"] = str(tmp_path / "rows" / "table.csv")
+    with pytest.raises(UserError, match="stay together only where all are on disk"):
+        data.load(config.DataConfig(**section), task, 1, tmp_path / "work")
