@@ -94,17 +94,17 @@ def tell(name: str, value: str) -> None:
 # --- a look ---
 
 
-def looks(folder: Path) -> tuple[float, float]:
+def looks(folder: Path, count: int = RUNS, length: int = EVENTS) -> tuple[float, float]:
     """Return the seconds of the first look at long runs, and of a later one: listing, states, words and curves."""
     runs = folder / "runs"
-    for number in range(RUNS):
+    for number in range(count):
         run = Run(runs / f"run-{number}")
         run.folder.mkdir(parents=True)
         (run.folder / "config.yaml").write_text("task: text-classification\nmodel: m\ndata: {source: x}\n")
         lines: list[dict[str, Any]] = [{"type": "launched", "command": []}, {"type": "phase", "name": "training"}]
         lines += [
-            {"type": "log", "step": k, "max_steps": EVENTS, "loss": 1 / (k + 1), "learning_rate": 1e-4, "epoch": 1.0}
-            for k in range(EVENTS)
+            {"type": "log", "step": k, "max_steps": length, "loss": 1 / (k + 1), "learning_rate": 1e-4, "epoch": 1.0}
+            for k in range(length)
         ]
         run.events_path.write_text("".join(json.dumps({"time": 1.0 + k, **e}) + "\n" for k, e in enumerate(lines)))
     settings = Settings.read({"HFTRANSFER_ROOT": str(folder)})
@@ -128,7 +128,7 @@ def looks(folder: Path) -> tuple[float, float]:
         train_view.head_of(page, view, "running")
         took.append(time.perf_counter() - began)
         for run, _, _ in entries:
-            run.event("log", step=EVENTS, max_steps=EVENTS, loss=0.1, learning_rate=0.0, epoch=1.0)
+            run.event("log", step=length, max_steps=length, loss=0.1, learning_rate=0.0, epoch=1.0)
     return took[0], statistics.median(took[1:])
 
 
@@ -168,7 +168,7 @@ def opening(url: str) -> float:
         page = browser.new_page()
         began = time.perf_counter()
         page.goto(url)
-        page.wait_for_selector("#panel-data [data-pick]")
+        page.wait_for_selector("#upload input[type=file]", state="attached")
         page.wait_for_selector("#nav-texts", state="attached")
         took = time.perf_counter() - began
         browser.close()

@@ -73,6 +73,9 @@ def make_parser(name: str = "hftransfer") -> argparse.ArgumentParser:
         "--replace-card", action="store_true", help="overwrite a card that was edited by hand (default: it stays)"
     )
     publish.add_argument(
+        "--card", metavar="FILE", help="Markdown in place of the card's text; its metadata stay (default: as written)"
+    )
+    publish.add_argument(
         "--demo", action="store_true", help="also make a static Space where it answers in the visitor's browser"
     )
     publish.add_argument("--license", metavar="ID", help="licence as the Hub names it (default: the base model's)")

@@ -216,7 +216,7 @@ def publish(options: argparse.Namespace) -> int:
         with publishing.leaving_at_once(run, repo, say):
             done = publishing.publish(
                 run, repo, options.private, options.create_pr, options.verify, options.license, say,
-                replace_card=options.replace_card,
+                replace_card=options.replace_card, card=Path(options.card) if options.card else None,
             )  # fmt: skip
         if options.demo:
             demo.publish(run, done.repo, say)

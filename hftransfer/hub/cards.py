@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hftransfer import artifact
+from hftransfer.errors import UserError
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -23,6 +24,23 @@ FRONT = re.compile(r"\A---\n.*?\n---\n", re.DOTALL)
 def blob_of(content: bytes) -> str:
     """Return the hash by which git knows a file."""
     return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+
+
+def body_in(path: Path) -> str:
+    """Return the text of a card that somebody wrote, without metadata; UserError for what is no text or none."""
+    try:
+        text = FRONT.sub("", path.read_text(encoding="utf-8").replace("\r\n", "\n"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError("a card is a file of Markdown", f"{path}: {error}", "Name a text file in UTF-8.") from error
+    if not text.strip():
+        raise UserError("a card is a file of Markdown", f"{path} is empty", "Write it, or leave --card out.")
+    return text
+
+
+def with_body(card: str, body: str) -> str:
+    """Return a card with its own metadata above another text."""
+    front = FRONT.match(card)
+    return f"{front[0] if front else ''}\n{body.strip()}\n"
 
 
 def settled(

@@ -68,6 +68,7 @@ def publish(
     license: str | None = None,
     say: Say | None = None,
     replace_card: bool = False,
+    card: Path | None = None,
 ) -> Published:
     """Publish a run's artifact as `repo` and prove, from a fresh process, that it answers as the trained model does.
 
@@ -75,7 +76,8 @@ def publish(
     Files that are there already are not sent again, so it can be repeated, also after a failure half way. A new repo
     is private as `private` says, else as the run's configuration does where that names a repo, else public; an
     existing one changes only when `private` is given. A card that was edited by hand stays, and the new one is put
-    beside it, unless `replace_card`. Events go to `say` (the run's own unless given). Raises UserError, NotVerified,
+    beside it, unless `replace_card`; `card` is a file of Markdown that stands in for the text of the card below its
+    metadata. Events go to `say` (the run's own unless given). Raises UserError, NotVerified,
     or what the Hub's client raises; the event `unpublished` then says why.
     """
     run = run if isinstance(run, Run) else find(run)
@@ -85,7 +87,7 @@ def publish(
         if verify:
             verification.require_examples(run)
         exporting.add(run, repo, say)
-        published = _publish(run, repo, private, create_pr, license, say, replace_card)
+        published = _publish(run, repo, private, create_pr, license, say, replace_card, card)
         if verify:
             _verify(run, published, say)
             published = Published(**{**asdict(published), "verified": True})
@@ -121,10 +123,11 @@ def leaving_at_once(run: Run, repo: str, say: Say | None = None) -> Iterator[Non
             signal.signal(number, handler)
 
 
-def contents(run: Run, repo: str, license: str | None = None) -> dict[str, Content]:
+def contents(run: Run, repo: str, license: str | None = None, card: Path | None = None) -> dict[str, Content]:
     """Return what a repo is to hold, by path in it: the artifact, its card written for `repo`, and the list of it all.
 
-    Raises UserError when the run has no artifact, or a file holds a token or a path of this machine.
+    `card` is a file whose text stands in for the card's, below its metadata. Raises UserError when the run has no
+    artifact, or a file holds a token or a path of this machine.
     """
     if run.result().get("artifact", "") is None:
         require_artifact(run)
@@ -143,7 +146,8 @@ def contents(run: Run, repo: str, license: str | None = None) -> dict[str, Conte
     license = license or run.config().hub.license
     refuse_records(files)
     result = {**run.result(), "onnx": artifact.onnx_of(run.artifact)}
-    files[CARD] = report.render(result, config, repo=repo, license=license).encode()
+    text = report.render(result, config, repo=repo, license=license)
+    files[CARD] = (text if card is None else cards.with_body(text, cards.body_in(card))).encode()
     files[artifact.NOTES] = (json.dumps({**notes, "files": sorted(files)}, indent=1) + "\n").encode()
     refuse_secrets(run, files)
     return files
@@ -182,7 +186,14 @@ def refuse_secrets(run: Run, files: Mapping[str, Content]) -> None:
 
 
 def _publish(
-    run: Run, repo: str, private: bool | None, create_pr: bool, license: str | None, say: Say, replace_card: bool
+    run: Run,
+    repo: str,
+    private: bool | None,
+    create_pr: bool,
+    license: str | None,
+    say: Say,
+    replace_card: bool,
+    card: Path | None,
 ) -> Published:
     require_online("publishing", f" and try again: hftransfer publish {called(run)} {repo}")
     from huggingface_hub import HfApi
@@ -191,7 +202,7 @@ def _publish(
     notice = _teller(say, repo)
     identity = access.identify(api)
     full, exists = access.require_writable(api, identity, repo, create_pr)
-    files = contents(run, full, license)
+    files = contents(run, full, license, card)
     try:
         if not exists:
             named = run.config().hub

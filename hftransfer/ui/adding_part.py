@@ -13,6 +13,7 @@ from hftransfer.runs import Run
 from hftransfer.ui import adding, markup, train_step, train_view, visitors
 from hftransfer.ui.page import Page, html
 from hftransfer.ui.queueing import TITLE
+from hftransfer.ui.saying import say
 from hftransfer.ui.visitors import Visitor
 
 OURS = ("example.png", "example.wav")  # files that stand for test rows
@@ -62,7 +63,7 @@ def opened(visitor: Visitor, name: str | None, words: str = "") -> list[Any]:
     if run is None or known is None:
         return [gr.update(visible=False), *(gr.skip() for _ in range(4))]
     count = len(adding.rows_of(adding.place_of(visitor, run)))
-    told = words or (f"{count} rows were added after this run." if count else "")
+    told = words or (say("{n} rows were added after this run.", n=count) if count else "")
     return [
         gr.update(visible=True), gr.update(choices=known[1], value=None),
         f'<p class="quiet small" aria-live="polite">{markup.text(told)}</p>' if told else "",
@@ -79,7 +80,7 @@ def kept(
     value = input_of(asks, words, second, {"picture": picture, "recording": recording})
     require_new(page, visitor, run, value)
     count = adding.add(visitor, page.settings, run, value, said or "")
-    return opened(visitor, name, f"Added as {said}. {count} rows were added after this run.")
+    return opened(visitor, name, say("Added as {label}. {n} rows were added after this run.", label=said, n=count))
 
 
 def require_new(page: Page, visitor: Visitor, run: Run, value: Mapping[str, Any]) -> None:
@@ -95,7 +96,7 @@ def require_new(page: Page, visitor: Visitor, run: Run, value: Mapping[str, Any]
 def taken_back(visitor: Visitor, name: str | None) -> list[Any]:
     """Forget the row that was added last."""
     left = adding.take_back(visitor, visitors.find(visitor, name or ""))
-    return opened(visitor, name, f"Taken back. {left} rows are left.")
+    return opened(visitor, name, say("Taken back. {n} rows are left.", n=left))
 
 
 def begin(page: Page, visitor: Visitor, name: str | None) -> list[Any]:
@@ -103,7 +104,7 @@ def begin(page: Page, visitor: Visitor, name: str | None) -> list[Any]:
     run = visitors.find(visitor, name or "")
     new = page.queue.submit(visitor, adding.tree_of(visitor, run), 1)
     count = len(adding.rows_of(adding.place_of(visitor, run)))
-    title = f"{train_view.called(run)}, {count} rows added"[:TITLE]
+    title = say("{run}, {n} rows added", run=train_view.called(run), n=count)[:TITLE]
     page.queue.entitle(visitor, new, title, "", follows=run.name)
     entries = train_step.entries_of(page, visitor)
     return [gr.update(choices=train_step.choices_of(entries), value=new.name), gr.Timer(train_step.FAST)]

@@ -10,6 +10,7 @@ from typing import Any
 from hftransfer import views
 from hftransfer.ui import markup, received
 from hftransfer.ui.markup import Card
+from hftransfer.ui.saying import say
 
 SHOWN_ROWS = 50
 
@@ -34,7 +35,7 @@ def explanation(found: Mapping[str, Any]) -> str:
         largest = max((abs(w) for row in weights for w in row), default=0) or 1
         cells = "".join(f"<i {_tint(weight, largest)}></i>" for row in weights for weight in row)
         columns = len(weights[0]) if weights else 1
-        picture = markup.picture(found["image"], "the picture that was asked")
+        picture = markup.picture(found["image"], say("the picture that was asked"))
         inside = f'<div class="heat" style="--columns:{columns}">{picture}<div>{cells}</div></div>'
     return f'<div class="card-block" style="padding:20px 22px">{head}{inside}</div>'
 
@@ -53,10 +54,10 @@ def examples_of(rows: Sequence[Mapping[str, Any]]) -> str:
         return markup.cards(cards, None, "Examples", wide=True)
     figures = "".join(
         f'<button type="button" data-pick="{markup.text(row["row_id"])}">'
-        f"{markup.picture(_picture_of(row), 'example')}</button>"
+        f"{markup.picture(_picture_of(row), say('example'))}</button>"
         for row in rows
     )
-    return f'<div class="pictures picks" role="group" aria-label="Examples">{figures}</div>'
+    return f'<div class="pictures picks" role="group" aria-label="{say("Examples")}">{figures}</div>'
 
 
 def _picture_of(row: Mapping[str, Any]) -> str:
@@ -75,11 +76,11 @@ def answers_of(found: Sequence[Mapping[str, Any]]) -> str:
         [markup.text(_words({"value": _shown(one["input"])})), markup.text(_short(one))] for one in found[:SHOWN_ROWS]
     ]
     more = (
-        f"The first {SHOWN_ROWS} of {len(found):,}; all of them are in the download."
+        say("The first {shown} of {n:,}; all of them are in the download.", shown=SHOWN_ROWS, n=len(found))
         if len(found) > SHOWN_ROWS
         else ""
     )
-    return markup.table(["input", "answer"], rows) + markup.note(more)
+    return markup.table([say("input"), say("answer")], rows) + markup.note(more)
 
 
 def _shown(value: Any) -> Any:

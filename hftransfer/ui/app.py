@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from typing import Any, cast
 
 import gradio as gr
@@ -20,6 +21,7 @@ from hftransfer.ui import (
     publish_step,
     received,
     result_step,
+    saying,
     theme,
     train_step,
     try_step,
@@ -29,25 +31,32 @@ from hftransfer.ui.monitor import Monitor
 from hftransfer.ui.page import Page, html
 from hftransfer.ui.queueing import Queue
 from hftransfer.ui.same_origin import allow_host
+from hftransfer.ui.saying import retold, say
 from hftransfer.ui.settings import Settings, remarks, require_sign_in
+from hftransfer.ui.spoken_page import Spoken
 from hftransfer.ui.visitors import Visitor, forget_owner
 from hftransfer.ui.workers import Workers
 
 STEPS = ("Data", "Model", "Train", "Result", "Try", "Publish")
-MASTHEAD = (
-    '<div class="masthead"><h1>hf<i>transfer</i></h1><span>From your data to a published model, with honest numbers.'
-    "</span></div>"
-)
 
 
 def build(settings: Settings) -> gr.Blocks:
     """Return the page; the queue's thread and the workers start with it."""
     forget_owner(settings)
-    queue, workers = Queue(settings, launcher("local")), Workers(settings)
-    page = Page(settings, queue, workers, Monitor())
-    with gr.Blocks(title="hftransfer", analytics_enabled=False, fill_width=True) as blocks:
+    queue = Queue(settings, launcher("local"))
+    blocks = laid_out(Page(settings, queue, Workers(settings), Monitor()))
+    queue.start()
+    if settings.space:  # elsewhere other programs keep theirs in the same folder
+        received.keep_swept()
+    return blocks
+
+
+def laid_out(page: Page) -> gr.Blocks:
+    """Return the page with its six steps and endpoints; nothing is started."""
+    settings = page.settings
+    with saying.laid_out(), gr.Blocks(title="hftransfer", analytics_enabled=False, fill_width=True) as blocks:
         with gr.Row(elem_id="top"):
-            html(MASTHEAD)
+            html(_masthead())
             if settings.space:
                 gr.LoginButton("Sign in with Hugging Face", scale=0, size="sm", min_width=180)
         for words in remarks(settings):
@@ -62,60 +71,76 @@ def build(settings: Settings) -> gr.Blocks:
         ]:
             wire()
         _remember(page, blocks)
-        api.add(settings, queue, workers)
-    queue.start()
-    if settings.space:  # elsewhere other programs keep theirs in the same folder
-        received.keep_swept()
+        api.add(settings, page.queue, page.workers)
+    saying.mark_widgets(blocks)
     return cast(gr.Blocks, blocks)
+
+
+def _masthead() -> str:
+    """Return the product's name, what it is for, and the languages to choose among."""
+    words = say("From your data to a published model, with honest numbers.")
+    choices = "".join(
+        f'<button type="button" data-language="{name}" lang="{saying.TAGS.get(name, name)}">{called}</button>'
+        for name, called in saying.languages().items()
+    )
+    return (
+        f'<div class="masthead"><h1>hf<i>transfer</i></h1><span>{words}</span>'
+        f'<div class="languages" role="group" aria-label="{say("Language")}">{choices}</div></div>'
+    )
 
 
 def _steps() -> str:
     links = "".join(
-        f'<li><a href="#{name.lower()}"><b><span>{place}</span>{name}</b><small></small></a></li>'
+        f'<li><a href="#{name.lower()}"><b><span>{place}</span>{retold(name)}</b><small></small></a></li>'
         for place, name in enumerate(STEPS, 1)
     )
-    return f'<nav class="steps" aria-label="Steps"><ol>{links}</ol></nav>'
+    return f'<nav class="steps" aria-label="{say("Steps")}"><ol>{links}</ol></nav>'
 
 
 def _remember(page: Page, blocks: gr.Blocks) -> None:
     """Keep the form and the run in the browser, and the run in the address: a reload brings both back."""
     draft = gr.BrowserState(None, storage_key="hftransfer-draft", secret="hftransfer-draft")
 
-    def restore(visitor: Visitor, kept: Any, asked: str) -> list[Any]:
-        entries = train_step.entries_of(page, visitor)
-        names = [run.name for run, _, _ in entries]
-        known = kept if isinstance(kept, dict) else {}
-        run = next((name for name in (asked, known.get("run"), *names) if name in names), None)
-        choice = gr.update(choices=train_step.choices_of(entries), value=run, visible=bool(names))
-        untouched = [choice, gr.skip(), *(gr.skip() for _ in page.inputs)]
-        try:
-            tree = form.checked(known["tree"])
-            return [choice, data_step.origin_of(visitor, tree), *page.filled(tree)]
-        except (UserError, KeyError, TypeError, ValueError, AttributeError):
-            return untouched  # a browser may hold anything
-
     asked, step = gr.Textbox(visible=False), gr.Textbox(visible=False)
     loaded = blocks.load(None, js="() => hftransfer.asked()", outputs=[asked, step])
-    shown = page.on(loaded.then, restore, [draft, asked], [page.run, page.go["origin"], *page.inputs])
+    shown = page.on(loaded.then, partial(restore, page), [draft, asked], [page.run, page.go["origin"], *page.inputs])
     tick, inputs, outputs = page.go["refresh"]
     page.on(shown.then, tick, inputs, outputs)
     page.on(shown.then, *page.go["mine"])  # uploads stand first, and no choice of them says so
-    look, seen = page.go["look"]
+    _, seen = page.go["look"]
 
-    def look_if_there(visitor: Visitor, now: str, *values: Any) -> Any:
-        if now == "data" or not values[list(page.widgets).index("data.source")]:
-            return look(visitor, *values)
-        # a preview costs a process: it waits until somebody opens that step, and the page's script asks for it
-        return ['<div id="look-later"></div>', *(gr.skip() for _ in seen[1:])]
+    page.on(shown.success, partial(look_if_there, page), [step, *page.inputs], seen)
 
-    page.on(shown.success, look_if_there, [step, *page.inputs], seen)
-
-    def keep(visitor: Visitor, run: str | None, *values: Any) -> dict[str, Any]:
-        return {"tree": page.tree(values), "run": run}
-
-    page.on(gr.on, keep, [page.run, *page.inputs], [draft], trigger_mode="always_last",
+    page.on(gr.on, partial(keep, page), [page.run, *page.inputs], [draft], trigger_mode="always_last",
             triggers=[page.go["viewed"].change, *(w.change for w in page.inputs)])  # fmt: skip
     page.go["viewed"].change(None, [page.run], None, js="(name) => { hftransfer.run(name); }")
+
+
+def restore(page: Page, visitor: Visitor, kept: Any, asked: str) -> list[Any]:
+    """Return the run in view and the form, of what a browser kept and its address asks for."""
+    entries = train_step.entries_of(page, visitor)
+    names = [run.name for run, _, _ in entries]
+    known = kept if isinstance(kept, dict) else {}
+    run = next((name for name in (asked, known.get("run"), *names) if name in names), None)
+    choice = gr.update(choices=train_step.choices_of(entries), value=run, visible=bool(names))
+    untouched = [choice, gr.skip(), *(gr.skip() for _ in page.inputs)]
+    try:
+        tree = form.checked(known["tree"])
+        return [choice, data_step.origin_of(visitor, tree), *page.filled(tree)]
+    except (UserError, KeyError, TypeError, ValueError, AttributeError):
+        return untouched  # a browser may hold anything
+
+
+def look_if_there(page: Page, visitor: Visitor, now: str, *values: Any) -> Any:
+    """Show the form's rows where their step is open; a preview costs a process, and the page's script asks later."""
+    if now == "data" or not values[list(page.widgets).index("data.source")]:
+        return data_step.look(page, visitor, *values)
+    return ['<div id="look-later"></div>', *(gr.skip() for _ in range(data_step.SEEN + 1))]
+
+
+def keep(page: Page, visitor: Visitor, run: str | None, *values: Any) -> dict[str, Any]:
+    """Return what a browser keeps: the form and the run in view."""
+    return {"tree": page.tree(values), "run": run}
 
 
 def launch(settings: Settings, host: str = "127.0.0.1", port: int | None = None, block: bool = True) -> gr.Blocks:
@@ -141,7 +166,7 @@ def launch(settings: Settings, host: str = "127.0.0.1", port: int | None = None,
         run_history=False,  # it would keep what was typed in the browser
         max_file_size=f"{settings.upload_mb}mb" if settings.upload_mb else None,
         allowed_paths=[],
-        app_kwargs={"middleware": [Middleware(Gate, settings=settings)]},
+        app_kwargs={"middleware": [Middleware(Gate, settings=settings), Middleware(Spoken)]},
         ssr_mode=False,
         mcp_server=api.mcp_wanted(settings),
         show_error=False,

@@ -18,8 +18,11 @@ HEARD = 10.0  # seconds of a recording
 LARGER = 320  # and of a picture with its heat map
 
 
-def entry(value: Any, folder: Path | None = None) -> dict[str, Any]:
-    """Return one value as the page can show it: text, number, image or empty; of a recording its name and length."""
+def entry(value: Any, folder: Path | None = None, longest: int = TEXT) -> dict[str, Any]:
+    """Return one value as the page can show it: text, number, image or empty; of a recording its name and length.
+
+    Of a text that is longer than `longest` characters the beginning is shown.
+    """
     import PIL.Image
 
     from hftransfer.inputs import _sounds
@@ -37,9 +40,17 @@ def entry(value: Any, folder: Path | None = None) -> dict[str, Any]:
     if isinstance(value, bool | int | float):
         return {"form": "number", "value": value}
     if isinstance(value, list | tuple):
-        value = " ".join(str(part) for part in value[:TEXT])
-    text = str(value)
-    return {"form": "text", "value": text if len(text) <= TEXT else text[: TEXT - 1] + "…"}
+        several = any(isinstance(part, Mapping) for part in value)
+        value = ("; " if several else " ").join(_plain(part) for part in value[:longest])
+    text = _plain(value)
+    return {"form": "text", "value": text if len(text) <= longest else text[: longest - 1] + "…"}
+
+
+def _plain(value: Any) -> str:
+    """Return a value in words; of one with names inside those that say something, each with what it holds."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {part}" for name, part in value.items() if part not in (None, False, "", []))
+    return str(value)
 
 
 def picture_entry(value: Mapping[str, Any], folder: Path | None) -> dict[str, Any]:

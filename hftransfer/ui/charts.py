@@ -9,6 +9,7 @@ from itertools import pairwise
 from typing import Any, Literal
 
 from hftransfer.ui.markup import significant, table, text
+from hftransfer.ui.saying import say
 
 Point = tuple[float, float]
 MOST = 300  # points of one line that are drawn: more cannot be told apart on a screen
@@ -168,7 +169,7 @@ def by_label(plot: dict[str, Any]) -> str:
         [text(row["name"]), *(f"{row[part]:,}" for part in ("true_positives", "false_negatives", "false_positives"))]
         for row in plot.get("labels", [])[:MOST_CLASSES]
     ]
-    return table(["label", "right", "missing", "wrong"], rows, [1, 2, 3]) if rows else ""
+    return table([say("label"), say("right"), say("missing"), say("wrong")], rows, [1, 2, 3]) if rows else ""
 
 
 def bins(plot: dict[str, Any]) -> str:
@@ -176,7 +177,9 @@ def bins(plot: dict[str, Any]) -> str:
     middles = [(a + b) / 2 for a, b in pairwise(plot.get("edges", []))]
     points = [(x, float(n)) for x, n in zip(middles, plot.get("counts", []), strict=False)]
     axis = str(plot.get("axis", ""))
-    return chart([Line("rows", points, value="")], f"Rows by {axis}", x_name=axis) if points else ""
+    return (
+        chart([Line(say("rows"), points, value="")], say("Rows by {axis}", axis=axis), x_name=axis) if points else ""
+    )
 
 
 def confusion(plot: dict[str, Any]) -> str:
@@ -190,7 +193,7 @@ def confusion(plot: dict[str, Any]) -> str:
         f'<tr><th scope="row" title="{text(name)}">{text(name, 22)}</th>'
         + "".join(
             f'<td class="{"strong" if n / totals[i] > 0.5 else ""}" style="--share:{n / totals[i]:.3f}"'
-            f' title="{text(name)} answered as {text(names[j])}: {n:,}">{n:,}</td>'
+            f' title="{text(say("{name} answered as {other}: {n:,}", name=name, other=names[j], n=n))}">{n:,}</td>'
             for j, n in enumerate(counts[i])
         )
         + "</tr>"
@@ -198,7 +201,7 @@ def confusion(plot: dict[str, Any]) -> str:
     )
     return (
         '<div class="scroll"><table class="matrix"><caption class="quiet small" style="text-align:left">'
-        "rows: what is true, columns: what was answered</caption>"
+        f"{say('rows: what is true, columns: what was answered')}</caption>"
         f"<thead><tr><td class='corner'></td>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
     )
 
@@ -213,13 +216,13 @@ def reliability(plot: dict[str, Any]) -> str:
     error = plot.get("calibration_error")
     return chart(
         [
-            Line("perfect", [(0, 0), (1, 1)], "dashed", 0, value=""),
-            Line("measured", measured, color=1, whiskers=whiskers, value=""),
+            Line(say("perfect"), [(0, 0), (1, 1)], "dashed", 0, value=""),
+            Line(say("measured"), measured, color=1, whiskers=whiskers, value=""),
         ],
-        f"Reliability: calibration error {significant(error, 3)}",
+        say("Reliability: calibration error {error}", error=significant(error, 3)),
         x=(0, 1),
         y=(0, 1),
-        x_name="confidence",
+        x_name=say("confidence"),
     )
 
 
@@ -229,4 +232,8 @@ def residuals(plot: dict[str, Any]) -> str:
     edges, counts = histogram.get("edges", []), histogram.get("counts", [])
     middles = [(a + b) / 2 for a, b in pairwise(edges)]
     points = [(x, float(n)) for x, n in zip(middles, counts, strict=False)]
-    return chart([Line("rows", points, value="")], "Answer minus truth", x_name="answer minus truth") if points else ""
+    return (
+        chart([Line(say("rows"), points, value="")], say("Answer minus truth"), x_name=say("answer minus truth"))
+        if points
+        else ""
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -12,11 +13,11 @@ import gradio as gr
 from hftransfer.errors import UserError
 from hftransfer.ui import markup
 from hftransfer.ui.page import Page, html
+from hftransfer.ui.saying import retold
 from hftransfer.ui.visitors import Visitor
 
 Turns = list[dict[str, str]]
 SAID = {"user": "You", "assistant": "The model"}
-FRESH = markup.empty("A new conversation", "What you write below is answered with all that was said above in mind.")
 MOST = 40  # turns that are kept: the model loses the beginning of longer ones anyway
 
 
@@ -30,10 +31,15 @@ class Talk:
     fresh: Any
 
 
+def none() -> str:
+    """Return what stands where a conversation will."""
+    return markup.empty("A new conversation", "What you write below is answered with all that was said above in mind.")
+
+
 def build() -> Talk:
     """Lay out the conversation, hidden."""
     with gr.Column(visible=False) as place:
-        shown = html(FRESH, elem_id="talk")
+        shown = html(none(), elem_id="talk")
         turns = gr.State([])
         fresh = gr.Button("New conversation", size="sm", elem_classes="narrow", elem_id="talk-fresh")
     return Talk(place, shown, turns, fresh)
@@ -49,26 +55,28 @@ def wire(page: Page, talk: Talk, where: Any, events: Sequence[Any], question: Se
 
     `where(visitor, chosen, typed, run)` names the model.
     """
-
-    def answer(
-        visitor: Visitor, chosen: str, typed: str, run: str | None, asks: Any, words: str, turns: Turns
-    ) -> Iterator[list[Any]]:
-        if not is_chat(asks):
-            yield [gr.skip(), gr.skip(), gr.skip()]
-            return
-        if not (words or "").strip():
-            raise UserError("a text is needed", "there is none yet", "Write one, or pick an example.")
-        asked = whole(words) or [*turns, {"role": "user", "content": words.strip()}]
-        yield [drawn(asked, ""), turns, gr.skip()]
-        said = ""
-        for said in page.workers.grow(visitor, where(visitor, chosen, typed, run), {asks[0][0]: json.dumps(asked)}):
-            yield [drawn(asked, said), turns, gr.skip()]
-        done = [*asked, {"role": "assistant", "content": said}]
-        yield [drawn(done), done[-MOST:], ""]
-
     for event in events:
-        page.on(event, answer, [*question, talk.turns], [talk.shown, talk.turns, text])
-    page.on(talk.fresh.click, lambda visitor: [FRESH, []], [], [talk.shown, talk.turns])
+        page.on(event, partial(answer, page, where), [*question, talk.turns], [talk.shown, talk.turns, text])
+    page.on(talk.fresh.click, lambda visitor: [none(), []], [], [talk.shown, talk.turns])
+
+
+def answer(
+    page: Page, where: Any, visitor: Visitor, chosen: str, typed: str, run: str | None, asks: Any, words: str,
+    turns: Turns,
+) -> Iterator[list[Any]]:  # fmt: skip
+    """Yield the conversation as the model's answer grows; nothing of a model that is asked otherwise."""
+    if not is_chat(asks):
+        yield [gr.skip(), gr.skip(), gr.skip()]
+        return
+    if not (words or "").strip():
+        raise UserError("a text is needed", "there is none yet", "Write one, or pick an example.")
+    asked = whole(words) or [*turns, {"role": "user", "content": words.strip()}]
+    yield [drawn(asked, ""), turns, gr.skip()]
+    said = ""
+    for said in page.workers.grow(visitor, where(visitor, chosen, typed, run), {asks[0][0]: json.dumps(asked)}):
+        yield [drawn(asked, said), turns, gr.skip()]
+    done = [*asked, {"role": "assistant", "content": said}]
+    yield [drawn(done), done[-MOST:], ""]
 
 
 def whole(words: str) -> Turns | None:
@@ -83,11 +91,15 @@ def whole(words: str) -> Turns | None:
     return found if turns and found else None
 
 
+def _who(role: str) -> str:
+    return retold(SAID.get(role, role))
+
+
 def drawn(turns: Turns, growing: str | None = None) -> str:
     """Return turns as a page shows them, behind them what the model has written so far."""
     every = turns if growing is None else [*turns, {"role": "assistant", "content": growing or "\u2026"}]
     told = "".join(
-        f'<div class="turn {markup.text(turn["role"])}"><b>{markup.text(SAID.get(turn["role"], turn["role"]))}</b>'
+        f'<div class="turn {markup.text(turn["role"])}"><b>{markup.text(_who(turn["role"]))}</b>'
         f"{_said(turn['content'])}</div>"
         for turn in every
     )

@@ -10,6 +10,7 @@ from hftransfer import follow
 from hftransfer.ui import charts, markup, monitor, train_step, train_view
 from hftransfer.ui.charts import Line
 from hftransfer.ui.page import Page
+from hftransfer.ui.saying import retold, say
 from hftransfer.ui.visitors import Visitor
 from hftransfer.yaml_core import read_yaml, written
 
@@ -25,16 +26,24 @@ def history_of(page: Page, visitor: Visitor) -> str:
         words, note = markup.text(train_view.called(run)), run.title()[1]
         words = f'<span title="{markup.text(run.name)}">{words}</span>'
         noted = f'{words}<br><span class="quiet small">{markup.text(note)}</span>' if note else words
-        rows.append([noted, markup.text(train_view.NAMES[state]), measured, took])
-    return markup.table(["run", "state", "score", "took"], rows) if rows else markup.note("There is no run yet.")
+        rows.append([noted, markup.text(train_view.state_of(state)), measured, took])
+    return (
+        markup.table([say("run"), say("state"), say("score"), say("took")], rows)
+        if rows
+        else markup.note("There is no run yet.")
+    )
 
 
 def comparison_of(found: Mapping[str, Any]) -> str:
     """Return which run is worth its time, in words and as a table: paired on the same test rows."""
     header, *rows = found["table"]
     cells = [[markup.text(cell) for cell in row] for row in rows]
-    words = f"<p><b>{markup.text(found['verdict'])}</b></p>"
-    return words + markup.table(header, cells) + "".join(f"<p>{markup.text(one)}</p>" for one in found["notes"])
+    words = f"<p><b>{markup.text(retold(found['verdict']))}</b></p>"
+    return (
+        words
+        + markup.table([*map(retold, header)], cells)
+        + "".join(f"<p>{markup.text(retold(one))}</p>" for one in found["notes"])
+    )
 
 
 def comparison(page: Page, folders: Sequence[Path]) -> str:
@@ -46,8 +55,10 @@ def comparison(page: Page, folders: Sequence[Path]) -> str:
         [markup.text(m.replace("_", " ")), *(markup.score(r["test"]["metrics"].get(m)) if r else "" for r in results)]
         for m in measured[:6]
     ]
-    cost = [["training", *(markup.text(follow.duration(r["cost"]["train_seconds"])) if r else "" for r in results)],
-            ["peak memory", *(markup.size(r["cost"]["peak_memory_mb"]) if r else "" for r in results)]]  # fmt: skip
+    costs = [r["cost"] if r else None for r in results]
+    took = [markup.text(follow.duration(one["train_seconds"])) if one else "" for one in costs]
+    peak = [markup.size(one["peak_memory_mb"]) if one else "" for one in costs]
+    cost = [[say("training"), *took], [say("peak memory"), *peak]]
     parts = [markup.table(["", *names], [*scores, *cost])]
     prints = {r["data"].get("split_fingerprints", {}).get("test", r["data"]["fingerprint"]) for r in results if r}
     if len(prints) > 1:
@@ -65,13 +76,14 @@ def comparison(page: Page, folders: Sequence[Path]) -> str:
         if metric
         else []
     )
-    drawn = [charts.chart(losses, "Training loss"), charts.chart(lines, f"Validation {metric}")]
-    titles = ["Training loss", f"Validation {(metric or '').replace('_', ' ')}"]
+    validation = say("Validation {metric}", metric=(metric or "").replace("_", " "))
+    drawn = [charts.chart(losses, say("Training loss")), charts.chart(lines, validation)]
+    titles = [say("Training loss"), validation]
     figures = "".join(f"<div>{markup.title(t)}{d}</div>" for t, d in zip(titles, drawn, strict=True) if d)
     parts.append(f'<div class="charts">{figures}</div>')
     rows = differences([_tree(folder) for folder in folders])
     if rows:
-        table = markup.table(["setting", *names], [[markup.text(v) for v in row] for row in rows])
+        table = markup.table([say("setting"), *names], [[markup.text(v) for v in row] for row in rows])
         parts.append(markup.title("Settings that differ") + table)
     else:
         parts.append(markup.note("Their settings are the same."))

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -16,18 +13,24 @@ from hftransfer import catalog, samples
 from hftransfer.errors import UserError
 from hftransfer.runs import is_hub_id
 from hftransfer.ui import markup, search, task_guess, teaching_part, uploads, visitors
+from hftransfer.ui.fetching import fetch, fetching, presence
 from hftransfer.ui.markup import Card
 from hftransfer.ui.page import ROLES, Page, html, role_names, role_update
+from hftransfer.ui.saying import retold, say
 from hftransfer.ui.visitors import Visitor
 
 FIRST = "text-classification"  # the task that a page begins with
 UPLOAD, SAMPLE, EXAMPLES, HUB, PATH = ORIGINS = (
     "Upload", "A sample", "Examples you give", "Hugging Face Hub", "A path"
 )  # fmt: skip
-FETCH_SECONDS = 900.0
-NOTHING = markup.empty(
-    "No data yet", "Bring a table, or a zip of folders, of your own; or choose a sample to look around."
-)
+ANEW = [""] * ROLES  # another source has other columns
+SEEN = 4 + ROLES  # widgets that show rows, below the box that holds them
+
+
+def nothing() -> str:
+    """Return what stands where rows will."""
+    words = say("Bring a table (CSV, Excel, JSONL, Parquet), or a zip of folders; or choose a sample to look around.")
+    return markup.empty("No data yet", words)
 
 
 def build(page: Page) -> Callable[[], None]:
@@ -45,7 +48,7 @@ def build(page: Page) -> Callable[[], None]:
         )
         with gr.Column(elem_id="from-upload") as from_upload:
             file = gr.File(
-                label="Drop a table (CSV, Excel, JSONL, Parquet), or a zip of folders of pictures or recordings",
+                label="A table, or a zip of folders of pictures or recordings",
                 file_types=list(uploads.KINDS), height=150, elem_id="upload",
             )  # fmt: skip
             mine = html(js_on_load=markup.CARDS)
@@ -68,7 +71,7 @@ def build(page: Page) -> Callable[[], None]:
         with gr.Column(visible=False) as from_path:
             source = gr.Textbox(label="Folder or file on this machine, sample or Hub id",
                                 placeholder="./my_photos or reviews.csv", elem_id="source")  # fmt: skip
-        said = html(NOTHING, elem_id="data-said")
+        said = html(nothing(), elem_id="data-said")
         with gr.Column(visible=False, elem_classes="card-block") as seen:
             summary = html(elem_id="data-summary")
             with gr.Row():
@@ -87,45 +90,18 @@ def build(page: Page) -> Callable[[], None]:
             with gr.Row():
                 balance = html(min_height=0)
             rows = html(elem_id="data-rows")
-        with gr.Accordion("Rows and splits", open=False, elem_classes="fold"):
-            with gr.Row():
-                max_rows = gr.Textbox(
-                    label="Use at most", info="Rows of the whole source, drawn with the seed", placeholder="all",
-                    min_width=150, elem_id="max-rows",
-                )  # fmt: skip
-                test_size = gr.Textbox(
-                    label="Test",
-                    info="Share or number, where there is no test split",
-                    placeholder="0.2",
-                    min_width=150,
-                )
-                validation_size = gr.Textbox(
-                    label="Validation", info="Share or number, where there is none", placeholder="0.1", min_width=150
-                )
-            with gr.Row():
-                group = gr.Textbox(label="Keep together", info="A column whose equal values stay in one split",
-                                   min_width=150)  # fmt: skip
-                name = gr.Textbox(label="Configuration", info="Of a Hub data set with several", min_width=150)
-                revision = gr.Textbox(label="Revision", info="Branch, tag or commit of a Hub data set", min_width=150)
-            again = gr.Button("Look again", size="sm", elem_classes="narrow")
+        splits, again = _rows_and_splits()
         later = gr.Button("Look at the rows", elem_id="look-now")
         with gr.Row(elem_classes=["foot", "bar"]):
             ready = html(elem_id="ready")
             gr.Button("Choose a model and a method").click(None, js="() => hftransfer.go('model')")
             page.go["train"] = gr.Button("Train", variant="primary", elem_id="train-now")
 
-    page.widgets |= {
-        "task": task, "data.source": source, "data.max_rows": max_rows, "data.test_size": test_size,
-        "data.validation_size": validation_size, "data.group": group, "data.name": name, "data.revision": revision,
-    }  # fmt: skip
+    page.widgets |= {"task": task, "data.source": source, **splits}
     page.go |= {"origin": origin, "data_said": said, "ready": ready, "mine": (_mine, [source], [mine])}
 
     def wire() -> None:
-        anew = [""] * ROLES  # another source has other columns
         shown = [said, seen, summary, *page.roles, reasons, balance, rows]
-
-        def change_origin(visitor: Visitor, chosen: str) -> list[Any]:
-            return [*(gr.update(visible=chosen == o) for o in ORIGINS), _mine(visitor, None)]
 
         page.on(
             origin.change,
@@ -134,73 +110,33 @@ def build(page: Page) -> Callable[[], None]:
             [from_upload, from_sample, from_examples, from_hub, from_path, mine],
         )
 
-        def offer_deletion(visitor: Visitor, place: str | None) -> Any:
-            return gr.update(visible=_is_upload(visitor, place))
-
         page.on(source.change, offer_deletion, [source], [delete])
-
-        def remove(visitor: Visitor, place: str | None) -> list[Any]:
-            if not place:
-                return [gr.skip(), gr.skip()]
-            uploads.remove(visitor, place)
-            return ["", _mine(visitor, None)]
-
-        def change_task(visitor: Visitor, chosen: str, place: str) -> list[Any]:
-            return [_samples(chosen, place), *(role_update(chosen, i) for i in range(ROLES))]
 
         page.on(task.change, change_task, [task, source], [sample_cards, *page.roles])
 
-        def pick_sample(visitor: Visitor, picked: str) -> Any:
-            if not samples.SAMPLES[picked].present:
-                visitors.require(visitor)
-                fetch(picked)
-            one = samples.SAMPLES[picked]
-            return [f"{samples.PREFIX}{picked}", one.task, one.group, *anew]
-
-        def waiting(visitor: Visitor, picked: str) -> str:
-            one = samples.SAMPLES.get(picked)
-            if one is not None and not one.present:
-                return looking(f"Fetching {picked}, {one.size / 1e6:.0f} MB, from {one.registry} …")
-            return looking()
-
-        def taken(visitor: Visitor, path: str | None) -> Any:
-            if path is None:
-                return [gr.skip() for _ in range(3 + ROLES)]
-            visitors.require(visitor)
-            place = str(uploads.accept(visitor, path, page.settings))
-            return [place, None, _mine(visitor, place), *anew]
-
-        def look(visitor: Visitor, *values: Any) -> Any:
-            tree = page.tree(values)
-            if "source" not in tree.get("data", {}):
-                return [NOTHING, gr.update(visible=False), *(gr.skip() for _ in shown[2:])]
-            try:
-                answer = page.workers.call(visitor, "preview", tree=tree)
-            except UserError as error:
-                return [markup.note(str(error), "bad"), gr.update(visible=False), *(gr.skip() for _ in shown[2:])]
-            return ["", gr.update(visible=True), *_seen(answer, tree)]
-
         def then_look(event: Any) -> None:
-            page.on(event.success, look, page.inputs, shown)
+            page.on(event.success, partial(look, page), page.inputs, shown)
 
-        page.go["look"] = (look, shown)
+        page.go["look"] = (partial(look, page), shown)
         page.go["then_look"] = then_look
         teach(source, task)
         page.on(sample_cards.click, waiting, [], [said], picks=True)
-        then_look(page.on(sample_cards.click, pick_sample, [], [source, task, group, *page.roles], picks=True))
+        then_look(
+            page.on(sample_cards.click, pick_sample, [], [source, task, splits["data.group"], *page.roles], picks=True)
+        )
         page.on(file.upload, lambda visitor: looking("Checking the file …"), [], [said])
 
         def then_guess(event: Any) -> None:
             found = page.on(event.success, partial(task_guess.guess, page), page.inputs, [task, guessed])
             then_look(found)
 
-        then_guess(page.on(file.upload, taken, [file], [source, file, mine, *page.roles]))
-        sure = "(place) => confirm(`Delete ${place.split('/').pop()}?`) ? place : null"
+        then_guess(page.on(file.upload, partial(taken, page), [file], [source, file, mine, *page.roles]))
+        sure = "(place) => hftransfer.sure(place.split('/').pop()) ? place : null"
         then_look(page.on(delete.click, remove, [source], [source, mine], js=sure))
         for cards in (mine, found):
             page.on(cards.click, lambda visitor, picked: looking(), [], [said], picks=True)
             picked = page.on(
-                cards.click, lambda visitor, picked: [picked, *anew], [], [source, *page.roles], picks=True
+                cards.click, lambda visitor, picked: [picked, *ANEW], [], [source, *page.roles], picks=True
             )
             (then_guess if cards is mine else then_look)(picked)
         then_guess(page.on(source.submit, lambda visitor: looking(), [], [said]))
@@ -208,14 +144,106 @@ def build(page: Page) -> Callable[[], None]:
             then_look(page.on(event, lambda visitor: looking(), [], [said]))
         page.on(task.input, lambda visitor: "", [], [guessed])
 
-        def searched(visitor: Visitor, text: str, fits: bool, chosen: str, place: str) -> str:
-            results = search.datasets(text, chosen if fits else None, visitor.token)
-            return search.shown(results, place, "Data sets on the Hub")
-
         page.on(words.submit, lambda visitor: looking("Asking the Hub …"), [], [found])
         page.on(words.submit, searched, [words, gated, task, source], [found])
 
     return wire
+
+
+def _rows_and_splits() -> tuple[dict[str, Any], Any]:
+    """Lay out how many rows are taken and how they are split; return widgets by what they set, and a button."""
+    with gr.Accordion("Rows and splits", open=False, elem_classes="fold"):
+        with gr.Row():
+            max_rows = gr.Textbox(
+                label="Use at most", info="Rows of the whole source, drawn with the seed", placeholder="all",
+                min_width=150, elem_id="max-rows",
+            )  # fmt: skip
+            test_size = gr.Textbox(
+                label="Test",
+                info="Share or number, where there is no test split",
+                placeholder="0.2",
+                min_width=150,
+            )
+            validation_size = gr.Textbox(
+                label="Validation", info="Share or number, where there is none", placeholder="0.1", min_width=150
+            )
+        with gr.Row():
+            group = gr.Textbox(label="Keep together", info="A column whose equal values stay in one split",
+                               min_width=150)  # fmt: skip
+            name = gr.Textbox(label="Configuration", info="Of a Hub data set with several", min_width=150)
+            revision = gr.Textbox(label="Revision", info="Branch, tag or commit of a Hub data set", min_width=150)
+        again = gr.Button("Look again", size="sm", elem_classes="narrow")
+    return {
+        "data.max_rows": max_rows, "data.test_size": test_size, "data.validation_size": validation_size,
+        "data.group": group, "data.name": name, "data.revision": revision,
+    }, again  # fmt: skip
+
+
+def change_origin(visitor: Visitor, chosen: str) -> list[Any]:
+    """Show the part of the place that rows come from."""
+    return [*(gr.update(visible=chosen == o) for o in ORIGINS), _mine(visitor, None)]
+
+
+def offer_deletion(visitor: Visitor, place: str | None) -> Any:
+    """Offer to delete a source where it is a file of the visitor's own."""
+    return gr.update(visible=_is_upload(visitor, place))
+
+
+def remove(visitor: Visitor, place: str | None) -> list[Any]:
+    """Delete a file that was uploaded."""
+    if not place:
+        return [gr.skip(), gr.skip()]
+    uploads.remove(visitor, place)
+    return ["", _mine(visitor, None)]
+
+
+def change_task(visitor: Visitor, chosen: str, place: str) -> list[Any]:
+    """Show the samples and the roles of a task."""
+    return [_samples(chosen, place), *(role_update(chosen, i) for i in range(ROLES))]
+
+
+def pick_sample(visitor: Visitor, picked: str) -> Any:
+    """Take a sample for the source; it is fetched where it is not here."""
+    if not samples.SAMPLES[picked].present:
+        visitors.require(visitor)
+        fetch(picked)
+    one = samples.SAMPLES[picked]
+    return [f"{samples.PREFIX}{picked}", one.task, one.group, *ANEW]
+
+
+def waiting(visitor: Visitor, picked: str) -> str:
+    """Say what is waited for: a sample that is fetched, or its rows."""
+    one = samples.SAMPLES.get(picked)
+    if one is not None and not one.present:
+        return looking(fetching(picked))
+    return looking()
+
+
+def taken(page: Page, visitor: Visitor, path: str | None) -> Any:
+    """Take in a file that arrived; the roles of its columns are found anew."""
+    if path is None:
+        return [gr.skip() for _ in range(3 + ROLES)]
+    visitors.require(visitor)
+    place = str(uploads.accept(visitor, path, page.settings))
+    return [place, None, _mine(visitor, place), *ANEW]
+
+
+def look(page: Page, visitor: Visitor, *values: Any) -> Any:
+    """Show the rows of the form's source as the model will see them, or say why not."""
+    tree = page.tree(values)
+    if "source" not in tree.get("data", {}):
+        return [nothing(), gr.update(visible=False), *(gr.skip() for _ in range(SEEN))]
+    try:
+        answer = page.workers.call(visitor, "preview", tree=tree)
+    except UserError as error:
+        return [markup.note(str(error), "bad"), gr.update(visible=False), *(gr.skip() for _ in range(SEEN))]
+    return ["", gr.update(visible=True), *_seen(answer, tree)]
+
+
+def searched(visitor: Visitor, text: str, fits: bool, chosen: str, place: str) -> str:
+    """Search data sets of the Hub."""
+    results = search.datasets(text, chosen if fits else None, visitor.token)
+    return search.shown(results, place, say("Data sets on the Hub"))
 
 
 def origin_of(visitor: Visitor, tree: Mapping[str, Any]) -> str:
@@ -232,45 +260,14 @@ def origin_of(visitor: Visitor, tree: Mapping[str, Any]) -> str:
 
 def looking(words: str = "Reading the first rows …") -> str:
     """Return what stands where an answer will."""
-    return f'<div class="note" role="status">{markup.text(words)}<div class="progress waiting"><i></i></div></div>'
-
-
-def fetch(name: str) -> None:
-    """Fetch a sample in a process of its own; UserError with its words when that fails."""
-    command = [sys.executable, "-m", "hftransfer.cli", "samples", name]
-    try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=FETCH_SECONDS, env=registry_environment(),
-            stdin=subprocess.DEVNULL,
-        )  # fmt: skip
-    except subprocess.TimeoutExpired as error:
-        raise UserError(f"the sample {name} is needed", "fetching it took too long", "Try again later.") from error
-    if done.returncode:
-        words = done.stderr.strip().splitlines() or ["no reason was given"]
-        raise UserError(f"the sample {name} is needed", words[-1].removeprefix("hftransfer: "), "")
-
-
-# what the registries' clients need beside what every child gets: their settings, mirrors and caches
-REGISTRY = ("HOME", "TMPDIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "HFTRANSFER_CACHE", "HFTRANSFER_DEBIAN_MIRROR",
-            "APT_CONFIG", "NODE_EXTRA_CA_CERTS")  # fmt: skip
-REGISTRY_PREFIXES = ("PIP_", "npm_config_", "NPM_CONFIG_")
-
-
-def registry_environment() -> dict[str, str]:
-    """Return the environment of a process that fetches a sample: no token, and no secret of whatever name."""
-    found = {
-        name: value for name, value in os.environ.items()
-        if name in (*visitors.KEPT, *REGISTRY) or name.startswith(REGISTRY_PREFIXES)
-    }  # fmt: skip
-    source = str(Path(samples.__file__).parents[2])
-    return found | {"PYTHONPATH": os.pathsep.join(p for p in (source, found.get("PYTHONPATH")) if p)}
+    told = markup.text(retold(words))
+    return f'<div class="note" role="status">{told}<div class="progress waiting"><i></i></div></div>'
 
 
 def _samples(task: str, source: str | None) -> str:
     found = [
-        Card(one.name, one.name, one.about, (
-            (f"{one.size / 1e6:.1f} MB", ""), (one.licence.split(",")[0], ""),
-            *((("here", "good"),) if one.present else (("fetched when picked", ""),)),
+        Card(one.name, one.name, retold(one.about), (
+            (f"{one.size / 1e6:.1f} MB", ""), (one.licence.split(",")[0], ""), presence(one.present),
         ))
         for one in samples.data_sets() if one.task == task
     ]  # fmt: skip
@@ -314,17 +311,16 @@ def _seen(answer: dict[str, Any], tree: dict[str, Any]) -> list[Any]:
     ]
     splits = answer.get("splits", {})
     total = sum(splits.values())
-    pairs = [("Rows", f"{markup.count(total)}")] + [(n.capitalize(), markup.count(k)) for n, k in splits.items()]
+    pairs = [("Rows", f"{markup.count(total)}")] + [
+        (retold(n.capitalize()), markup.count(k)) for n, k in splits.items()
+    ]
     pairs += [("Labels", str(len(answer["balance"])) if answer.get("balance") else "")]
     source = markup.title(tree["data"]["source"].rsplit("/", 1)[-1], task_guess.label(task))
     head = source + markup.facts(pairs)
     problem = unclear(answer.get("unclear")) or markup.note(answer.get("problem") or "", "bad")
     warnings = problem + markup.warnings(answer.get("warnings", []))
-    guesses = markup.note([f"Guessed: {guess}" for guess in answer.get("guesses", ())])
-    reasons = "".join(
-        f"<li><b>{markup.text(c['role'])}</b> is <b>{markup.text(c['column'])}</b>: {markup.text(c['reason'])}</li>"
-        for c in answer["choices"]
-    )
+    guesses = markup.note([say("Guessed: {what}", what=retold(guess)) for guess in answer.get("guesses", ())])
+    reasons = "".join(f"<li>{markup.text(_reason(c))}</li>" for c in answer["choices"])
     balance = [(str(b["label"]), b["count"]) for b in answer.get("balance", [])]
     return [
         head + (f"<div style='margin-top:16px'>{guesses}{warnings}</div>" if guesses or warnings else ""),
@@ -335,13 +331,21 @@ def _seen(answer: dict[str, Any], tree: dict[str, Any]) -> list[Any]:
     ]
 
 
+def _reason(choice: Mapping[str, Any]) -> str:
+    role, why = retold(choice["role"].replace("_", " ")), retold(choice["reason"])
+    return say("{role} is {column}: {why}", role=role, column=choice["column"], why=why)
+
+
 def unclear(found: Mapping[str, Any] | None) -> str:
     """Return which column must be chosen, as a question; empty where the columns are clear."""
     if not found:
         return ""
-    role, offered = found["role"].replace("_", " "), [str(one) for one in found["offered"][:4]]
-    would = f"{', '.join(offered)} would fit: choose" if offered else "Nothing looks like one: choose"
-    return markup.note(f"Which column is the {role}? {would} it below.", "warn")
+    role, offered = retold(found["role"].replace("_", " ")), ", ".join(str(one) for one in found["offered"][:4])
+    if offered:
+        words = say("Which column is the {role}? {offered} would fit: choose it below.", role=role, offered=offered)
+    else:
+        words = say("Which column is the {role}? Nothing looks like one: choose it below.", role=role)
+    return markup.note(words, "warn")
 
 
 def shown_rows(columns: list[str], rows: list[dict[str, Any]]) -> str:
@@ -353,7 +357,7 @@ def shown_rows(columns: list[str], rows: list[dict[str, Any]]) -> str:
 def cell(entry: dict[str, Any] | None) -> str:
     """Return one cell of a preview as HTML: text, number, picture or nothing."""
     if not entry or entry.get("value") is None:
-        return '<span class="quiet">empty</span>'
+        return '<span class="quiet">' + say("empty") + "</span>"
     if entry.get("form") == "picture":
-        return markup.picture(entry["value"], "row")
+        return markup.picture(entry["value"], say("row"))
     return markup.text(entry["value"])

@@ -11,6 +11,7 @@ import gradio as gr
 from hftransfer import views
 from hftransfer.ui import adding, markup, visitors
 from hftransfer.ui.page import Page, html
+from hftransfer.ui.saying import say
 from hftransfer.ui.visitors import Visitor
 
 MOST = 30  # rows that are proposed
@@ -66,6 +67,7 @@ def drawn(visitor: Visitor, name: str | None, left: list[Row]) -> list[Any]:
         return [left, gr.update(visible=False), "", gr.skip()]
     row = left[0]
     words = " · ".join(row["value"].values())
-    small = f"{len(left)} to go; it says {row['guess']}, {row['sure']:.0%} sure"
+    state = {"n": len(left), "guess": row["guess"], "share": row["sure"]}
+    small = say("{n} to go; it says {guess}, {share:.0%} sure", **state)
     inside = f'<p class="words">{markup.text(words, 2000)}</p><p class="quiet small">{markup.text(small)}</p>'
     return [left, gr.update(visible=True), inside, gr.update(choices=known[1], value=row["guess"])]

@@ -25,6 +25,7 @@ from hftransfer.config import RunConfig, meanings, override
 from hftransfer.errors import UserError
 from hftransfer.launchers.local import LAUNCHER, shown
 from hftransfer.runs import Run
+from hftransfer.ui.saying import retold, say
 from hftransfer.upstream.options import Option as UpstreamOption
 from hftransfer.upstream.options import peft_options, training_options
 from hftransfer.yaml_core import written
@@ -108,7 +109,7 @@ def several(columns: Sequence[str]) -> str:
 def as_words(value: str) -> str:
     """Return what a drop-down shows for a column, or for several."""
     found = _columns(value)
-    return value if isinstance(found, str) else f"{', '.join(found)} (a label each)"
+    return value if isinstance(found, str) else say("{columns} (a label each)", columns=", ".join(found))
 
 
 def _columns(value: str) -> str | list[str]:
@@ -274,7 +275,7 @@ def method_names(task: str | None = None) -> list[str]:
 
 def about_method(name: str) -> str:
     """Return one sentence about a method."""
-    return WORDS.get(name) or catalog.method(name).about.capitalize() + "."
+    return retold(WORDS.get(name) or catalog.method(name).about.capitalize() + ".")
 
 
 def yaml_of(tree: Mapping[str, Any]) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 from hftransfer import answers
 from hftransfer.ui import markup, monitor
 from hftransfer.ui.monitor import View
+from hftransfer.ui.saying import say
 
 FLAT = 4  # evaluations without a better one behind which a curve is called flat
 LEAST = 0.002  # of a share: what is gained beyond it counts
@@ -21,17 +22,22 @@ def said(view: View) -> str:
     name = monitor.main_curve(curves)
     if name is None:
         probe = _of_probe(view)
-        return f"The probe, a first simple model, is ready: {probe}. Fine-tuning may do better." if probe else ""
+        if not probe:
+            return ""
+        return say("The probe, a first simple model, is ready: {score}. Fine-tuning may do better.", score=probe)
     points = curves[name]
     metric = answers.metrics().get(name)
     sign = 1.0 if metric is None or metric.greater_is_better else -1.0
-    words = [_against(points, sign, view.trivial.get("metrics", {}).get(name), "the baseline")]
+    words = [_against(points, sign, view.trivial.get("metrics", {}).get(name), say("the baseline"))]
     if (probe := view.probed.get("metrics", {}).get(name)) is not None:
-        words.append(_against(points, sign, probe, "the probe"))
+        words.append(_against(points, sign, probe, say("the probe")))
     words.append(_flat(points, sign))
     called = name.replace("_", " ")
-    now = f"{called[:1].upper()}{called[1:]} on validation rows is {points[-1][1]:.3f}"
-    return f"{now}: {', '.join(word for word in words if word)}." if any(words) else f"{now}."
+    score = {"metric": f"{called[:1].upper()}{called[1:]}", "value": points[-1][1]}
+    if not any(words):
+        return say("{metric} on validation rows is {value:.3f}.", **score)
+    told = say(", ").join(word for word in words if word)
+    return say("{metric} on validation rows is {value:.3f}: {told}.", **score, told=told)
 
 
 def _against(points: Sequence[tuple[float, float]], sign: float, level: Any, called: str) -> str:
@@ -43,10 +49,15 @@ def _against(points: Sequence[tuple[float, float]], sign: float, level: Any, cal
         if sign * (value - level) <= 0:
             break
         passed = at
-    side = "above" if sign > 0 else "below"  # of an error, the better side
-    if passed is None:
-        return f"not yet {side} {called} ({level:.3f})"
-    return f"{side} {called} ({level:.3f}) since step {passed:.0f}"
+    if passed is None and points[-1][1] == level:
+        return say("level with {what} ({level:.3f})", what=called, level=level)
+    if sign > 0:
+        if passed is None:
+            return say("not yet above {what} ({level:.3f})", what=called, level=level)
+        return say("above {what} ({level:.3f}) since step {step:.0f}", what=called, level=level, step=passed)
+    if passed is None:  # of an error, the better side is below
+        return say("not yet below {what} ({level:.3f})", what=called, level=level)
+    return say("below {what} ({level:.3f}) since step {step:.0f}", what=called, level=level, step=passed)
 
 
 def _flat(points: Sequence[tuple[float, float]], sign: float) -> str:
@@ -56,9 +67,9 @@ def _flat(points: Sequence[tuple[float, float]], sign: float) -> str:
     values = [sign * value for _, value in points]
     best = max(range(len(values)), key=values.__getitem__)
     if len(values) - 1 - best >= FLAT:
-        return f"flat: nothing better since step {points[best][0]:.0f}, whose model is kept"
+        return say("flat: nothing better since step {step:.0f}, whose model is kept", step=points[best][0])
     before = max(values[:-FLAT])
-    return "still gaining" if max(values[-FLAT:]) - before > LEAST else "flat"
+    return say("still gaining") if max(values[-FLAT:]) - before > LEAST else say("flat")
 
 
 def _of_probe(view: View) -> str:
@@ -67,7 +78,7 @@ def _of_probe(view: View) -> str:
         return ""
     name, value = found
     level = view.trivial.get("metrics", {}).get(name)
-    against = f", the baseline {level:.3f}" if isinstance(level, int | float) else ""
+    against = say(", the baseline {level:.3f}", level=level) if isinstance(level, int | float) else ""
     return f"{name.replace('_', ' ')} {value:.3f}{against}"
 
 
@@ -82,23 +93,24 @@ def left(view: View, estimate: Mapping[str, Any], earlier: Iterable[float], now:
     status, log = view.status(), view.log
     if status.phase == "training" and log.get("eta_seconds") is not None:
         rest = max(log["eta_seconds"] - (now - float(log.get("time", now))), 0)
-        return f"about {markup.roughly(rest)} of training"
+        return say("about {time} of training", time=markup.roughly(rest))
     if status.phase in ("evaluation", "saving"):
-        return "under a minute or two: training is over"
+        return say("under a minute or two: training is over")
     if view.trial and (rest := _of_trials(view)) is not None:
-        return f"about {markup.roughly(rest)}: {_trials_told(view)}"
+        return _reasoned(rest, say("learning rates are tried, {n} so far", n=len(view.trials)))
     gone = max(now - view.began, 0.0) if view.began else 0.0
     if estimate.get("seconds"):
-        return f"about {markup.roughly(max(estimate['seconds'] - gone, 1))}, as it was measured before"
+        rest = max(estimate["seconds"] - gone, 1)
+        return say("about {time}, as it was measured before", time=markup.roughly(rest))
     if known := [*earlier]:
         rest = median(known) - gone
-        took = f"earlier runs of this task and model took about {markup.roughly(median(known))}"
-        return f"about {markup.roughly(rest)}: {took}" if rest > 0 else f"longer than usual: {took}"
-    return "minutes, as a rule: it is known better once a few steps were timed"
+        took = say("earlier runs of this task and model took about {time}", time=markup.roughly(median(known)))
+        return _reasoned(rest, took) if rest > 0 else say("longer than usual: {why}", why=took)
+    return say("minutes, as a rule: it is known better once a few steps were timed")
 
 
-def _trials_told(view: View) -> str:
-    return f"learning rates are tried, {len(view.trials)} so far"
+def _reasoned(rest: float, why: str) -> str:
+    return say("about {time}: {why}", time=markup.roughly(rest), why=why)
 
 
 def _of_trials(view: View) -> float | None:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from hftransfer import views
 from hftransfer.errors import brief, rows_in
+from hftransfer.ui.saying import retold, say
 
 Tone = Literal["", "good", "warn", "bad"]
 WIDE = 32  # characters of a cell from which its column is given room
@@ -33,12 +34,18 @@ def text(value: Any, longest: int = LONGEST) -> str:
 
 def lead(title: str, words: str) -> str:
     """Return the heading of a step with one sentence."""
-    return f'<div class="lead"><h2>{text(title)}</h2><p>{text(words)}</p></div>'
+    return f'<div class="lead"><h2>{text(retold(title))}</h2><p>{text(retold(words))}</p></div>'
 
 
 def title(words: str, aside: str = "") -> str:
     """Return a heading inside a step."""
-    return f'<h3 class="title">{text(words)}{f"<small>{text(aside)}</small>" if aside else ""}</h3>'
+    small = f"<small>{text(retold(aside))}</small>" if aside else ""
+    return f'<h3 class="title">{text(retold(words))}{small}</h3>'
+
+
+def small(words: str) -> str:
+    """Return a sentence in small quiet letters."""
+    return f'<p class="quiet small">{text(retold(words), 1000)}</p>'
 
 
 def note(words: str | Sequence[str], tone: Tone = "") -> str:
@@ -71,24 +78,25 @@ def warnings(words: Sequence[str]) -> str:
     warned = [one for one in words if one not in told]
     shown = note(warned, "warn")
     if len(warned) > FEW:
-        about = dict.fromkeys(SUBJECTS[one.partition(":")[0]] for one in warned if one.partition(":")[0] in SUBJECTS)
-        others = sum(one.partition(":")[0] not in SUBJECTS for one in warned)
-        listed = [*about, *([f"{others} more" if about else f"{others} things"] if others else [])]
-        head = f"{len(warned)} warnings: {', '.join(listed)}"
-        shown = fold(head, shown, "warn")
+        subjects = [one.partition(":")[0] for one in warned]
+        about = dict.fromkeys(retold(SUBJECTS[one]) for one in subjects if one in SUBJECTS)
+        others = sum(one not in SUBJECTS for one in subjects)
+        rest = say("{n} more", n=others) if about else say("{n} things", n=others)
+        listed = say(", ").join([*about, *([rest] if others else [])])
+        shown = fold(say("{n} warnings: {listed}", n=len(warned), listed=listed), shown, "warn")
     return shown + note(told)
 
 
 def fold(head: str, inside: str, tone: Tone = "") -> str:
     """Return HTML behind a line that opens it."""
-    return f'<details class="more {tone}"><summary>{text(head)}</summary>{inside}</details>'
+    return f'<details class="more {tone}"><summary>{text(retold(head))}</summary>{inside}</details>'
 
 
 def _told(words: str) -> str:
     """Return a sentence; the rows that a warning names stand behind a fold."""
     rows = rows_in(words)
-    shown = f" <details><summary>show</summary>{text(rows, 2000)}</details>" if rows else ""
-    return _lines(brief(words)) + shown
+    shown = f" <details><summary>{say('show')}</summary>{text(rows, 2000)}</details>" if rows else ""
+    return _lines(retold(brief(words))) + shown
 
 
 def _lines(words: str) -> str:
@@ -97,8 +105,8 @@ def _lines(words: str) -> str:
 
 def empty(what: str, do: str, step: str = "", link: str = "") -> str:
     """Return what stands where nothing is yet: what is missing, and what to do."""
-    action = f' <a href="#{step}">{text(link)}</a>' if step else ""
-    return f'<div class="empty"><strong>{text(what)}</strong>{text(do)}{action}</div>'
+    action = f' <a href="#{step}">{text(retold(link))}</a>' if step else ""
+    return f'<div class="empty"><strong>{text(retold(what))}</strong>{text(retold(do))}{action}</div>'
 
 
 def facts(pairs: Iterable[tuple[str, str]]) -> str:
@@ -109,14 +117,14 @@ def facts(pairs: Iterable[tuple[str, str]]) -> str:
             main, _, unit = value.partition("|")
             small = f" <small>{text(unit)}</small>" if unit else ""
             css = ' class="long"' if len(main) > LONG else ""
-            cells.append(f"<div><dt>{text(name)}</dt><dd{css}>{text(main)}{small}</dd></div>")
+            cells.append(f"<div><dt>{text(retold(name))}</dt><dd{css}>{text(main)}{small}</dd></div>")
     return f'<dl class="facts">{"".join(cells)}</dl>' if cells else ""
 
 
 def bars(counts: Sequence[tuple[str, float]], shown: int = 12, unit: str = "") -> str:
     """Return horizontal bars with their counts; what is beyond `shown` is summed up in a last one."""
     rest = counts[shown:]
-    rows = [*counts[:shown], *([(f"{len(rest)} more", sum(n for _, n in rest))] if rest else [])]
+    rows = [*counts[:shown], *([(say("{n} more", n=len(rest)), sum(n for _, n in rest))] if rest else [])]
     largest = max((n for _, n in rows), default=0) or 1
     whole = sum(n for _, n in rows) or 1
     cells = "".join(
@@ -168,10 +176,10 @@ def view(found: views.View) -> str:
     match found:
         case views.Ranked():
             if found.several:
-                names = ", ".join(found.given) or "none of them"
+                names = ", ".join(found.given) or say("none of them")
                 return f'<p class="answer">{text(names)}</p>{shares(found.scores[:TOP])}'
             sure = dict(found.scores).get(found.given[0])
-            small = "" if sure is None else f"<small>{sure:.1%} sure</small>"
+            small = "" if sure is None else f"<small>{say('{share:.1%} sure', share=sure)}</small>"
             return f'<p class="answer">{text(found.given[0])}{small}</p>{shares(found.scores[:TOP])}'
         case views.Number():
             return f'<p class="answer">{significant(found.value, 5)}</p>'
@@ -184,22 +192,26 @@ def view(found: views.View) -> str:
                 [text(name), f"{sure:.3f}", text(", ".join(f"{edge:.0f}" for edge in box))]
                 for name, sure, box in found.found
             ]
-            drawn = "" if found.drawn is None else picture(found.drawn, "the picture with what was found drawn in it")
-            head = ["what", found.measure, "left, top, width, height"]
+            drawn = (
+                ""
+                if found.drawn is None
+                else picture(found.drawn, say("the picture with what was found drawn in it"), large=True)
+            )
+            head = [say("what"), retold(found.measure), say("left, top, width, height")]
             return drawn + (table(head, rows, [1]) if rows else note("Nothing found."))
         case views.Items():
             rows = [[text(name), f"{score:.3f}", text(about)] for name, score, about in found.found]
-            return table(["item", "score", ""], rows, [1]) if rows else note("Nothing found.")
+            return table([say("item"), say("score"), ""], rows, [1]) if rows else note("Nothing found.")
 
 
 def marked(found: views.Marked) -> str:
     """Return a text whose parts have their marks below; an answer in its text is said, and lit up where it stands."""
     if found.said is not None:
         sure = next((sure for _, mark, sure in found.parts if mark is not None), None)
-        small = "" if sure is None else f"<small>{sure:.1%} sure</small>"
+        small = "" if sure is None else f"<small>{say('{share:.1%} sure', share=sure)}</small>"
         inside = [(text(part, PAGE).replace("\n", "<br>"), mark) for part, mark, _ in found.parts]
         parts = "".join(part if mark is None else f"<mark>{part}</mark>" for part, mark in inside)
-        return f'<p class="answer">{text(found.said) or "no answer"}{small}</p><p class="words">{parts}</p>'
+        return f'<p class="answer">{text(found.said) or say("no answer")}{small}</p><p class="words">{parts}</p>'
     cells = "".join(
         f'<ruby class="{"out" if mark in (None, found.outside) else "tag"}">{text(part)}'
         f"<rt>{text(mark or '')}{'' if sure is None else f' {sure:.2f}'}</rt></ruby> "
@@ -227,7 +239,9 @@ def cards(found: Sequence[Card], chosen: str | None = None, label: str = "Choice
         + f'<span class="marks">{"".join(mark(words, tone) for words, tone in card.marks)}</span></button>'
         for card in found
     )
-    return f'<div class="cards{" wide" if wide else ""}" role="group" aria-label="{text(label)}">{inside}</div>'
+    return (
+        f'<div class="cards{" wide" if wide else ""}" role="group" aria-label="{text(retold(label))}">{inside}</div>'
+    )
 
 
 CARDS = """
@@ -255,12 +269,12 @@ def _truth(value: bool) -> str:
     return "true" if value else "false"
 
 
-def picture(data: bytes | str, about: str, kind: str = "png", tiny: bool = False) -> str:
+def picture(data: bytes | str, about: str, kind: str = "png", tiny: bool = False, large: bool = False) -> str:
     """Return a picture that stands in the page itself; `data` are bytes or base64."""
     encoded = data if isinstance(data, str) else base64.b64encode(data).decode()
     if not encoded.startswith("data:image/"):
         encoded = f"data:image/{kind};base64,{encoded}"
-    css = ' class="tiny"' if tiny else ""
+    css = ' class="tiny"' if tiny else ' class="large"' if large else ""
     return f'<img{css} alt="{text(about, 120)}" src="{escape(encoded)}">'
 
 
@@ -270,9 +284,11 @@ def picture(data: bytes | str, about: str, kind: str = "png", tiny: bool = False
 def roughly(seconds: float) -> str:
     """Return a time that nobody knows exactly: 21 s, 3 min, 1 h 05 min."""
     if seconds < 90:
-        return f"{seconds:.0f} s"
+        return say("{n:.0f} s", n=seconds)
     minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"
+    if minutes < 60:
+        return say("{n} min", n=minutes)
+    return say("{hours} h {minutes:02} min", hours=minutes // 60, minutes=minutes % 60)
 
 
 def count(value: float | None) -> str:
@@ -306,10 +322,15 @@ def significant(value: float | None, digits: int = 4) -> str:
     return f"{value:.{digits}g}"
 
 
+def ends_of(low: float, high: float) -> str:
+    """Return the ends of an interval."""
+    return say("{low:.3f} to {high:.3f}", low=low, high=high)
+
+
 def score(value: Mapping[str, Any] | None) -> str:
     """Return a score with its interval, as HTML."""
     if not value or value.get("value") is None:
         return ""
     low, high = value.get("low"), value.get("high")
-    ends = "" if low is None or high is None else f' <span class="quiet ends">{low:.3f} to {high:.3f}</span>'
+    ends = "" if low is None or high is None else f' <span class="quiet ends">{ends_of(low, high)}</span>'
     return f"<b>{value['value']:.3f}</b>{ends}"

@@ -7,6 +7,7 @@ import io
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from hftransfer.runs import Run, write_text
 from hftransfer.ui import markup, train_step, train_view, visitors
 from hftransfer.ui.page import Page, html
 from hftransfer.ui.queueing import TITLE
+from hftransfer.ui.saying import say
 from hftransfer.ui.visitors import Visitor
 
 ISSUES = "label_issues.csv"  # of a run, as the engine writes it
@@ -113,71 +115,78 @@ def build(page: Page) -> Callable[[], None]:
     outputs = [box, row, choices, keep, change, other, tally, again, now]
 
     def wire() -> None:
-        def shown(visitor: Visitor, name: str | None) -> list[Any]:
-            run = visitors.find(visitor, name) if name else None
-            try:
-                found = issues_of(run.folder) if run is not None else []
-                made = decided(place_of(visitor, run)) if run is not None else {}
-            except UserError as error:
-                gone, said = gr.update(visible=False), markup.note(str(error), "bad")
-                return [gr.update(visible=True), said, gone, *(gr.skip() for _ in range(3)), "", gone, None]
-            if not found:
-                return [gr.update(visible=False), *(gr.skip() for _ in outputs[1:])]
-            left = [issue for issue in found if issue.row_id not in made]
-            issue = left[0] if left else None
-            labels = sorted({one.given for one in found} | {one.suggested for one in found})
-            return [
-                gr.update(visible=True),
-                asked(issue, len(found) - len(left), len(found)),
-                gr.update(visible=issue is not None),
-                gr.update(value=f"1  Keep {issue.given}" if issue else "Keep"),
-                gr.update(value=f"2  Change to {issue.suggested}" if issue else "Change"),
-                gr.update(choices=labels, value=None),
-                told(made),
-                gr.update(visible=any(given != label for given, label in made.values())),
-                issue.row_id if issue else None,
-            ]
-
         page.on(gr.on, shown, [page.run], outputs, triggers=[page.go["viewed"].change])
 
-        def chosen(pick: Callable[[Issue, str | None], str | None]) -> Callable[..., list[Any]]:
-            def take(visitor: Visitor, name: str, row_id: str | None, label: str | None) -> list[Any]:
-                run = visitors.find(visitor, name)
-                issue = next((one for one in issues_of(run.folder) if one.row_id == row_id), None)
-                words = pick(issue, label) if issue is not None else None
-                if issue is not None and words is not None:
-                    decide(visitor, run, issue.row_id, words)
-                return shown(visitor, name)
-
-            return take
-
         asking = [page.run, now, other]
-        page.on(keep.click, chosen(lambda issue, label: issue.given), asking, outputs)
-        page.on(change.click, chosen(lambda issue, label: issue.suggested), asking, outputs)
-        page.on(drop.click, chosen(lambda issue, label: ""), asking, outputs)
-        page.on(other.input, chosen(lambda issue, label: label or None), asking, outputs)
-
-        def train(visitor: Visitor, name: str) -> list[Any]:
-            run = visitors.find(visitor, name)
-            visitors.require(visitor)
-            new = page.queue.submit(visitor, tree_of(run, place_of(visitor, run)), 1)
-            page.queue.entitle(visitor, new, f"{train_view.called(run)}, labels mended"[:TITLE], "", follows=run.name)
-            entries = train_step.entries_of(page, visitor)
-            return [gr.update(choices=train_step.choices_of(entries), value=new.name), gr.Timer(train_step.FAST)]
+        page.on(keep.click, partial(chosen, lambda issue, label: issue.given), asking, outputs)
+        page.on(change.click, partial(chosen, lambda issue, label: issue.suggested), asking, outputs)
+        page.on(drop.click, partial(chosen, lambda issue, label: ""), asking, outputs)
+        page.on(other.input, partial(chosen, lambda issue, label: label or None), asking, outputs)
 
         tick, inputs, parts = page.go["refresh"]
-        begun = page.on(again.click, train, [page.run], [page.run, page.go["timer"]])
+        begun = page.on(again.click, partial(train, page), [page.run], [page.run, page.go["timer"]])
         page.on(begun.success, tick, inputs, parts)
         begun.success(None, js="() => hftransfer.go('train')")
 
     return wire
 
 
+def train(page: Page, visitor: Visitor, name: str) -> list[Any]:
+    """Train again with the labels as they are now; the new run says which one it follows."""
+    run = visitors.find(visitor, name)
+    visitors.require(visitor)
+    new = page.queue.submit(visitor, tree_of(run, place_of(visitor, run)), 1)
+    title = say("{run}, labels mended", run=train_view.called(run))[:TITLE]
+    page.queue.entitle(visitor, new, title, "", follows=run.name)
+    entries = train_step.entries_of(page, visitor)
+    return [gr.update(choices=train_step.choices_of(entries), value=new.name), gr.Timer(train_step.FAST)]
+
+
+def shown(visitor: Visitor, name: str | None) -> list[Any]:
+    """Return the part as it stands for a run: the next row that is not looked through, and what was decided."""
+    run = visitors.find(visitor, name) if name else None
+    try:
+        found = issues_of(run.folder) if run is not None else []
+        made = decided(place_of(visitor, run)) if run is not None else {}
+    except UserError as error:
+        gone, said = gr.update(visible=False), markup.note(str(error), "bad")
+        return [gr.update(visible=True), said, gone, *(gr.skip() for _ in range(3)), "", gone, None]
+    if not found:
+        return [gr.update(visible=False), *(gr.skip() for _ in range(8))]
+    left = [issue for issue in found if issue.row_id not in made]
+    issue = left[0] if left else None
+    labels = sorted({one.given for one in found} | {one.suggested for one in found})
+    return [
+        gr.update(visible=True),
+        asked(issue, len(found) - len(left), len(found)),
+        gr.update(visible=issue is not None),
+        gr.update(value=say("1  Keep {label}", label=issue.given) if issue else say("Keep")),
+        gr.update(value=say("2  Change to {label}", label=issue.suggested) if issue else say("Change")),
+        gr.update(choices=labels, value=None),
+        told(made),
+        gr.update(visible=any(given != label for given, label in made.values())),
+        issue.row_id if issue else None,
+    ]
+
+
+def chosen(
+    pick: Callable[[Issue, str | None], str | None], visitor: Visitor, name: str, row_id: str | None, label: str | None
+) -> list[Any]:
+    """Write down what `pick(issue, label)` says that a row is, if anything, and ask about the next one."""
+    run = visitors.find(visitor, name)
+    issue = next((one for one in issues_of(run.folder) if one.row_id == row_id), None)
+    words = pick(issue, label) if issue is not None else None
+    if issue is not None and words is not None:
+        decide(visitor, run, issue.row_id, words)
+    return shown(visitor, name)
+
+
 def asked(issue: Issue | None, done: int, count: int) -> str:
     """Return the row that is asked about, as HTML."""
     if issue is None:
-        return markup.note(f"All {count} rows are looked through.", "good")
-    small = f"{done + 1} of {count}; labelled {issue.given}, looks like {issue.suggested}"
+        return markup.note(say("All {n} rows are looked through.", n=count), "good")
+    known = {"place": done + 1, "n": count, "given": issue.given, "suggested": issue.suggested}
+    small = say("{place} of {n}; labelled {given}, looks like {suggested}", **known)
     return f'<p class="words">{markup.text(issue.shown, 2000)}</p><p class="quiet small">{markup.text(small)}</p>'
 
 
@@ -187,5 +196,6 @@ def told(made: dict[str, tuple[str, str]]) -> str:
         return ""
     changed = sum(bool(label) and label != given for given, label in made.values())
     gone = sum(not label for _, label in made.values())
-    words = f"{len(made) - changed - gone} kept, {changed} changed, {gone} left out"
+    kept = len(made) - changed - gone
+    words = say("{kept} kept, {changed} changed, {gone} left out", kept=kept, changed=changed, gone=gone)
     return f'<p class="quiet small" aria-live="polite">{words}</p>'

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -10,10 +12,12 @@ import gradio as gr
 from hftransfer import catalog, samples
 from hftransfer.errors import UserError
 from hftransfer.ui import form, markup, received, rules, search, visitors
-from hftransfer.ui.data_step import FIRST, fetch, looking
+from hftransfer.ui.data_step import FIRST, looking
+from hftransfer.ui.fetching import fetch, presence
 from hftransfer.ui.markup import Card
 from hftransfer.ui.page import Page, html
 from hftransfer.ui.proposing import is_proposed, sample_models, usual
+from hftransfer.ui.saying import retold, say
 from hftransfer.ui.visitors import Visitor
 
 OWN = "Your settings"
@@ -51,8 +55,11 @@ def build(page: Page) -> Callable[[], None]:
         minutes = gr.Radio(TIMES, value="", label="Time for auto", info="Of training, at most", elem_id="minutes",
                            elem_classes="segmented")  # fmt: skip
         with gr.Accordion("Every other option", open=False, elem_classes="fold"):
-            html('<p class="quiet small">Type a part of a name or of what it does. The list is read from '
-                    "TrainingArguments, peft and hftransfer as installed.</p>")  # fmt: skip
+            listed = say(
+                "Type a part of a name or of what it does. The list is read from TrainingArguments, peft and "
+                "hftransfer as installed."
+            )
+            html(markup.small(listed))
             with gr.Row(elem_classes="inline"):
                 option = gr.Dropdown(_option_choices(catalog.USUAL), value=None, label="Option", scale=4,
                                      min_width=220, elem_id="option")  # fmt: skip
@@ -71,21 +78,7 @@ def build(page: Page) -> Callable[[], None]:
         with gr.Column(elem_classes="card-block"):
             cost = html(_no_estimate(), elem_id="estimate")
             measure = gr.Button("Measure what it will cost", elem_classes="narrow")
-        with gr.Accordion("The same as code", open=False, elem_classes="fold") as fold:
-            with gr.Tabs():
-                with gr.Tab("Configuration"):
-                    yaml = gr.Code(language="yaml", label="config.yaml", interactive=True, lines=8, elem_id="yaml")
-                    with gr.Row(elem_classes="foot"):
-                        download = gr.DownloadButton("Download", size="sm")
-                        apply = gr.Button("Fill the form from this text", size="sm")
-                with gr.Tab("Command"):
-                    command = gr.Code(language="shell", label="what Start runs", interactive=False, lines=3)
-                with gr.Tab("Python"):
-                    python = gr.Code(language="python", label="the same in Python", interactive=False, lines=8)
-            with gr.Row(elem_classes="inline"):
-                repo = gr.Textbox(label="Or take the settings of a published model",
-                                  placeholder="owner/name on the Hub", scale=4, elem_id="from-repo")  # fmt: skip
-                take = gr.Button("Take", scale=0, min_width=90)
+        code = _code()
         with gr.Row(elem_classes="foot"):
             gr.Button("Back", variant="secondary").click(None, js="() => hftransfer.go('data')")
             gr.Button("Next: train", variant="primary").click(None, js="() => hftransfer.go('train')")
@@ -99,117 +92,176 @@ def build(page: Page) -> Callable[[], None]:
     def wire() -> None:
         task = page.widgets["task"]
 
-        def pick(visitor: Visitor, picked: str, chosen: str) -> list[Any]:
-            if picked.startswith(samples.PREFIX):
-                one = samples.SAMPLES[picked.removeprefix(samples.PREFIX)]
-                if not one.present:
-                    visitors.require(visitor)  # it costs a download and disk
-                    fetch(one.name)
-            return [picked, ""]
-
-        def tell(visitor: Visitor, name: str, at: str, chosen: str, way: str) -> list[str]:
-            if not name:
-                return ["", _methods(way, chosen)]
-            answer = page.workers.call(visitor, "model", model=name, revision=at or None, task=chosen)
-            return [_about(name, answer), _methods(way, chosen, answer.get("linear", True))]
-
-        def changed(visitor: Visitor, name: str, chosen: str, way: str) -> list[Any]:
-            names = form.method_names(chosen)
-            fit = way if way in names else catalog.USUAL
-            name = name if name and not is_proposed(name) else usual(chosen)
-            return [_short(chosen, name), _methods(fit, chosen), gr.update(choices=names, value=fit), name]
-
         page.on(task.change, changed, [model, task, method], [short, cards, method, model])
         for event in (short.click, found.click):
             page.on(event, lambda visitor, picked: looking("Looking at the model …"), [], [about], picks=True)
             picked = page.on(event, pick, [task], [model, revision], picks=True)
-            page.on(picked.success, tell, [model, revision, task, method], [about, cards])
+            page.on(picked.success, partial(tell, page), [model, revision, task, method], [about, cards])
         page.on(page.on(model.submit, lambda visitor: looking("Looking at the model …"), [], [about]).then,
-                tell, [model, revision, task, method], [about, cards])  # fmt: skip
-
-        def searched(visitor: Visitor, text: str, fit: bool, chosen: str, name: str) -> str:
-            return search.shown(search.models(text, chosen if fit else None, visitor.token), name, "Models on the Hub")
+                partial(tell, page), [model, revision, task, method], [about, cards])  # fmt: skip
 
         page.on(words.submit, lambda visitor: looking("Asking the Hub …"), [], [found])
         page.on(words.submit, searched, [words, fits, task, model], [found])
 
         page.on(cards.click, lambda visitor, picked: picked, [], [method], picks=True)
 
-        def of_method(visitor: Visitor, chosen: str, lines: Sequence[str], for_task: str) -> list[Any]:
-            known = form.options(chosen)
-            kept = [line for line in lines if not line.startswith("method.") or line.partition("=")[0] in known]
-            return [
-                _methods(chosen, for_task), gr.update(choices=_option_choices(chosen), value=None),
-                # what a form that is being filled holds has not all arrived when this is asked: nothing is put back
-                gr.skip() if kept == list(lines or ()) else gr.update(value=kept),
-                gr.update(placeholder=_rate(chosen)),
-            ]  # fmt: skip
-
         page.on(method.change, of_method, [method, page.more, task], [cards, option, page.more, rate])
-
-        def describe(visitor: Visitor, path: str | None, chosen: str) -> list[Any]:
-            one = form.options(chosen).get(path or "")
-            if one is None:
-                return ["", gr.update(choices=[], value=None)]
-            words = f"<b>{markup.text(one.path)}</b>: {markup.text(one.wants)}. {markup.text(one.about, 900)}"
-            return [
-                f'<p class="quiet small">{words}</p>',
-                gr.update(choices=list(one.choices), value=one.default or None),
-            ]
 
         page.on(option.input, describe, [option, method], [described, value])
 
-        def set_option(visitor: Visitor, path: str | None, text: Any, lines: Sequence[str]) -> list[Any]:
-            if not path:
-                raise UserError("an option is needed", "none is chosen", "Pick one from the list first.")
-            more = form.with_option(lines or [], path, str(text or ""))
-            return [gr.update(value=more, choices=more), gr.update(value=None), gr.update(value=None, choices=[]), ""]
-
         page.on(add.click, set_option, [option, value, page.more], [page.more, option, value, described])
 
-        def estimated(visitor: Visitor, *values: Any) -> list[Any]:
-            tree = page.tree(values)
-            try:
-                rules.admit(visitor, tree, page.settings)
-                answer = page.workers.call(visitor, "estimate", tree=tree)
-            except UserError as error:
-                return [markup.note(str(error), "bad"), None]
-            return [_estimate(answer), {"tree": tree, "answer": answer}]
-
         page.on(measure.click, lambda visitor: looking("Training a few real steps on this machine …"), [], [cost])
-        page.on(measure.click, estimated, page.inputs, [cost, page.estimate])
+        page.on(measure.click, partial(estimated, page), page.inputs, [cost, page.estimate])
 
-        def as_code(visitor: Visitor, *values: Any) -> list[Any]:
-            tree = page.tree(values)
-            return [form.yaml_of(tree), form.command_of(tree), form.python_of(tree)]
+        page.on(gr.on, partial(as_code, page), page.inputs, [code.yaml, code.command, code.python],
+                triggers=[code.fold.expand, *(w.change for w in page.inputs)], trigger_mode="always_last")  # fmt: skip
 
-        page.on(gr.on, as_code, page.inputs, [yaml, command, python],
-                triggers=[fold.expand, *(w.change for w in page.inputs)], trigger_mode="always_last")  # fmt: skip
+        page.on(code.download.click, partial(offer, page), page.inputs, [code.download])
 
-        def offer(visitor: Visitor, *values: Any) -> str:
-            path = received.place("config.yaml")
-            path.write_text(f"# {form.cli_of()}\n{form.yaml_of(page.tree(values))}", encoding="utf-8")
-            return str(path)
+        page.on(code.apply.click, partial(fill, page), [code.yaml], page.inputs)
 
-        page.on(download.click, offer, page.inputs, [download])
-
-        def fill(visitor: Visitor, text: str) -> list[Any]:
-            return page.filled(rules.read(text or ""))
-
-        page.on(apply.click, fill, [yaml], page.inputs)
-
-        def taken(visitor: Visitor, name: str) -> list[Any]:
-            tree = page.workers.call(visitor, "settings", repo=(name or "").strip())
-            return page.filled(rules.small(tree))
-
-        page.on(take.click, taken, [repo], page.inputs)
-        page.on(repo.submit, taken, [repo], page.inputs)
+        page.on(code.take.click, partial(taken, page), [code.repo], page.inputs)
+        page.on(code.repo.submit, partial(taken, page), [code.repo], page.inputs)
 
     return wire
 
 
+@dataclass(frozen=True)
+class Code:
+    """The widgets that show the form as text, and fill it from one."""
+
+    fold: Any
+    yaml: Any
+    command: Any
+    python: Any
+    download: Any
+    apply: Any
+    repo: Any
+    take: Any
+
+
+def _code() -> Code:
+    """Lay out the form as a configuration, as a command and as Python."""
+    with gr.Accordion("The same as code", open=False, elem_classes="fold") as fold:
+        with gr.Tabs():
+            with gr.Tab("Configuration"):
+                yaml = gr.Code(language="yaml", label="config.yaml", interactive=True, lines=8, elem_id="yaml")
+                with gr.Row(elem_classes="foot"):
+                    download = gr.DownloadButton("Download", size="sm")
+                    apply = gr.Button("Fill the form from this text", size="sm")
+            with gr.Tab("Command"):
+                command = gr.Code(language="shell", label="what Start runs", interactive=False, lines=3)
+            with gr.Tab("Python"):
+                python = gr.Code(language="python", label="the same in Python", interactive=False, lines=8)
+        with gr.Row(elem_classes="inline"):
+            repo = gr.Textbox(label="Or take the settings of a published model",
+                              placeholder="owner/name on the Hub", scale=4, elem_id="from-repo")  # fmt: skip
+            take = gr.Button("Take", scale=0, min_width=90)
+    return Code(fold, yaml, command, python, download, apply, repo, take)
+
+
+def pick(visitor: Visitor, picked: str, chosen: str) -> list[Any]:
+    """Take a model for the form; a sample is fetched where it is not here."""
+    if picked.startswith(samples.PREFIX):
+        one = samples.SAMPLES[picked.removeprefix(samples.PREFIX)]
+        if not one.present:
+            visitors.require(visitor)  # it costs a download and disk
+            fetch(one.name)
+    return [picked, ""]
+
+
+def tell(page: Page, visitor: Visitor, name: str, at: str, chosen: str, way: str) -> list[str]:
+    """Say what is known of a model, and show the methods that can adapt it."""
+    if not name:
+        return ["", _methods(way, chosen)]
+    answer = page.workers.call(visitor, "model", model=name, revision=at or None, task=chosen)
+    return [_about(name, answer), _methods(way, chosen, answer.get("linear", True))]
+
+
+def changed(visitor: Visitor, name: str, chosen: str, way: str) -> list[Any]:
+    """Show the models and methods of another task; what does not fit it gives way."""
+    names = form.method_names(chosen)
+    fit = way if way in names else catalog.USUAL
+    name = name if name and not is_proposed(name) else usual(chosen)
+    return [_short(chosen, name), _methods(fit, chosen), gr.update(choices=names, value=fit), name]
+
+
+def searched(visitor: Visitor, text: str, fit: bool, chosen: str, name: str) -> str:
+    """Search models of the Hub."""
+    results = search.models(text, chosen if fit else None, visitor.token)
+    return search.shown(results, name, say("Models on the Hub"))
+
+
+def of_method(visitor: Visitor, chosen: str, lines: Sequence[str], for_task: str) -> list[Any]:
+    """Show what a method takes; options of another one are dropped."""
+    known = form.options(chosen)
+    kept = [line for line in lines if not line.startswith("method.") or line.partition("=")[0] in known]
+    return [
+        _methods(chosen, for_task), gr.update(choices=_option_choices(chosen), value=None),
+        # what a form that is being filled holds has not all arrived when this is asked: nothing is put back
+        gr.skip() if kept == list(lines or ()) else gr.update(value=kept),
+        gr.update(placeholder=_rate(chosen)),
+    ]  # fmt: skip
+
+
+def describe(visitor: Visitor, path: str | None, chosen: str) -> list[Any]:
+    """Say what an option takes and does."""
+    one = form.options(chosen).get(path or "")
+    if one is None:
+        return ["", gr.update(choices=[], value=None)]
+    words = f"<b>{markup.text(one.path)}</b>: {markup.text(one.wants)}. {markup.text(one.about, 900)}"
+    return [
+        f'<p class="quiet small">{words}</p>',
+        gr.update(choices=list(one.choices), value=one.default or None),
+    ]
+
+
+def set_option(visitor: Visitor, path: str | None, text: Any, lines: Sequence[str]) -> list[Any]:
+    """Add an option to the settings."""
+    if not path:
+        raise UserError("an option is needed", "none is chosen", "Pick one from the list first.")
+    more = form.with_option(lines or [], path, str(text or ""))
+    return [gr.update(value=more, choices=more), gr.update(value=None), gr.update(value=None, choices=[]), ""]
+
+
+def estimated(page: Page, visitor: Visitor, *values: Any) -> list[Any]:
+    """Measure what the form's run would take."""
+    tree = page.tree(values)
+    try:
+        rules.admit(visitor, tree, page.settings)
+        answer = page.workers.call(visitor, "estimate", tree=tree)
+    except UserError as error:
+        return [markup.note(str(error), "bad"), None]
+    return [_estimate(answer), {"tree": tree, "answer": answer}]
+
+
+def as_code(page: Page, visitor: Visitor, *values: Any) -> list[Any]:
+    """Return the form as YAML, as a command and as Python."""
+    tree = page.tree(values)
+    return [form.yaml_of(tree), form.command_of(tree), form.python_of(tree)]
+
+
+def offer(page: Page, visitor: Visitor, *values: Any) -> str:
+    """Write the form as a file and return its place."""
+    path = received.place("config.yaml")
+    path.write_text(f"# {form.cli_of()}\n{form.yaml_of(page.tree(values))}", encoding="utf-8")
+    return str(path)
+
+
+def fill(page: Page, visitor: Visitor, text: str) -> list[Any]:
+    """Fill the form from YAML."""
+    return page.filled(rules.read(text or ""))
+
+
+def taken(page: Page, visitor: Visitor, name: str) -> list[Any]:
+    """Fill the form with the settings of a published model."""
+    tree = page.workers.call(visitor, "settings", repo=(name or "").strip())
+    return page.filled(rules.small(tree))
+
+
 def _rate(method: str) -> str:
-    return "measured" if method == catalog.USUAL else "by rule"
+    return say("measured") if method == catalog.USUAL else say("by rule")
 
 
 def _option_choices(method: str) -> list[tuple[str, str]]:
@@ -218,15 +270,15 @@ def _option_choices(method: str) -> list[tuple[str, str]]:
 
 def _short(task: str, chosen: str | None) -> str:
     cards = [
-        Card(f"{samples.PREFIX}{one.name}", one.name, one.about, (
-            ("sample", ""), (f"{one.size / 1e6:.0f} MB", ""), (one.licence.split(",")[0], ""),
-            *((("here", "good"),) if one.present else (("fetched when picked", ""),)),
+        Card(f"{samples.PREFIX}{one.name}", one.name, retold(one.about), (
+            (say("sample"), ""), (f"{one.size / 1e6:.0f} MB", ""), (one.licence.split(",")[0], ""),
+            presence(one.present),
         ))
         for one in sample_models(task)
     ]  # fmt: skip
     cards += [
-        Card(known.repo, known.repo.split("/")[1], known.about, (
-            (f"{known.parameters} parameters", ""), (known.licence, ""), ("Hub", ""),
+        Card(known.repo, known.repo.split("/")[1], retold(known.about), (
+            (say("{n} parameters", n=known.parameters), ""), (known.licence, ""), ("Hub", ""),
         ))
         for known in catalog.task(task).known_models
     ]  # fmt: skip
@@ -245,18 +297,20 @@ def _about(name: str, answer: dict[str, Any]) -> str:
     pairs = [
         ("Model", name.removeprefix(samples.PREFIX)), ("Architecture", str(answer.get("architecture") or "")),
         ("Parameters", markup.short_count(parameters)), ("Weights", markup.size(answer.get("size_mb"))),
-        ("Longest input", f"{answer['longest']:,}| tokens" if answer.get("longest") else ""),
+        ("Longest input", f"{answer['longest']:,}| {say('tokens')}" if answer.get("longest") else ""),
         ("Licence", str(answer.get("license") or "")),
     ]  # fmt: skip
     labels = answer.get("labels") or []
-    words = f"It answers with its own {len(labels)} labels so far; training gives it yours." if labels else ""
+    words = []
+    if labels:
+        words = [say("It answers with its own {n} labels so far; training gives it yours.", n=len(labels))]
     if not answer.get("linear", True):
-        words += " Low-rank methods (lora and its kin) have nothing to wrap in it: auto trains all of it."
+        words.append(say("Low-rank methods (lora and its kin) have nothing to wrap in it: auto trains all of it."))
     return f'<div class="card-block" style="padding:18px 22px">{markup.facts(pairs)}</div>' + markup.note(words)
 
 
 def _no_estimate() -> str:
-    words = "A few real steps on this machine tell how long training takes and how much memory it needs."
+    words = say("A few real steps on this machine tell how long training takes and how much memory it needs.")
     return markup.title("Cost") + f'<p class="quiet" style="margin:0">{words}</p>'
 
 
@@ -267,9 +321,6 @@ def _estimate(answer: dict[str, Any]) -> str:
         ("Steps", markup.count(answer.get("steps"))),
     ]  # fmt: skip
     warnings = markup.warnings(answer.get("warnings", []))
-    words = (
-        '<p class="quiet small" style="margin:10px 0 0">Measured just now; what it really took stands beside it '
-        "afterwards.</p>"
-    )
+    words = markup.small(say("Measured just now; what it really took stands beside it afterwards."))
     tells = markup.note(answer.get("resolution", []))
     return markup.title("Cost") + markup.facts(pairs) + words + tells + warnings

@@ -13,6 +13,7 @@ from hftransfer.ui import adding, going, markup, train_step, train_view, visitor
 from hftransfer.ui.markup import Card
 from hftransfer.ui.page import Page
 from hftransfer.ui.queueing import TITLE
+from hftransfer.ui.saying import say
 from hftransfer.ui.visitors import Visitor
 
 LONGER = 2  # times the updates that there were
@@ -24,22 +25,23 @@ def cards_of(result: Mapping[str, Any], events: Mapping[str, Any]) -> str:
     cards, useless = [], verdict_of(result).useless
     noted = result["data"].get("label_issues") or {}
     if noted.get("found"):
-        words = f"{noted['found']} rows may be labelled wrongly: look through them, a key each."
-        cards.append(Card("mend", "Mend labels", words))
+        words = say("{n} rows may be labelled wrongly: look through them, a key each.", n=noted["found"])
+        cards.append(Card("mend", say("Mend labels"), words))
     if (weak := weakest(result)) is not None and adding.offered(result) is not None:
         name, told = weak
-        cards.append(
-            Card("go:try", f"More rows of {name}", f"{told} Ask the model under Try, and add rows like them.")
-        )
+        words = say("{why} Ask the model under Try, and add rows like them.", why=told)
+        cards.append(Card("go:try", say("More rows of {name}", name=name), words))
     if updates := int(events.get("updates") or 0):
-        gaining = "Validation scores were still rising at the end." if events.get("gaining") else (
-            "Validation scores had stopped rising: little is to be expected."
-        )  # fmt: skip
-        words = f"{LONGER * updates:,} updates in place of {updates:,}. {gaining}"
-        cards.append(Card("longer", "Train longer", words))
-    cards.append(Card("go:try", "Try it", "With a row of your own; what it gets wrong can be added to the rows."))
+        gaining = say("Validation scores had stopped rising: little is to be expected.")
+        if events.get("gaining"):
+            gaining = say("Validation scores were still rising at the end.")
+        counts = {"more": LONGER * updates, "before": updates}
+        words = say("{more:,} updates in place of {before:,}. {gaining}", gaining=gaining, **counts)
+        cards.append(Card("longer", say("Train longer"), words))
+    words = say("With a row of your own; what it gets wrong can be added to the rows.")
+    cards.append(Card("go:try", say("Try it"), words))
     if not useless:
-        cards.append(Card("go:publish", "Publish", "With its card, its scores and what it cannot do."))
+        cards.append(Card("go:publish", say("Publish"), say("With its card, its scores and what it cannot do.")))
     return markup.title("What to do next") + markup.cards(cards, None, "What to do next")
 
 
@@ -58,15 +60,19 @@ def weakest(result: Mapping[str, Any]) -> tuple[str, str] | None:
         return None
     noted = result.get("answer", {})
     counts = dict(zip(noted.get("names", ()), noted.get("counts", ()), strict=False))
-    taught = f", of {counts[least['name']]:,} that taught it" if counts.get(least["name"]) else ""
-    return str(least["name"]), f"Its {scores[0]} is {least[scores[0]]:.2f}, the others' mean {mean:.2f}{taught}."
+    found = {"score": scores[0], "value": least[scores[0]], "mean": mean, "n": counts.get(least["name"])}
+    if found["n"]:
+        told = say("Its {score} is {value:.2f}, the others' mean {mean:.2f}, of {n:,} that taught it.", **found)
+    else:
+        told = say("Its {score} is {value:.2f}, the others' mean {mean:.2f}.", **found)
+    return str(least["name"]), told
 
 
 def facts_of(page: Page, run: Run) -> dict[str, Any]:
     """Return how many updates a run had, and whether its scores were still rising."""
     view = page.monitor.view(run.folder)
     updates = int(view.step.get("max_steps") or 0)
-    return {"updates": updates, "gaining": "still gaining" in going.said(view)}
+    return {"updates": updates, "gaining": say("still gaining") in going.said(view)}
 
 
 def longer(page: Page, visitor: Visitor, picked: str, name: str | None) -> list[Any]:
@@ -80,7 +86,7 @@ def longer(page: Page, visitor: Visitor, picked: str, name: str | None) -> list[
     tree = adding.tree_of(visitor, run)
     train = {key: value for key, value in tree.get("train", {}).items() if key != "num_train_epochs"}
     new = page.queue.submit(visitor, {**tree, "train": {**train, "max_steps": LONGER * updates}}, 1)
-    title = f"{train_view.called(run)}, {LONGER * updates} updates"[:TITLE]
+    title = say("{run}, {n} updates", run=train_view.called(run), n=LONGER * updates)[:TITLE]
     page.queue.entitle(visitor, new, title, "", follows=run.name)
     entries = train_step.entries_of(page, visitor)
     return [gr.update(choices=train_step.choices_of(entries), value=new.name), gr.Timer(train_step.FAST)]

@@ -24,6 +24,9 @@
     asked() {
       return [new URL(location.href).searchParams.get("run") || "", root.dataset.step];
     },
+    sure(name) {
+      return confirm(told.delete.replace("NAME", name));
+    },
     run(name) {
       const address = new URL(location.href);
       if (name) address.searchParams.set("run", name);
@@ -32,7 +35,8 @@
     },
   };
 
-  root.lang = "en";
+  const told = window.hftransferWords || {};
+  root.lang = told.tag || "en";
   const spoken = ["going", "task-said"];  // what a screen reader is told when it changes: sentences, no figures
   show();
   // a link to #train would load the page anew where the address names a run: the page's base has no query
@@ -45,14 +49,14 @@
   window.addEventListener("hashchange", show);
   window.addEventListener("popstate", show);
   // the links appear once Gradio has drawn the page; the small words below them come with each look at the run
-  let told = "";
+  let known = "";
   new MutationObserver(() => {
     const words = document.getElementById("nav-texts");
     const now = words ? words.outerHTML : "";
     spoken.forEach((name) => document.getElementById(name)?.setAttribute("aria-live", "polite"));
     const links = document.querySelectorAll(".steps a");
-    if (!links.length || (now === told && links[0].dataset.known)) return;
-    told = now;
+    if (!links.length || (now === known && links[0].dataset.known)) return;
+    known = now;
     links.forEach((link) => {
       link.dataset.known = "yes";
       link.querySelector("small").textContent = words?.dataset[link.hash.slice(1)] || "";
@@ -67,6 +71,32 @@
     const cards = [...card.parentElement.querySelectorAll("[data-pick]")];
     cards[(cards.indexOf(card) + move + cards.length) % cards.length].focus();
     event.preventDefault();
+  });
+
+  // another language is in the page's address, so that a link keeps it
+  document.addEventListener("click", (event) => {
+    const language = event.target.closest?.(".languages button")?.dataset.language;
+    if (!language) return;
+    const address = new URL(location.href);
+    address.searchParams.set("lang", language);
+    history.replaceState(null, "", address);
+    location.reload();
+  });
+
+  // a button that copies a link: it says so for a moment
+  document.addEventListener("click", async (event) => {
+    const button = event.target.closest?.("[data-copies]");
+    const link = button && document.querySelector(button.dataset.copies);
+    if (!link) return;
+    try {
+      await navigator.clipboard.writeText(link.href);
+    } catch {
+      window.getSelection().selectAllChildren(link);
+      return;
+    }
+    const words = button.textContent;
+    button.textContent = told.copied;
+    setTimeout(() => { button.textContent = words; }, 2000);
   });
 
   // a box that searches what stands below it
@@ -109,7 +139,7 @@
     } catch {
       if (banner || serving === null) return;
       const line = Object.assign(document.createElement("div"), {
-        id: "gone", textContent: "The app does not answer at the moment. Runs go on; this page will find them again.",
+        id: "gone", textContent: told.gone,
       });
       line.setAttribute("role", "status");
       document.body.append(line);

@@ -12,9 +12,10 @@ import gradio as gr
 
 from hftransfer import catalog
 from hftransfer.errors import UserError
-from hftransfer.ui import form, markup, visitors
+from hftransfer.ui import form, markup, saying, visitors
 from hftransfer.ui.monitor import Monitor
 from hftransfer.ui.queueing import Queue
+from hftransfer.ui.saying import retold, say
 from hftransfer.ui.settings import Settings
 from hftransfer.ui.workers import Workers
 
@@ -58,10 +59,13 @@ class Page:
         settings = self.settings
 
         def answer(request: Any, profile: Any, token: Any, picked: tuple[Any, ...], values: tuple[Any, ...]) -> Any:
-            try:
-                return do(visitors.of(request, profile, token, settings), *picked, *values)
-            except UserError as error:
-                raise as_message(error) from error
+            language = saying.of_request(request)
+            with saying.spoken(language):
+                try:
+                    told = do(visitors.of(request, profile, token, settings), *picked, *values)
+                except UserError as error:
+                    raise as_message(error) from error
+            return saying.throughout(language, told) if inspect.isgenerator(told) else told
 
         # on a Space Gradio hands over who signed in; elsewhere asking for it would start a mocked sign-in
         if settings.space and picks:
@@ -128,7 +132,8 @@ def _one_by_one(handler: Callable[..., Any]) -> Callable[..., Any]:
         try:
             yield from handler(*values)
         except UserError as error:
-            raise as_message(error) from error
+            with saying.spoken(saying.of_request(values[0])):  # of every handler the first value is the request
+                raise as_message(error) from error
 
     return each
 
@@ -159,16 +164,18 @@ def role_update(
     if place >= len(roles):
         return gr.update(visible=False, value="", choices=[])
     role = roles[place]
-    label = role.name.replace("_", " ").capitalize() + ("" if role.required else " (optional)")
-    automatic = f"{guess} (found by itself)" if guess else "found by itself" if role.required else "none"
+    name = retold(role.name.replace("_", " ").capitalize())
+    label = name if role.required else say("{role} (optional)", role=name)
+    found = say("{column} (found by itself)", column=guess) if guess else say("found by itself")
+    automatic = found if guess or role.required else say("none")
     chosen = form.several(column) if isinstance(column, list | tuple) else column or ""
     together = [form.several(parts)] if parts and role.answer else []
     values = dict.fromkeys([*columns, *together, *([chosen] if chosen else [])])
     choices = [(automatic, ""), *((form.as_words(one), one) for one in values)]
-    return gr.update(visible=True, label=label, info=role.about.capitalize(), value=chosen, choices=choices)
+    return gr.update(visible=True, label=label, info=retold(role.about.capitalize()), value=chosen, choices=choices)
 
 
 def as_message(error: UserError) -> gr.Error:
     """Return what the page shows for something that the user can mend."""
     words = markup.text(error, 1500).replace("\n", "<br>")
-    return gr.Error(words, duration=15, print_exception=False, title="Not yet")
+    return gr.Error(words, duration=15, print_exception=False, title=say("Not yet"))

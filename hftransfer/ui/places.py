@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
@@ -16,6 +17,7 @@ from hftransfer.launchers.base import Launcher, in_words
 from hftransfer.runs import Run
 from hftransfer.ui import markup, rules
 from hftransfer.ui.page import QUIET, Page, html
+from hftransfer.ui.saying import retold, say
 from hftransfer.ui.settings import Settings
 from hftransfer.ui.visitors import Visitor
 from hftransfer.ui.workers import Workers
@@ -35,7 +37,7 @@ def offered(settings: Settings) -> list[str]:
 def build(page: Page) -> Callable[[], None]:
     """Lay out the choice of a place, the options of each, and what each would take; the function returned wires it."""
     names = offered(page.settings)
-    choices = [(CALLED.get(name, name), name) for name in names]
+    choices = [(called(name), name) for name in names]
     place = gr.Radio(choices, value=HERE, label="Where it runs", elem_id="place", elem_classes="segmented")
     widgets: dict[tuple[str, str], Any] = {}
     parts = []
@@ -58,23 +60,33 @@ def build(page: Page) -> Callable[[], None]:
             **QUIET,
         )  # fmt: skip
 
-        def measured(visitor: Visitor, *values: Any) -> list[Any]:
-            tree = page.tree(values)
-            try:
-                known = estimated(page, visitor, tree)
-            except UserError as error:
-                return [markup.note(str(error), "bad"), None]
-            return [preview(visitor, names, known["answer"]["seconds"]), known]
-
-        page.on(measure.click, lambda visitor: markup.note("Training a few real steps on this machine …"), [], [cost])
-        page.on(measure.click, measured, page.inputs, [cost, page.estimate])
+        page.on(
+            measure.click, lambda visitor: markup.note(say("Training a few real steps on this machine …")), [], [cost]
+        )
+        page.on(measure.click, partial(compared, page), page.inputs, [cost, page.estimate])
 
     return wire
 
 
+def called(name: str) -> str:
+    """Return what a place is called."""
+    return retold(CALLED.get(name, name))
+
+
+def compared(page: Page, visitor: Visitor, *values: Any) -> list[Any]:
+    """Measure what the form's run would take, and show it for every place."""
+    tree = page.tree(values)
+    try:
+        known = estimated(page, visitor, tree)
+    except UserError as error:
+        return [markup.note(str(error), "bad"), None]
+    return [preview(visitor, offered(page.settings), known["answer"]["seconds"]), known]
+
+
 def _needs(name: str) -> str:
     place = launcher(name)
-    return f"{place.about[:1].upper()}{place.about[1:]}. It needs {place.needs}."
+    about = retold(f"{place.about[:1].upper()}{place.about[1:]}")
+    return say("{about}. It needs {needs}.", about=about, needs=retold(place.needs))
 
 
 def widget(name: str, field: FieldInfo) -> Any:
@@ -162,24 +174,25 @@ def told_time(place: Launcher, run: Run) -> Launcher:
 
 def preview(visitor: Visitor, names: Sequence[str], seconds: float) -> str:
     """Return what a run that takes so long here would take and cost in every place, as a table."""
-    rows = [["This machine", in_words(seconds), "nothing"]]
+    rows = [[called(HERE), in_words(seconds), say("nothing")]]
     for name in names:
         if name == HERE:
             continue
         place = launcher(name).acting_as(visitor.token)
-        called = markup.text(CALLED.get(name, name))
+        title = markup.text(called(name))
         if missing := place.missing():
-            rows.append([called, '<span class="quiet">not from here</span>', markup.text("; ".join(missing))])
+            absent = f'<span class="quiet">{say("not from here")}</span>'
+            rows.append([title, absent, markup.text("; ".join(missing))])
             continue
         try:
             offers = place.offers(seconds)[:CHEAPEST]
         except Exception as error:  # a Hub that cannot be reached: the other places are shown all the same
-            offers = [f"its prices cannot be had now, {type(error).__name__}"]
+            offers = [say("its prices cannot be had now, {error}", error=type(error).__name__)]
         for offer in offers:
             time, _, price = offer.partition(", ")
-            rows.append([called, markup.text(time), markup.text(price or "as your cluster counts it")])
-    words = (
+            rows.append([title, markup.text(time), markup.text(price or say("as your cluster counts it"))])
+    words = say(
         "Times are those of this machine: a GPU takes less time and money than stands here, slower cores take more. "
         "Installing adds minutes."
     )
-    return markup.table(["where", "time", "cost"], rows) + f'<p class="quiet small">{words}</p>'
+    return markup.table([say("where"), say("time"), say("cost")], rows) + markup.small(words)

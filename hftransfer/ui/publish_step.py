@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import re
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from hftransfer.card import report
 from hftransfer.errors import UserError
 from hftransfer.runs import Run, verdict_of
 from hftransfer.safety import machine
-from hftransfer.ui import markup, visitors
+from hftransfer.ui import card_part, markup, visitors
 from hftransfer.ui.monitor import View
 from hftransfer.ui.page import Page, html
+from hftransfer.ui.saying import retold, say
 from hftransfer.ui.settings import Settings
 from hftransfer.ui.visitors import Visitor
 
-NOTHING = markup.empty("Nothing to publish yet", "A finished run can go to the Hub, with its card.", "train",
-                       "Go to training")  # fmt: skip
 LICENCES = ("apache-2.0", "mit", "bsd-3-clause", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0", "openrail", "other")
 SURE = "Publish it although it is of no use as it is"
 SECONDS = 7200.0  # after which a push that says nothing is ended
@@ -35,18 +33,24 @@ STAGES = {"checking": "Checking the token and the name", "uploading": "Uploading
           "verifying": "Loading it back from the Hub and comparing its answers"}  # fmt: skip
 
 
+def none() -> str:
+    """Return what stands here without a finished run."""
+    words = say("A finished run can go to the Hub, with its card.")
+    return markup.empty("Nothing to publish yet", words, "train", "Go to training")
+
+
 def build(page: Page) -> Callable[[], None]:
     """Lay out the step; the function it returns wires it, once every step is laid out."""
     with gr.Column(elem_id="panel-publish", elem_classes="step"):
         html(markup.lead("Publish", "The model and an honest card, on the Hub under your own name."))
-        nothing = html(NOTHING)
+        nothing = html(none())
         with gr.Column(visible=False) as there:
             with gr.Column(elem_classes="card-block"):
                 with gr.Row():
                     repo = gr.Textbox(label="Name", info="owner/name, or a name below your own account", scale=2,
                                       min_width=200, elem_id="repo")  # fmt: skip
                     licence = gr.Dropdown(
-                        [("the base model's", ""), *((one, one) for one in LICENCES)], value="", label="Licence",
+                        [(say("the base model's"), ""), *((one, one) for one in LICENCES)], value="", label="Licence",
                         info="Of what you publish", allow_custom_value=True, min_width=160,
                     )  # fmt: skip
                 with gr.Row():
@@ -57,42 +61,51 @@ def build(page: Page) -> Callable[[], None]:
                 with gr.Row(elem_classes="foot"):
                     push = gr.Button("Publish", variant="primary", elem_id="publish")
                 sure = gr.Checkbox(label=SURE, value=False, visible=False, elem_id="publish-sure")
-            with gr.Accordion("The card as it will look", open=True, elem_classes="fold"):
-                shown = gr.Markdown(elem_id="card", elem_classes="model-card")
+            card, wire_card = card_part.build(page)
     page.go["publishing"] = state
 
     def wire() -> None:
-        def offer(visitor: Visitor, name: str | None, typed: str, chosen: str) -> list[Any]:
-            run = visitors.find(visitor, name) if name else None
-            result = page.monitor.result(run.folder) if run else {}
-            if run is None or not result:
-                return [NOTHING, gr.update(visible=False), gr.skip(), gr.skip(), gr.skip()]
-            suggested = typed or suggestion(visitor, result)
-            verdict = verdict_of(result)
-            said = markup.note([*verdict.sentences, *verdict.advice], "bad" if verdict.useless else "warn")
-            again = gr.update(visible=verdict.useless, value=False)  # whoever wants it says so twice
-            return [said, gr.update(visible=True), suggested, card_of(run, result, suggested, chosen), again]
-
+        wire_card(repo, licence)
         page.on(
-            gr.on, offer, [page.run, repo, licence], [nothing, there, repo, shown, sure],
+            gr.on, partial(offer, page), [page.run, repo, licence], [nothing, there, repo, sure, *card],
             triggers=[page.go["viewed"].change, licence.change, repo.blur],
         )  # fmt: skip
 
-        def publish(
-            visitor: Visitor, name: str | None, to: str, chosen: str, hidden: bool, as_pull: bool, certain: bool
-        ) -> list[Any]:
-            try:
-                visitors.require(visitor)
-                run = visitors.find(visitor, str(name))
-                require_certain(page.monitor.result(run.folder), certain)
-                start(page.settings, visitor, run, to, chosen, hidden, as_pull)
-            except UserError as error:
-                return [markup.note(str(error), "bad"), gr.skip()]
-            return [_bar("Starting", None), gr.Timer(1.0)]
-
-        page.on(push.click, publish, [page.run, repo, licence, private, pull, sure], [state, page.go["timer"]])
+        page.on(
+            push.click,
+            partial(publish, page),
+            [page.run, repo, licence, private, pull, sure],
+            [state, page.go["timer"]],
+        )
 
     return wire
+
+
+def offer(page: Page, visitor: Visitor, name: str | None, typed: str, chosen: str) -> list[Any]:
+    """Show the card of a run as it will look, and what must be said before it is published."""
+    run = visitors.find(visitor, name) if name else None
+    result = page.monitor.result(run.folder) if run else {}
+    if run is None or not result:
+        return [none(), gr.update(visible=False), *(gr.skip() for _ in range(5))]
+    suggested = typed or suggestion(visitor, result)
+    verdict = verdict_of(result)
+    said = markup.note([*verdict.sentences, *verdict.advice], "bad" if verdict.useless else "warn")
+    again = gr.update(visible=verdict.useless, value=False)  # whoever wants it says so twice
+    return [said, gr.update(visible=True), suggested, again, *card_part.opened(run, result, suggested, chosen)]
+
+
+def publish(
+    page: Page, visitor: Visitor, name: str | None, to: str, chosen: str, hidden: bool, as_pull: bool, certain: bool
+) -> list[Any]:
+    """Begin to publish a run, or say why not."""
+    try:
+        visitors.require(visitor)
+        run = visitors.find(visitor, str(name))
+        require_certain(page.monitor.result(run.folder), certain)
+        start(page.settings, visitor, run, to, chosen, hidden, as_pull)
+    except UserError as error:
+        return [markup.note(str(error), "bad"), gr.skip()]
+    return [_bar(say("Starting"), None), gr.Timer(1.0)]
 
 
 def require_certain(result: Mapping[str, Any], certain: bool) -> None:
@@ -107,21 +120,6 @@ def suggestion(visitor: Visitor, result: Mapping[str, Any]) -> str:
     words = [re.sub(r"[^\w.-]+", "-", part.removeprefix("sample:").rstrip("/").rsplit("/", 1)[-1]) for part in parts]
     name = re.sub(r"\.(csv|tsv|jsonl?|parquet|zip)$", "", "-".join(word for word in words if word))[:90].strip("-.")
     return name if visitor.local or visitor.anonymous else f"{visitor.name}/{name}"
-
-
-def card_of(run: Run, result: Mapping[str, Any], repo: str, licence: str) -> str:
-    """Return the card's text, without its metadata: those are a table on the Hub."""
-    text = report.render(result, run.config(), repo=repo or None, license=licence or None)
-    body = re.sub(r"\A---\n.*?\n---\n", "", text, flags=re.DOTALL)
-    return re.sub(r"(!\[[^\]]*\])\(([\w/-]+\.png)\)", lambda found: _inlined(found, run.artifact), body)
-
-
-def _inlined(found: re.Match[str], folder: Path) -> str:
-    """Return a picture of the card with its bytes in place of its name: nothing but the page is served."""
-    path = folder / found[2]
-    if path.is_symlink() or not path.is_file():
-        return ""
-    return f"{found[1]}(data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()})"
 
 
 def start(
@@ -143,6 +141,8 @@ def start(
     command = [sys.executable, "-m", "hftransfer.cli", "publish", str(run.folder), name, "--json"]
     command += ["--private" if private else "--no-private", *(["--create-pr"] if pull else [])]
     command += ["--license", licence] if licence else []
+    text = card_part.written(run)
+    command += ["--card", str(text)] if text is not None else []
     with _STARTING:  # two clicks are one push
         if _busy(run):
             raise UserError("one push at a time", f"{run.name} is being published", "Wait for it.")
@@ -198,13 +198,15 @@ def progress_of(view: View) -> str:
         url = str(event.get("url", ""))
         safe = markup.text(url) if url.startswith(("http://", "https://")) else ""
         proof = (
-            "It was loaded back from there and gives the same answers." if event.get("verified") else "Not verified."
+            say("It was loaded back from there and gives the same answers.")
+            if event.get("verified")
+            else say("Not verified.")
         )
         link = (
             f'<a href="{safe}" target="_blank" rel="noopener">{markup.text(repo)}</a>' if safe else markup.text(repo)
         )
-        commit = f' <span class="quiet small">commit {markup.text(str(event.get("commit", ""))[:8])}</span>'
-        return f'<div class="note good" role="status"><p>Published: {link}{commit}</p><p>{proof}</p></div>'
+        commit = f' <span class="quiet small">{say("commit")} {markup.text(str(event.get("commit", ""))[:8])}</span>'
+        return f'<div class="note good" role="status"><p>{say("Published:")} {link}{commit}</p><p>{proof}</p></div>'
     if event["type"] == "unpublished":
         return markup.note(["Not published; the model is still here. Publish again after:", str(event.get("message"))],
                            "bad")  # fmt: skip
@@ -212,7 +214,7 @@ def progress_of(view: View) -> str:
         return markup.note("The last push was cut off. Publish again: what was sent is not sent twice.", "warn")
     done, total = event.get("done"), event.get("total")
     share = done / total if isinstance(done, int | float) and isinstance(total, int | float) and total else None
-    return _bar(STAGES.get(str(event.get("stage")), "Publishing"), share)
+    return _bar(retold(STAGES.get(str(event.get("stage")), "")) or say("Publishing"), share)
 
 
 def _bar(words: str, share: float | None) -> str:
@@ -220,6 +222,6 @@ def _bar(words: str, share: float | None) -> str:
     value = "" if share is None else f' aria-valuenow="{100 * share:.0f}" aria-valuemin="0" aria-valuemax="100"'
     part = "" if share is None else f", {share:.0%}"
     return (
-        f'<div class="{css}" role="progressbar" aria-label="publishing"{value}><i{width}></i></div>'
+        f'<div class="{css}" role="progressbar" aria-label="{say("publishing")}"{value}><i{width}></i></div>'
         f'<div class="quiet small" role="status">{markup.text(words)}{part}</div>'
     )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from hftransfer.errors import UserError
 from hftransfer.runs import Run
-from hftransfer.ui import markup, received, snippets, theme, train_view, visitors
+from hftransfer.ui import markup, received, saying, snippets, theme, train_view, visitors
 from hftransfer.ui.page import Page
+from hftransfer.ui.saying import say
 from hftransfer.ui.visitors import Visitor
 
 
@@ -36,8 +37,9 @@ def document(title: str, note: str, parts: list[str]) -> str:
         f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{markup.text(title)}</title>'
     )
     return (
-        f'<!doctype html><html lang="en"><head>{head}<style>{css}</style></head>'
-        f"<body><main><h1>{markup.text(title)}</h1>{said}{inside}</main></body></html>"
+        f'<!doctype html><html lang="{saying.tag()}"><head>{head}<style>{css}</style></head>'
+        f'<body><main><button type="button" onclick="print()">{say("Print, or save as PDF")}</button>'
+        f"<h1>{markup.text(title)}</h1>{said}{inside}</main></body></html>"
     )
 
 

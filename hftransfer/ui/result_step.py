@@ -30,6 +30,7 @@ from hftransfer.ui import (
 from hftransfer.ui.comparing import comparison, comparison_of
 from hftransfer.ui.data_step import looking
 from hftransfer.ui.page import Page, html
+from hftransfer.ui.saying import retold, say
 from hftransfer.ui.visitors import Visitor
 
 ERRORS = 48
@@ -40,7 +41,11 @@ TITLES = {  # of charts, in a page's words
     "lines": "Is it worth acting on?",
 }  # fmt: skip
 MOST_COMPARED = 6
-NOTHING = markup.empty("No result yet", "It stands here when a run is done.", "train", "Go to training")
+
+
+def none() -> str:
+    """Return what stands where a result will."""
+    return markup.empty("No result yet", "It stands here when a run is done.", "train", "Go to training")
 
 
 def build(page: Page) -> Callable[[], None]:
@@ -51,7 +56,7 @@ def build(page: Page) -> Callable[[], None]:
                 "How good is it?", "Measured once, on rows that it never saw, beside an answer that does not look."
             )
         )
-        nothing = html(NOTHING)
+        nothing = html(none())
         with gr.Column(visible=False) as there:
             scores = html(elem_classes="card-block", elem_id="scores")
             onward = html(elem_classes="card-block", elem_id="next", js_on_load=markup.CARDS)
@@ -78,23 +83,7 @@ def build(page: Page) -> Callable[[], None]:
         runs()
         outputs = [nothing, there, scores, onward, where, errors, ask, cost, others]
 
-        def render(visitor: Visitor, name: str | None) -> list[Any]:
-            folder = visitors.find(visitor, name).folder if name else Path()
-            result = page.monitor.result(folder) if name else {}
-            rest = [run for run in page.queue.runs(visitor) if run.name != name]
-            noted = visitors.find(visitor, name).noted() if name else {}
-            before = [run.name for run in rest if run.name == noted.get("follows")] if result else []
-            choices = gr.update(choices=[(train_view.called(run), run.name) for run in rest], value=before)
-            if not result:
-                return [NOTHING, gr.update(visible=False), *(gr.skip() for _ in range(6)), choices]
-            return [
-                "", gr.update(visible=True), scores_of(result),
-                next_steps.cards_of(result, next_steps.facts_of(page, Run(folder))),
-                where_of(result, folder) + rows_found.rows_of(result, folder), "", gr.update(visible=True),
-                cost_of(result, train_view.estimate_of(folder)), choices,
-            ]  # fmt: skip
-
-        page.on(gr.on, render, [page.run], outputs, triggers=[page.go["viewed"].change])
+        page.on(gr.on, partial(render, page), [page.run], outputs, triggers=[page.go["viewed"].change])
 
         tick, told, shown = page.go["refresh"]
         more = page.on(
@@ -102,44 +91,72 @@ def build(page: Page) -> Callable[[], None]:
         )
         page.on(more.success, tick, told, shown)
 
-        def worst(visitor: Visitor, name: str) -> list[Any]:
-            try:
-                found = page.workers.call(visitor, "errors", run=name, n=ERRORS)
-            except UserError as error:
-                return [markup.note(str(error), "bad"), gr.update(visible=True)]
-            return [rows_found.errors_of(found), gr.update(visible=False)]
-
         page.on(ask.click, lambda visitor: looking("Looking at the test rows …"), [], [errors])
-        page.on(ask.click, worst, [page.run], [errors, ask])
+        page.on(ask.click, partial(worst, page), [page.run], [errors, ask])
 
-        def pack(visitor: Visitor, name: str | None) -> str:
-            return str(downloads.packed(visitor, visitors.find(visitor, name or ""), page.settings))
+        page.on(take.click, partial(pack, page), [page.run], [take])
 
-        page.on(take.click, pack, [page.run], [take])
-
-        def compare(visitor: Visitor, name: str | None, chosen: Sequence[str]) -> str:
-            names = [n for n in (name, *(chosen or ())) if n]
-            if len(names) < 2:
-                return ""
-            return comparison(page, [visitors.find(visitor, n).folder for n in names[:MOST_COMPARED]])
-
-        def judging(visitor: Visitor, name: str | None, chosen: Sequence[str]) -> str:
-            return looking("Comparing row by row …") if name and chosen else ""
-
-        def judge(visitor: Visitor, name: str | None, chosen: Sequence[str]) -> str:
-            if not name or not chosen:
-                return ""
-            try:
-                found = page.workers.call(visitor, "verdict", run=name, others=list(chosen)[: MOST_COMPARED - 1])
-            except UserError as error:
-                return markup.note(str(error), "warn")
-            return comparison_of(found)
-
-        compared = page.on(others.change, compare, [page.run, others], [side])
+        compared = page.on(others.change, partial(compare, page), [page.run, others], [side])
         waiting = page.on(compared.success, judging, [page.run, others], [judged])
-        page.on(waiting.success, judge, [page.run, others], [judged])
+        page.on(waiting.success, partial(judge, page), [page.run, others], [judged])
 
     return wire
+
+
+def render(page: Page, visitor: Visitor, name: str | None) -> list[Any]:
+    """Return the step as it stands for a run."""
+    folder = visitors.find(visitor, name).folder if name else Path()
+    result = page.monitor.result(folder) if name else {}
+    rest = [run for run in page.queue.runs(visitor) if run.name != name]
+    noted = visitors.find(visitor, name).noted() if name else {}
+    before = [run.name for run in rest if run.name == noted.get("follows")] if result else []
+    choices = gr.update(choices=[(train_view.called(run), run.name) for run in rest], value=before)
+    if not result:
+        return [none(), gr.update(visible=False), *(gr.skip() for _ in range(6)), choices]
+    return [
+        "", gr.update(visible=True), scores_of(result),
+        next_steps.cards_of(result, next_steps.facts_of(page, Run(folder))),
+        where_of(result, folder) + rows_found.rows_of(result, folder), "", gr.update(visible=True),
+        cost_of(result, train_view.estimate_of(folder)), choices,
+    ]  # fmt: skip
+
+
+def worst(page: Page, visitor: Visitor, name: str) -> list[Any]:
+    """Show the test rows that were answered worst."""
+    try:
+        found = page.workers.call(visitor, "errors", run=name, n=ERRORS)
+    except UserError as error:
+        return [markup.note(str(error), "bad"), gr.update(visible=True)]
+    return [rows_found.errors_of(found), gr.update(visible=False)]
+
+
+def pack(page: Page, visitor: Visitor, name: str | None) -> str:
+    """Write the model as one file and return its place."""
+    return str(downloads.packed(visitor, visitors.find(visitor, name or ""), page.settings))
+
+
+def compare(page: Page, visitor: Visitor, name: str | None, chosen: Sequence[str]) -> str:
+    """Show runs side by side."""
+    names = [n for n in (name, *(chosen or ())) if n]
+    if len(names) < 2:
+        return ""
+    return comparison(page, [visitors.find(visitor, n).folder for n in names[:MOST_COMPARED]])
+
+
+def judging(visitor: Visitor, name: str | None, chosen: Sequence[str]) -> str:
+    """Say that runs are being compared."""
+    return looking("Comparing row by row …") if name and chosen else ""
+
+
+def judge(page: Page, visitor: Visitor, name: str | None, chosen: Sequence[str]) -> str:
+    """Say which of some runs is worth its time."""
+    if not name or not chosen:
+        return ""
+    try:
+        found = page.workers.call(visitor, "verdict", run=name, others=list(chosen)[: MOST_COMPARED - 1])
+    except UserError as error:
+        return markup.note(str(error), "warn")
+    return comparison_of(found)
 
 
 # --- one run ---
@@ -148,7 +165,7 @@ def build(page: Page) -> Callable[[], None]:
 def scores_of(result: Mapping[str, Any]) -> str:
     """Return the table of test scores with intervals, beside the trivial baseline, and what must be said of them."""
     test, baseline = result["test"], result["baseline"]
-    confidence = f"{test.get('confidence', 0.95):.0%} interval"
+    confidence = f"{test.get('confidence', 0.95):.0%}"
     rows = [
         [
             _explained(name), markup.score(score),
@@ -161,16 +178,19 @@ def scores_of(result: Mapping[str, Any]) -> str:
     words = markup.note([*verdict.sentences, *plain], "bad" if verdict.useless else "warn")
     noted = [*test.get("notes", ()), *telling.sentences(result), *(one for one in verdict.advice if in_settings(one))]
     aside = markup.note(noted)
-    of = f" in {test['groups']:,} groups, which are resampled" if test.get("groups") else ""
-    head = markup.title("Scores on the test rows", f"{test['n']:,} rows{of}, {confidence}")
+    of = say(" in {n:,} groups, which are resampled", n=test["groups"]) if test.get("groups") else ""
+    known = {"n": test["n"], "groups": of, "share": confidence}
+    head = markup.title(say("Scores on the test rows"), say("{n:,} rows{groups}, {share} interval", **known))
     first, second = _headline(result)
-    table = markup.table(["score", "this run", baseline["name"]], rows, [2])
+    table = markup.table([say("score"), say("this run"), retold(baseline["name"])], rows, [2])
     scores = head + table + aside
     if len(rows) > FEW_SCORES or aside:
-        every = f"All {len(rows)} scores" if len(rows) > 1 else "The score"
-        scores = markup.fold(f"{every} on {test['n']:,} test rows{of}, with {confidence}s", table + aside)
+        every = say("All {n} scores", n=len(rows)) if len(rows) > 1 else say("The score")
+        line = say("{scores} on {n:,} test rows{groups}, with {share} intervals", scores=every, **known)
+        scores = markup.fold(line, table + aside)
     apart = "".join(
-        markup.title(found.title) + markup.table(found.header, [[*map(markup.text, row)] for row in found.rows])
+        markup.title(found.title)
+        + markup.table([*map(retold, found.header)], [[*map(markup.text, row)] for row in found.rows])
         for found in telling.tables(result)
     )
     return f"{first}{words}{scores}{apart}{second}"
@@ -187,15 +207,16 @@ def _explained(name: str) -> str:
     words = markup.text(name.replace("_", " "))
     if metric is None:
         return words
-    better = "higher" if metric.greater_is_better else "lower"
-    return f'<abbr title="{markup.text(metric.about)}; {better} is better">{words}</abbr>'
+    better = say("higher is better") if metric.greater_is_better else say("lower is better")
+    return f'<abbr title="{markup.text(retold(metric.about))}; {better}">{words}</abbr>'
 
 
 def _headline(result: Mapping[str, Any]) -> tuple[str, str]:
     name, score = next(iter(result["test"]["metrics"].items()))
     trivial = result["baseline"]["metrics"].get(name, {}).get("value")
-    ends = "" if score.get("low") is None else f"between {score['low']:.3f} and {score['high']:.3f}"
-    against = "" if trivial is None else f"{result['baseline']['name']}: {trivial:.3f}"
+    low, high = score.get("low"), score.get("high")
+    ends = "" if low is None else say("between {low:.3f} and {high:.3f}", low=low, high=high)
+    against = "" if trivial is None else f"{retold(result['baseline']['name'])}: {trivial:.3f}"
     small = "; ".join(part for part in (ends, against) if part)
     words = f"{markup.text(name.replace('_', ' '))} {score['value']:.3f}<small>{markup.text(small)}</small>"
     head = f'<p class="answer">{words}</p>{_in_words(name, score, trivial)}'
@@ -208,10 +229,11 @@ def _in_words(name: str, score: Mapping[str, Any], trivial: float | None) -> str
     metric = answers.metrics().get(name)
     if metric is None or not metric.is_share or score.get("low") is None:
         return ""
-    right = round(100 * score["value"])
-    ends = f"{round(100 * score['low'])} to {round(100 * score['high'])}"
-    against = "" if trivial is None else f" An answer that does not look is right on {round(100 * trivial)}."
-    return f"<p>Of 100 rows like these it is right on about {right} ({ends}).{against}</p>"
+    right, low, high = (round(100 * score[end]) for end in ("value", "low", "high"))
+    words = say("Of 100 rows like these it is right on about {n} ({low} to {high}).", n=right, low=low, high=high)
+    if trivial is not None:
+        words += say(" An answer that does not look is right on {n}.", n=round(100 * trivial))
+    return f"<p>{words}</p>"
 
 
 def where_of(result: Mapping[str, Any], folder: Path) -> str:
@@ -232,7 +254,7 @@ def where_of(result: Mapping[str, Any], folder: Path) -> str:
         for one in classes
     ]
     plain = [place + 2 for place, name in enumerate(scores) if classes and f"{name}_low" not in classes[0]]
-    header = ["label", "rows", *({"f1": "F1"}.get(name, name.replace("_", " ")) for name in scores)]
+    header = [say("label"), say("rows"), *({"f1": "F1"}.get(name, name.replace("_", " ")) for name in scores)]
     table = markup.title("Label by label") + markup.table(header, rows, [1, *plain])
     together = f'<div class="charts">{"".join(parts)}</div>' if any(parts) else ""
     return together + (f'<div style="margin-top:26px">{table}</div>' if rows else "")
@@ -253,14 +275,15 @@ def cost_of(result: Mapping[str, Any], estimate: Mapping[str, Any]) -> str:
     """Return what the run cost, beside what was predicted."""
     cost = result["cost"]
     trained, total = cost["trainable_parameters"], cost["total_parameters"]
-    seconds = f"predicted {markup.roughly(estimate['seconds'])}" if estimate.get("seconds") else ""
-    memory = f"predicted {markup.size(estimate['memory_mb'])}" if estimate.get("memory_mb") else ""
+    seconds = say("predicted {what}", what=markup.roughly(estimate["seconds"])) if estimate.get("seconds") else ""
+    memory = say("predicted {what}", what=markup.size(estimate["memory_mb"])) if estimate.get("memory_mb") else ""
+    share = say("of {total} parameters, {share}", total=markup.short_count(total), share=f"{trained / total:.2%}")
     pairs = [
         ("Training", f"{markup.roughly(cost['train_seconds'])}|{seconds}"),
         ("In all", markup.roughly(cost["total_seconds"])),
-        ("Speed", f"{cost['examples_per_second']:.1f}|examples/s"),
+        ("Speed", f"{cost['examples_per_second']:.1f}|{say('examples/s')}"),
         ("Peak memory", f"{markup.size(cost['peak_memory_mb'])}|{memory}"),
-        ("Trained", f"{markup.short_count(trained)}|of {markup.short_count(total)} parameters, {trained / total:.2%}"),
+        ("Trained", f"{markup.short_count(trained)}|{share}"),
     ]
     forgotten = "".join(markup.note(one) for one in forgetting_report.facts(result))
     return markup.title("What it cost") + markup.facts(pairs) + forgotten + choices_of(result)
@@ -272,14 +295,20 @@ def choices_of(result: Mapping[str, Any]) -> str:
     if not found:
         return ""
     settings = [
-        [markup.text(text) for text in (one["name"], follow.settled(one["value"]), one["origin"], one["reason"])]
+        [
+            markup.text(retold(text))
+            for text in (one["name"], follow.settled(one["value"]), one["origin"], one["reason"])
+        ]
         for one in found["plan"]["settings"]
     ]
-    drawn = markup.table(["setting", "value", "origin", "why"], settings)
+    drawn = markup.table([say("setting"), say("value"), say("origin"), say("why")], settings)
     final = found["final"]
-    kept = f"Kept: {final['method']}" + (
-        f", whose {final['judged_by']} on validation rows is {final['loss']:.4f}; that of {final['instead_of']} is "
-        f"{final['other']:.4f}." if "other" in final else "."
-    )  # fmt: skip
+    kept = say("Kept: {method}.", method=final["method"])
+    if "other" in final:
+        judged = {name: final[name] for name in ("method", "judged_by", "loss", "instead_of", "other")}
+        kept = say(
+            "Kept: {method}, whose {judged_by} on validation rows is {loss:.4f}; that of {instead_of} is {other:.4f}.",
+            **judged,
+        )
     again = [found["again"]["message"]] if found["again"] else []
     return markup.title("What was chosen for you") + drawn + markup.note([kept, *again])

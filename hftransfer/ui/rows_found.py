@@ -11,12 +11,14 @@ from typing import Any
 from hftransfer.audit import cleanliness_report
 from hftransfer.ui import markup
 from hftransfer.ui.data_step import cell
+from hftransfer.ui.saying import retold, say
 
 SHOWN = 10
 FILES = {
-    "label_issues": ("Labels to look through", "text_or_file", "about", "given", "suggested", "probability"),
-    "likely_copies": ("Likely copies", "split", "text_or_file", "copy_split", "copy_text_or_file", "cosine"),
+    "label_issues": ("text_or_file", "about", "given", "suggested", "probability"),
+    "likely_copies": ("split", "text_or_file", "copy_split", "copy_text_or_file", "cosine"),
 }
+TITLES = {"label_issues": "Labels to look through", "likely_copies": "Likely copies"}
 NOT_LOOKED = "not looked for: "
 NUMBERS = ("probability", "cosine")
 
@@ -31,18 +33,22 @@ def rows_of(result: Mapping[str, Any], folder: Path) -> str:
         found = [(about, told.removesuffix(end)) for about, told in found]
     aside = [(about, told) for about, told in found if told.startswith(NOT_LOOKED)]
     known = [pair for pair in found if pair not in aside]
-    parts = [markup.title("Copies and labels", "nothing was dropped"), markup.facts(known)]
+    parts = [
+        markup.title("Copies and labels", "nothing was dropped"),
+        markup.facts((about, retold(told)) for about, told in known),
+    ]
     for about, told in aside:
-        words = f'<abbr title="{markup.text(told.removeprefix(NOT_LOOKED), 400)}">not looked for here</abbr>'
-        parts.append(f'<p class="quiet small">{markup.text(about.capitalize())}: {words}.</p>')
-    for name, (title, *columns) in FILES.items():
+        why = markup.text(retold(told.removeprefix(NOT_LOOKED)), 400)
+        words = f'<abbr title="{why}">{say("not looked for here")}</abbr>'
+        parts.append(f'<p class="quiet small">{markup.text(retold(about.capitalize()))}: {words}.</p>')
+    for name, columns in FILES.items():
         block = result["data"].get(name)
         if block and block["found"]:
-            parts.append(_first(folder / block["file"], title, columns))
+            parts.append(_first(folder / block["file"], TITLES[name], columns))
     return f'<div style="margin-top:26px">{"".join(parts)}</div>'
 
 
-def _first(path: Path, title: str, columns: list[str]) -> str:
+def _first(path: Path, title: str, columns: Sequence[str]) -> str:
     if not path.exists():  # a run that was brought here without it
         return ""
     with open(path, newline="", encoding="utf-8") as file:
@@ -50,30 +56,30 @@ def _first(path: Path, title: str, columns: list[str]) -> str:
     columns = [name for name in columns if any(row.get(name) for row in rows)]  # `about` is empty for one label a row
     cells = [[markup.text(row[name]) for name in columns] for row in rows]
     numbers = [place for place, name in enumerate(columns) if name in NUMBERS]
-    heads = [name.replace("_", " ") for name in columns]
-    return markup.title(title, f"the first of {path.name}") + markup.table(heads, cells, numbers)
+    heads = [retold(name.replace("_", " ")) for name in columns]
+    return markup.title(title, say("the first of {file}", file=path.name)) + markup.table(heads, cells, numbers)
 
 
 def errors_of(found: Sequence[Mapping[str, Any]]) -> str:
     """Return the worst mistakes as a gallery that can be searched, each with the training rows nearest to it."""
     if not found:
         return markup.note("No mistakes on the test rows.", "good")
-    find = '<input type="search" class="find" data-finds="#errors .error" placeholder="Search the mistakes"'
-    find += ' aria-label="Search the mistakes">'
+    words = say("Search the mistakes")
+    find = f'<input type="search" class="find" data-finds="#errors .error" placeholder="{words}" aria-label="{words}">'
     return f'{find}<div class="gallery">{"".join(_error(row) for row in found)}</div>'
 
 
 def _error(row: Mapping[str, Any]) -> str:
-    sure = f" ({row['score']:.0%} sure)" if row.get("score") is not None else ""
-    words = (
-        f"<p>answered <b>{markup.text(row['prediction'], 160)}</b>{sure}, "
-        f"is <b>{markup.text(row['label'], 160)}</b></p>"
-    )
+    known = {"answer": row["prediction"], "label": row["label"], "share": row.get("score")}
+    told = say("answered {answer}, is {label}", **known)
+    if known["share"] is not None:
+        told = say("answered {answer} ({share:.0%} sure), is {label}", **known)
+    words = f"<p>{markup.text(told)}</p>"
     near = "".join(
         f"<li>{_held(one['input'])}<span>{markup.text(one['label'] or '', 120)} · {one['cosine']:.2f}</span></li>"
         for one in row.get("near", ())
     )
-    taught = f"<details><summary>Nearest training rows</summary><ul>{near}</ul></details>" if near else ""
+    taught = f"<details><summary>{say('Nearest training rows')}</summary><ul>{near}</ul></details>" if near else ""
     said = " ".join(
         str(part) for part in (row["prediction"], row["label"], *(e.get("value") for e in row["input"].values()))
         if not str(part).startswith("data:")

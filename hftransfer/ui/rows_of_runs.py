@@ -17,29 +17,47 @@ if TYPE_CHECKING:
     from hftransfer.data.named_splits import Split
 from hftransfer.ui.cells import TEXT, entry
 
+ASKED = 20_000  # characters of an example: it is not only shown but asked, and half of a text is another one
+
 
 def examples(run: str, n: int = 12) -> list[dict[str, Any]]:
-    """Return test rows to try."""
+    """Return test rows to try, texts as they are asked."""
     found = Run(Path(run))
-    if kept := _kept(found.predictions / "examples.parquet", n):
+    if kept := _kept(found, "examples.parquet", n, ASKED):
         return kept
     ids = [row["row_id"] for row in answers_of(found)[:n]]
-    return [{"row_id": row_id, "input": values} for row_id, values in inputs_of(found, ids).items()]
+    return [{"row_id": row_id, "input": values} for row_id, values in inputs_of(found, ids, ASKED).items()]
 
 
 def watched(run: str) -> list[dict[str, Any]]:
     """Return the validation rows that are asked again while a model learns."""
-    return _kept(Run(Path(run)).predictions / "watched.parquet", 100)
+    return _kept(Run(Path(run)), "watched.parquet", 100)
 
 
-def _kept(path: Path, n: int) -> list[dict[str, Any]]:
+def _kept(run: Run, file: str, n: int, longest: int = TEXT) -> list[dict[str, Any]]:
     """Return the first rows of those that a run keeps in a file; none where there is no file."""
+    path = run.predictions / file
     if not path.is_file():
         return []
     import pyarrow.parquet as pq
 
     rows = pq.read_table(path).slice(0, n).to_pylist()
-    return [{"row_id": row.pop("row_id"), "input": {role: entry(v) for role, v in row.items()}} for row in rows]
+    takes = _takes(run)
+    return [
+        {"row_id": row.pop("row_id"), "input": {r: entry(_told(takes, r, v), None, longest) for r, v in row.items()}}
+        for row in rows
+    ]
+
+
+def _takes(run: Run) -> dict[str, Any]:
+    """Return the kinds of input that a run's model is asked with, by role."""
+    return {role.name: role.takes for role in catalog.task(run.config().task).shown if role.takes is not None}
+
+
+def _told(takes: Mapping[str, Any], role: str, value: Any) -> Any:
+    """Return a list of texts as one text that means it when it is asked; any other value as it is."""
+    texts = isinstance(value, list) and all(isinstance(part, str) for part in value)
+    return takes[role].shown(value) if texts and role in takes else value
 
 
 def errors(run: str, n: int = 12) -> list[dict[str, Any]]:
@@ -112,12 +130,15 @@ def answers_of(run: Run) -> list[dict[str, Any]]:
     return rows
 
 
-def inputs_of(run: Run, row_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+def inputs_of(run: Run, row_ids: Sequence[str], longest: int = TEXT) -> dict[str, dict[str, Any]]:
     """Return the inputs of rows by role, read from the run's source again; nothing where it is gone."""
-    roles = {role.name for role in catalog.task(run.config().task).shown}
+    takes = _takes(run)
     return {
-        row_id: {role: entry(_beside(row.get(column)), split.folder) for role, column in columns.items()}
-        for row_id, row, split, columns in _rows(run, row_ids, roles)
+        row_id: {
+            role: entry(_told(takes, role, _beside(row.get(column))), split.folder, longest)
+            for role, column in columns.items()
+        }
+        for row_id, row, split, columns in _rows(run, row_ids, {*takes})
     }
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from typing import Any
+from urllib.parse import quote
 
 import gradio as gr
 
-from hftransfer.ui import comparing, deleting, reporting, snippets, train_step, visitors
+from hftransfer.ui import comparing, deleting, markup, reporting, snippets, train_step, visitors
 from hftransfer.ui.page import Page, html
+from hftransfer.ui.saying import say
 from hftransfer.ui.visitors import Visitor
 
 
@@ -30,11 +32,12 @@ def build(page: Page) -> Callable[[], None]:
                              elem_id="undo")  # fmt: skip
     with gr.Accordion("Use it in code, or keep its report", open=False, elem_classes="fold"):
         code = html(elem_id="snippets")
-        report = gr.DownloadButton("Report as HTML", elem_classes="narrow", elem_id="report")
+        link = html(elem_id="run-link")
+        report = gr.DownloadButton("Report as HTML, to print or save as PDF", elem_classes="narrow", elem_id="report")
 
     def wire() -> None:
         tick, told, shown = page.go["refresh"]
-        parts = [history, title, remark, liked, undo, code]
+        parts = [history, title, remark, liked, undo, code, link]
         page.on(gr.on, partial(opened, page), [page.run], parts, triggers=[page.go["viewed"].change])
         kept = page.on(keep.click, partial(entitle, page), [page.run, title, remark, liked], [history])
         page.on(kept.success, tick, told, shown)
@@ -56,7 +59,21 @@ def opened(page: Page, visitor: Visitor, name: str | None) -> list[Any]:
         comparing.history_of(page, visitor), str(noted.get("name") or ""), str(noted.get("note") or ""),
         bool(noted.get("favourite")), gr.update(visible=deleting.last(visitor) is not None),
         snippets.shown(run) if run is not None and done else "",
+        link_of(page, run.name) if run is not None else "",
     ]  # fmt: skip
+
+
+def link_of(page: Page, name: str) -> str:
+    """Return a link that opens the page at a run, with who may follow it."""
+    words = say("It opens on this machine.")
+    if page.settings.space:
+        words = say("It opens for you, wherever you are signed in; nobody else sees your runs.")
+    place = f"?run={quote(name)}#result"
+    return (
+        f'<p><a class="run-link" href="{place}" target="_blank" rel="noopener">{say("Link to this run")}</a> '
+        f'<button type="button" class="copy" data-copies=".run-link">{say("Copy the link")}</button></p>'
+        f"{markup.small(words)}"
+    )
 
 
 def entitle(page: Page, visitor: Visitor, name: str | None, title: str, note: str, liked: bool) -> str:

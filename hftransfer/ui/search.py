@@ -9,6 +9,7 @@ from typing import Any
 from hftransfer.hub import connection
 from hftransfer.ui import markup
 from hftransfer.ui.markup import Card
+from hftransfer.ui.saying import say
 
 FOUND = 12  # results of one search
 REACH = 2.0  # seconds until the Hub counts as out of reach
@@ -62,18 +63,20 @@ def _search(kind: str, words: str, tags: Sequence[Any], token: str | None) -> Fo
     except HfHubHTTPError as error:
         status = error.response.status_code if error.response is not None else None
         if status is not None and status < 500:
-            return Found(words=f"The Hub refused the search ({status}). Sign in again, or try other words.")
+            return Found(
+                words=say("The Hub refused the search ({status}). Sign in again, or try other words.", status=status)
+            )
         return Found(words=OFFLINE)
     except (HTTPError, OSError):
         return Found(words=OFFLINE)
     if not cards:
-        return Found(words="Nothing found. Try fewer or other words, or search beyond the task.")
+        return Found(words=say("Nothing found. Try fewer or other words, or search beyond the task."))
     return Found(tuple(cards))
 
 
 def _model(one: Any) -> Card:
     parameters = one.safetensors.total if one.safetensors else None
-    marks = [markup.short_count(parameters) + " parameters" if parameters else "", *_common(one)]
+    marks = [say("{n} parameters", n=markup.short_count(parameters)) if parameters else "", *_common(one)]
     return Card(one.id, one.id, one.pipeline_tag or "", _marks(marks, one))
 
 
@@ -81,17 +84,17 @@ def _dataset(one: Any) -> Card:
     sizes = [t.removeprefix("size_categories:") for t in one.tags or () if t.startswith("size_categories:")]
     about = " ".join((one.description or "").split())
     short = about if len(about) <= 140 else about[:139] + "…"
-    return Card(one.id, one.id, short, _marks([f"{sizes[0]} rows" if sizes else "", *_common(one)], one))
+    return Card(one.id, one.id, short, _marks([say("{n} rows", n=sizes[0]) if sizes else "", *_common(one)], one))
 
 
 def _common(one: Any) -> list[str]:
     licence = next((t.removeprefix("license:") for t in one.tags or () if t.startswith("license:")), "")
-    likes = f"{markup.short_count(one.likes)} likes" if one.likes else ""
+    likes = say("{n} likes", n=markup.short_count(one.likes)) if one.likes else ""
     return [licence, likes]
 
 
 def _marks(words: Iterable[str], one: Any) -> tuple[tuple[str, Any], ...]:
     found: list[tuple[str, Any]] = [(word, "") for word in words if word]
     if one.gated:
-        found.append(("gated: ask its owner for access", "warn"))
+        found.append((say("gated: ask its owner for access"), "warn"))
     return tuple(found)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hftransfer.errors import UserError
+from hftransfer.ui.saying import say
 
 PREFIX = "HFTRANSFER_"
 LAPTOP = Path(".")  # its runs lie in ./runs, where the command line looks for them
@@ -76,13 +77,18 @@ def remarks(settings: Settings, environment: Mapping[str, str] | None = None) ->
     said = []
     if found.get("SPACES_ZERO_GPU", "").lower() in ("1", "true"):
         said.append(
-            "This Space has ZeroGPU, which lends its GPU to single calls of the app and never to a training process: "
-            "runs train on the CPU here. Small models and few rows work; for more, duplicate this Space with a GPU."
+            say(
+                "This Space has ZeroGPU, which lends its GPU to single calls of the app and never to a training "
+                "process: runs train on the CPU here. Small models and few rows work; for more, duplicate this "
+                "Space with a GPU."
+            )
         )
     if not settings.root.is_relative_to(SPACE.parent):
         said.append(
-            "This Space has no storage of its own: a restart deletes runs and uploads. Publish what you want to keep, "
-            "or set hub.checkpoints=true with hub.repo, so that a run can go on from its last checkpoint."
+            say(
+                "This Space has no storage of its own: a restart deletes runs and uploads. Publish what you want to "
+                "keep, or set hub.checkpoints=true with hub.repo, so that a run can go on from its last checkpoint."
+            )
         )
     return said
 

@@ -10,6 +10,7 @@ import gradio as gr
 from hftransfer.errors import UserError
 from hftransfer.ui import markup
 from hftransfer.ui.page import Page
+from hftransfer.ui.saying import retold, say
 from hftransfer.ui.visitors import Visitor
 
 LIKELY = 0.55  # a task that is worth naming beside the first one
@@ -18,7 +19,7 @@ CLEAR = 0.15  # that a task's columns speak more for it than for the next one
 
 def label(name: str) -> str:
     """Return a task's name as people read it."""
-    return name.replace("-", " ").capitalize()
+    return retold(name.replace("-", " ").capitalize())
 
 
 def guess(page: Page, visitor: Visitor, *values: Any) -> list[Any]:
@@ -39,12 +40,19 @@ def said(found: Sequence[Mapping[str, Any]]) -> str:
     """Return what was guessed and why, and what else would fit."""
     first = found[0]
     others = [label(one["task"]).lower() for one in found[1:4] if one["speaks"] > LIKELY]
-    parts = ", ".join(
-        f"{one['column']} is the {one['role'].replace('_', ' ')}" for one in first["choices"]
-        if one["column"] != one["role"]
-    ) or f"columns {' and '.join(one['column'] for one in first['choices'])}"  # fmt: skip
+    named = [
+        say("{column} is the {role}", column=one["column"], role=retold(one["role"].replace("_", " ")))
+        for one in first["choices"] if one["column"] != one["role"]
+    ]  # fmt: skip
+    columns = say(" and ").join(one["column"] for one in first["choices"])
+    parts = say(", ").join(named) or say("columns {columns}", columns=columns)
     sure = len(found) == 1 or first["speaks"] - found[1]["speaks"] > CLEAR
-    words = f"These rows look like {label(first['task']).lower()}: {parts}." if sure else (
-        f"These rows may be for {label(first['task']).lower()} ({parts})."
-    )  # fmt: skip
-    return words + (f" They would fit {' or '.join(others)} as well: choose above." if others else "")
+    task = label(first["task"]).lower()
+    words = (
+        say("These rows look like {task}: {parts}.", task=task, parts=parts)
+        if sure
+        else say("These rows may be for {task} ({parts}).", task=task, parts=parts)
+    )
+    if others:
+        words += say(" They would fit {others} as well: choose below.", others=say(" or ").join(others))
+    return words

@@ -14,6 +14,7 @@ from hftransfer import catalog
 from hftransfer.errors import UserError
 from hftransfer.runs import write_text
 from hftransfer.ui import uploads, visitors
+from hftransfer.ui.saying import say
 from hftransfer.ui.settings import Settings
 from hftransfer.ui.visitors import Visitor
 
@@ -97,13 +98,17 @@ def source_of(visitor: Visitor, lesson: Lesson) -> str:
 def told(found: Mapping[str, Any]) -> str:
     """Return how far a lesson is, in a sentence."""
     counts = found["counts"]
-    listed = ", ".join(f"{count} of {name}" for name, count in counts.items())
+    listed = say(", ").join(say("{n} of {name}", n=count, name=name) for name, count in counts.items())
     if len(counts) < 2:
-        return f"{listed or 'No examples yet'}. Two classes are needed before anything can be learned."
-    right = "" if found["right"] is None else f" It is right on {found['right']:.0%} of examples it had not seen."
-    few = [name for name, count in counts.items() if count < LEAST]
-    more = f" {LEAST} or more of each class make it worth training: add to {', '.join(few)}." if few else ""
-    return f"{listed}.{right}{more}"
+        known = listed or say("No examples yet")
+        return say("{known}. Two classes are needed before anything can be learned.", known=known)
+    words = say("{known}.", known=listed)
+    if found["right"] is not None:
+        words += say(" It is right on {share:.0%} of examples it had not seen.", share=found["right"])
+    if few := [name for name, count in counts.items() if count < LEAST]:
+        names = say(", ").join(few)
+        words += say(" {n} or more of each class make it worth training: add to {names}.", n=LEAST, names=names)
+    return words
 
 
 def _takes_files(task: str) -> bool:

@@ -11,6 +11,7 @@ import gradio as gr
 from hftransfer.errors import UserError
 from hftransfer.ui import markup, proposing, teaching, visitors
 from hftransfer.ui.page import Page, html
+from hftransfer.ui.saying import say
 from hftransfer.ui.visitors import Visitor
 
 KINDS = {"textbox": "Texts", "picture": "Pictures"}
@@ -120,4 +121,4 @@ def _classes(lesson: Any) -> str:
     names = list(dict.fromkeys(row["label"] for row in lesson["rows"]))
     texts = {name: [row["value"] for row in lesson["rows"] if row["label"] == name][-SHOWN:] for name in names}
     cells = [[f"<b>{markup.text(name)}</b>", markup.text(" · ".join(texts[name]), 400)] for name in names]
-    return markup.table(["class", "its last examples"], cells) if cells else ""
+    return markup.table([say("class"), say("its last examples")], cells) if cells else ""

@@ -14,12 +14,13 @@ from hftransfer.errors import UserError
 from hftransfer.launchers.base import Launcher
 from hftransfer.runs import Run, Status
 from hftransfer.ui import markup, places, publish_step, visitors
-from hftransfer.ui.data_step import fetch, looking
+from hftransfer.ui.data_step import looking
+from hftransfer.ui.fetching import fetch, fetching
 from hftransfer.ui.monitor import View
 from hftransfer.ui.page import Page, html
 from hftransfer.ui.queueing import TITLE
+from hftransfer.ui.saying import say
 from hftransfer.ui.train_view import (
-    NAMES,
     SHOWN_RUNS,
     about,
     body_of,
@@ -29,6 +30,7 @@ from hftransfer.ui.train_view import (
     log_of,
     ready_of,
     short,
+    state_of,
     timeline,
 )
 from hftransfer.ui.visitors import Visitor
@@ -71,8 +73,8 @@ def build(page: Page) -> Callable[[], None]:
                 first = gr.Button("Take the first model now", elem_classes="narrow", elem_id="take-probe")
                 resume = gr.Button("Resume", variant="primary", elem_classes="narrow", elem_id="resume")
                 onto = gr.Dropdown(
-                    [("where it was", "")]
-                    + [(f"on: {places.CALLED.get(n, n)}", n) for n in places.offered(page.settings)],
+                    [(say("where it was"), "")]
+                    + [(say("on: {place}", place=places.called(n)), n) for n in places.offered(page.settings)],
                     value="",
                     show_label=False,
                     label="Go on where",
@@ -99,47 +101,13 @@ def build(page: Page) -> Callable[[], None]:
         shown = [page.run, head, how, body, told, log, page.go["publishing"], viewed, timer, seen]
         told_inputs = [page.run, *chosen, viewed, seen]
 
-        def tick(
-            visitor: Visitor,
-            name: str | None,
-            source: str,
-            model: str,
-            method: str,
-            known: Any,
-            before: Mapping[str, Any],
-        ) -> list[Any]:
-            screen = _Screen(before)
-            entries = entries_of(page, visitor)
-            run, state = next(((run, state) for run, state, _ in entries if run.name == name), (None, None))
-            view = page.monitor.view(run.folder) if run else None
-            now = [run.name, _stamp(view) if state == "done" else None] if run and view else None
-            moving = any(state in ("running", "queued") for _, state, _ in entries) or publish_step.goes_on(view)
-            others = [r for r, s, _ in entries if s in ("killed", "created") and r.name != name]
-            return [
-                screen.drop("run", choices_of(entries)),
-                screen(
-                    "head",
-                    navigation(source, model, method, view, state) + (head_of(page, view, state) if view else ""),
-                ),
-                screen("going", going_of(view) if view else ""),
-                screen("body", body_of(page, visitor, view, state, others) if view else ""),
-                screen("told", timeline(view) if view else ""),
-                screen("log", log_of(view) if view else ""),
-                screen("publishing", publish_step.progress_of(view) if view else ""),
-                gr.skip() if now == known else now,
-                screen.timer(page.monitor.pause(screen.who, FAST if moving else SLOW)),
-                screen.now,
-            ]
-
-        def chose(visitor: Visitor, source: str, model: str, method: str) -> list[str]:
-            return [about(source, model, method), ""]  # what was said stood there of another choice
-
         page.on(gr.on, chose, chosen, [summary, said], triggers=[widget.change for widget in chosen])
         page.on(gr.on, partial(ready_of, page), [widgets["task"], *chosen], [page.go["ready"]],
                 triggers=[widget.change for widget in chosen])  # fmt: skip
-        page.go["refresh"] = (tick, told_inputs, shown)
-        page.on(timer.tick, tick, told_inputs, shown)
-        page.on(page.run.input, tick, told_inputs, shown)
+        refresh = (partial(tick, page), told_inputs, shown)
+        page.go["refresh"] = refresh
+        page.on(timer.tick, *refresh)
+        page.on(page.run.input, *refresh)
 
         begin = partial(started, page)
         where = places.inputs(page)
@@ -148,23 +116,7 @@ def build(page: Page) -> Callable[[], None]:
         page.go["train"].click(None, js="() => hftransfer.go('train')")
         for button in (start, page.go["train"]):
             begun = page.on(button.click, begin, told_to, [said, page.run, timer, page.estimate])
-            page.on(begun.success, tick, told_inputs, shown)
-
-        def end(visitor: Visitor, name: str) -> None:
-            page.queue.stop(visitor, name)
-
-        def take_up(visitor: Visitor, picked: str) -> list[Any]:
-            run = page.queue.resume(visitor, picked, resumed_at(visitor, picked))
-            return [gr.update(choices=choices_of(entries_of(page, visitor)), value=run.name), gr.Timer(FAST)]
-
-        def resumed_at(visitor: Visitor, name: str, at: str = "", options: Sequence[Any] = ()) -> Launcher | None:
-            run = visitors.find(visitor, name)
-            place = places.chosen(page, visitor, at, options) if at else places.of_run(run, visitor)
-            return None if place is None else places.told_time(place, run)
-
-        def go_on(visitor: Visitor, name: str, at: str, *options: Any) -> Any:
-            page.queue.resume(visitor, name, resumed_at(visitor, name, at, options[1:]))
-            return gr.Timer(FAST)
+            page.on(begun.success, *refresh)
 
         page.on(
             stop.click,
@@ -172,15 +124,79 @@ def build(page: Page) -> Callable[[], None]:
             [],
             [said],
         )
-        page.on(page.on(stop.click, end, [page.run]).then, lambda visitor: "", [], [said])
-        page.on(page.on(resume.click, go_on, [page.run, onto, *where], [timer]).success, tick, told_inputs, shown)
+        page.on(page.on(stop.click, partial(end, page), [page.run]).then, lambda visitor: "", [], [said])
+        page.on(page.on(resume.click, partial(go_on, page), [page.run, onto, *where], [timer]).success, *refresh)
         taken = page.on(first.click, partial(first_model, page), [page.run], [page.run, timer])
-        page.on(taken.success, tick, told_inputs, shown)
-        picked = page.on(body.click, take_up, [], [page.run, timer], picks=True)
-        page.on(picked.success, tick, told_inputs, shown)
+        page.on(taken.success, *refresh)
+        picked = page.on(body.click, partial(take_up, page), [], [page.run, timer], picks=True)
+        page.on(picked.success, *refresh)
         onward.click(None, js="() => hftransfer.go('result')")
 
     return wire
+
+
+def tick(
+    page: Page,
+    visitor: Visitor,
+    name: str | None,
+    source: str,
+    model: str,
+    method: str,
+    known: Any,
+    before: Mapping[str, Any],
+) -> list[Any]:
+    """Look at the runs: return what changed since the last look of this browser."""
+    screen = _Screen(before)
+    entries = entries_of(page, visitor)
+    run, state = next(((run, state) for run, state, _ in entries if run.name == name), (None, None))
+    view = page.monitor.view(run.folder) if run else None
+    now = [run.name, _stamp(view) if state == "done" else None] if run and view else None
+    moving = any(state in ("running", "queued") for _, state, _ in entries) or publish_step.goes_on(view)
+    others = [r for r, s, _ in entries if s in ("killed", "created") and r.name != name]
+    return [
+        screen.drop("run", choices_of(entries)),
+        screen(
+            "head",
+            navigation(source, model, method, view, state) + (head_of(page, view, state) if view else ""),
+        ),
+        screen("going", going_of(view) if view else ""),
+        screen("body", body_of(page, visitor, view, state, others) if view else ""),
+        screen("told", timeline(view) if view else ""),
+        screen("log", log_of(view) if view else ""),
+        screen("publishing", publish_step.progress_of(view) if view else ""),
+        gr.skip() if now == known else now,
+        screen.timer(page.monitor.pause(screen.who, FAST if moving else SLOW)),
+        screen.now,
+    ]
+
+
+def chose(visitor: Visitor, source: str, model: str, method: str) -> list[str]:
+    """Show what Start would train; what was said of another choice goes."""
+    return [about(source, model, method), ""]  # what was said stood there of another choice
+
+
+def end(page: Page, visitor: Visitor, name: str) -> None:
+    """Stop a run with a checkpoint."""
+    page.queue.stop(visitor, name)
+
+
+def take_up(page: Page, visitor: Visitor, picked: str) -> list[Any]:
+    """Go on with a run that was cut off, where it was."""
+    run = page.queue.resume(visitor, picked, resumed_at(page, visitor, picked))
+    return [gr.update(choices=choices_of(entries_of(page, visitor)), value=run.name), gr.Timer(FAST)]
+
+
+def resumed_at(page: Page, visitor: Visitor, name: str, at: str = "", options: Sequence[Any] = ()) -> Launcher | None:
+    """Return where a run goes on: where it was, or at another place."""
+    run = visitors.find(visitor, name)
+    place = places.chosen(page, visitor, at, options) if at else places.of_run(run, visitor)
+    return None if place is None else places.told_time(place, run)
+
+
+def go_on(page: Page, visitor: Visitor, name: str, at: str, *options: Any) -> Any:
+    """Go on with a run."""
+    page.queue.resume(visitor, name, resumed_at(page, visitor, name, at, options[1:]))
+    return gr.Timer(FAST)
 
 
 def started(page: Page, visitor: Visitor, known: Any, count: Any, *values: Any) -> Iterator[list[Any]]:
@@ -196,8 +212,7 @@ def started(page: Page, visitor: Visitor, known: Any, count: Any, *values: Any) 
     try:
         visitors.require(visitor)
         if (one := to_fetch(tree)) is not None:
-            words = f"Fetching the model {one.name}, {one.size / 1e6:.0f} MB, from {one.registry}; once …"
-            yield [looking(words), gr.skip(), gr.skip(), gr.skip()]
+            yield [looking(fetching(one.name)), gr.skip(), gr.skip(), gr.skip()]
             fetch(one.name)
         yield submitted(page, visitor, tree, known if known and known["tree"] == tree else None, count, options)
     except UserError as error:
@@ -219,7 +234,8 @@ def submitted(
     if place is not None and place.estimates and known is None:  # nothing is paid for unseen
         known = places.estimated(page, visitor, tree)
         words = place.foreseen(known["answer"]["seconds"])[1]
-        again = f"{words[:1].upper()}{words[1:]}, by a check on this machine. Start again to start it."
+        foreseen = f"{words[:1].upper()}{words[1:]}"
+        again = say("{foreseen}, by a check on this machine. Start again to start it.", foreseen=foreseen)
         return [markup.note(again), gr.skip(), gr.skip(), known]
     if place is not None and known is not None:
         place, words = place.foreseen(known["answer"]["seconds"])
@@ -239,15 +255,15 @@ def first_model(page: Page, visitor: Visitor, name: str) -> list[Any]:
     data: dict[str, Any] = {key: tree[key] for key in KEPT if key in tree}
     page.queue.stop(visitor, name)
     new = page.queue.submit(visitor, {**data, "method": {"name": "probe"}}, 1)
-    page.queue.entitle(visitor, new, f"{called(run)}, the first model"[:TITLE], "", follows=run.name)
+    page.queue.entitle(visitor, new, say("{run}, the first model", run=called(run))[:TITLE], "", follows=run.name)
     return [gr.update(choices=choices_of(entries_of(page, visitor)), value=new.name), gr.Timer(FAST)]
 
 
 def missing(tree: Mapping[str, Any]) -> str:
     """Return what must be chosen before anything can be trained, in words; empty where nothing is missing."""
     if not tree.get("data", {}).get("source"):
-        return "Choose data in step 1 first: a sample, a file of yours, or a data set of the Hub."
-    return "" if tree.get("model") else "Choose a model in step 2 first."
+        return say("Choose data in step 1 first: a sample, a file of yours, or a data set of the Hub.")
+    return "" if tree.get("model") else say("Choose a model in step 2 first.")
 
 
 class _Screen:
@@ -293,7 +309,7 @@ def choices_of(entries: Sequence[Entry]) -> list[tuple[str, str]]:
     """Return the runs as choices of a drop-down, favourites first."""
     starred = [(bool(run.noted().get("favourite")), run, state) for run, state, _ in entries]
     ordered = sorted(starred, key=lambda one: not one[0])
-    return [(f"{STAR if liked else ''}{called(run)}  ·  {NAMES[state]}", run.name) for liked, run, state in ordered]
+    return [(f"{STAR if liked else ''}{called(run)}  ·  {state_of(state)}", run.name) for liked, run, state in ordered]
 
 
 def _stamp(view: View) -> int | None:
@@ -309,11 +325,11 @@ def navigation(source: str, model: str, method: str, view: View | None, state: s
     if view is not None and state:
         status = view.status()
         share = f"{status.step / status.max_steps:.0%}" if status.max_steps and status.phase == "training" else ""
-        words["train"] = share or NAMES[state] if state == "running" else NAMES[state]
-        words["result"] = "ready" if state == "done" else ""
+        words["train"] = share or state_of(state) if state == "running" else state_of(state)
+        words["result"] = say("ready") if state == "done" else ""
         last = view.publishing[-1]["type"] if view.publishing else ""
-        words["publish"] = {"published": "published", "publishing": "publishing", "unpublished": "failed"}.get(
-            last, ""
-        )
+        words["publish"] = {
+            "published": say("published"), "publishing": say("publishing"), "unpublished": say("failed"),
+        }.get(last, "")  # fmt: skip
     data = " ".join(f'data-{step}="{markup.text(word, 40)}"' for step, word in words.items())
     return f'<div id="nav-texts" hidden {data}></div>'

@@ -20,6 +20,7 @@ from hftransfer.ui.charts import Line
 from hftransfer.ui.markup import Card
 from hftransfer.ui.monitor import View
 from hftransfer.ui.page import Page
+from hftransfer.ui.saying import retold, say
 from hftransfer.ui.visitors import Visitor
 
 SHOWN_RUNS = 100
@@ -40,6 +41,11 @@ NAMES = {"created": "not started", "running": "running", "done": "done", "failed
 GAP = '<div style="height:12px"></div>'
 
 
+def state_of(state: str | None) -> str:
+    """Return a state in words."""
+    return retold(NAMES.get(state or "", ""))
+
+
 def about(source: str | None, model: str | None, method: str | None) -> str:
     """Return what Start would train."""
     if not source:
@@ -56,10 +62,11 @@ def ready_of(page: Page, visitor: Visitor, task: str, source: str, model: str, m
         return ""
     alike = f"{task}-{short(model).lower()}"
     took = took_of(page, visitor, alike)
-    time = f"Runs like it took about {markup.roughly(median(took))}." if took else (
-        "Its time is measured as it starts, and shown."
-    )  # fmt: skip
-    words = f"Train starts from {short(model)}, by {method or catalog.USUAL}. {time}"
+    time = say("Its time is measured as it starts, and shown.")
+    if took:
+        time = say("Runs like it took about {time}.", time=markup.roughly(median(took)))
+    way = method or catalog.USUAL
+    words = say("Train starts from {model}, by {method}. {time}", model=short(model), method=way, time=time)
     return f'<p class="quiet small">{markup.text(words)}</p>'
 
 
@@ -71,14 +78,15 @@ def called(run: Run) -> str:
         return given or run.name
     what = made[2]
     task = next((task for task in catalog.tasks() if what.startswith(f"{task}-")), "")
-    parts = [task.replace("-", " ").capitalize(), what.removeprefix(f"{task}-")]
+    parts = [retold(task.replace("-", " ").capitalize()), what.removeprefix(f"{task}-")]
     when = datetime.strptime(made[1], "%Y%m%d-%H%M%S")
-    return f"{' · '.join(filter(None, parts))} · {when.day} {when:%b %H:%M}{made[3] or ''}"
+    date = say("{day} {month} {time}", day=when.day, month=retold(f"{when:%b}"), time=f"{when:%H:%M}")
+    return f"{' · '.join(filter(None, parts))} · {date}{made[3] or ''}"
 
 
 def cut_off_of(runs: Sequence[Run]) -> str:
     """Return the runs that a restart cut off, each as a button that goes on with it."""
-    cards = [Card(run.name, called(run), "Go on from its last checkpoint") for run in runs[:MOST_CUT_OFF]]
+    cards = [Card(run.name, called(run), say("Go on from its last checkpoint")) for run in runs[:MOST_CUT_OFF]]
     return (
         markup.title("Cut off on the way") + markup.cards(cards, None, "Runs to go on with", wide=True)
         if cards
@@ -98,29 +106,33 @@ def head_of(page: Page, view: View, state: str | None) -> str:
     probed = " data-probed" if view.probed else ""
     head = (
         f'<div class="run-head" data-state="{state}"{probed}><h3 title="{folder}">{name}</h3>'
-        f'<span class="state {state}">{NAMES.get(state or "", "")}</span></div>'
+        f'<span class="state {state}">{state_of(state)}</span></div>'
     )
     if state == "queued":
         place = page.queue.place(view.run)
-        others = "It is next." if place == 1 else f"It is number {place} in the queue."
-        return _headed(head + GAP + markup.note(f"{others} It starts by itself when there is room."))
+        others = say("It is next.") if place == 1 else say("It is number {place} in the queue.", place=place)
+        told = say("{place} It starts by itself when there is room.", place=others)
+        return _headed(head + GAP + markup.note(told))
     if state == "running":
         return _headed(head + progress(status) + elsewhere(view))
     if state in ("failed", "killed"):
         outcome = page.monitor.outcome(view)
-        tone = "The log below has more. " if not outcome.user_error else ""
-        step = view.last_checkpoint
-        going = f"Resume goes on from step {step}." if step else "Resume starts it again."
-        return _headed(head + GAP + markup.note([outcome.message, tone + going], "bad"))
+        more = say("The log below has more.") + " " if not outcome.user_error else ""
+        going = _resuming(view) or say("Resume starts it again.")
+        return _headed(head + GAP + markup.note([outcome.message, more + going], "bad"))
     if state == "stopped":
-        step = view.last_checkpoint
-        going = f"Resume goes on from step {step}." if step else "There is no checkpoint yet: Resume starts it again."
-        return _headed(head + GAP + markup.note(f"{status.message or 'Stopped'}. {going}", "warn"))
+        going = _resuming(view) or say("There is no checkpoint yet: Resume starts it again.")
+        return _headed(head + GAP + markup.note(f"{retold(status.message or 'Stopped')}. {going}", "warn"))
     if state == "damaged":
         return _headed(head + GAP + markup.note(status.message or "A file of it cannot be read.", "bad"))
     if state == "created":
         return _headed(head + GAP + markup.note("It has not started. Resume starts it.", "warn"))
     return _headed(head)
+
+
+def _resuming(view: View) -> str:
+    step = view.last_checkpoint
+    return say("Resume goes on from step {step}.", step=step) if step else ""
 
 
 def elsewhere(view: View) -> str:
@@ -129,7 +141,8 @@ def elsewhere(view: View) -> str:
     place = launcher(name)
     if not isinstance(place, Elsewhere):
         return ""
-    return f'<div class="quiet small">On {markup.text(name)}: {markup.text(place.standing(view.run).words, 200)}</div>'
+    words = say("On {place}: {words}", place=name, words=place.standing(view.run).words)
+    return f'<div class="quiet small">{markup.text(words, 240)}</div>'
 
 
 def _headed(inside: str) -> str:
@@ -159,15 +172,16 @@ def progress(status: Status) -> str:
     name = follow.PHASES.get(phase, phase)
     if phase == "training" and status.max_steps:
         share = min(status.step / status.max_steps, 1)
-        words = f"step {status.step:,} of {status.max_steps:,}"
+        words = say("step {step:,} of {steps:,}", step=status.step, steps=status.max_steps)
         bar = (
-            f'<div class="progress" role="progressbar" aria-label="training" aria-valuemin="0" aria-valuemax="100"'
+            f'<div class="progress" role="progressbar" aria-label="{say("training")}" aria-valuemin="0"'
+            ' aria-valuemax="100"'
             f' aria-valuenow="{100 * share:.0f}"><i style="width:{100 * share:.1f}%"></i></div>'
         )
         return f'{bar}<div class="quiet small">{share:.0%}, {words}</div>'
-    waits = WAITS.get(phase, "")
-    words = f"{name.capitalize()}{': ' + waits if waits else ''}"
-    bar = '<div class="progress waiting" role="progressbar" aria-label="working"><i></i></div>'
+    waits, name = retold(WAITS.get(phase, "")), retold(name.capitalize())
+    words = say("{phase}: {what}", phase=name, what=waits) if waits else name
+    bar = f'<div class="progress waiting" role="progressbar" aria-label="{say("working")}"><i></i></div>'
     return f'{bar}<div class="quiet small">{markup.text(words)}</div>'
 
 
@@ -195,10 +209,10 @@ def figures_of(page: Page, visitor: Visitor, view: View, state: str | None, now:
     gone = ends - view.began
     pairs = [
         ("Left", f"{left}|{why}" if why else left),
-        ("Running for" if running else "Took", markup.roughly(gone) if view.began and gone > 0 else ""),
+        (say("Running for") if running else say("Took"), markup.roughly(gone) if view.began and gone > 0 else ""),
         ("Loss", markup.significant(log.get("loss"))),
         ("Learning rate", markup.significant(log.get("learning_rate"), 3)),
-        ("Speed", f"{rate:.1f}| examples/s" if rate else ""),
+        ("Speed", f"{rate:.1f}| {say('examples/s')}" if rate else ""),
         ("Memory", markup.size(memory)),
         *(use_of(view.machine) if running else ()),
         ("Epoch", f"{log['epoch']:.2f}" if log.get("epoch") is not None else ""),
@@ -210,7 +224,7 @@ def use_of(machine: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return how busy a machine far away is, as pairs: its processors, and each GPU."""
     pairs = []
     if machine.get("cpu_percent") is not None:
-        pairs.append(("Processors", f"{machine['cpu_percent']:.0f} %|{markup.size(machine.get('memory_mb'))}"))
+        pairs.append((say("Processors"), f"{machine['cpu_percent']:.0f} %|{markup.size(machine.get('memory_mb'))}"))
     for number, gpu in enumerate(machine.get("gpus", ())):
         name = "GPU" if len(machine["gpus"]) == 1 else f"GPU {number}"
         pairs.append((name, f"{gpu.get('percent') or 0:.0f} %|{markup.size(gpu.get('memory_mb'))}"))
@@ -221,16 +235,16 @@ def curves_of(view: View) -> str:
     """Return the curves: training and validation loss, the main validation metric, and the learning rate."""
     validation = monitor.curves(view)
     span = (0.0, float(view.step.get("max_steps") or 1)) if view.step else None
-    losses = [Line("training loss", view.losses)]
+    losses = [Line(say("training loss"), view.losses)]
     if validation.get("loss"):
         losses.append(
-            Line("validation loss", validation["loss"], "dots" if len(validation["loss"]) < 2 else "line", 2)
+            Line(say("validation loss"), validation["loss"], "dots" if len(validation["loss"]) < 2 else "line", 2)
         )
-    parts = [charts.chart(losses, "Loss", x=span)]
+    parts = [charts.chart(losses, say("Loss"), x=span)]
     name = monitor.main_curve(validation)
     if name:
         metric = Line(
-            f"validation {name.replace('_', ' ')}",
+            say("validation {metric}", metric=name.replace("_", " ")),
             validation[name],
             "dots" if len(validation[name]) < 2 else "line",
             2,
@@ -239,14 +253,14 @@ def curves_of(view: View) -> str:
         level = view.trivial.get("metrics", {}).get(name)
         if isinstance(level, int | float):
             ends = span or (0.0, validation[name][-1][0])
-            lines.append(Line(str(view.trivial["name"]), [(ends[0], level), (ends[1], level)], "dashed", 0))
+            lines.append(Line(retold(str(view.trivial["name"])), [(ends[0], level), (ends[1], level)], "dashed", 0))
         probe = view.probed.get("metrics", {}).get(name)
         if isinstance(probe, int | float):
             ends = span or (0.0, validation[name][-1][0])
-            lines.append(Line("probe", [(ends[0], probe), (ends[1], probe)], "dashed", 3))
+            lines.append(Line(say("probe"), [(ends[0], probe), (ends[1], probe)], "dashed", 3))
         parts.append(charts.chart(lines, name, x=span))
     if view.rates and any(rate for _, rate in view.rates):
-        parts.append(charts.chart([Line("learning rate", view.rates, color=0)], "Learning rate", x=span))
+        parts.append(charts.chart([Line(say("learning rate"), view.rates, color=0)], say("Learning rate"), x=span))
     return f'<div class="charts">{"".join(parts)}</div>' if any(parts) else ""
 
 
@@ -260,7 +274,7 @@ def timeline(view: View) -> str:
         css = "warning" if event["type"] == "warning" else ""
         items += [
             f'<li class="{css}"><time>{follow.duration(after)}</time>'
-            f"<span>{markup.text(line[:1].upper() + line[1:])}</span></li>"
+            f"<span>{markup.text(retold(line[:1].upper() + line[1:]))}</span></li>"
             for line in (line.removeprefix("warning: ") for line in lines)
         ]
     return f'<ol class="timeline">{"".join(items)}</ol>'
@@ -270,21 +284,24 @@ def _more(event: Mapping[str, Any]) -> list[str]:
     kind = event["type"]
     if kind == "tuned":
         precision = "bfloat16" if event.get("bf16") else "float32"
-        return [f"Fastest here: {event.get('attention')} attention, {precision}, {event.get('threads')} threads"]
+        found = {name: event.get(name) for name in ("attention", "threads")}
+        return [
+            say("Fastest here: {attention} attention, {precision}, {threads} threads", precision=precision, **found)
+        ]
     if kind == "failed":
-        return [f"Failed: {event.get('message')}"]
+        return [say("Failed: {message}", message=event.get("message"))]
     if kind == "checkpoint_pushed":
-        return [f"Checkpoint pushed to {event.get('repo', 'the Hub')}"]
+        return [say("Checkpoint pushed to {repo}", repo=event.get("repo", "Hub"))]
     if kind == "checkpoint_not_pushed":
-        return [f"A checkpoint was not pushed: {event.get('message', '')}"]
+        return [say("A checkpoint was not pushed: {message}", message=event.get("message", ""))]
     return []
 
 
 def log_of(view: View) -> str:
     """Return the end of what the run's processes printed."""
     lines = of(view.run).log_tail(view.run, LOG_LINES)
-    text = visitors.redacted("\n".join(lines)) if lines else "Nothing was printed yet."
-    return f'<pre class="log" tabindex="0" aria-label="Log">{markup.text(text, 20_000)}</pre>'
+    text = visitors.redacted("\n".join(lines)) if lines else say("Nothing was printed yet.")
+    return f'<pre class="log" tabindex="0" aria-label="{say("Log")}">{markup.text(text, 20_000)}</pre>'
 
 
 def estimate_of(folder: Path) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +13,16 @@ import gradio as gr
 from hftransfer import catalog
 from hftransfer.errors import UserError
 from hftransfer.safety.pictures import DICOM
-from hftransfer.ui import adding_part, chatting, doubtful, markup, received, rules, uploads, visitors
+from hftransfer.ui import adding_part, chatting, doubtful, markup, received, rules, task_guess, uploads, visitors
 from hftransfer.ui.answers_shown import answer_of, answers_of, examples_of, explanation, table_of
 from hftransfer.ui.data_step import looking
 from hftransfer.ui.page import Page, html
+from hftransfer.ui.saying import retold, say
 from hftransfer.ui.visitors import Visitor
 
 RUN, OTHER = "The run above", "A model by its name"
 Asks = list[tuple[str, str]]  # what a model is asked with: (role, widget)
 EXAMPLES = 12
-NO_MODEL = markup.empty("No model to ask yet", "Train one, or name a published one above.")
 
 
 def build(page: Page) -> Callable[[], None]:
@@ -53,7 +54,7 @@ def build(page: Page) -> Callable[[], None]:
                     buttons=["download"],
                     elem_id="try-recording",
                 )
-            nothing = html(NO_MODEL)
+            nothing = html(markup.empty("No model to ask yet", "Train one, or name a published one above."))
             against = gr.Dropdown(
                 [], value=None, label="Beside", info="Another run or model answers the same", visible=False,
                 allow_custom_value=True, elem_id="against",
@@ -100,127 +101,139 @@ def build(page: Page) -> Callable[[], None]:
             talk.turns,
         ]
 
-        def choose(visitor: Visitor, chosen: str, typed: str, run: str | None) -> list[Any]:
-            known = _known(page, visitor, chosen, typed, run)
-            runs = [r.name for r in page.queue.runs(visitor) if r.name != run and page.monitor.result(r.folder)]
-            asks = known.get("asks", [])
-            there, talks = bool(asks), chatting.is_chat(asks)
-            texts = [role for role, widget in asks if widget in ("textbox", "chat")]
-            heard, labels = any(widget == "recording" for _, widget in asks), labels_of(texts, len(asks))
-            return [
-                known["about"], asks, gr.update(visible=bool(texts)),
-                gr.update(visible=len(texts) > 1, label=labels[1]),
-                gr.update(visible=any(widget == "picture" for _, widget in asks)), gr.update(visible=heard),
-                gr.update(visible=not there),
-                gr.update(visible=there and not talks, choices=[("nothing", ""), *((r, r) for r in runs)], value=""),
-                gr.update(visible=there and not talks and not heard), gr.update(visible=there),
-                gr.update(visible=chosen == RUN and there), gr.update(visible=there and len(texts) == len(asks)),
-                _unasked(asks, chosen) if there and not talks else "", "", "", gr.update(label=labels[0]),
-                gr.update(visible=talks), chatting.FRESH, [],
-            ]  # fmt: skip
-
         page.on(origin.change, lambda visitor, chosen: gr.update(visible=chosen == OTHER), [origin], [naming])
         page.on(name.submit, lambda visitor: looking("Looking at the model …"), [], [about])
         page.on(
-            gr.on, choose, whom, ready,
+            gr.on, partial(choose, page), whom, ready,
             triggers=[origin.change, name.submit, page.go["viewed"].change],
         )  # fmt: skip
-
-        def asked(
-            visitor: Visitor, chosen: str, typed: str, run: str | None, asks: Asks, words: str, second: str,
-            picture: str | None, recording: str | None, beside: str | None,
-        ) -> list[Any]:  # fmt: skip
-            if chatting.is_chat(asks):
-                return ["", ""]
-            where = _where(page, visitor, chosen, typed, run)
-            value = _input(asks, words, second, {"picture": picture, "recording": recording})
-            try:
-                found = page.workers.call(visitor, "predict", where=where, inputs=[value], top_k=None)[0]
-                parts = [(_title(chosen, typed, run), answer_of(found))]
-                if beside:
-                    place = rules.place(visitor, beside, page.settings)
-                    other = page.workers.call(visitor, "predict", where=place, inputs=[value], top_k=None)[0]
-                    parts.append((beside, answer_of(other)))
-            except UserError as error:
-                return [markup.note(str(error), "bad"), ""]
-            if len(parts) == 1:
-                return [f'<div class="card-block" style="padding:20px 22px">{parts[0][1]}</div>', ""]
-            cells = "".join(
-                f'<div class="card-block" style="padding:20px 22px">{markup.title(t)}{a}</div>' for t, a in parts
-            )
-            return [f'<div class="charts">{cells}</div>', ""]
 
         question = [*whom, kind, text, pair, image, sound]
         for event in (ask.click, text.submit):
             page.on(event, lambda visitor: looking("Asking …"), [], [answer])
-            page.on(event, asked, [*question, against], [answer, mattered])
+            page.on(event, partial(asked, page), [*question, against], [answer, mattered])
         should([*whom, kind, text, pair, image, sound], _input)
         chatting.wire(
             page, talk, lambda *given: _where(page, *given), (ask.click, text.submit), [*whom, kind, text], text
         )
 
-        def explained(
-            visitor: Visitor, chosen: str, typed: str, run: str | None, asks: Asks, words: str, second: str,
-            picture: str | None, recording: str | None,
-        ) -> str:  # fmt: skip
-            where = _where(page, visitor, chosen, typed, run)
-            value = _input(asks, words, second, {"picture": picture, "recording": recording})
-            try:
-                return explanation(page.workers.call(visitor, "explain", where=where, input=value))
-            except UserError as error:
-                return markup.note(str(error), "bad")
-
         page.on(why.click, lambda visitor: looking("Hiding one part after the other …"), [], [mattered])
-        page.on(why.click, explained, question, [mattered])
-
-        def show_examples(visitor: Visitor, run: str | None) -> str:
-            if not run:
-                return ""
-            try:
-                rows = page.workers.call(visitor, "examples", run=visitors.find(visitor, run).name, n=EXAMPLES)
-            except UserError as error:
-                return markup.note(str(error))
-            return examples_of(rows)
+        page.on(why.click, partial(explained, page), question, [mattered])
 
         page.on(fold.expand, lambda visitor: looking("Fetching rows …"), [], [examples])
-        page.on(fold.expand, show_examples, [page.run], [examples])
+        page.on(fold.expand, partial(show_examples, page), [page.run], [examples])
 
-        def pick(visitor: Visitor, picked: str, run: str | None) -> list[Any]:
-            rows = page.workers.call(visitor, "examples", run=visitors.find(visitor, str(run)).name, n=EXAMPLES)
-            row: dict[str, Any] = next((r["input"] for r in rows if str(r["row_id"]) == picked), {})
-            pictures = [entry["value"] for entry in row.values() if entry["form"] == "picture"]
-            sounds = [entry["sound"] for entry in row.values() if "sound" in entry]
-            written = [entry for entry in row.values() if entry["form"] != "picture" and "sound" not in entry]
-            texts = [str(entry["value"] or "") for entry in written]
-            words, second, *_ = [*texts, "", ""]
-            files = [
-                _file_of(found[0], name) if found else None
-                for found, name in ((pictures, "example.png"), (sounds, "example.wav"))
-            ]
-            return [*([words, second] if texts else [gr.skip()] * 2), *files]  # labels beside a picture stay
-
-        picked = page.on(examples.click, pick, [page.run], [text, pair, image, sound], picks=True)
-        page.on(picked.success, asked, [*question, against], [answer, mattered])
-
-        def batch(
-            visitor: Visitor, path: str | None, chosen: str, typed: str, run: str | None, asks: Asks
-        ) -> list[Any]:
-            if path is None:
-                return [gr.skip() for _ in range(4)]
-            where = _where(page, visitor, chosen, typed, run)
-            try:
-                one = {"image" if Path(path).suffix.lower() in DICOM else "table": path}
-                found = page.workers.call(visitor, "predict", where=where, inputs=[one], top_k=None)
-            except UserError as error:
-                return [markup.note(str(error), "bad"), gr.update(visible=False), None, []]
-            rows = doubtful.proposed(found, [role for role, _ in asks]) if chosen == RUN else []
-            return [answers_of(found), gr.update(visible=True, value=table_of(found)), None, rows]
+        picked = page.on(examples.click, partial(pick, page), [page.run], [text, pair, image, sound], picks=True)
+        page.on(picked.success, partial(asked, page), [*question, against], [answer, mattered])
 
         page.on(table.upload, lambda visitor: looking("Answering every row …"), [], [answers])
-        page.on(table.upload, batch, [table, *whom, kind], [answers, download, table, unsure])
+        page.on(table.upload, partial(batch, page), [table, *whom, kind], [answers, download, table, unsure])
         label_them()
 
     return wire
+
+
+def choose(page: Page, visitor: Visitor, chosen: str, typed: str, run: str | None) -> list[Any]:
+    """Show the widgets that a model is asked with."""
+    known = _known(page, visitor, chosen, typed, run)
+    runs = [r.name for r in page.queue.runs(visitor) if r.name != run and page.monitor.result(r.folder)]
+    asks = known.get("asks", [])
+    there, talks = bool(asks), chatting.is_chat(asks)
+    texts = [role for role, widget in asks if widget in ("textbox", "chat")]
+    heard, labels = any(widget == "recording" for _, widget in asks), labels_of(texts, len(asks))
+    return [
+        known["about"], asks, gr.update(visible=bool(texts)),
+        gr.update(visible=len(texts) > 1, label=labels[1]),
+        gr.update(visible=any(widget == "picture" for _, widget in asks)), gr.update(visible=heard),
+        gr.update(visible=not there),
+        gr.update(visible=there and not talks, choices=[(say("nothing"), ""), *((r, r) for r in runs)], value=""),
+        gr.update(visible=there and not talks and not heard), gr.update(visible=there),
+        gr.update(visible=chosen == RUN and there), gr.update(visible=there and len(texts) == len(asks)),
+        _unasked(asks, chosen) if there and not talks else "", "", "", gr.update(label=labels[0]),
+        gr.update(visible=talks), chatting.none(), [],
+    ]  # fmt: skip
+
+
+def asked(
+    page: Page,
+    visitor: Visitor, chosen: str, typed: str, run: str | None, asks: Asks, words: str, second: str,
+    picture: str | None, recording: str | None, beside: str | None,
+) -> list[Any]:  # fmt: skip
+    """Answer what stands in the widgets, by another model beside it if one is named."""
+    if chatting.is_chat(asks):
+        return ["", ""]
+    where = _where(page, visitor, chosen, typed, run)
+    value = _input(asks, words, second, {"picture": picture, "recording": recording})
+    try:
+        found = page.workers.call(visitor, "predict", where=where, inputs=[value], top_k=None)[0]
+        parts = [(_title(chosen, typed, run), answer_of(found))]
+        if beside:
+            place = rules.place(visitor, beside, page.settings)
+            other = page.workers.call(visitor, "predict", where=place, inputs=[value], top_k=None)[0]
+            parts.append((beside, answer_of(other)))
+    except UserError as error:
+        return [markup.note(str(error), "bad"), ""]
+    if len(parts) == 1:
+        return [f'<div class="card-block" style="padding:20px 22px">{parts[0][1]}</div>', ""]
+    cells = "".join(f'<div class="card-block" style="padding:20px 22px">{markup.title(t)}{a}</div>' for t, a in parts)
+    return [f'<div class="charts">{cells}</div>', ""]
+
+
+def explained(
+    page: Page,
+    visitor: Visitor, chosen: str, typed: str, run: str | None, asks: Asks, words: str, second: str,
+    picture: str | None, recording: str | None,
+) -> str:  # fmt: skip
+    """Show what mattered for the answer."""
+    where = _where(page, visitor, chosen, typed, run)
+    value = _input(asks, words, second, {"picture": picture, "recording": recording})
+    try:
+        return explanation(page.workers.call(visitor, "explain", where=where, input=value))
+    except UserError as error:
+        return markup.note(str(error), "bad")
+
+
+def show_examples(page: Page, visitor: Visitor, run: str | None) -> str:
+    """Show test rows to try."""
+    if not run:
+        return ""
+    try:
+        rows = page.workers.call(visitor, "examples", run=visitors.find(visitor, run).name, n=EXAMPLES)
+    except UserError as error:
+        return markup.note(str(error))
+    return examples_of(rows)
+
+
+def pick(page: Page, visitor: Visitor, picked: str, run: str | None) -> list[Any]:
+    """Put an example into the widgets."""
+    rows = page.workers.call(visitor, "examples", run=visitors.find(visitor, str(run)).name, n=EXAMPLES)
+    row: dict[str, Any] = next((r["input"] for r in rows if str(r["row_id"]) == picked), {})
+    pictures = [entry["value"] for entry in row.values() if entry["form"] == "picture"]
+    sounds = [entry["sound"] for entry in row.values() if "sound" in entry]
+    written = [entry for entry in row.values() if entry["form"] != "picture" and "sound" not in entry]
+    texts = [str(entry["value"] or "") for entry in written]
+    words, second, *_ = [*texts, "", ""]
+    files = [
+        _file_of(found[0], name) if found else None
+        for found, name in ((pictures, "example.png"), (sounds, "example.wav"))
+    ]
+    return [*([words, second] if texts else [gr.skip()] * 2), *files]  # labels beside a picture stay
+
+
+def batch(
+    page: Page, visitor: Visitor, path: str | None, chosen: str, typed: str, run: str | None, asks: Asks
+) -> list[Any]:
+    """Answer every row of a table."""
+    if path is None:
+        return [gr.skip() for _ in range(4)]
+    where = _where(page, visitor, chosen, typed, run)
+    try:
+        one = {"image" if Path(path).suffix.lower() in DICOM else "table": path}
+        found = page.workers.call(visitor, "predict", where=where, inputs=[one], top_k=None)
+    except UserError as error:
+        return [markup.note(str(error), "bad"), gr.update(visible=False), None, []]
+    rows = doubtful.proposed(found, [role for role, _ in asks]) if chosen == RUN else []
+    return [answers_of(found), gr.update(visible=True, value=table_of(found)), None, rows]
 
 
 # --- whom and what ---
@@ -245,9 +258,10 @@ def _known(page: Page, visitor: Visitor, chosen: str, typed: str, run: str | Non
     if task not in catalog.tasks():
         return {"about": markup.note("It is no model that can be asked here. Train it for a task first.", "warn")}
     labels = [str(label) for label in found.get("labels") or []]
-    some = ", ".join(labels[:12]) + (f" and {len(labels) - 12} more" if len(labels) > 12 else "")
-    words = [f"{task.replace('-', ' ').capitalize()}, {markup.short_count(found.get('parameters'))} parameters."]
-    words += [f"It answers with: {some}."] if some else []
+    some = ", ".join(labels[:12]) + (say(" and {n} more", n=len(labels) - 12) if len(labels) > 12 else "")
+    count = markup.short_count(found.get("parameters"))
+    words = [say("{task}, {n} parameters.", task=task_guess.label(task), n=count)]
+    words += [say("It answers with: {labels}.", labels=some)] if some else []
     return {"about": markup.note(" ".join(words)), "asks": _asks(task, ())}
 
 
@@ -263,16 +277,20 @@ GIVEN = {"picture": "take, paste or drop a picture", "recording": "record a soun
 
 def _unasked(asks: Asks, chosen: str) -> str:
     """Return what stands where the answer will, and how to get one."""
-    steps = list(dict.fromkeys(GIVEN.get(widget, "write a text") for _, widget in asks))
-    words = ", ".join(steps) + (", or pick an example of the test rows" if chosen == RUN else "") + "."
+    each = dict.fromkeys(retold(GIVEN.get(widget, "")) or say("write a text") for _, widget in asks)
+    steps = say(", ").join(each)
+    words = say("{steps}, or pick an example of the test rows.", steps=steps)
+    if chosen != RUN:
+        words = say("{steps}.", steps=steps)
     return markup.empty("Nothing asked yet", words[0].upper() + words[1:])
 
 
 def labels_of(roles: Sequence[str], asked: int = 0) -> tuple[str, str]:
     """Return what the two boxes of text are called: by roles of two things, or of one where `asked` has others."""
     if len(roles) < 2 or roles[1].startswith(roles[0]):
-        return (roles[0].capitalize() if len(roles) == 1 and asked > 1 else "Text"), "Second text"
-    return roles[0].capitalize(), roles[1].capitalize()
+        first = roles[0].capitalize() if len(roles) == 1 and asked > 1 else "Text"
+        return retold(first), say("Second text")
+    return retold(roles[0].capitalize()), retold(roles[1].capitalize())
 
 
 def _where(page: Page, visitor: Visitor, chosen: str, typed: str, run: str | None) -> str:

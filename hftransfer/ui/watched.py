@@ -13,6 +13,7 @@ from hftransfer.ui import markup
 from hftransfer.ui.data_step import cell
 from hftransfer.ui.monitor import View
 from hftransfer.ui.page import Page
+from hftransfer.ui.saying import say
 from hftransfer.ui.visitors import Visitor
 
 KEPT = 100  # runs whose rows are kept in memory
@@ -60,17 +61,22 @@ def shown(view: View, inputs: Mapping[str, Mapping[str, Any]]) -> str:
     rows = []
     for one in last["answers"]:
         parts = inputs.get(str(one["row_id"]), {})
-        held = "<br>".join(cell(entry) for entry in parts.values()) or markup.text(f"row {one['row_id']}")
+        held = "<br>".join(cell(entry) for entry in parts.values()) or markup.text(
+            say("row {name}", name=one["row_id"])
+        )
         before = began.get(one["row_id"], one)
         changed = last is not first and before["said"] != one["said"]
-        then = f'<span class="quiet small">at step {first["step"]}: {markup.text(before["said"], 120)}</span>'
+        told = say("at step {step}: {answer}", step=first["step"], answer=before["said"])
+        then = f'<span class="quiet small">{markup.text(told, 140)}</span>'
         rows.append([held, markup.text(one["is"], 120), _answer(one) + (f"<br>{then}" if changed else "")])
     right = sum(not one["wrong"] for one in last["answers"])
-    told = f"{right} of {len(rows)} right at step {last['step']}; no model is chosen by these"
-    return markup.title("Some validation rows", told) + markup.table(["row", "is", "answered"], rows)
+    counts = {"right": right, "n": len(rows), "step": last["step"]}
+    told = say("{right} of {n} right at step {step}; no model is chosen by these", **counts)
+    return markup.title("Some validation rows", told) + markup.table([say("row"), say("is"), say("answered")], rows)
 
 
 def _answer(one: Mapping[str, Any]) -> str:
-    sure = "" if one.get("sure") is None else f' <span class="quiet">{one["sure"]:.0%} sure</span>'
-    sign = markup.mark("wrong", "bad") if one["wrong"] else markup.mark("right", "good")
-    return f"{markup.text(one['said'], 160) or '(nothing)'} {sign}{sure}"
+    known = one.get("sure")
+    sure = "" if known is None else f' <span class="quiet">{say("{share:.0%} sure", share=known)}</span>'
+    sign = markup.mark(say("wrong"), "bad") if one["wrong"] else markup.mark(say("right"), "good")
+    return f"{markup.text(one['said'], 160) or say('(nothing)')} {sign}{sure}"

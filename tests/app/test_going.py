@@ -36,6 +36,7 @@ PROBED = {"type": "probed", "metrics": {"accuracy": 0.7}, "seconds": 3.0}
             [0.6, 0.5, 0.8],
             "above the baseline (0.500) since step 30, above the probe (0.700) since step 30.",
         ),
+        ("accuracy", [0.6, 0.7], "above the baseline (0.500) since step 10, level with the probe (0.700)."),
         ("mae", [3.0, 1.5], "below the baseline (2.000) since step 20."),
         ("accuracy", [0.9, 0.8, 0.8, 0.8, 0.8], "flat: nothing better since step 10, whose model is kept."),
         ("accuracy", [0.6, 0.7, 0.75, 0.8, 0.85, 0.9], "still gaining."),

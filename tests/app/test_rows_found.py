@@ -5,7 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from hftransfer.ui import rows_found
+import pytest
+
+from hftransfer.inputs.candidates import CANDIDATES
+from hftransfer.inputs.item_history import HISTORY
+from hftransfer.inputs.words import WORDS
+from hftransfer.ui import cells, rows_found, rows_of_runs
 
 ISSUES = "row_id,text_or_file,about,given,suggested,probability,probability_given\n"
 COPIES = "row_id,split,text_or_file,copy_id,copy_split,copy_text_or_file,cosine,ratio\n"
@@ -41,3 +46,23 @@ def test_nothing_found_has_no_table(tmp_path: Path) -> None:
     assert "none found" in shown and "0 of 200 train rows looked at" in shown and "<table" not in shown
     assert "<table" not in rows_found.rows_of(a_result(12, 1), tmp_path)  # the files were not brought along
     assert rows_found.rows_of({"data": {"splits": {"train": 9}}}, tmp_path) == ""
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"), [(HISTORY, ["a title", "12", "x"]), (WORDS, ["a", "b"]), (CANDIDATES, ["one thing", "other"])]
+)
+def test_an_example_of_several_texts_is_asked_as_what_it_is(kind: Any, value: list[str]) -> None:
+    told = rows_of_runs._told({"role": kind}, "role", value)
+    assert isinstance(told, str) and kind.read(told) == value
+    assert rows_of_runs._told({"role": kind}, "other", value) == value
+
+
+def test_an_example_is_not_cut_where_a_preview_is() -> None:
+    long = "word " * 500
+    assert cells.entry(long)["value"].endswith("…")
+    assert cells.entry(long, longest=rows_of_runs.ASKED)["value"] == long
+
+
+def test_a_value_with_names_inside_is_shown_in_words() -> None:
+    assert cells.entry({"id": "3", "grade": 1.0, "cold": False})["value"] == "id 3, grade 1.0"
+    assert cells.entry([{"id": "3"}, {"id": "4", "grade": 2}])["value"] == "id 3; id 4, grade 2"

@@ -18,7 +18,7 @@ import pytest
 
 from hftransfer import catalog
 from hftransfer.errors import UserError
-from hftransfer.ui import data_step, rules, visitors
+from hftransfer.ui import fetching, rules, visitors
 from hftransfer.ui import settings as settings_module
 from hftransfer.ui.settings import Settings, require_sign_in
 from hftransfer.ui.visitors import Visitor
@@ -108,7 +108,7 @@ def test_a_process_that_fetches_a_sample_gets_what_it_needs_alone(
               "MY_PASSWORD": "p", "GITHUB_TOKEN": "g"}  # fmt: skip
     for name, value in (kept | secret).items():
         monkeypatch.setenv(name, value)
-    found = data_step.registry_environment()
+    found = fetching.registry_environment()
     assert kept.items() <= found.items() and "PATH" in found and "PYTHONPATH" in found
     assert not set(secret) & set(found) and OWNER_TOKEN not in found.values()
 

@@ -37,16 +37,18 @@ def go(page: Any, step: str) -> None:
     page.wait_for_selector(f"#panel-{step}", state="visible")
 
 
-def fill_from_text(page: Any, text: str) -> None:
+def fill_from_text(
+    page: Any, text: str, code: str = "The same as code", fill: str = "Fill the form from this text"
+) -> None:
     """Paste a configuration, as somebody does who has one."""
     go(page, "model")
-    page.get_by_text("The same as code").click()
+    page.get_by_text(code).click()
     editor = page.locator("#yaml .cm-content")
     for _ in range(5):  # unfolding draws the text anew: what was pasted before that is drawn over, and pasted again
         editor.click()
         page.keyboard.press("Control+a")
         page.keyboard.insert_text(text)
-        page.get_by_role("button", name="Fill the form from this text").click()
+        page.get_by_role("button", name=fill).click()
         end = time.monotonic() + SECONDS / 5
         while time.monotonic() < end:
             if page.locator("#method input").input_value() == "full":  # as QUICK says, and no form does by itself

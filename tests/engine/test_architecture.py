@@ -6,7 +6,7 @@ import ast
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -164,6 +164,75 @@ def test_a_new_kind_is_shown_by_the_app(toys: None, tmp_path: Path) -> None:
     assert result_step.where_of(run.result(), run.folder) is not None
     other = trained(tmp_path, "other", tree, num_train_epochs=2)
     assert rows_of_runs.verdict(str(run.folder), [str(other.folder)])["table"]
+
+
+class AtOnce:
+    """What asks workers, answered in this process."""
+
+    def call(self, visitor: Any, name: str, **given: Any) -> Any:
+        from hftransfer.ui import worker
+
+        if "run" in given:
+            given["run"] = str(visitor.runs / given["run"])
+        return worker.FUNCTIONS[name](**given)
+
+
+def test_a_new_task_stands_in_every_step_of_the_page(toys: None, tmp_path: Path) -> None:
+    """Each step as its handlers give it for a run of a task that no page knows."""
+    pytest.importorskip("gradio")
+    from hftransfer.launchers import launcher
+    from hftransfer.ui import (
+        app,
+        data_step,
+        model_step,
+        publish_step,
+        result_step,
+        settings,
+        train_step,
+        try_step,
+        visitors,
+    )
+    from hftransfer.ui.monitor import Monitor
+    from hftransfer.ui.page import Page
+    from hftransfer.ui.queueing import Queue
+
+    place = settings.Settings.read({"HFTRANSFER_ROOT": str(tmp_path)})
+    page = Page(place, Queue(place, launcher("local")), cast(Any, AtOnce()), Monitor())
+    blocks = app.laid_out(page)
+    visitor = visitors.of(None, None, None, place)
+    task, source = "text-to-interval", str(rows(tmp_path / "r.jsonl"))
+    base = text_tree(tmp_path)
+    tree = {**base, "task": task, "data": {"source": source}}
+
+    # Data: it can be chosen, has its roles, and its rows are shown
+    choices = [one["props"]["choices"] for one in blocks.config["components"] if one["props"].get("elem_id") == "task"]
+    assert ("Text to interval", task) in [tuple(one) for one in choices[0]]
+    _, _, *roles = data_step.change_task(visitor, task, source)
+    assert [role["label"] for role in [_, *roles] if role["visible"]] == ["Text", "Interval"]
+    values = [tree["data"]["source"] if path == "data.source" else tree.get(path) for path in page.widgets]
+    said, there, summary, *_, shown = data_step.look(page, visitor, *values, *[""] * len(page.roles), [])
+    assert said == "" and there["visible"] and "Text to interval" in summary and "<table" in shown
+
+    # Model: methods that give such answers, and what is known of a model
+    _, methods, names, _ = model_step.changed(visitor, "m", task, "probe")
+    assert "lora" in methods and "probe" not in names["choices"] and names["value"] == "auto"
+    about, _ = model_step.tell(page, visitor, str(base["model"]), "", task, "full")
+    assert "Parameters" in about
+
+    # Train, Result, Try, Publish: of a run that is done
+    (tmp_path / "runs").mkdir()
+    run = trained(tmp_path / "runs", "20260101-000000-text-to-interval-m-full", tree, num_train_epochs=1)
+    looked = train_step.tick(page, visitor, run.name, source, "m", "full", None, {})
+    assert "Text to interval" in looked[1] and "done" in looked[1]
+    _, box, scores, *_ = result_step.render(page, visitor, run.name)
+    assert box["visible"] and "shared" in scores
+    ready = try_step.choose(page, visitor, try_step.RUN, "", run.name)
+    assert ready[1] == [("text", "textbox")] and ready[2]["visible"]
+    question = [try_step.RUN, "", run.name, ready[1], "the film was good", "", None, None]
+    assert "where it begins" in try_step.asked(page, visitor, *question, None)[0]
+    assert "film" in try_step.show_examples(page, visitor, run.name)
+    offered = publish_step.offer(page, visitor, run.name, "", "")
+    assert offered[1]["visible"] and "Its low end may lie above its high end." in offered[4]
 
 
 def test_a_new_kind_streams_and_checks(toys: None, tmp_path: Path) -> None:
