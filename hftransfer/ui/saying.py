@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ ENGLISH = "en"
 PLACE = Path(__file__).parent / "words"
 TAGS = {ENGLISH: "en", "zh": "zh-CN"}  # as HTML and browsers name a language; one that is not here names itself
 PROPERTIES = ("label", "info", "placeholder")  # of a widget, all of them words of ours
+LONGEST = 500  # letters of a sentence from below; what is longer holds somebody's data, and matching it takes long
 MARK = re.compile("\ue000(\\d+)\ue001")
 FORM = re.compile(r"\{(\w+)[^}]*\}")
 
@@ -99,7 +100,7 @@ def _forms(language: str) -> list[tuple[re.Pattern[str], str]]:
     return found
 
 
-@cache
+@lru_cache(4096)
 def _retold_form(language: str, words: str) -> str | None:
     for form, told in _forms(language):
         if (match := form.fullmatch(words)) is not None:
@@ -111,7 +112,7 @@ def _retold(language: str, words: str) -> str:
     found = _words(language).get(words)
     if found is not None:
         return found
-    return (_retold_form(language, words) if len(words) < 2000 else None) or words
+    return (_retold_form(language, words) if len(words) < LONGEST else None) or words
 
 
 # --- who looks ---
