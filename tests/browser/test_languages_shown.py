@@ -17,8 +17,8 @@ pytestmark = pytest.mark.slow
 TEXTS = """() => {
   const found = [];
   const walk = document.createTreeWalker(document.querySelector('gradio-app') || document.body, NodeFilter.SHOW_TEXT);
-  const kept = 'script, style, pre, code, #card, .cm-editor, table.plain tbody, [data-pick] strong, #told, #mattered, ' +
-    '#errors, #mend-row, #upload';
+  const kept = 'script, style, pre, code, #card, .cm-editor, table.plain tbody, [data-pick] strong, #told, ' +
+    '#mattered, #errors, #mend-row, #upload';
   while (walk.nextNode()) {
     const node = walk.currentNode, at = node.parentElement;
     if (!at || at.closest(kept) || !at.checkVisibility?.()) continue;
