@@ -70,7 +70,7 @@ def test_a_worker_tells_what_there_is_so_far(finished: Finished):
 
 
 def test_the_page_shows_each_answer_of_a_handler_as_it_comes():
-    def handler(value: int) -> Any:
+    def handler(request: Any, value: int) -> Any:
         def each() -> Iterator[int]:
             yield value
             raise UserError("a", "b", "c")
@@ -79,7 +79,7 @@ def test_the_page_shows_each_answer_of_a_handler_as_it_comes():
 
     made = _one_by_one(handler)
     assert inspect.isgeneratorfunction(made) and "value" in inspect.signature(made).parameters
-    found = made(3)
+    found = made(None, 3)
     assert next(found) == 3
     with pytest.raises(Exception, match="a; b"):
         next(found)
