@@ -255,6 +255,8 @@ def test_two_users_sign_in_in_their_browsers(served: tuple[str, Path], monkeypat
     url = served[0].replace("127.0.0.1", "localhost")  # where Chromium takes Secure cookies without TLS
     with sync_playwright() as play:
         browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        chinese = browser.new_context().new_page()
+        chinese.goto(f"{url}/?lang=zh")
         pages = {}
         for name in ("guest", *SUBS):
             monkeypatch.setattr(SignIn, "who", name)
@@ -264,6 +266,8 @@ def test_two_users_sign_in_in_their_browsers(served: tuple[str, Path], monkeypat
                 page.get_by_role("button", name="Sign in with Hugging Face").click()
                 expect(page.get_by_role("button", name=f"Logout ({name})")).to_be_visible(timeout=30_000)
             page.get_by_role("radio", name="Upload").click()
+        chinese.get_by_role("button", name="Sign in with Hugging Face").click()  # long after Gradio set its words anew
+        expect(chinese.get_by_role("button", name=f"Logout ({name})")).to_be_visible(timeout=30_000)
         for name, page in pages.items():
             own = "Sign in" if name == "guest" else f"{name}-secret.csv"
             expect(page.get_by_text(own).first).to_be_visible(timeout=30_000)
