@@ -82,6 +82,8 @@ def test_the_whole_way_in_chinese(app: App, materials: Path, window: Callable[..
     assert not {where: words for where, words in told.items() if words}
 
     fits(page)
+    go(page, "model")
+    page.get_by_text("等同的代码").click()  # an editor keeps the colours of the scheme that it was opened in
     usable_by_all(page)
     page.locator(".languages [data-language=en]").click()  # the other language, and the same run
     page.wait_for_selector("#start:has-text('Start training')", state="attached")
