@@ -12,7 +12,7 @@ import pytest
 from tests.browser.conftest import App
 from tests.browser.test_the_way import QUICK, STEPS, fill_from_text, fits, go, start, usable_by_all
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]  # the whole way, as test_the_way goes it in English
 # texts that people read, and those that a screen reader says; rows of data, code and gradio's own words left out
 TEXTS = """() => {
   const found = [];
