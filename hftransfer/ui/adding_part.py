@@ -80,7 +80,9 @@ def kept(
     value = input_of(asks, words, second, {"picture": picture, "recording": recording})
     require_new(page, visitor, run, value)
     count = adding.add(visitor, page.settings, run, value, said or "")
-    return opened(visitor, name, say("Added as {label}. {n} rows were added after this run.", label=said, n=count))
+    return opened(
+        visitor, name, say("Added as {label}. {n} rows were added after this run.", label=markup.cut(said), n=count)
+    )
 
 
 def require_new(page: Page, visitor: Visitor, run: Run, value: Mapping[str, Any]) -> None:

@@ -28,6 +28,7 @@ from hftransfer.ui.workers import Workers
 
 EVENTS = 500  # of one answer; the cursor leads on
 PICTURE = 14 * 2**20  # characters of a picture as a data: URL
+PROCESSES = 64  # of one run, wherever it is
 DATA_URL = re.compile(r"data:(?:image/(png|jpeg|webp|gif|bmp)|application/dicom);base64,")
 
 
@@ -64,6 +65,7 @@ def endpoints(settings: Settings, queue: Queue, workers: Workers) -> list[Callab
         with _told():
             visitor, tree = _who(request, settings), rules.read(config)
             visitors.require(visitor)
+            _require_count(processes)
             where = places.told(settings, visitor, on, options)
             if where is not None and where.estimates:  # nothing is paid for unseen
                 seconds = places.measured(settings, workers, visitor, tree)["seconds"]
@@ -139,6 +141,15 @@ def endpoints(settings: Settings, queue: Queue, workers: Workers) -> list[Callab
             return answers
 
     return [start, status, stop, predict]
+
+
+def _require_count(processes: Any) -> None:
+    """Raise UserError for what is no number of processes: a program may send anything."""
+    if type(processes) is not int or not 0 <= processes <= PROCESSES:
+        raise UserError(
+            f"a whole number of processes from 0 to {PROCESSES} is needed", f"found {str(processes)[:60]!r}",
+            "Leave it out for as many as usual.",
+        )  # fmt: skip
 
 
 def _who(request: gr.Request, settings: Settings) -> Visitor:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal
 
-from hftransfer.ui.markup import significant, table, text
+from hftransfer.ui.markup import cut, significant, table, text
 from hftransfer.ui.saying import say
 
 Point = tuple[float, float]
@@ -188,12 +188,13 @@ def confusion(plot: dict[str, Any]) -> str:
     if not counts or len(names) > MOST_CLASSES:
         return ""
     totals = [sum(row) or 1 for row in counts]
+    named = [cut(name) for name in names]
     head = "".join(f'<th scope="col" title="{text(name)}">{text(name, 14)}</th>' for name in names)
     rows = "".join(
         f'<tr><th scope="row" title="{text(name)}">{text(name, 22)}</th>'
         + "".join(
             f'<td class="{"strong" if n / totals[i] > 0.5 else ""}" style="--share:{n / totals[i]:.3f}"'
-            f' title="{text(say("{name} answered as {other}: {n:,}", name=name, other=names[j], n=n))}">{n:,}</td>'
+            f' title="{text(say("{name} answered as {other}: {n:,}", name=named[i], other=named[j], n=n))}">{n:,}</td>'
             for j, n in enumerate(counts[i])
         )
         + "</tr>"

@@ -15,9 +15,11 @@ from hftransfer.ui import markup
 from hftransfer.ui.page import Page, html
 from hftransfer.ui.saying import retold
 from hftransfer.ui.visitors import Visitor
+from hftransfer.ui.workers import CHARACTERS
 
 Turns = list[dict[str, str]]
 SAID = {"user": "You", "assistant": "The model"}
+DEEPEST = 1000  # lists and objects in what is read as turns
 MOST = 40  # turns that are kept: the model loses the beginning of longer ones anyway
 
 
@@ -80,13 +82,15 @@ def answer(
 
 
 def whole(words: str) -> Turns | None:
-    """Return the turns that an example is made of; None of what somebody wrote."""
+    """Return the turns that an example is made of; None of what somebody wrote, and of what is too large to read."""
+    if len(words) > CHARACTERS or words.count("[") + words.count("{") > DEEPEST:
+        return None
     try:
         found = json.loads(words)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     turns = isinstance(found, list) and all(
-        isinstance(one, dict) and {"role", "content"} <= one.keys() for one in found
+        isinstance(one, dict) and "content" in one and isinstance(one.get("role"), str) for one in found
     )
     return found if turns and found else None
 

@@ -51,8 +51,8 @@ def _checked(path: Path, environment: Mapping[str, str], settings: Settings, lim
     lines: list[str] = []
     with subprocess.Popen(
         [sys.executable, str(SCRIPT), "--config", str(path), "--check"], env=dict(environment), cwd=path.parent,
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
-        **machine.own_session(),
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8",
+        errors="replace", **machine.own_session(),
     ) as process:  # fmt: skip
         assert process.stdout is not None
         reader = threading.Thread(target=lambda pipe: lines.extend(pipe), args=(process.stdout,), daemon=True)

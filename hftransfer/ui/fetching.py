@@ -28,8 +28,8 @@ def fetch(name: str) -> None:
     command = [sys.executable, "-m", "hftransfer.cli", "samples", name]
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, timeout=FETCH_SECONDS, env=registry_environment(),
-            stdin=subprocess.DEVNULL,
+            command, capture_output=True, text=True, encoding="utf-8", errors="replace", timeout=FETCH_SECONDS,
+            env=registry_environment(), stdin=subprocess.DEVNULL,
         )  # fmt: skip
     except subprocess.TimeoutExpired as error:
         raise UserError(f"the sample {name} is needed", "fetching it took too long", "Try again later.") from error
@@ -40,7 +40,9 @@ def fetch(name: str) -> None:
 
 # what the registries' clients need beside what every child gets: their settings, mirrors and caches
 REGISTRY = ("HOME", "TMPDIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "HFTRANSFER_CACHE", "HFTRANSFER_DEBIAN_MIRROR",
-            "APT_CONFIG", "NODE_EXTRA_CA_CERTS")  # fmt: skip
+            "APT_CONFIG", "NODE_EXTRA_CA_CERTS",
+            # without these, Windows finds neither a user's files nor its own programs, and opens no connection
+            "SYSTEMROOT", "USERPROFILE", "APPDATA", "LOCALAPPDATA", "PATHEXT", "COMSPEC")  # fmt: skip
 REGISTRY_PREFIXES = ("PIP_", "npm_config_", "NPM_CONFIG_")
 
 

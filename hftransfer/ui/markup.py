@@ -18,6 +18,7 @@ Tone = Literal["", "good", "warn", "bad"]
 WIDE = 32  # characters of a cell from which its column is given room
 LONG = 13  # characters from which a figure is set smaller
 LONGEST = 400  # characters of one text that are shown
+NAMED = 160  # characters of a value that a sentence names: two of them and its own words stay within LONGEST
 
 
 # what turns the order of what follows around: a name would read as another, and so would the page behind it
@@ -28,8 +29,14 @@ def text(value: Any, longest: int = LONGEST) -> str:
     """Return any value as text that can stand in HTML, cut when it is long."""
     words = "" if value is None else TURNS.sub("", str(value))
     # Gradio fills templates of its own over what it is given: braces and dollars of the data are data
-    safe = escape(words if len(words) <= longest else words[: longest - 1] + "…")
+    safe = escape(cut(words, longest))
     return safe.replace("{", "&#123;").replace("}", "&#125;").replace("$", "&#36;").replace("`", "&#96;")
+
+
+def cut(value: Any, longest: int = NAMED) -> str:
+    """Return a value as it stands in a sentence: one that is long leaves room for what the sentence says beside it."""
+    words = str(value)
+    return words if len(words) <= longest else words[: longest - 1] + "…"
 
 
 def lead(title: str, words: str) -> str:

@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -66,46 +66,49 @@ def build(page: Page) -> Callable[[], None]:
 
     def wire() -> None:
         wire_card(repo, licence)
+        _, text, _, was = card
         page.on(
-            gr.on, partial(offer, page), [page.run, repo, licence], [nothing, there, repo, sure, *card],
+            gr.on, partial(offer, page), [page.run, repo, licence, was], [nothing, there, repo, sure, *card],
             triggers=[page.go["viewed"].change, licence.change, repo.blur],
         )  # fmt: skip
 
         page.on(
             push.click,
             partial(publish, page),
-            [page.run, repo, licence, private, pull, sure],
+            [page.run, repo, licence, private, pull, sure, text, was],
             [state, page.go["timer"]],
         )
 
     return wire
 
 
-def offer(page: Page, visitor: Visitor, name: str | None, typed: str, chosen: str) -> list[Any]:
+def offer(
+    page: Page, visitor: Visitor, name: str | None, typed: str, chosen: str, was: Sequence[str] = ()
+) -> list[Any]:  # fmt: skip
     """Show the card of a run as it will look, and what must be said before it is published."""
     run = visitors.find(visitor, name) if name else None
     result = page.monitor.result(run.folder) if run else {}
     if run is None or not result:
-        return [none(), gr.update(visible=False), *(gr.skip() for _ in range(5))]
+        return [none(), gr.update(visible=False), *(gr.skip() for _ in range(6))]
     suggested = typed or suggestion(visitor, result)
     verdict = verdict_of(result)
     said = markup.note([*verdict.sentences, *verdict.advice], "bad" if verdict.useless else "warn")
     again = gr.update(visible=verdict.useless, value=False)  # whoever wants it says so twice
-    return [said, gr.update(visible=True), suggested, again, *card_part.opened(run, result, suggested, chosen)]
+    return [said, gr.update(visible=True), suggested, again, *card_part.opened(run, result, suggested, chosen, was)]
 
 
 def publish(
-    page: Page, visitor: Visitor, name: str | None, to: str, chosen: str, hidden: bool, as_pull: bool, certain: bool
-) -> list[Any]:
-    """Begin to publish a run, or say why not."""
+    page: Page, visitor: Visitor, name: str | None, to: str, chosen: str, hidden: bool, as_pull: bool, certain: bool,
+    text: str, was: Sequence[str],
+) -> list[Any]:  # fmt: skip
+    """Begin to publish a run with the card's text as it stands, or say why not."""
     try:
-        visitors.require(visitor)
-        run = visitors.find(visitor, str(name))
+        run = card_part.settled(page, visitor, name, text, was, to, chosen)
         require_certain(page.monitor.result(run.folder), certain)
         start(page.settings, visitor, run, to, chosen, hidden, as_pull)
     except UserError as error:
         return [markup.note(str(error), "bad"), gr.skip()]
-    return [_bar(say("Starting"), None), gr.Timer(1.0)]
+    return [_bar(say("Starting"), None) + markup.note(card_part.unnamed(run, to.strip()), "warn"), gr.Timer(1.0)]
 
 
 def require_certain(result: Mapping[str, Any], certain: bool) -> None:
@@ -189,10 +192,14 @@ def goes_on(view: View | None) -> bool:
 
 
 def progress_of(view: View) -> str:
-    """Return how far the last push is, or how it ended."""
+    """Return how far the last push is, or how it ended, and what is odd about the card that it brings."""
     if not view.publishing:
         return ""
-    event = view.publishing[-1]
+    odd = card_part.unnamed(view.run, str(view.publishing[-1].get("repo", "")))
+    return _how_far(view, view.publishing[-1]) + markup.note(odd, "warn")
+
+
+def _how_far(view: View, event: Mapping[str, Any]) -> str:
     repo = str(event.get("repo", ""))
     if event["type"] == "published":
         url = str(event.get("url", ""))

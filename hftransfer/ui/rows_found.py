@@ -70,7 +70,7 @@ def errors_of(found: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _error(row: Mapping[str, Any]) -> str:
-    known = {"answer": row["prediction"], "label": row["label"], "share": row.get("score")}
+    known = {"answer": markup.cut(row["prediction"]), "label": markup.cut(row["label"]), "share": row.get("score")}
     told = say("answered {answer}, is {label}", **known)
     if known["share"] is not None:
         told = say("answered {answer} ({share:.0%} sure), is {label}", **known)

@@ -131,9 +131,10 @@ def chosen(asked: str, accepted: str) -> str:
         return asked
     ranked = []
     for place, one in enumerate(accepted.split(",")[:20]):
-        name, _, weight = one.strip().partition(";q=")
+        name, _, weight = "".join(one.split()).partition(";q=")
         with contextlib.suppress(ValueError):
-            ranked.append((-float(weight or 1), place, name.split("-")[0].lower()))
+            if float(weight or 1) > 0:  # 0: not acceptable (RFC 9110, 12.4.2)
+                ranked.append((-float(weight or 1), place, name.split("-")[0].lower()))
     return next((name for _, _, name in sorted(ranked) if name in languages()), ENGLISH)
 
 
@@ -177,13 +178,18 @@ def laid_out() -> Iterator[None]:
 
 
 def mark_widgets(blocks: Any) -> None:
-    """Put marks in place of the words of every widget of a page (gr.Blocks)."""
+    """Put marks in place of the words of every widget of a page (gr.Blocks).
+
+    Parameters of endpoints are for programs. Gradio's sign-in button sends and compares its own words by itself.
+    """
     for block in blocks.blocks.values():
+        if block.get_block_name() == "api" or hasattr(block, "logout_value"):
+            continue
         for name in PROPERTIES:
             words = getattr(block, name, None)
             if isinstance(words, str) and words and not MARK.search(words):
                 setattr(block, name, _mark(words, {}))
-        if block.get_block_name() in ("button", "loginbutton") and not MARK.search(block.value):
+        if block.get_block_name() == "button" and not MARK.search(block.value):
             block.value = _mark(block.value, {})
         if block.get_block_name() == "radio":  # drop-downs hold names: of methods, options, licences
             block.choices = [(_mark(n, {}) if n in _known() else n, value) for n, value in block.choices]

@@ -164,7 +164,8 @@ def _inspect(copy: Path, suffix: str, visitor: Visitor, settings: Settings) -> d
         with _INSPECTING:
             done = subprocess.run(
                 [sys.executable, "-m", "hftransfer.ui.inspection", asked], env=environment, cwd=copy.parent,
-                stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=SECONDS,
+                stdin=subprocess.DEVNULL, capture_output=True, text=True, encoding="utf-8", errors="replace",
+                timeout=SECONDS,
             )  # fmt: skip
         answer = json.loads(done.stdout.splitlines()[-1])
     except (subprocess.TimeoutExpired, IndexError, ValueError) as error:

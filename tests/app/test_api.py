@@ -128,6 +128,14 @@ def test_more_processes_than_allowed_are_refused(served: Any) -> None:
         client(served[0], "hf_alice_token").predict(TREE, 64, api_name="/start")
 
 
+def test_what_is_no_number_of_processes_is_refused_for_every_place(served: Any) -> None:
+    alice = client(served[0], "hf_alice_token")
+    for count in (-1, 65, 1.5, True, "8", [1]):
+        for place in ("jobs", "local"):
+            with pytest.raises(AppError, match="from 0 to 64"):
+                alice.predict(TREE, count, place, {}, api_name="/start")
+
+
 def test_predictions_of_texts_and_pictures(served: Any, received: Path) -> None:
     buffer = io.BytesIO()
     Image.new("RGB", (3, 3)).save(buffer, "PNG")

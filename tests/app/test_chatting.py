@@ -11,7 +11,7 @@ import pytest
 
 from hftransfer import views
 from hftransfer.errors import UserError
-from hftransfer.ui import chatting, markup, try_step
+from hftransfer.ui import chatting, markup, try_step, workers
 from hftransfer.ui.page import _one_by_one
 from hftransfer.ui.workers import Workers
 from tests import tiny_causal
@@ -33,6 +33,20 @@ def test_turns_are_drawn_as_text():
 def test_an_example_is_a_whole_conversation():
     assert chatting.whole(json.dumps(TURNS)) == TURNS
     assert [chatting.whole(words) for words in ("hi", "[1]", "[]", '{"role": 1}', "7")] == [None] * 5
+    assert chatting.whole('[{"role": ["user"], "content": "hi"}]') is None
+    assert chatting.whole('[{"role": "user"}]') is None
+
+
+def test_what_somebody_writes_is_not_read_beyond_bounds(monkeypatch: pytest.MonkeyPatch):
+    nested = "[" * 900 + "]" * 900
+    assert chatting.whole(json.dumps([{"role": "user", "content": nested[:900]}])) is not None
+    for deep in (nested, "[" * 90_000, '{"a":' * 20_000):
+        assert chatting.whole(deep) is None
+    read: list[str] = []
+    monkeypatch.setattr(chatting.json, "loads", read.append)
+    for large in (json.dumps(TURNS) + " " * workers.CHARACTERS, "[" + "{}," * 2000 + "{}]"):
+        assert chatting.whole(large) is None
+    assert not read
 
 
 def test_a_model_that_writes_is_asked_in_a_conversation():
@@ -42,21 +56,21 @@ def test_a_model_that_writes_is_asked_in_a_conversation():
 
 def test_a_worker_tells_what_there_is_so_far(finished: Finished):
     place = tiny_causal.causal_model(finished.visitor.uploads / "chats")
-    workers = Workers(finished.settings)
+    asked = Workers(finished.settings)
     try:
-        found = list(workers.grow(finished.visitor, str(place), {"prompt": json.dumps(TURNS[:1])}))
-        whole = workers.call(
+        found = list(asked.grow(finished.visitor, str(place), {"prompt": json.dumps(TURNS[:1])}))
+        whole = asked.call(
             finished.visitor, "predict", where=str(place), inputs=[{"prompt": json.dumps(TURNS[:1])}], top_k=None
         )
         assert found and found[-1] == whole[0]["text"]
         with pytest.raises(UserError, match="ends with the user"):
-            list(workers.grow(finished.visitor, str(place), {"prompt": json.dumps(TURNS)}))
+            list(asked.grow(finished.visitor, str(place), {"prompt": json.dumps(TURNS)}))
     finally:
-        workers.close()
+        asked.close()
 
 
 def test_the_page_shows_each_answer_of_a_handler_as_it_comes():
-    def handler(value: int) -> Any:
+    def handler(request: Any, value: int) -> Any:
         def each() -> Iterator[int]:
             yield value
             raise UserError("a", "b", "c")
@@ -65,7 +79,7 @@ def test_the_page_shows_each_answer_of_a_handler_as_it_comes():
 
     made = _one_by_one(handler)
     assert inspect.isgeneratorfunction(made) and "value" in inspect.signature(made).parameters
-    found = made(3)
+    found = made(None, 3)
     assert next(found) == 3
     with pytest.raises(Exception, match="a; b"):
         next(found)

@@ -8,11 +8,15 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import gradio as gr
 import pytest
 
 from hftransfer import answers, catalog, samples
 from hftransfer.launchers import launcher, launchers
-from hftransfer.ui import app, form, markup, places, saying, settings, spoken_page
+from hftransfer.ui import app, form, markup, page, places, saying, settings, spoken_page
+from hftransfer.ui.monitor import Monitor
+from hftransfer.ui.queueing import Queue
+from hftransfer.ui.workers import Workers
 
 UI = Path(saying.__file__).parent
 OTHERS = [name for name in saying.languages() if name != saying.ENGLISH]
@@ -27,7 +31,6 @@ NAMED = (
     "Accordion",
     "Tab",
     "DownloadButton",
-    "LoginButton",
 )  # widgets whose first argument is what they say
 TABLES = {  # module-level names that hold words
     "app.py": ("STEPS",), "chatting.py": ("SAID",), "data_step.py": ("ORIGINS",), "form.py": ("WORDS",),
@@ -149,6 +152,7 @@ def test_a_language_is_asked_for_by_the_address_else_by_the_browser() -> None:
     assert saying.chosen("", "zh-CN,zh;q=0.9,en;q=0.8") == "zh"
     assert saying.chosen("", "de,en;q=0.5,zh;q=0.7") == "zh"
     assert saying.chosen("xx", "fr") == saying.chosen("", "") == saying.chosen("", ";q=x,,") == "en"
+    assert saying.chosen("", "en ; q=0.5, zh ;q=0.7") == "zh" and saying.chosen("", "zh;q=0, fr") == "en"
 
 
 def test_words_are_told_in_the_language_of_who_looks() -> None:
@@ -175,6 +179,21 @@ def test_the_page_is_laid_out_once_and_sent_in_each_language(tmp_path: Path) -> 
     assert "开始训练" in chinese and "Start training" not in chinese and 'lang="zh-CN"' in chinese
     config = json.loads(saying.unmarked(json.dumps(blocks.get_config_file(), default=str), "zh"))
     assert not [*untold(config)]
+
+
+def test_the_words_of_others_are_not_marked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gradio's sign-in button sends and compares its own words, and programs read the parameters' names."""
+    monkeypatch.setattr(gr.routes, "attach_oauth", lambda app: None)  # it asks for a Space's secrets
+    place = settings.Settings.read({"SPACE_ID": "owner/space", "HFTRANSFER_ROOT": str(tmp_path)})
+    here = page.Page(place, Queue(place, launcher("local")), Workers(place), Monitor())
+    blocks = app.laid_out(here)
+    (button,) = [one for one in blocks.blocks.values() if isinstance(one, gr.LoginButton)]
+    assert button.value == "Sign in with Hugging Face"
+    clicked = [one.js for one in blocks.fns.values() if one.targets == [(button._id, "click")]]
+    assert clicked and all(json.dumps(button.value) in str(js) for js in clicked)
+    parameters = [one for one in blocks.blocks.values() if one.get_block_name() == "api"]
+    assert parameters and not [one.label for one in parameters if saying.MARK.search(str(one.label))]
+    assert not saying.MARK.search(json.dumps(blocks.get_api_info(), ensure_ascii=False, default=str))
 
 
 KEPT = {  # names and terms that stay as they are

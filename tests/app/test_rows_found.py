@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from hftransfer.inputs.candidates import CANDIDATES
 from hftransfer.inputs.item_history import HISTORY
 from hftransfer.inputs.words import WORDS
-from hftransfer.ui import cells, rows_found, rows_of_runs
+from hftransfer.ui import adding_part, cells, charts, rows_found, rows_of_runs
 
 ISSUES = "row_id,text_or_file,about,given,suggested,probability,probability_given\n"
 COPIES = "row_id,split,text_or_file,copy_id,copy_split,copy_text_or_file,cosine,ratio\n"
@@ -66,3 +68,20 @@ def test_an_example_is_not_cut_where_a_preview_is() -> None:
 def test_a_value_with_names_inside_is_shown_in_words() -> None:
     assert cells.entry({"id": "3", "grade": 1.0, "cold": False})["value"] == "id 3, grade 1.0"
     assert cells.entry([{"id": "3"}, {"id": "4", "grade": 2}])["value"] == "id 3; id 4, grade 2"
+
+
+def test_a_long_answer_leaves_room_for_the_label_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    long = "word " * 500
+    row = {"row_id": "1", "label": "the truth " * 90, "prediction": long, "score": 0.5, "input": {}}
+    (sentence,) = re.findall("<p>(.*?)</p>", rows_found.errors_of([row]))
+    assert "(50% sure), is the truth" in sentence
+    assert " answered as other: 7" in charts.confusion({"labels": [long, "other"], "counts": [[1, 7], [0, 1]]})
+
+    told: list[str] = []
+    monkeypatch.setattr(adding_part.visitors, "find", lambda *_: None)
+    monkeypatch.setattr(adding_part, "require_new", lambda *_: None)
+    monkeypatch.setattr(adding_part.adding, "add", lambda *_: 3)
+    monkeypatch.setattr(adding_part, "opened", lambda visitor, name, words: told.append(words))
+    page: Any = SimpleNamespace(settings=None)
+    adding_part.kept(page, cast(Any, None), lambda *_: {}, "", "", "run", (), "", "", None, None, long)
+    assert len(told[0]) < 250 and told[0].endswith("3 rows were added after this run.")

@@ -103,7 +103,8 @@ def test_a_process_that_fetches_a_sample_gets_what_it_needs_alone(
     space: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept = {"PIP_INDEX_URL": "https://mirror.example/simple", "npm_config_registry": "https://mirror.example/npm",
-            "HTTPS_PROXY": "http://proxy.example", "HFTRANSFER_CACHE": "/cache"}  # fmt: skip
+            "HTTPS_PROXY": "http://proxy.example", "HFTRANSFER_CACHE": "/cache",
+            "SYSTEMROOT": "C:\\Windows", "USERPROFILE": "C:\\Users\\a", "PATHEXT": ".EXE"}  # fmt: skip
     secret = {"HF_TOKEN": OWNER_TOKEN, "OAUTH_CLIENT_SECRET": "o", "WANDB_API_KEY": "w", "AWS_SECRET_ACCESS_KEY": "a",
               "MY_PASSWORD": "p", "GITHUB_TOKEN": "g"}  # fmt: skip
     for name, value in (kept | secret).items():

@@ -115,10 +115,14 @@ def serving(folder: Path) -> Iterator[tuple[App, HubServer]]:
             port = free.getsockname()[1]
         (folder / "app").mkdir()
         app = App(folder / "app", environment, port)
-        app.start()
-        yield app, hub
-        app.stop()
-        for process in psutil.process_iter():
-            with contextlib.suppress(psutil.Error, OSError):
-                if str(folder) in process.environ().get(MARK, ""):
-                    process.kill()
+        try:
+            app.start()
+            yield app, hub
+        finally:
+            try:
+                app.stop()
+            finally:
+                for process in psutil.process_iter():
+                    with contextlib.suppress(psutil.Error, OSError):
+                        if str(folder) in process.environ().get(MARK, ""):
+                            process.kill()
