@@ -315,11 +315,12 @@ def prepare_splits(task: Task, found: Data, processor: Any, preparation: Prepara
     """Turn every split into model inputs; a streamed training split stays a stream."""
     prepared = {}
     entries = Entries(task, processor, preparation) if found.answer.catalogue is not None else None
+    streamed = preparation.config.streaming
+    if streamed:  # by all at once: it reads the whole stream, and whoever waits for that too long is given up
+        prepared["train"] = stream(task, found.splits["train"], processor, preparation, found.sizes["train"])
     with PartialState().main_process_first():
         for split, rows in found.splits.items():
-            if split == "train" and preparation.config.streaming:
-                prepared[split] = stream(task, rows, processor, preparation, found.sizes["train"])
-            else:
+            if split != "train" or not streamed:
                 made = prepare(task, rows, processor, preparation, training=split == "train")
                 prepared[split] = made if split == "train" else dataclasses.replace(made, entries=entries)
     return prepared

@@ -101,13 +101,15 @@ class Catalogue:
         import datasets
         import pyarrow as pa
 
+        from hftransfer.safety.pictures import unreadable
+
         known, feature = list(places), datasets.Image()
         stored = self.table["image"].take(pa.array(known, pa.int64())).to_pylist()
         found = []
         for place, value in zip(known, stored, strict=True):
             try:
                 found.append(None if value is None else feature.decode_example(value))
-            except (OSError, SyntaxError, ValueError) as error:  # what PIL raises for broken files
+            except unreadable() as error:
                 raise UserError(
                     "pictures of items that can be read are needed",
                     f"that of {self.ids[place]} ({value['path'] or 'encoded'}): {error}", "Mend it, or leave it out.",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -43,7 +44,12 @@ def nearest(
 
 @functools.cache
 def faiss() -> Any | None:
-    """Return the module faiss; None where it is not installed, or does not load."""
+    """Return the module faiss; None where it is not installed, or does not load.
+
+    On macOS its wheels and torch's each bring an OpenMP of their own, and both in one process can end it.
+    """
+    if sys.platform == "darwin":
+        return None
     try:
         return importlib.import_module("faiss")
     except ImportError:

@@ -118,10 +118,10 @@ def _structure(value: str) -> list[tuple[str, int]] | None:
         return None
     try:
         found = json.loads(plain)
-    except ValueError:
+    except (ValueError, RecursionError):
         try:
             found = ast.literal_eval(plain)
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
+        except (TypeError, ValueError, SyntaxError, MemoryError, RecursionError):
             return None
     pairs = []
     for one in found if isinstance(found, list) else [found]:
@@ -132,7 +132,7 @@ def _structure(value: str) -> list[tuple[str, int]] | None:
         starts = places if isinstance(places, list) else [SOMEWHERE if places is None else places] * len(texts)
         if len(starts) != len(texts) or not all(isinstance(start, int) for start in starts):
             return None
-        pairs += [(str(text), start) for text, start in zip(texts, starts, strict=True)]
+        pairs += [(str(text), start) for text, start in zip(texts, starts, strict=True) if text is not None]
     return pairs
 
 

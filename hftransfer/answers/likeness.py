@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 KEPT = 1000  # outermost scores that are held
 FEW = 200  # one score of so many may be a mistake
-FAR = 3  # times the width of all others makes it one
+FAR = 10  # times the width of all others makes it one
 MISSING = -1  # as a score below a scale that begins at 0: nobody gave one
 
 
@@ -209,12 +209,14 @@ class Range(Learner):
     def __init__(self, answer: Likeness, column: str) -> None:
         self.answer, self.column, self.rows = answer, column, 0
         self.lowest, self.highest = np.empty(0), np.empty(0)  # KEPT at most, the outermost first
+        self.above = math.inf  # the least that is above MISSING
 
     def add(self, truth: pa.Array) -> None:
         values = np.asarray(truth.to_numpy(zero_copy_only=False), np.float64)
         self.rows += len(values)
         self.lowest = np.sort(np.append(self.lowest, values))[:KEPT]
         self.highest = -np.sort(-np.append(self.highest, values))[:KEPT]
+        self.above = min(self.above, float(values[values > MISSING].min(initial=math.inf)))
 
     def learn(self) -> Likeness:
         if not self.rows or not self.highest[0] > self.lowest[0]:
@@ -230,16 +232,16 @@ class Range(Learner):
         for inner, outer in ((low, ends), (begins, high), (begins, ends)):
             if inner < outer and high - low >= FAR * (outer - inner):
                 self._refuse(inner, outer)
-        above = self.lowest[self.lowest > MISSING]
-        if low == MISSING == self.lowest[0] and high > 1 and len(above) and above[0] >= 0:
+        if low == MISSING == self.lowest[0] and high > 1 and 0 <= self.above < math.inf:
             self._refuse(0, high)
 
     def _refuse(self, low: int, high: int) -> None:
         beyond = [*self.lowest[self.lowest < low], *self.highest[self.highest > high]]
         shown = ", ".join(f"{value:g}" for value in sorted(set(beyond))[:3])
+        many = f"{'at least ' if len(beyond) >= KEPT else ''}{len(beyond):,}"
         raise UserError(
             "scores on one scale are needed",
-            f"{len(beyond):,} of {self.rows:,} of `{self.column}` lie beyond {low} to {high}, where all others are "
+            f"{many} of {self.rows:,} of `{self.column}` lie beyond {low} to {high}, where all others are "
             f"({shown})", "Mend or leave out these rows; of numbers without bounds take the logarithm.",
         )  # fmt: skip
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from hftransfer.data.named_files import Finder, names_files
 from hftransfer.data.named_splits import SPLITS, Source, split_of
 from hftransfer.data.plain_texts import SUFFIXES as TEXTS
 from hftransfer.data.plain_texts import Texts, read_texts
-from hftransfer.data.tables import BUILDERS, Rows, Table, format_of, read_tables, readable
+from hftransfer.data.tables import BUILDERS, NO_ROWS, Rows, Table, format_of, read_tables, readable
 from hftransfer.data.tree import Left, Parts, Tree, sort_out, unread, walk
 from hftransfer.errors import UserError, brief
 from hftransfer.inputs._dicom import refuse_volumes
@@ -151,7 +151,8 @@ def _open_media(
     sounds = [tree.path(parts) for parts in files]
     listed = recordings.texts_listed(tree.root, [*map(tree.path, tree.files)], sounds) if medium.whole else None
     if listed is not None:
-        return _with_texts(tree, medium, files, *listed, others, named, config.streaming)
+        classes = _classes(files, config.label_pattern, named, medium)
+        return _with_texts(tree, medium, files, *listed, others, named, config.streaming, classes)
     metadata = [parts for parts in tables if Path(parts[-1]).stem == "metadata"]
     if metadata:
         found = lay_out(files, None, named, medium.called, classes=False)
@@ -191,17 +192,33 @@ def _open_media(
     )
 
 
+def _classes(
+    files: Sequence[Parts], pattern: str | None, named: Collection[str], medium: Medium
+) -> dict[Parts, str] | None:
+    """Return the class of each file where folders or names tell one of all of them."""
+    try:
+        found = lay_out(files, pattern, named, medium.called)
+    except UserError:
+        return None
+    told = {parts: str(label) for held in found.splits.values() for parts, label in held.items()}
+    return told if found.labelled and len(told) == len(files) else None
+
+
 def _with_texts(
     tree: Tree, medium: Medium, files: Sequence[Parts], texts: Sequence[str], lists: Sequence[Path],
-    others: Sequence[Left], named: Collection[str], streaming: bool,
+    others: Sequence[Left], named: Collection[str], streaming: bool, classes: Mapping[Parts, str] | None = None,
 ) -> Source:  # fmt: skip
-    """Read files that each have a text in one of `lists`: files of their names, or with a line for each."""
+    """Read files that each have a text in one of `lists`: files of their names, or with a line for each.
+
+    `classes` are what their folders or names tell besides, which is the column `label`.
+    """
     found = lay_out(files, None, named, medium.called, classes=False)
     text_of = dict(zip(files, texts, strict=True))
     splits: dict[str, Rows] = {}
     for name, held in sorted(found.splits.items()):
         values = [str(tree.path(parts)) for parts in held]
-        rows = Dataset.from_dict({medium.column: values, "text": [text_of[parts] for parts in held]})
+        labels = {"label": [classes[parts] for parts in held]} if classes else {}
+        rows = Dataset.from_dict({medium.column: values, "text": [text_of[parts] for parts in held], **labels})
         splits[name] = _plain(rows, streaming)
     read = set(lists)
     left = _unread(tree, found, files, [one for one in others if tree.path(one.path) not in read])
@@ -240,7 +257,9 @@ def _of_names(
     for parts in tables:
         try:
             rows = read_tables([tree.path(parts)], False, Settings.of(config)).rows
-        except UserError as error:  # one without rows, beside others
+        except UserError as error:
+            if error.wanted != NO_ROWS:  # one without rows may stand beside others
+                raise
             broken[parts] = error
             continue
         columns = [name for name in rows.features or {} if names_files(rows, name, finder)]

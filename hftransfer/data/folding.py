@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -95,6 +96,11 @@ def _alone(data: Data, use: str) -> list[str]:
     return list(data.splits[use]["row_id"])
 
 
+def _digest(places: np.ndarray) -> str:
+    """Return which rows a fold has, hashed: what is kept of it on disk must be no other's of the same name."""
+    return hashlib.blake2b(np.asarray(places, np.int64).tobytes(), digest_size=10).hexdigest()
+
+
 def _taken(data: Data, whole: datasets.Dataset, known: pa.Array, places: Mapping[str, np.ndarray], name: str) -> Data:
     groups = {}
     if data.groups:
@@ -104,7 +110,7 @@ def _taken(data: Data, whole: datasets.Dataset, known: pa.Array, places: Mapping
         data,
         splits={use: whole.select(found) for use, found in places.items()},
         answer=data.answer.counted(known.take(pa.array(places["train"]))),
-        fingerprints={use: f"{data.fingerprint}:{name}:{use}" for use in places},
+        fingerprints={use: f"{data.fingerprint}:{name}:{use}:{_digest(found)}" for use, found in places.items()},
         sizes={use: len(found) for use, found in places.items()},
         groups=groups,
         slices={},

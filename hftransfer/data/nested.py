@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import functools
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from datasets import Dataset, Features, IterableDataset, List, Translation, Value, concatenate_datasets
@@ -25,13 +26,18 @@ def opened(rows: R) -> R:
         return rows
     if isinstance(rows, IterableDataset):
         kept = Features({name: feature for name, feature in (features or {}).items() if name not in nested})
+        wanted = {name: list(fields[name]) for name in nested}
         return rows.map(
-            lambda row: {f"{name}.{field}": (row[name] or {}).get(field) for name in nested for field in fields[name]},
+            functools.partial(_flat, wanted),
             remove_columns=nested, features=Features({**kept, **flat}),
         )  # fmt: skip
     parts = rows.select_columns(nested).flatten()
     rest = rows.remove_columns(nested)
     return concatenate_datasets([rest, parts], axis=1) if rest.column_names else parts
+
+
+def _flat(wanted: Mapping[str, Sequence[str]], row: Mapping[str, Any]) -> dict[str, Any]:
+    return {f"{name}.{field}": (row[name] or {}).get(field) for name, fields in wanted.items() for field in fields}
 
 
 def _fields(feature: Any) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -55,12 +56,16 @@ def joined(rows: R, columns: Sequence[str], use: str) -> R:
     name = ", ".join(columns)
     if isinstance(rows, IterableDataset):
         return rows.map(
-            lambda batch: {name: _names(pa.table({one: batch[one] for one in columns}), columns).to_pylist()},
+            functools.partial(_named, name, columns),
             batched=True, features=Features({**features, name: NAMES}) if features else None,
         )  # fmt: skip
     held = rows.select_columns(list(columns)).with_format("arrow")[:]
     made = Dataset(pa.table({name: _names(held, columns)}).cast(Features({name: NAMES}).arrow_schema))
     return concatenate_datasets([rows, made.cast(Features({name: NAMES}))], axis=1)
+
+
+def _named(name: str, columns: Sequence[str], batch: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: _names(pa.table({one: batch[one] for one in columns}), columns).to_pylist()}
 
 
 def says_of_one(feature: Any, values: pa.ChunkedArray) -> bool:

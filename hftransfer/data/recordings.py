@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -21,6 +22,8 @@ COLUMN = "audio"  # what the recordings' own column is called
 BESIDE = (".txt", ".lab")  # suffixes of texts that are called as their recordings
 LISTS = frozenset({"", ".txt", ".tsv", ".csv"})  # suffixes of lists of texts
 LONGEST = 100_000  # characters of a line of theirs
+MOST_OTHERS = 1000  # of its first lines that may name no recording
+NAME = 20  # characters at a line's begin, in which the name of a recording has a digit
 NO_TEXTS = frozenset({"wav.scp", "segments", "utt2spk", "spk2utt", "utt2dur", "utt2lang", "utt2num_frames"})  # Kaldi's
 ROOTS = ("{data_root}", "$data_root", "{root}", "$root")  # what SpeechBrain's manifests write for their folder
 
@@ -53,13 +56,14 @@ def _streamed_parts(rows: IterableDataset, name: str) -> IterableDataset:
     features = rows.features
     gone = [column for column in (name, "offset", "duration") if column in features]
 
-    def parts(batch: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
-        lengths = batch.get("duration") or [None] * len(batch[name])
-        return {COLUMN: [_entry(*one) for one in zip(batch[name], batch["offset"], lengths, strict=True)]}
-
     left = {column: feature for column, feature in features.items() if column not in gone}
     made = datasets.Features({COLUMN: AUDIO.feature(), **left})
-    return rows.map(parts, batched=True, remove_columns=gone, features=made)
+    return rows.map(functools.partial(_parts, name), batched=True, remove_columns=gone, features=made)
+
+
+def _parts(name: str, batch: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
+    lengths = batch.get("duration") or [None] * len(batch[name])
+    return {COLUMN: [_entry(*one) for one in zip(batch[name], batch["offset"], lengths, strict=True)]}
 
 
 def read_table(path: Path, config: DataConfig) -> Table:
@@ -198,25 +202,36 @@ def texts_listed(root: Path, files: Sequence[Path], sounds: Sequence[Path]) -> t
 
 
 def _lines(path: Path, named: Mapping[str, Path | None]) -> list[tuple[Path, str]]:
-    """Return the recordings and texts of a list; nothing of a file that is none."""
+    """Return the recordings and texts of a list, whose other lines are of recordings that are not there.
+
+    Nothing of a file that is no list: most of its lines name no recording.
+    """
     found: list[tuple[Path, str]] = []
+    others = 0
     try:
         with open(path, encoding="utf-8-sig") as file:
             for line in filter(str.strip, iter(lambda: file.readline(LONGEST), "")):
                 sound, text = _of_line(line.strip(), named, path.suffix.lower() == ".csv")
-                if sound is None or not text or Path(text).suffix.lower() in SUFFIXES:
+                if sound is not None and (not text or Path(text).suffix.lower() in SUFFIXES):
                     return []
-                found.append((sound, text))
+                if sound is None:
+                    others += 1
+                    if not found and (others > MOST_OTHERS or not any(map(str.isdigit, line[:NAME]))):
+                        return []  # names of columns, or none of recordings
+                else:
+                    found.append((sound, text))
     except UnicodeDecodeError:
         return []
-    return found
+    return found if others <= len(found) or 2 * len(found) > len(named) else []
 
 
 def _of_line(line: str, named: Mapping[str, Path | None], barred: bool) -> tuple[Path | None, str]:
     mark = next((mark for mark in ("|", "\t") if mark in line), None if barred else " ")
     first, *rest = [line] if mark is None else line.split(mark, 1) if mark == " " else line.split(mark)
     stem = Path(first).stem if Path(first).suffix.lower() in SUFFIXES else first.strip()
-    return named.get(stem), next((part.strip() for part in reversed(rest) if part.strip()), "")
+    said = [part.strip() for part in rest if part.strip()]
+    spoken = [part for part in said if not part.isdigit()]  # a speaker's number may stand behind the text
+    return named.get(stem), (spoken or said or [""])[-1]
 
 
 def some(root: Path, paths: Sequence[Path]) -> str:

@@ -64,7 +64,7 @@ def _is_path(source: str) -> bool:
 
 def open_path(path: Path, config: DataConfig, work_dir: Path | None, named: Collection[str] = ()) -> Source:
     """Open a local file or folder; `named` are the splits of it that the user named."""
-    path = path.absolute()
+    path = path.resolve() if ".." in path.parts else path.absolute()  # lists and tables name files without ".."
     if path.is_dir():
         return open_folder(path, config, named)
     if path.suffix.lower() == ".zip":

@@ -23,6 +23,8 @@ from hftransfer.errors import UserError
 
 Rows: TypeAlias = Dataset | IterableDataset
 
+NO_ROWS = "rows are needed"  # what is wanted of a table that has none
+
 BUILDERS = {  # the module of `formats` that reads a file, by its suffix
     ".csv": "delimited", ".tsv": "delimited", ".json": "json_rows", ".jsonl": "json_rows", ".ndjson": "json_rows",
     ".parquet": "arrow", ".pq": "arrow", ".arrow": "arrow", ".feather": "arrow", ".xlsx": "excel", ".xlsm": "excel",
@@ -144,7 +146,7 @@ def empties(path: Path) -> Iterator[None]:
     except ValueError as error:
         if "corresponds to no data" not in str(error):
             raise
-        raise UserError("rows are needed", f"{path} has none below the names of its columns", "Check it.") from error
+        raise UserError(NO_ROWS, f"{path} has none below the names of its columns", "Check it.") from error
 
 
 @contextmanager

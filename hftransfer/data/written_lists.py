@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import ast
+import functools
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 import pyarrow as pa
@@ -43,7 +44,7 @@ def opened(rows: R, config: DataConfig) -> tuple[R, list[str]]:
     ]
     if isinstance(rows, IterableDataset):
         return rows.map(
-            lambda batch: {name: _parsed(batch[name], name, kind) for name, kind in kinds.items()},
+            functools.partial(_read, kinds),
             batched=True, features=features,
         ), said  # fmt: skip
     held = rows.select_columns(list(kinds)).with_format("arrow")[:]
@@ -83,6 +84,10 @@ def _kind(texts: Sequence[str | None]) -> Any:
     if all(isinstance(value, int | float) for value in values):
         return List(Value("float64"))
     return List(Value("string"))
+
+
+def _read(kinds: Mapping[str, Any], batch: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: _parsed(batch[name], name, kind) for name, kind in kinds.items()}
 
 
 def _parsed(texts: Sequence[str | None], column: str, kind: Any) -> list[list[Any] | None]:

@@ -309,7 +309,7 @@ def place(setup: Setup, loaded: Loaded, split: str, half: bool, without: Sequenc
         FORM, setup.task.name, setup.fingerprints[split], setup.preparation.max_length, half, sorted(loaded.fresh),
         weights_hash(model, without), _processor_hash(setup.processor), setup.task.said(setup.config.data),
         {k: v for k, v in settings.items() if k not in ("name_or_path", "transformers_version", "problem_type")},
-        PartialState().device.type,
+        PartialState().device.type, None if setup.answer.catalogue is None else setup.answer.catalogue.digest,
     ]  # fmt: skip
     name = hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:40]
     return samples.cache_folder() / "features" / f"{name}.safetensors"

@@ -6,9 +6,7 @@ import functools
 import hashlib
 import io
 import os
-import struct
 import warnings
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -23,7 +21,7 @@ from hftransfer.inputs import _dicom, _geometry, _near_pictures, _pixels
 from hftransfer.inputs._near_pictures import THUMB
 from hftransfer.inputs._pixels import Seen
 from hftransfer.inputs.base import Alike, Input, Looked, Suits
-from hftransfer.safety.pictures import DICOM, SUFFIXES, is_dicom, suffix_of
+from hftransfer.safety.pictures import DICOM, SUFFIXES, is_dicom, suffix_of, unreadable
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -32,11 +30,7 @@ if TYPE_CHECKING:
 
 DECODE_BATCH = 256  # encoded images in memory at a time
 NO_THUMB = np.zeros(3 * THUMB**2, np.uint8)
-# what PIL's decoders raise on damaged files; a list, so that a mistake of ours (AttributeError, NameError) still shows
-UNREADABLE = (
-    OSError, ValueError, SyntaxError, EOFError, IndexError, KeyError, TypeError, OverflowError, NotImplementedError,
-    struct.error, zlib.error, PIL.Image.DecompressionBombError,
-)  # fmt: skip
+UNREADABLE = unreadable()
 
 
 class Image(Input):

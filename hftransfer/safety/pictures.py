@@ -86,3 +86,19 @@ def holds_dicom(path: Path) -> bool:
                 return True
             before = after
     return False
+
+
+def unreadable() -> tuple[type[Exception], ...]:
+    """Return what Pillow's decoders raise on damaged files.
+
+    A list, so that a mistake of ours (AttributeError, NameError) still shows.
+    """
+    import struct
+    import zlib
+
+    from PIL.Image import DecompressionBombError
+
+    return (
+        OSError, ValueError, SyntaxError, EOFError, IndexError, KeyError, TypeError, OverflowError,
+        NotImplementedError, struct.error, zlib.error, DecompressionBombError,
+    )  # fmt: skip

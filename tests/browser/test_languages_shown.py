@@ -12,7 +12,7 @@ import pytest
 from tests.browser.conftest import App
 from tests.browser.test_the_way import QUICK, STEPS, fill_from_text, fits, go, start, usable_by_all
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]  # the whole way, as test_the_way goes it in English
 # texts that people read, and those that a screen reader says; rows of data, code and gradio's own words left out
 TEXTS = """() => {
   const found = [];
@@ -82,6 +82,8 @@ def test_the_whole_way_in_chinese(app: App, materials: Path, window: Callable[..
     assert not {where: words for where, words in told.items() if words}
 
     fits(page)
+    go(page, "model")
+    page.get_by_text("等同的代码").click()  # an editor keeps the colours of the scheme that it was opened in
     usable_by_all(page)
     page.locator(".languages [data-language=en]").click()  # the other language, and the same run
     page.wait_for_selector("#start:has-text('Start training')", state="attached")

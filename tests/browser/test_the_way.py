@@ -65,7 +65,7 @@ def start(page: Any, app: App) -> Run:
     began = time.monotonic()
     page.locator("#start").click()
     page.wait_for_selector("#run-head .state.running, #run-head .state.done")
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 60
     (made,) = {*(app.folder / "runs").glob("*")} - known
     return Run(made)
 

@@ -62,6 +62,16 @@ def test_a_fold_sees_neither_its_rows_nor_their_groups(tmp_path: Path) -> None:
     assert seen[1] != seen[2]
 
 
+def test_what_is_kept_of_a_fold_is_no_others(tmp_path: Path) -> None:
+    """Fold 1 of 5 and fold 1 of 3 hold other rows: what is kept on disk of the one is not the other's."""
+    found = data.load(DataConfig(source=str(table(tmp_path)), group="patient"), catalog.task("text-classification"), 3)
+    kept = [
+        next(iter(folding.each(found, "label", count, 1, seed))).data.fingerprints["train"]
+        for count, seed in ((5, 3), (3, 3), (5, 4), (5, 3))
+    ]
+    assert len(set(kept)) == 3 and kept[0] == kept[3]
+
+
 def test_features_of_a_fold_are_taken_from_the_whole() -> None:
     rng = np.random.default_rng(0)
 

@@ -554,6 +554,11 @@ def test_check_asks_scores_saves_and_asks_again(folder):
         assert questions.check(catalog.build_config(tree(folder)), interruption)["updates"] > 0
 
 
+def test_odd_structures_are_no_answers_and_no_traceback():
+    assert _spans._structure('{"text": null, "answer_start": null}') == []
+    assert _spans._structure("{{1}, {2}}") is None and _spans._structure('{"text":' + "[" * 100_000) is None
+
+
 @pytest.mark.parametrize("form", [
     "{{'text': ['{t}'], 'answer_start': [{s}]}}", '[{{"text": "{t}", "answer_start": {s}}}]',
     "{{'text': array(['{t}'], dtype=object), 'answer_start': array([{s}])}}",

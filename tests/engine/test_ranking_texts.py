@@ -272,7 +272,14 @@ def test_a_pair_without_its_other_text_is_dropped_and_said(folder, tmp_path):
         ([-400.0, *[i % 6 for i in range(60)]], r"lie beyond 0 to 5, where all others are \(-400\)"),
         ([9999.0, 9999.0, *[i / 800 for i in range(800)]], r"2 of 802 .* beyond 0 to 1"),
         ([-1, -1, -1, *[i % 6 for i in range(60)]], r"3 of 63 .* beyond 0 to 5, where all others are \(-1\)"),
+        (
+            [*[-1] * 1200, *[i % 6 for i in range(8800)]],
+            r"at least 1,000 of 10,000 .* beyond 0 to 5, where all others are \(-1\)",
+        ),
         ([i % 6 for i in range(60)], None),
+        ([100, *[i % 30 for i in range(400)]], None),  # few of the highest
+        ([3, 3, 3, *[i % 2 for i in range(1000)]], None),
+        ([5, 1, 1, 1, 2, 1, 1, 2, 1, 1, 1, 2], None),
         ([-1, 1, 0, 0.5, -0.25] * 9, None),  # cosines
         ([1, *[0] * 40], None),
         ([0.1, 0.2, 1.9], None),

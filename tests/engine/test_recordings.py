@@ -397,6 +397,26 @@ def test_texts_stand_in_lists_that_begin_with_names(place, listed, line, tmp_pat
     assert "every recording needs a line in" in refused(tmp_path, "automatic-speech-recognition")
 
 
+def test_a_list_may_tell_of_more_recordings_and_of_speakers(tmp_path):
+    """A part of LJSpeech with all of its list; and VITS' lists, where a speaker's number stands last."""
+    (tmp_path / "wavs").mkdir()
+    for number in range(12):
+        soundfile.write(tmp_path / "wavs" / f"LJ-{number:02}.wav", tiny_heard.speech(["low"], number), RATE)
+    (tmp_path / "metadata.csv").write_text("".join(f"LJ-{n:02}|low {n}|{n % 3}\n" for n in range(40, -1, -1)))
+    found = rows(tmp_path, "automatic-speech-recognition", test_size=3, validation_size=3)
+    told = {Path(row["audio"]["path"]).stem: row["text"] for split in found.splits.values() for row in split}
+    assert told == {f"LJ-{number:02}": f"low {number}" for number in range(12)}
+
+
+def test_classes_stand_beside_a_list_of_texts(tmp_path):
+    """Notes by name beside folders of classes are no classes: each task takes the column of its name."""
+    tiny_heard.class_folder(tmp_path, 24)
+    names = [path.stem for path in sorted(tmp_path.rglob("*.wav"))]
+    assert len(set(names)) == len(names)
+    (tmp_path / "speakers.txt").write_text("".join(f"{name} spk{n % 3}\n" for n, name in enumerate(names)))
+    assert rows(tmp_path, test_size=6, validation_size=6).answer.names == ("high", "low", "middle")
+
+
 def test_texts_of_their_names_in_another_folder(tmp_path):
     for number in range(12):
         for folder in ("sound", "said"):
@@ -420,6 +440,9 @@ def test_lists_tell_splits(tmp_path):
     assert found.sizes == {"train": 36 - 9 - 6, "validation": 6, "test": 9} and found.answer.names == (
         "high", "low", "middle")  # fmt: skip
     assert any("testing_list.txt lists test" in guess for guess in found.guesses)
+    (tmp_path / "elsewhere").mkdir()
+    assert rows(tmp_path / "elsewhere" / "..").sizes == found.sizes  # names of files hold no ".."
+    (tmp_path / "elsewhere").rmdir()
     others = [name for number, name in enumerate(names) if number % 4 and number % 6 != 1]
     (tmp_path / "train.txt").write_text("\n".join(others[1:-1]))
     told = rows(tmp_path)
