@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -245,6 +246,8 @@ def test_a_killed_trainer_and_a_restarted_app_lose_nothing(
 
 
 def test_what_is_wrong_is_said_where_it_happens(app: App, materials: Path, window: Callable[..., Any]) -> None:
+    from playwright.sync_api import TimeoutError as Late
+
     page = window(app.url, color_scheme="dark").page("train")
     assert "Nothing to train on yet" in page.locator("#train-summary").inner_text()
     page.locator("#start").click()
@@ -256,8 +259,17 @@ def test_what_is_wrong_is_said_where_it_happens(app: App, materials: Path, windo
     fill_from_text(page, QUICK.format(model="m", source="x", steps=1, every=1) + "seed: -1\n")
     go(page, "train")
     page.wait_for_selector("#train-summary dl")
-    page.locator("#start").click()
-    page.wait_for_selector("#train-said:has-text('seed: wanted')")
+    for seconds in (
+        20,
+        20,
+        20,
+        120,
+    ):  # what was said goes with each change of the form, the last of which may come late
+        page.locator("#start").click()
+        with contextlib.suppress(Late):
+            page.wait_for_selector("#train-said:has-text('seed: wanted')", timeout=1000 * seconds)
+            break
+    assert "seed: wanted" in page.locator("#train-said").inner_text()
 
     # files that are none
     bad = materials / "rows.zip"
