@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hftransfer.answers import _mask_files as files
@@ -18,6 +19,7 @@ MOST_CLASSES = 255  # a byte a pixel, less the one for pixels of none
 USUAL_IGNORED = 255
 SMOOTHED = 32  # more values than this, nearly all pixels being of two of them: edges that were smoothed
 OF_TWO = 0.8
+SHADES = 32  # between any two values: shades that were chosen to be told apart by eye, and no counting
 SURROUND = ("background", "bg", "_background_", "unlabeled", "unlabelled", "void")  # names of what is around objects
 FEW, ENDS, OF_ALL = (
     10,
@@ -130,7 +132,9 @@ def classes_of(pixels: Counter[int], masks: Counter[int], rows: int, coloured: b
     ignored = said.ignored
     if ignored is None and said.colours is None and not coloured:
         others = set(pixels) - {USUAL_IGNORED}
-        if USUAL_IGNORED in pixels and others - {0} and max(others) < USUAL_IGNORED - 1:
+        apart = min(b - a for a, b in pairwise(sorted(pixels))) if len(pixels) > 1 else 0
+        shades = apart >= SHADES and min(pixels) == 0  # 0, 128 and 255: classes as shades from black to white
+        if USUAL_IGNORED in pixels and others - {0} and max(others) < USUAL_IGNORED - 1 and not shades:
             ignored = USUAL_IGNORED
             share = pixels[USUAL_IGNORED] / sum(pixels.values())
             guesses.append(

@@ -129,7 +129,7 @@ class SingleLabel(OneValue, Head):
         scores = np.asarray(outputs)
         if not self.points or self.points[0].threshold is None:
             return np.argmax(scores, axis=1)
-        yes = self.looked_for
+        yes = self.names.index(self.points[0].label)  # a threshold is of its own label, whichever is looked for
         return np.where(scores[:, yes] >= self.points[0].threshold, yes, 1 - yes)
 
     @property

@@ -80,6 +80,9 @@ def ensemble(config: RunConfig) -> Run:
             )  # fmt: skip
     flat = [answer.calibrated(one.truth, one.outputs) for one in splits["validation"]]
     mixed = {split: _mean(found, flat) for split, found in splits.items()}
+    held_out = mixed["validation"]  # thresholds are of the mixture's own probabilities
+    placed = held_out.answer.placed(held_out.truth, held_out.outputs)
+    mixed = {split: dataclasses.replace(found, answer=placed) for split, found in mixed.items()}
     run = Run.create(config)
     for split, found in mixed.items():
         found.to_parquet(run.predictions / f"{split}.parquet")

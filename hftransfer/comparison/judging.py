@@ -71,8 +71,10 @@ def compare(
     if metric not in answer.metrics:
         raise unknown("metric that can be compared row by row", metric, answer.metrics)
     higher = answer.metrics[metric].greater_is_better
-    predictions = [
-        dataclasses.replace(one.predictions, answer=one.predictions.answer.measured_as(answer)) for one in found
+    groups = next((one.predictions.groups for one in found if one.predictions.groups is not None), None)
+    predictions = [  # resampled alike, or the same rows of two models would be no pairs
+        dataclasses.replace(one.predictions, answer=one.predictions.answer.measured_as(answer), groups=groups)
+        for one in found
     ]
     scores = [_score(one, metric, confidence, resamples, seed) for one in predictions]
     order = sorted(range(len(found)), key=lambda i: -scores[i]["value"] if higher else scores[i]["value"])

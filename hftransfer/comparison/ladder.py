@@ -232,7 +232,8 @@ def _tree(ladder: Ladder, name: str) -> dict[str, Any]:
         tree["method"] = dict(ladder.method)
     else:
         tree["method"] = {"name": name}
-        tree.get("train", {}).pop("learning_rate", None)
+        if isinstance(tree.get("train"), dict):  # it may be the word `auto`
+            tree["train"].pop("learning_rate", None)
     return configuration.override(tree, ladder.own.get(name, ()))
 
 

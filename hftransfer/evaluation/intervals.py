@@ -39,6 +39,13 @@ def jackknife_weights(n: int, groups: np.ndarray | None = None) -> Iterator[np.n
         yield (units[:, None] % parts != left_out).astype(np.float64)
 
 
+def group_weights(groups: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield weights (n, b) that keep one of `groups` (n,) each, in their order."""
+    count, size = int(groups.max()) + 1, max(CHUNK // len(groups), 1)
+    for start in range(0, count, size):
+        yield (groups[:, None] == np.arange(start, min(start + size, count))).astype(np.float64)
+
+
 def effective(share: float, replicates: np.ndarray, rows: float, units: int, confidence: float) -> float:
     """Return how many independent rows tell as much of a share as `rows` of them in `units` groups do.
 
@@ -87,6 +94,8 @@ def interval(
     if metric.perfect is not None and abs(value - metric.perfect) < 1e-9:
         low, high = wilson(metric.perfect / metric.scale, n, confidence)
         return metric.scale * low, metric.scale * high
+    if n < 2 and metric.perfect is not None:  # one group, or one row: it is itself in every resample
+        return (-metric.scale if metric.signed else 0.0), metric.scale
     if not len(replicates):
         return value, value
     tails = np.array([(1 - confidence) / 2, (1 + confidence) / 2])

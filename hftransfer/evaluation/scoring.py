@@ -8,7 +8,13 @@ from typing import Any
 import numpy as np
 
 from hftransfer.answers.base import Answer
-from hftransfer.evaluation.intervals import bootstrap_weights, effective, interval, jackknife_weights
+from hftransfer.evaluation.intervals import (
+    bootstrap_weights,
+    effective,
+    group_weights,
+    interval,
+    jackknife_weights,
+)
 from hftransfer.evaluation.names import check_names, from_hub, metric_names
 from hftransfer.evaluation.predictions import Predictions
 from hftransfer.weighting import Metric, Statistic, wilson
@@ -67,7 +73,9 @@ def measure_outcomes(
             return of
         weightings = bootstrap_weights(n, resamples, seed, codes)
         drawn = np.concatenate([share(rows.answer.sample(outcomes, weights)) for weights in weightings])
-        return effective(float(share(whole)[0]), drawn, of, rows.units, confidence)
+        alone = [share(rows.answer.sample(outcomes, weights)) for weights in group_weights(codes)]
+        units = int(np.isfinite(np.concatenate(alone)).sum())  # a group without a row of the share is no witness
+        return effective(float(share(whole)[0]), drawn, of, max(units, 1), confidence)
 
     resampled = {
         name: metric
@@ -81,7 +89,7 @@ def measure_outcomes(
         metric = metrics[name]
         if metric.closed is not None:
             low, high = metric.closed(whole, confidence, witnesses)
-        elif metric.is_share and (codes is None or value in (0.0, 1.0)):
+        elif metric.is_share and (codes is None or rows.units == 1 or value in (0.0, 1.0)):
             low, high = wilson(value, rows.units, confidence)
         else:
             low, high = interval(value, drawn[name], left_out[name], rows.units, confidence, metric)
@@ -136,12 +144,13 @@ def per_class(
     main = table.values[table.main]
     codes = predictions.codes
     drawn, left_out = over(main, bootstrap_weights(n, resamples, seed, codes)), over(main, jackknife_weights(n, codes))
+    held = support if codes is None else (over(table.support, group_weights(codes)) > 0).sum(axis=1)
     faultless = Metric("", main, perfect=table.perfect)
     rows = []
     for i, name in enumerate(table.names):
         low = high = float("nan")
         if np.isfinite(scores[table.main][i]):
-            counted = max(min(int(support[i]), predictions.units) if codes is not None else int(support[i]), 1)
+            counted = max(int(held[i]), 1)
             low, high = interval(scores[table.main][i], drawn[i], left_out[i], counted, confidence, faultless)
         row = {quality: values[i] for quality, values in scores.items()}
         row |= {f"{table.main}_low": low, f"{table.main}_high": high}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -19,8 +20,9 @@ RESAMPLES = 500
 class Guard:
     """What is found at the first evaluation after a share of the updates; None where all is well."""
 
-    def __init__(self, setup: Setup) -> None:
-        self.setup = setup
+    def __init__(self, setup: Setup, tell: Callable[[int], None] = lambda step: None) -> None:
+        """`tell` is given the step at which something was found, before that step's checkpoint is written."""
+        self.setup, self.tell = setup, tell
         self.found: str | None = None
 
     def callback(self) -> TrainerCallback:
@@ -31,10 +33,13 @@ class Guard:
             def on_evaluate(
                 self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
             ) -> None:
-                due = AFTER * state.max_steps
-                if state.global_step >= due > state.global_step - state.eval_steps:  # by the step: a resume agrees
+                due, step = AFTER * state.max_steps, state.global_step
+                before = [log["step"] for log in state.log_history if "eval_loss" in log and log["step"] < step]
+                if step >= due > max(before, default=0):  # by what a checkpoint holds: a resume agrees
                     guard.found = guard.look(kwargs["model"])
-                    control.should_training_stop = guard.found is not None
+                    if guard.found is not None:
+                        control.should_training_stop = True
+                        guard.tell(step)
 
         return Look()
 

@@ -158,11 +158,12 @@ def _decided(setup: Setup, loaded: Loaded, probed: bool) -> Plan:
         if measured and seconds * trials.cost(total, 4) > budget:
             measured, no_trials = False, f"{config.minutes:g} minutes leave no time to measure it"
         if seconds > budget:
+            least = min(LEAST, total)
             total = int(total * budget / seconds)
             why = f"as many as {config.minutes:g} minutes hold on this machine"
             if total < LEAST and probed:
                 method, reason = "probe", f"{config.minutes:g} minutes are too few to fine-tune"
-            total = max(total, LEAST)
+            total = max(total, least)
     settings = [Chosen("method", method, "rule", reason)]
     if method in ("full", "lora"):
         settings.append(Chosen("updates", total, _origin(options, "max_steps", "num_train_epochs"), why))
@@ -226,10 +227,14 @@ def _rows_a_second(setup: Setup, loaded: Loaded) -> float:
     start = speed.default_choice(setup.config, setup.task, setup.threads, len(train.rows))
     state = trials.kept(loaded.model)
     batches = speed.typical_batches(train, start.micro_batch)
-    with speed.Trial(loaded.model, batches, setup.collator, trainer.loss(setup)) as timed:
+    trial = speed.Trial(loaded.model, batches, setup.collator, trainer.loss(setup))
+    with torch.random.fork_rng(), trial as timed:  # a resume does not time, and draws the same numbers
+        while start.micro_batch > 1 and not timed.fits(start):
+            half = start.micro_batch // 2
+            start = dataclasses.replace(start, micro_batch=half, accumulation=2 * start.accumulation)
         timed.fastest([start])
     trials.put_back(loaded.model, state)
-    return max(timed.timings.values())
+    return max(*timed.timings.values(), 0.01)
 
 
 def _free_memory() -> float:

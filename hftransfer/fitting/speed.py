@@ -136,7 +136,8 @@ def choose(
         best = trial.fastest([best, *_variations(config, model, best)])
     apply(best, model)
     chosen = dataclasses.replace(best, origin="timed", timings=trial.timings, key=key)
-    _remember(key, chosen)
+    if PartialState().is_main_process:  # whose choice all processes take
+        _remember(key, chosen)
     return chosen
 
 
@@ -176,7 +177,8 @@ class Trial:
         left out after their first time, unless they differ in threads, which whatever else runs slows unequally.
         """
         typical = self.batches[:-1] or self.batches
-        self._seconds(choices[0], typical[:1])  # warms caches and kernels up
+        for choice in reversed(choices):  # warms caches and kernels up, those of each
+            self._seconds(choice, typical[:1])
         once = self._seconds(choices[0], typical[:1])
         chosen = typical if once * len(typical) * len(choices) * ROUNDS < BUDGET_SECONDS else typical[:1]
         seconds: list[list[float]] = [[] for _ in choices]

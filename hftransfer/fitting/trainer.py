@@ -107,7 +107,8 @@ def descend(
         raise Interrupted(state.global_step)
     rate = recorder.examples / recorder.seconds if recorder.seconds else 0.0
     if is_main_process():
-        speed.reconsider(choice, rate / PartialState().num_processes, recorder.seconds)
+        items = rate / PartialState().num_processes / setup.prepared["train"].rows_per_item  # which timing counted
+        speed.reconsider(choice, items, recorder.seconds)
     best = state.best_global_step if arguments.load_best_model_at_end else None
     if best and not (state.best_model_checkpoint and Path(state.best_model_checkpoint).is_dir()):
         setup.run.event("warning", message=f"the best checkpoint is gone (of step {best}): kept the last")

@@ -124,7 +124,12 @@ def _tuned(setup: Setup, loaded: Loaded, plan: Plan, record: Record) -> Fitted:
         rate, options = best.rate, options | trials.Shape.of(plan.updates).options(plan.updates)
     measuring = time.perf_counter() - began
     if not record.again:
-        watch = Guard(setup)
+
+        def again(step: int) -> None:
+            record.note(setup.run, again=watch.remedy(rate, step))
+            planning.notice(setup, record.again["message"])
+
+        watch = Guard(setup, again)
         part = _with(setup, {**options, "learning_rate": rate})
         checkpoint = setup.checkpoint
         if checkpoint is None and best is not None:
@@ -133,9 +138,6 @@ def _tuned(setup: Setup, loaded: Loaded, plan: Plan, record: Record) -> Fitted:
             trials.put_back(model, start)
         callbacks = [watch.callback()] if plan.guarded else []
         fitted = trainer.descend(dataclasses.replace(part, checkpoint=checkpoint), model, rate, callbacks=callbacks)
-        if watch.found is not None:
-            record.note(setup.run, again=watch.remedy(rate, fitted.steps))
-            planning.notice(setup, record.again["message"])
     if record.again:
         fitted, part = _once_more(setup, model, start, plan, rate, record)
     record.note(setup.run, soup=soup.stir(part, model))
@@ -181,8 +183,12 @@ def _measured(setup: Setup, loaded: Loaded, model: Any, start: Any, plan: Plan, 
         best = min(best, tried(f"{further:g}", further, start), key=lambda one: (one.loss, one.rate))
     if plan.method == "full" and setup.answer.linear is not None and planning.can_probe(setup, loaded):
         trials.put_back(model, start)
-        _head_of_probe(setup, loaded)
-        tried(HEAD, best.rate, trials.kept(model))
+        try:
+            _head_of_probe(setup, loaded)
+        except UserError as error:
+            planning.notice(setup, f"No trial with a probe's head: {error}")
+        else:
+            tried(HEAD, best.rate, trials.kept(model))
     return min(known.values(), key=lambda one: (one.loss, one.rate))
 
 

@@ -6,7 +6,9 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
+import datasets
 import numpy as np
 import pytest
 from PIL import Image
@@ -339,3 +341,67 @@ def test_small_things_of_the_formats(tmp_path: Path) -> None:
     (tmp_path / "b.xml").write_text("<annotation>")
     with pytest.raises(UserError, match="readable XML"):
         trees.read(tmp_path / "b.xml")
+
+
+def square(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    noise = np.random.default_rng(len(str(path)) + int(path.stem[-2:])).integers(0, 255, (100, 100, 3))
+    Image.fromarray(noise.astype(np.uint8)).save(path)
+
+
+def test_the_picture_of_an_xml_is_the_one_beside_it_and_no_mask(tmp_path: Path) -> None:
+    """VOC2012's masks are called as its pictures are."""
+    for number in range(12):
+        name = f"2007_{number:02}"
+        square(tmp_path / "JPEGImages" / f"{name}.jpg")
+        square(tmp_path / "SegmentationClass" / f"{name}.png")
+        square(tmp_path / "SegmentationObject" / f"{name}.png")
+        (tmp_path / "Annotations").mkdir(exist_ok=True)
+        (tmp_path / "Annotations" / f"{name}.xml").write_text(
+            f"<annotation><filename>{name}.jpg</filename><size><width>100</width><height>100</height></size><object>"
+            f"<name>{'cat' if number % 2 else 'dog'}</name><bndbox><xmin>{number + 1}</xmin><ymin>1</ymin>"
+            "<xmax>50</xmax><ymax>50</ymax></bndbox></object></annotation>"
+        )
+    found = data.load(DataConfig(source=str(tmp_path), validation_size=2, test_size=2), TASK, 0)
+    rows = [row for split in found.splits.values() for row in split.cast_column("image", datasets.Image(decode=False))]
+    assert len(rows) == 12 and {Path(row["image"]["path"]).parent.name for row in rows} == {"JPEGImages"}
+
+
+def test_one_box_that_hangs_out_makes_no_pixels_of_shares() -> None:
+    rng = np.random.default_rng(0)
+    boxes = np.column_stack([rng.uniform(0.3, 0.7, (200, 2)), rng.uniform(0.05, 0.3, (200, 2))])
+    boxes[3, 0] = 1.02
+    reading = forms.told(boxes, np.full((200, 2), 100.0), "cxcywh", None)
+    assert reading.relative and reading.form == "cxcywh"
+
+
+def test_numbers_of_keypoints_are_no_polygon(tmp_path: Path) -> None:
+    (tmp_path / "data.yaml").write_text("names: [cat]\nkpt_shape: [12, 2]\n")
+    label = tmp_path / "a.txt"
+    label.write_text("0 .5 .5 .2 .2 " + " ".join(f".{n}" for n in range(10, 34)))
+    beside = yolo.keypoints_in([tmp_path / "data.yaml"])
+    (thing,) = yolo.of_label(label, {0: "cat"}, beside=beside).things or ()
+    assert beside == 24 and list(thing.place or ()) == [0.5, 0.5, 0.2, 0.2] and thing.outline is None
+
+
+def test_turned_boxes_become_those_around_them(tmp_path: Path) -> None:
+    warnings: list[str] = []
+    root = ElementTree.fromstring(
+        '<annotations><image name="a.png" width="200" height="200"><box label="x" xtl="50" ytl="90" xbr="150" '
+        'ybr="110" rotation="90"/><ellipse label="x" cx="1" cy="1" rx="1" ry="1"/></image></annotations>'
+    )
+    ((_, _, picture),) = trees.of_cvat(root, "annotations.xml", warnings)
+    assert [pytest.approx(one.place) for one in picture.things or ()] == [[90, 50, 110, 150]]
+    assert len(warnings) == 2 and "turned by an angle" in warnings[0] and "neither boxes nor polygons" in warnings[1]
+
+    corner = {"x": 50, "y": 10, "width": 40, "height": 10, "rotation": 90, "rectanglelabels": ["x"]}
+    results = [
+        {"type": kind, "original_width": 200, "original_height": 200, "value": value}
+        for kind, value in (
+            ("rectanglelabels", corner), ("keypointlabels", {"x": 1, "y": 1, "width": 1, "keypointlabels": ["x"]}),
+        )
+    ]  # fmt: skip
+    task = {"data": {"image": "a.png"}, "annotations": [{"was_cancelled": True, "result": []}, {"result": results}]}
+    said: list[str] = []
+    ((_, made),) = exports.of_label_studio([task], "export.json", said)
+    assert [pytest.approx(one.place) for one in made.things or ()] == [[80, 20, 20, 80]] and len(said) == 2

@@ -146,6 +146,11 @@ def test_what_broke_is_tried_again(config: str) -> None:
     assert worked == [("full", True)] and not told and planned.done() == ["full"]
 
 
+def test_a_configuration_may_leave_training_to_auto(tmp_path: Path) -> None:
+    rows = {**tree(tmp_path), "train": "auto"}
+    assert len(ladder.plan(rows, {}, ["zero_shot", "probe"]).methods) == 2
+
+
 def test_the_seconds_of_a_resumed_run_are_those_of_all_its_processes() -> None:
     from hftransfer.accounts import seconds_before
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from datasets import Dataset, Features, Image
 from PIL import Image as Pictures
 
 from hftransfer import catalog
-from hftransfer.answers import _mask_files
+from hftransfer.answers import _mask_classes, _mask_files
 from hftransfer.config import DataConfig
 from hftransfer.data.loading import load
 from hftransfer.data.result import Data
@@ -324,3 +325,42 @@ def test_numbers_of_single_objects_are_said_to_look_so(tmp_path):
     assert not any("without a gap" in guess for guess in named.guesses)
     classes = read(tiny_masks.folder(tmp_path / "classes", 24))
     assert not any("without a gap" in guess for guess in classes.guesses)
+
+
+def test_outlines_in_shares_are_drawn_and_turned_with_their_pictures(tmp_path):
+    """YOLO's polygons; and COCO's on a photo that EXIF turns, drawn on its pixels as they are stored."""
+    rng = np.random.default_rng(0)
+    for number in range(12):
+        (tmp_path / "images").mkdir(exist_ok=True)
+        (tmp_path / "labels").mkdir(exist_ok=True)
+        of(rng.integers(0, 255, (100, 100, 3)).astype(np.uint8)).save(tmp_path / "images" / f"{number}.png")
+        (tmp_path / "labels" / f"{number}.txt").write_text(f"{number % 2} .2 .2 .8 .2 .8 .8 .2 .8\n")
+    (tmp_path / "data.yaml").write_text("names: [cat, dog]\n")
+    found = read(tmp_path, validation_size=2, test_size=2)
+    assert found.answer.names == ("background", "cat", "dog")
+    assert all((mask > 0).sum() == pytest.approx(3600, abs=130) for mask in drawn(found))
+
+    place = tmp_path / "turned"
+    place.mkdir()
+    exif = Pictures.Exif()
+    exif[0x0112] = 6
+    images, annotations = [], []
+    for number in range(12):
+        of(rng.integers(0, 255, (50, 100, 3)).astype(np.uint8)).save(place / f"{number}.jpg", exif=exif)
+        images.append({"id": number, "file_name": f"{number}.jpg", "width": 100, "height": 50})
+        annotations.append({"id": number, "image_id": number, "category_id": 1, "bbox": [0, 0, 20, 10], "iscrowd": 0,
+                            "area": 200, "segmentation": [[0, 0, 20, 0, 20, 10, 0, 10]]})  # fmt: skip
+    whole = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "box"}]}
+    (place / "a.json").write_text(json.dumps(whole))
+    for mask in drawn(read(place, validation_size=2, test_size=2)):
+        down, across = np.nonzero(mask)
+        assert mask.shape == (100, 50) and down.max() < 21 and across.min() > 38
+
+
+def test_shades_from_black_to_white_are_classes():
+    said = _mask_classes.Said()
+    counts = Counter({0: 1000, 128: 3000, 255: 96000})
+    kept = _mask_classes.classes_of(counts, Counter(dict.fromkeys(counts, 10)), 10, False, said)
+    assert kept.ignored is None and len(kept.names) == 3
+    few = Counter({0: 1000, 1: 3000, 255: 96})
+    assert _mask_classes.classes_of(few, Counter(dict.fromkeys(few, 10)), 10, False, said).ignored == 255

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from pathlib import Path
@@ -21,7 +22,7 @@ from hftransfer.config import EvaluationConfig
 from hftransfer.errors import ConfigError, UserError
 from hftransfer.evaluation import operating, slices
 from hftransfer.evaluation.predictions import Predictions
-from hftransfer.evaluation.scoring import measure_outcomes
+from hftransfer.evaluation.scoring import measure_only, measure_outcomes, per_class
 from tests import tiny
 
 TWO = tiny.answer("single_label", ("ham", "spam"), (60, 40), 100)
@@ -106,6 +107,30 @@ def test_the_four_intervals_cover(n: int, size: int, prevalence: float | None) -
 
 def reversed_(pair: tuple[Predictions, Yes]) -> tuple[Predictions, Any, Yes]:
     return pair[0], _operating.METRICS, pair[1]
+
+
+def test_patients_without_the_disease_are_no_witnesses_of_sensitivity() -> None:
+    """5 of 60 patients are positive, and all of their pictures were found: as much as 5 rows tell, not 50 or 60."""
+    patients = np.repeat(np.arange(60), 10)
+    truth = patients < 5
+    names = [f"p{patient}" for patient in patients]
+    found = Predictions(TWO, [str(i) for i in range(600)], truth.astype(np.int64), np.eye(2)[truth.astype(int)], names)
+    score = measure_outcomes(found, _operating.METRICS, Yes(truth, truth), resamples=200)
+    assert score["sensitivity"]["value"] == 1 and 0.3 < score["sensitivity"]["low"] < 0.6
+    assert score["specificity"]["low"] > 0.9
+    rare = next(row for row in per_class(found, resamples=200) if row["n"] == 50)
+    assert rare["f1"] == 1 and 0.5 < rare["f1_low"] < 0.65
+    one = Predictions(TWO, found.row_ids, found.truth, np.eye(2)[(~truth).astype(int)], ["p"] * 600)
+    assert [measure_only(one, ["accuracy"], resamples=50)["accuracy"][end] for end in ("low", "high")] != [0.0, 0.0]
+
+
+def test_a_threshold_is_of_its_own_label() -> None:
+    """`compare` measures runs that look for other classes by one of them: their answers stay what they are."""
+    (point,) = _operating.asked_of(asked(at={"specificity": 0.9}), [TWO.names[0]])
+    one = dataclasses.replace(TWO, positive=TWO.names[0], points=(dataclasses.replace(point, threshold=0.8),))
+    scores = np.array([[0.9, 0.1], [0.7, 0.3], [0.5, 0.5], [0.1, 0.9]])
+    other = one.measured_as(dataclasses.replace(TWO, positive=TWO.names[1]))
+    assert list(one.predicted(scores)) == list(other.predicted(scores)) == [0, 1, 1, 1]
 
 
 def test_ppv_at_a_low_prevalence_knows_that_no_false_positive_was_seen() -> None:

@@ -70,7 +70,7 @@ def stopwatch(monkeypatch):
         ]
         left = {name: iter(seconds) for name, seconds in said.items()}
         trial = speed.Trial(None, [[0] * 8] * 2, list, None)
-        warm = iter((1.0, 0.01))
+        warm = iter([1.0] * len(choices) + [0.01])
         monkeypatch.setattr(
             trial, "_seconds", lambda choice, batches: next(warm, None) or next(left[choice.attention])
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -56,6 +57,18 @@ def around(outline: Any) -> tuple[float, float, float, float] | None:
         return None
     xs = [float(x) for ring in rings for x in ring[::2]]
     ys = [float(y) for ring in rings for y in ring[1::2]]
+    return min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)
+
+
+def around_turned(
+    place: Sequence[float], angle: float, middle: tuple[float, float]
+) -> tuple[float, float, float, float]:
+    """Return left, top, width, height around a box of such that is turned clockwise by degrees about a point."""
+    (left, top, width, height), (x, y) = place, middle
+    sine, cosine = math.sin(math.radians(angle)), math.cos(math.radians(angle))
+    corners = [(left + a * width - x, top + b * height - y) for a in (0, 1) for b in (0, 1)]
+    xs = [x + a * cosine - b * sine for a, b in corners]
+    ys = [y + a * sine + b * cosine for a, b in corners]
     return min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)
 
 

@@ -7,9 +7,10 @@ from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlparse
 
-from hftransfer.data.annotations.drawn import Picture, Thing, around
+from hftransfer.data.annotations.drawn import Picture, Thing, around, around_turned
 from hftransfer.errors import UserError, with_rows
 
+EDGES = {"x", "y", "width", "height"}
 Found = Iterator[tuple[str, Picture]]  # the file that a picture is in, and what was drawn on it
 
 
@@ -58,14 +59,14 @@ def is_label_studio(found: Any) -> bool:
 
 
 def _results(task: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    for one in (task.get("annotations") or task.get("completions") or [])[:1]:  # the first annotator's
-        if not one.get("was_cancelled"):
-            yield from one.get("result") or ()
+    held = task.get("annotations") or task.get("completions") or []
+    for one in [one for one in held if not one.get("was_cancelled")][:1]:  # the first annotator's who did not skip it
+        yield from one.get("result") or ()
 
 
 def of_label_studio(found: Sequence[Mapping[str, Any]], name: str, warnings: list[str]) -> Found:
     """Yield the pictures of Label Studio's tasks: per cent of the picture become pixels; none of a task nobody did."""
-    turned = 0
+    turned = other = 0
     for task in found:
         held = task.get("annotations") or task.get("completions") or []
         done = any(not one.get("was_cancelled") for one in held)
@@ -77,18 +78,26 @@ def of_label_studio(found: Sequence[Mapping[str, Any]], name: str, warnings: lis
             if names is None or not width or not height:
                 continue
             size = (int(width), int(height))
-            if value.get("rotation"):
-                turned += 1
             if "points" in value:
                 ring = [n * side / 100 for point in value["points"] for n, side in zip(point, size, strict=True)]
                 things.append(Thing(around([ring]), str(names[0]), outline=[ring]))
-            else:
+            elif set(value) >= EDGES:
                 edges = zip(("x", "y", "width", "height"), (*size, *size), strict=True)
-                things.append(Thing([float(value[edge]) * side / 100 for edge, side in edges], str(names[0])))
+                place = [float(value[edge]) * side / 100 for edge, side in edges]
+                if value.get("rotation"):  # about the corner
+                    turned += 1
+                    place = list(around_turned(place, float(value["rotation"]), (place[0], place[1])))
+                things.append(Thing(place, str(names[0])))
+            else:  # a brush, an ellipse, a keypoint
+                other += 1
         link = next((str(v) for v in task["data"].values() if isinstance(v, str) and "." in v), str(task.get("id")))
         yield file_of(link), Picture(things if done else None, size)
     if turned:
-        warnings.append(f"{name}: {turned:,} rectangles were turned by an angle, which a box cannot be: read upright")
+        warnings.append(
+            f"{name}: {turned:,} rectangles were turned by an angle, which no box is: the box around them is read"
+        )
+    if other:
+        warnings.append(f"{name}: {other:,} things are neither rectangles nor polygons: not read")
 
 
 def file_of(link: str) -> str:

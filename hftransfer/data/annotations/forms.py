@@ -35,7 +35,9 @@ def told(numbers: np.ndarray, sizes: np.ndarray, usual: Form, asked: Form | None
     """
     known = np.isfinite(numbers).all(1)
     numbers, sizes = numbers[known], sizes[known]
-    relative = bool(len(numbers)) and bool(np.abs(numbers).max() <= RELATIVE) and bool(sizes.min() > LEAST)
+    far = np.abs(numbers).max(1, initial=0)
+    far = far[far > 0]  # of most: a box that hangs out of its picture makes the others no pixels
+    relative = bool(len(far)) and bool(np.median(far) <= RELATIVE) and bool(sizes.min() > LEAST)
     scaled = numbers * np.tile(sizes, 2) if relative else numbers
     shares = {form: _wrong(as_corners(scaled, form), sizes) for form in FORMS}
     least = min(shares.values())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -155,24 +156,35 @@ def _xml(root: Path, files: Sequence[Path], config: DataConfig) -> Source | None
         return None
     listed = _lists(files)
     made, count = Pictures(root, "xyxy"), 0
-    by_stem = {path.stem: path for path in files if path.suffix.lower() in SUFFIXES}
+    by_stem: dict[str, list[Path]] = defaultdict(list)
+    for path in files:
+        if path.suffix.lower() in SUFFIXES:
+            by_stem[path.stem].append(path)
     for path in found:
         tree = trees.read(path)
         with _as_written_by("Pascal VOC or CVAT", path.name):
             if tree.tag == trees.ONE:
                 name, picture = trees.of_voc(tree, path)
-                own = by_stem.get(path.stem)
+                own = _nearest(path, by_stem.get(path.stem, []))
                 split = listed.get(path.stem) or split_by(root, path)
                 made.add(split, str(own) if own is not None else name, picture, path)
                 count += 1
             elif tree.tag == trees.ALL:
-                for name, subset, picture in trees.of_cvat(tree):
+                for name, subset, picture in trees.of_cvat(tree, path.name, made.warnings):
                     made.add(split_of(subset or "") or split_by(root, path), name, picture, path)
                 count += 1
     if not count:
         return None
     made.guesses.append(f"annotations of Pascal VOC or CVAT: {count:,} of {len(found):,} XML files")
     return made.source(found[0].name)
+
+
+def _nearest(path: Path, alike: Sequence[Path]) -> Path | None:
+    """Return the one that shares most folders with a path; None: there is none, or several, as masks are beside."""
+    shared = [len(Path(os.path.commonpath([path, one])).parts) for one in alike]
+    most = max(shared, default=0)
+    best = [one for one, count in zip(alike, shared, strict=True) if count == most]
+    return best[0] if len(best) == 1 else None
 
 
 def _lists(files: Sequence[Path]) -> dict[str, str]:
@@ -195,14 +207,15 @@ def _yolo(root: Path, files: Sequence[Path], config: DataConfig) -> Source | Non
     pictures = [path for path in files if path.suffix.lower() in SUFFIXES]
     labels = {path: text for path in pictures if (text := yolo.label_of(path)) is not None}
     written = [text for text in labels.values() if text.stat().st_size][:PUT]
-    if not written or not all(map(yolo.is_label, written)):
+    beside = yolo.keypoints_in(files)
+    if not written or not all(yolo.is_label(text, beside) for text in written):
         return None
     names, where = yolo.names_in(files, config.label_names)
     made, numbers = Pictures(root, "cxcywh"), set[int]()
     bare = len(pictures) - len(labels)
     for path in pictures:
         # a set says by an empty file that a picture is empty; where most have a file, one without is empty as well
-        picture = yolo.of_label(labels[path], names, numbers) if path in labels else Picture(())
+        picture = yolo.of_label(labels[path], names, numbers, beside) if path in labels else Picture(())
         made.add(split_by(root, path), str(path), picture)
     if names is not None and set(names) == set(range(len(names))):
         refuse_from_one(numbers, len(names), "the text files")

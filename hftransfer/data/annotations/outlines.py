@@ -17,6 +17,7 @@ from datasets import Dataset, Features, Image, IterableDataset, concatenate_data
 from hftransfer.config import DataConfig
 from hftransfer.data.annotations import columns
 from hftransfer.data.annotations.drawn import Drawn, Picture
+from hftransfer.data.annotations.forms import RELATIVE
 from hftransfer.data.annotations.placing import Size, sizes_of
 from hftransfer.data.named_splits import Picked
 from hftransfer.errors import UserError
@@ -26,6 +27,10 @@ GROUND = "background"  # the class of pixels that lie in no outline
 POINTS = 3
 MOST = 255  # classes that a byte a pixel tells apart, less the one for pixels of none
 RESIZED = "pictures of another size than they were drawn on: not used"
+TURNS = {  # by EXIF's orientation, as exif_transpose turns pictures whose width becomes their height
+    5: PIL.Image.Transpose.TRANSPOSE, 6: PIL.Image.Transpose.ROTATE_270, 7: PIL.Image.Transpose.TRANSVERSE,
+    8: PIL.Image.Transpose.ROTATE_90,
+}  # fmt: skip
 WIDEST = 60  # bits of one number of COCO's text
 
 
@@ -64,7 +69,8 @@ def outlined(picked: Picked, config: DataConfig, task: Task) -> tuple[Picked, di
     splits, faults = {}, Counter[str]()
     for use, split in picked.splits.items():
         sizes = sizes_of(split.rows, task)
-        masks = [_mask(one, size, names, faults) for one, size in zip(drawn[use].pictures, sizes, strict=True)]
+        shares = in_shares(drawn[use])
+        masks = [_mask(one, size, names, faults, shares) for one, size in zip(drawn[use].pictures, sizes, strict=True)]
         if use == "train" and faults[RESIZED] and not any(masks):
             raise UserError(
                 "the pictures that were drawn on are needed", f"{faults[RESIZED]:,} {RESIZED}",
@@ -99,7 +105,9 @@ def _drawn(rows: Dataset, config: DataConfig) -> Drawn:
     return replace(known, pictures=pictures)
 
 
-def _mask(one: Picture, found: Size | None, names: Sequence[str], faults: Counter[str]) -> bytes | None:
+def _mask(
+    one: Picture, found: Size | None, names: Sequence[str], faults: Counter[str], shares: bool = False
+) -> bytes | None:
     """Return the mask of a picture as a PNG; None where nobody drew on it, or on a picture of another size."""
     if one.things is None or found is None:
         return None
@@ -109,7 +117,7 @@ def _mask(one: Picture, found: Size | None, names: Sequence[str], faults: Counte
         return None
     parts = []
     for thing in one.things:
-        inside = None if thing.outline is None else pixels_of(thing.outline, size)
+        inside = None if thing.outline is None else pixels_of(thing.outline, size, shares)
         if inside is None or not inside.any():
             faults["things have no outline with an area: their pixels are background"] += 1
         elif thing.name not in names:
@@ -120,7 +128,10 @@ def _mask(one: Picture, found: Size | None, names: Sequence[str], faults: Counte
     for _, place, (part, inside) in sorted(parts, key=lambda part: -part[0]):
         classes[part][inside] = place
     buffer = io.BytesIO()
-    PIL.Image.fromarray(classes).save(buffer, "PNG", compress_level=3)
+    made = PIL.Image.fromarray(classes)
+    if size == found.stored != found.upright:
+        made = made.transpose(TURNS[found.orientation])
+    made.save(buffer, "PNG", compress_level=3)
     return buffer.getvalue()
 
 
@@ -141,7 +152,18 @@ def _rings(outline: Sequence[Any]) -> list[Any]:
     return [ring for ring in outline if isinstance(ring, Sequence) and len(ring) >= 2 * POINTS]
 
 
-def pixels_of(outline: Any, size: tuple[int, int]) -> np.ndarray | None:
+def in_shares(drawn: Drawn) -> bool:
+    """Tell whether polygons are in shares of their pictures: most hold no number above 1.01."""
+    far = []
+    for thing in (thing for one in drawn.pictures for thing in one.things or () if thing.outline is not None):
+        outline = json.loads(thing.outline) if isinstance(thing.outline, str) else thing.outline
+        if not isinstance(outline, Mapping):
+            numbers = [abs(n) for ring in _rings(outline) for n in ring if isinstance(n, int | float)]
+            far += [max(numbers)] if numbers else []
+    return bool(far) and float(np.median(far)) <= RELATIVE
+
+
+def pixels_of(outline: Any, size: tuple[int, int], shares: bool = False) -> np.ndarray | None:
     """Return which pixels (h, w) of a picture of `size` (width, height) polygons or runs hold; None for neither."""
     if isinstance(outline, str):
         outline = json.loads(outline)
@@ -151,9 +173,11 @@ def pixels_of(outline: Any, size: tuple[int, int]) -> np.ndarray | None:
     if not rings:
         return None
     canvas = PIL.Image.new("1", size)
+    across, down = size if shares else (1, 1)
     for ring in rings:
         try:  # a coordinate is an edge of pixels, and PIL's are their middles
-            points = [(float(x) - 0.5, float(y) - 0.5) for x, y in zip(ring[::2], ring[1::2], strict=False)]
+            pairs = zip(ring[::2], ring[1::2], strict=False)
+            points = [(float(x) * across - 0.5, float(y) * down - 0.5) for x, y in pairs]
         except (TypeError, ValueError):
             return None
         PIL.ImageDraw.Draw(canvas).polygon(points, fill=1)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 from xml.parsers import expat
 
-from hftransfer.data.annotations.drawn import Picture, Thing, around
+from hftransfer.data.annotations.drawn import Picture, Thing, around, around_turned
 from hftransfer.errors import UserError
 
 ONE = "annotation"  # the root of Pascal VOC's files
@@ -54,22 +55,37 @@ def of_voc(root: ElementTree.Element, path: Path) -> tuple[str, Picture]:
     return named or path.stem, Picture(things, known)
 
 
-def of_cvat(root: ElementTree.Element) -> Iterator[tuple[str, str | None, Picture]]:
+def of_cvat(root: ElementTree.Element, file: str, warnings: list[str]) -> Iterator[tuple[str, str | None, Picture]]:
     """Yield the file, the subset and what was drawn (corners) of each picture in CVAT's "for images"."""
+    turned = other = 0
     for one in root.iter("image"):
         things = []
         for part in one:
             if part.tag == "box":
                 place: Any = [_number(part.get(name)) for name in ("xtl", "ytl", "xbr", "ybr")]
+                angle = float(part.get("rotation") or 0)
+                if angle and all(map(math.isfinite, place)):
+                    turned += 1
+                    left, top, right, bottom = place
+                    x, y, w, h = around_turned(
+                        (left, top, right - left, bottom - top), angle, ((left + right) / 2, (top + bottom) / 2)
+                    )
+                    place = [x, y, x + w, y + h]
                 things.append(Thing(place, _text(part.get("label"))))
             elif part.tag == "polygon":
                 ring = [float(n) for point in (part.get("points") or "").split(";") for n in point.split(",") if n]
                 found = around([ring])
                 corners = None if found is None else [found[0], found[1], found[0] + found[2], found[1] + found[3]]
                 things.append(Thing(corners, _text(part.get("label")), outline=[ring]))
+            elif part.get("label") is not None and part.tag != "tag":  # an ellipse, a mask, a line, points
+                other += 1
         width, height = _number(one.get("width")), _number(one.get("height"))
         size = (int(width), int(height)) if width > 0 and height > 0 else None
         yield str(one.get("name")), one.get("subset"), Picture(things, size)
+    if turned:
+        warnings.append(f"{file}: {turned:,} boxes were turned by an angle: the box around them is read")
+    if other:
+        warnings.append(f"{file}: {other:,} things are neither boxes nor polygons: not read")
 
 
 def _number(text: str | None) -> float:

@@ -25,33 +25,33 @@ def label_of(picture: Path) -> Path | None:
     return beside if beside.is_file() else None
 
 
-def is_label(path: Path) -> bool:
+def is_label(path: Path, beside: int = 0) -> bool:
     """Tell whether a text file holds lines of a whole number and an even number of others, four at least."""
     lines = [
         line.split() for line in path.read_text(encoding="utf-8", errors="replace").splitlines()[:20] if line.strip()
     ]
-    return bool(lines) and all(_is_line(line) for line in lines)
+    return bool(lines) and all(_is_line(line, beside) for line in lines)
 
 
-def _is_line(words: Sequence[str]) -> bool:
+def _is_line(words: Sequence[str], beside: int = 0) -> bool:
     try:
         numbers = [float(word) for word in words]
     except ValueError:
         return False
-    return words[0].isdigit() and (len(numbers) in (5, 6) or (len(numbers) >= 7 and len(numbers) % 2 == 1))
+    return words[0].isdigit() and (len(numbers) in (5, 6, 5 + beside) or (len(numbers) >= 7 and len(numbers) % 2 == 1))
 
 
-def of_label(path: Path, names: dict[int, str] | None, numbers: set[int] | None = None) -> Picture:
+def of_label(path: Path, names: dict[int, str] | None, numbers: set[int] | None = None, beside: int = 0) -> Picture:
     """Return what a text file says: class, middle, width, height (and a score); or class and a polygon.
 
-    The numbers of its classes are added to `numbers`.
+    The numbers of its classes are added to `numbers`; `beside` a box stand so many numbers of keypoints.
     """
     things = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         words = line.split()
         if not words:
             continue
-        if not _is_line(words):
+        if not _is_line(words, beside):
             raise UserError(
                 "lines of a class and four numbers, or of a class and a polygon, are needed",
                 f"{path.name}, line {number}: {line[:60]!r}", "Mend the line, or remove the file.",
@@ -60,6 +60,8 @@ def of_label(path: Path, names: dict[int, str] | None, numbers: set[int] | None 
         if numbers is not None:
             numbers.add(kind)
         values = [float(word) for word in words[1:]]
+        if beside and len(values) == 4 + beside:
+            values = values[:4]
         outline = [values] if len(values) >= 6 else None
         if outline is None:
             place: Sequence[float] | None = values[:4]
@@ -68,6 +70,20 @@ def of_label(path: Path, names: dict[int, str] | None, numbers: set[int] | None 
             place = None if box is None else (box[0] + box[2] / 2, box[1] + box[3] / 2, box[2], box[3])
         things.append(Thing(place, str(kind) if names is None else names.get(kind), outline=outline))
     return Picture(things)
+
+
+def keypoints_in(files: Sequence[Path]) -> int:
+    """Return how many numbers of keypoints stand behind each box, as `kpt_shape` of a data.yaml has it; 0 for none."""
+    for path in files:
+        if path.suffix.lower() in (".yaml", ".yml"):
+            try:
+                found = yaml.safe_load(path.read_text(encoding="utf-8"))
+            except (yaml.YAMLError, UnicodeDecodeError):
+                continue
+            shape = found.get("kpt_shape") if isinstance(found, dict) else None
+            if isinstance(shape, list) and len(shape) == 2 and all(isinstance(n, int) for n in shape):
+                return int(shape[0] * shape[1])
+    return 0
 
 
 def names_in(files: Sequence[Path], given: Sequence[str] | None) -> tuple[dict[int, str] | None, str]:
