@@ -29,7 +29,7 @@ pytestmark = pytest.mark.slow
 
 Configuration = Callable[..., Path]
 # one process makes about 150 steps a second, two make 40: long enough to be hit, short enough to be done
-STEPS = {1: 500, 2: 160}
+STEPS = {1: 800, 2: 160}
 
 
 def long(processes: int) -> dict[str, object]:

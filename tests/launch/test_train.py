@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 import threading
@@ -17,6 +18,7 @@ from hftransfer.events import EventWriter
 from hftransfer.launchers.base import PEER_ENDED
 from hftransfer.runs import Run
 from tests import tiny
+from tests.launch import conftest
 from tests.launch.conftest import ROOT, call, of, shell
 
 pytestmark = pytest.mark.slow
@@ -79,14 +81,18 @@ def test_check_tells_and_leaves_nothing(
     assert {path.name for path in tmp_path.rglob("*")} == {"wanted.yaml", "temporary"}
 
 
-def test_a_crash_exits_1_with_the_end_of_its_traceback(configuration: Callable[..., Path], tmp_path: Path) -> None:
-    model = tiny.text_model(tmp_path / "model")
-    weights = model / "model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:20_000])
-    done = call("train", configuration(model=str(model)))
+def test_a_crash_exits_1_with_the_end_of_its_traceback(
+    configuration: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A torn installation, which shows where plots are drawn, is nobody's to mend in a configuration."""
+    (tmp_path / "torn").mkdir()
+    (tmp_path / "torn" / "matplotlib.py").write_text("raise RuntimeError('a torn installation')\n")
+    path = os.pathsep.join([str(tmp_path / "torn"), str(ROOT)])
+    monkeypatch.setattr(conftest, "environment", lambda: {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"})
+    done = call("train", configuration({"max_steps": 2}))
     assert done.returncode == 1
-    assert "SafetensorError: Error while deserializing header" in done.stderr
-    assert "modeling_utils.py" in done.stderr  # where, not only what
+    assert "RuntimeError: a torn installation" in done.stderr
+    assert "matplotlib.py" in done.stderr  # where, not only what
     assert "hftransfer resume run" in done.stderr
 
 
