@@ -164,7 +164,7 @@ def test_old_checkpoints_go_and_the_best_stays(train, tmp_path):
 
 
 def test_result_has_its_parts(train, tmp_path):
-    run, result = train(bert(tmp_path))
+    run, result = train(bert(tmp_path), "data.label_issues=true")
     assert json.loads(run.result_path.read_text()) == result
     assert result["schema"] == 3
     assert result["data"]["splits"] == {"train": 70, "validation": 10, "test": 20}

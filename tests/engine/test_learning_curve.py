@@ -86,7 +86,7 @@ def test_a_curve_of_real_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert all(point["low"] <= point["value"] <= point["high"] for point in found["points"])
 
 
-def test_the_chart_and_the_figures_behind_it(tmp_path: Path) -> None:
+def test_the_chart_and_the_figures_behind_it(tmp_path: Path, sharp_pictures: None) -> None:
     rng = np.random.default_rng(0)
     points = 1 - (0.1 + 2 * SIZES**-0.5)
     draws = points[None, :, None] + 0.01 * rng.normal(size=(3, len(SIZES), 60))

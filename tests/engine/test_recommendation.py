@@ -424,7 +424,7 @@ WRONG: dict[str, tuple[Callable[[Path], None], str]] = {
     "times that are words": (lambda place: _ratings(place, _words), r"times are needed as numbers or as"),
     "items without text": (
         lambda place: (place / "movies.csv").unlink(),
-        r"items with a title or a text are needed: ids say nothing to a model; 652 of 652 interactions",
+        r"items with a title, a text or a picture are needed: ids say nothing to a model; 652 of 652 interactions",
     ),
     "fewer than 20 people in test": (
         lambda place: _ratings(place, lambda frame: frame[frame["userId"].isin([f"u{i}" for i in range(15)])]),
