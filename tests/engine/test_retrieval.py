@@ -302,6 +302,10 @@ def _words_for_scores(folder: Path) -> None:
 
 def _one_passage(folder: Path) -> None:
     (folder / "corpus.jsonl").write_text(json.dumps({"_id": "d1", "text": "alone"}) + "\n")
+    for path in (folder / "qrels").iterdir():
+        head, *lines = path.read_text().splitlines()
+        told = [line.split("\t") for line in lines]
+        path.write_text("\n".join([head, *("\t".join([one[0], "d1", *one[2:]]) for one in told)]) + "\n")
 
 
 def _no_ids(folder: Path) -> None:
@@ -309,7 +313,10 @@ def _no_ids(folder: Path) -> None:
 
 
 WRONG: dict[str, tuple[Callable[[Path], None], str]] = {
-    "judged passages that are nowhere": (_no_corpus_entries, r"120 of 120 are not: 120 with nothing that is right"),
+    "judged passages that are nowhere": (
+        _no_corpus_entries,
+        r"judgements by the ids of the corpus are needed; train.tsv has none0, none1",
+    ),
     "ids that stand twice": (_twice, r"an id of its own is needed for each entry of a catalogue; d3 stand"),
     "scores that are words": (
         _words_for_scores,
