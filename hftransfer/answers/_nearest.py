@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import functools
 import importlib
-import sys
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+
+from hftransfer.safety import machine
 
 QUERIES = 256  # that are compared at once
 ENTRIES = 65_536  # that they are compared with at once: 64 MB of scores
@@ -44,11 +45,8 @@ def nearest(
 
 @functools.cache
 def faiss() -> Any | None:
-    """Return the module faiss; None where it is not installed, or does not load.
-
-    On macOS its wheels and torch's each bring an OpenMP of their own, and both in one process can end it.
-    """
-    if sys.platform == "darwin":
+    """Return the module faiss; None where it is not installed, does not load, or may not stand beside torch."""
+    if not machine.bears_two_openmps():
         return None
     try:
         return importlib.import_module("faiss")

@@ -34,6 +34,14 @@ LATER = 10  # of 19: about a tenth of a core that another process wants as well
 TAKEN = (errno.EACCES, errno.EAGAIN, errno.EDEADLK)  # of a lock that somebody else holds
 
 
+def bears_two_openmps() -> bool:
+    """Tell whether two libraries that each bring an OpenMP of their own, as wheels do, may stand in one process.
+
+    On macOS that can end the process.
+    """
+    return SYSTEM != "Darwin"
+
+
 def cores() -> int:
     """Return how many cores this process may use."""
     if SYSTEM == "Linux":

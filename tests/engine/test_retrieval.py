@@ -248,6 +248,12 @@ def test_exact_search_by_blocks_is_that_of_the_whole(monkeypatch):
     assert _nearest.nearest(queries, vectors, 500)[0].shape == (23, 90)
 
 
+def test_faiss_stays_out_where_it_ends_the_process(monkeypatch):
+    monkeypatch.setattr("hftransfer.safety.machine.SYSTEM", "Darwin")
+    monkeypatch.setattr(_nearest.importlib, "import_module", lambda name: pytest.fail(f"{name} was imported"))
+    assert _nearest.faiss.__wrapped__() is None
+
+
 def test_faiss_finds_what_search_by_blocks_finds(monkeypatch):
     pytest.importorskip("faiss")
     rng = np.random.default_rng(0)
