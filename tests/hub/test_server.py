@@ -907,4 +907,7 @@ def test_it_can_be_started_by_hand(tmp_path: Path) -> None:
         assert json.loads(get(f"{endpoint}/api/whoami-v2", token)[2])["name"] == "alice"
         assert "admin of acme" in lines[1] and "bob" in lines[2]
         server.send_signal(signal.SIGINT)
-        assert server.wait(20) == 0
+        try:
+            assert server.wait(20) == 0
+        finally:
+            server.kill()  # whoever was started with SIGINT ignored, as a shell's job in the background, hands that on
