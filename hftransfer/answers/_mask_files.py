@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 import struct
-import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
@@ -14,6 +13,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import PIL.Image
+
+from hftransfer.safety.pictures import unreadable
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -24,11 +25,7 @@ AT_ONCE = 64  # masks that are decoded side by side
 GREY, PALETTE, COLOUR = 0, 1, 2  # how a file says which class a pixel is of
 WHOLE = {"1", "L", "P", "I", "I;16", "I;16L", "I;16B", "I;16N"}  # modes of PIL with one whole number a pixel
 LOSSY = {"JPEG", "MPO"}
-# what PIL's decoders raise on damaged files; a list, so that a mistake of ours (AttributeError, NameError) still shows
-UNREADABLE = (
-    OSError, ValueError, SyntaxError, EOFError, IndexError, KeyError, TypeError, OverflowError, NotImplementedError,
-    struct.error, zlib.error, PIL.Image.DecompressionBombError,
-)  # fmt: skip
+UNREADABLE = unreadable()
 NO_MASK, NO_FILE, BROKEN = "no mask", "no mask of that name", "an unreadable mask"
 MANY, SMEARED = "a mask of more than 256 values or colours", "a mask saved as JPEG"
 CLEAR, FLOATS = "a mask with transparent parts", "a mask of broken numbers"

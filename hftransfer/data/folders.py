@@ -152,7 +152,9 @@ def _open_media(
     listed = recordings.texts_listed(tree.root, [*map(tree.path, tree.files)], sounds) if medium.whole else None
     if listed is not None:
         classes = _classes(files, config.label_pattern, named, medium)
-        return _with_texts(tree, medium, files, *listed, others, named, config.streaming, classes)
+        spoken, places, said = listed
+        heard = _with_texts(tree, medium, files, spoken, places, others, named, config.streaming, classes)
+        return replace(heard, warnings=(*heard.warnings, *said))
     metadata = [parts for parts in tables if Path(parts[-1]).stem == "metadata"]
     if metadata:
         found = lay_out(files, None, named, medium.called, classes=False)

@@ -166,8 +166,12 @@ def _beside(sound: Path) -> Path | None:
     return next((path for suffix in BESIDE if (path := sound.with_suffix(suffix)).is_file()), None)
 
 
-def texts_listed(root: Path, files: Sequence[Path], sounds: Sequence[Path]) -> tuple[list[str], list[Path]] | None:
-    """Return the text of each recording and the lists that they stand in: lines that begin with a recording's name.
+def texts_listed(
+    root: Path, files: Sequence[Path], sounds: Sequence[Path]
+) -> tuple[list[str], list[Path], list[str]] | None:
+    """Return the text of each recording, the lists that they stand in, and what is to be said of other lines.
+
+    A list has lines that begin with a recording's name.
 
     So have it LibriSpeech (`*.trans.txt`), Kaldi (`text`), and LJSpeech (`metadata.csv`: the last field of a line).
     None where no list tells of half of them. Raises UserError where some are left out, or have two texts.
@@ -176,10 +180,10 @@ def texts_listed(root: Path, files: Sequence[Path], sounds: Sequence[Path]) -> t
     for sound in sounds:
         named[sound.stem] = None if sound.stem in named else sound  # None: the name of several
     text_of: dict[Path, str] = {}
-    lists = []
+    lists, said = [], []
     own = {sound.with_suffix("") for sound in sounds}  # of texts beside one recording
     for path in sorted(path for path in files if path.suffix.lower() in LISTS and path.name not in NO_TEXTS):
-        found = [] if path.with_suffix("") in own else _lines(path, named)
+        found, others = ([], 0) if path.with_suffix("") in own else _lines(path, named)
         for sound, text in found:
             other = text_of.setdefault(sound, text)
             if other != text:
@@ -189,6 +193,8 @@ def texts_listed(root: Path, files: Sequence[Path], sounds: Sequence[Path]) -> t
                     "Take one of the lists out of the folder.",
                 )  # fmt: skip
         lists += [path] if found else []
+        if found and others:
+            said.append(f"{path.relative_to(root)}: {others:,} lines are of recordings that are not there: not read")
     if 2 * len(text_of) < len(sounds) or not lists:
         return None
     left = [path for path in sounds if path not in text_of]
@@ -198,11 +204,11 @@ def texts_listed(root: Path, files: Sequence[Path], sounds: Sequence[Path]) -> t
             f"{len(left)} of {len(sounds)} have none: {some(root, left)}",
             "Add their lines, or take the recordings out of the folder.",
         )  # fmt: skip
-    return [text_of[path] for path in sounds], lists
+    return [text_of[path] for path in sounds], lists, said
 
 
-def _lines(path: Path, named: Mapping[str, Path | None]) -> list[tuple[Path, str]]:
-    """Return the recordings and texts of a list, whose other lines are of recordings that are not there.
+def _lines(path: Path, named: Mapping[str, Path | None]) -> tuple[list[tuple[Path, str]], int]:
+    """Return the recordings and texts of a list, and how many lines are of recordings that are not there.
 
     Nothing of a file that is no list: most of its lines name no recording.
     """
@@ -213,16 +219,16 @@ def _lines(path: Path, named: Mapping[str, Path | None]) -> list[tuple[Path, str
             for line in filter(str.strip, iter(lambda: file.readline(LONGEST), "")):
                 sound, text = _of_line(line.strip(), named, path.suffix.lower() == ".csv")
                 if sound is not None and (not text or Path(text).suffix.lower() in SUFFIXES):
-                    return []
+                    return [], 0
                 if sound is None:
                     others += 1
                     if not found and (others > MOST_OTHERS or not any(map(str.isdigit, line[:NAME]))):
-                        return []  # names of columns, or none of recordings
+                        return [], 0  # names of columns, or none of recordings
                 else:
                     found.append((sound, text))
     except UnicodeDecodeError:
-        return []
-    return found if others <= len(found) or 2 * len(found) > len(named) else []
+        return [], 0
+    return (found, others) if others <= len(found) or 2 * len(found) > len(named) else ([], 0)
 
 
 def _of_line(line: str, named: Mapping[str, Path | None], barred: bool) -> tuple[Path | None, str]:

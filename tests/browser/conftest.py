@@ -171,3 +171,16 @@ def app(tmp_path: Path, hub: HubServer) -> Iterator[App]:
         with contextlib.suppress(psutil.Error, OSError):
             if str(tmp_path) in process.environ().get(MARK, ""):
                 process.kill()
+
+
+SHOTS = os.environ.get("HFTRANSFER_SHOTS")  # a folder for pictures of each step, to be looked at
+
+
+def shot(page: Any, name: str) -> None:
+    """Keep a picture of a page at both widths, where somebody asks for them."""
+    if SHOTS:
+        for width in (1280, 390):
+            page.set_viewport_size({"width": width, "height": 900})
+            page.wait_for_timeout(400)
+            page.screenshot(path=f"{SHOTS}/{name}-{width}.png", full_page=True)
+        page.set_viewport_size({"width": 1280, "height": 900})

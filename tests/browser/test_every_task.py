@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from hftransfer import answers, catalog
 from hftransfer.runs import Run
 from tests.browser.big_buttons import MODELS, ROWS, brought, serving, well_known
-from tests.browser.conftest import App, Window
+from tests.browser.conftest import App, Window, shot
 from tests.hub_server import HubServer
 
 pytestmark = [pytest.mark.slow, pytest.mark.long]
 MINUTES = 30  # that a run may take where other work shares the cores
-SHOTS = os.environ.get("HFTRANSFER_SHOTS")  # a folder for pictures of each step, to be looked at
-
 
 # the trivial answer of these rows, texts that share their words, is right everywhere: nothing can be above it
 PERFECT_ALREADY = {"sentence-similarity"}
@@ -36,15 +32,6 @@ def test_every_task_is_here() -> None:
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[App, HubServer]]:
     with serving(tmp_path_factory.mktemp("every-task")) as found:
         yield found
-
-
-def shot(page: Any, name: str) -> None:
-    if SHOTS:
-        for width in (1280, 390):
-            page.set_viewport_size({"width": width, "height": 900})
-            page.wait_for_timeout(400)
-            page.screenshot(path=f"{SHOTS}/{name}-{width}.png", full_page=True)
-        page.set_viewport_size({"width": 1280, "height": 900})
 
 
 @pytest.mark.parametrize("task", MODELS)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,20 +12,9 @@ import soundfile
 import transformers
 
 from tests import tiny_causal, tiny_heard, tiny_spans
-from tests.browser.conftest import App, Window
-
-SHOTS = os.environ.get("HFTRANSFER_SHOTS")  # a folder for pictures of each step, to be looked at
+from tests.browser.conftest import App, Window, shot
 
 pytestmark = pytest.mark.slow
-
-
-def shot(page: Any, name: str) -> None:
-    if SHOTS:
-        for width in (1280, 390):
-            page.set_viewport_size({"width": width, "height": 900})
-            page.wait_for_timeout(400)
-            page.screenshot(path=f"{SHOTS}/{name}-{width}.png", full_page=True)
-        page.set_viewport_size({"width": 1280, "height": 900})
 
 
 def named(page: Any, model: Path, task: str) -> None:

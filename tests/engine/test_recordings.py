@@ -406,6 +406,7 @@ def test_a_list_may_tell_of_more_recordings_and_of_speakers(tmp_path):
     found = rows(tmp_path, "automatic-speech-recognition", test_size=3, validation_size=3)
     told = {Path(row["audio"]["path"]).stem: row["text"] for split in found.splits.values() for row in split}
     assert told == {f"LJ-{number:02}": f"low {number}" for number in range(12)}
+    assert any("29 lines are of recordings that are not there" in warning for warning in found.warnings)
 
 
 def test_classes_stand_beside_a_list_of_texts(tmp_path):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -74,33 +75,35 @@ def of_label(path: Path, names: dict[int, str] | None, numbers: set[int] | None 
 
 def keypoints_in(files: Sequence[Path]) -> int:
     """Return how many numbers of keypoints stand behind each box, as `kpt_shape` of a data.yaml has it; 0 for none."""
+    for _, found in _settings(files):
+        shape = found.get("kpt_shape")
+        if isinstance(shape, list) and len(shape) == 2 and all(isinstance(n, int) for n in shape):
+            return int(shape[0] * shape[1])
+    return 0
+
+
+def _settings(files: Sequence[Path]) -> Iterator[tuple[Path, dict[Any, Any]]]:
+    """Yield the YAML files that hold settings by name, as a data.yaml does."""
     for path in files:
         if path.suffix.lower() in (".yaml", ".yml"):
             try:
                 found = yaml.safe_load(path.read_text(encoding="utf-8"))
             except (yaml.YAMLError, UnicodeDecodeError):
                 continue
-            shape = found.get("kpt_shape") if isinstance(found, dict) else None
-            if isinstance(shape, list) and len(shape) == 2 and all(isinstance(n, int) for n in shape):
-                return int(shape[0] * shape[1])
-    return 0
+            if isinstance(found, dict):
+                yield path, found
 
 
 def names_in(files: Sequence[Path], given: Sequence[str] | None) -> tuple[dict[int, str] | None, str]:
     """Return the names of classes by number, and where they were found: data.yaml, a list of lines, or as given."""
     if given:
         return dict(enumerate(given)), "data.label_names"
-    for path in files:
-        if path.suffix.lower() in (".yaml", ".yml"):
-            try:
-                found = yaml.safe_load(path.read_text(encoding="utf-8"))
-            except (yaml.YAMLError, UnicodeDecodeError):
-                continue
-            names = found.get("names") if isinstance(found, dict) else None
-            if isinstance(names, list):
-                return {at: str(name) for at, name in enumerate(names)}, path.name
-            if isinstance(names, dict):
-                return {int(at): str(name) for at, name in names.items()}, path.name
+    for path, found in _settings(files):
+        names = found.get("names")
+        if isinstance(names, list):
+            return {at: str(name) for at, name in enumerate(names)}, path.name
+        if isinstance(names, dict):
+            return {int(at): str(name) for at, name in names.items()}, path.name
     for path in files:
         if path.name.lower() in NAMES:
             lines = path.read_text(encoding="utf-8").splitlines()
