@@ -13,7 +13,7 @@ INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c co
 WORKERS ?= 2
 SENTENCE ?= The new update is gorgeous and everything just works!
 
-.PHONY: demo picture app space test test-long lint docs screenshots bench clean
+.PHONY: demo picture app space test test-long lint lint-style lint-types lint-layers docs screenshots bench clean
 
 demo: $(VENV)/.core
 	$(BIN)/hftransfer samples text
@@ -43,10 +43,16 @@ test: $(VENV)/.test
 test-long: $(VENV)/.test
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m long
 
-lint: $(VENV)/.dev
+lint: lint-style lint-types lint-layers  # make -j2 lint: the last two take a core each
+
+lint-style: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+lint-types: $(VENV)/.dev
 	$(BIN)/mypy
+
+lint-layers: $(VENV)/.dev
 	$(BIN)/lint-imports
 
 docs: $(VENV)/.core
@@ -79,7 +85,7 @@ $(VENV)/.test: $(BIN)/python $(NEEDS)
 
 $(VENV)/.dev: $(BIN)/python $(NEEDS)
 	$(INSTALL) -e ".[dev]"
-	touch $@
+	touch $(VENV)/.core $(VENV)/.ui $(VENV)/.test $@  # it holds the others
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \

@@ -30,7 +30,7 @@ from benchmarks.gpu_scene import FULL, TINY, Shape, chat_model, dialogues, pictu
 from benchmarks.measuring import Sizes
 from benchmarks.overhead import Clock, Plain, bare_trainer, hand_written
 from hftransfer import accounts, catalog, training
-from hftransfer.fitting import memory, speed, trainer
+from hftransfer.fitting import memory, precision, speed, trainer
 from hftransfer.fitting.base import Setup
 from hftransfer.fitting.interruption import Interruption
 from hftransfer.modeling.parts import count_parameters
@@ -80,7 +80,7 @@ class Bench:
         """Return a configuration in which nothing but steps takes time."""
         usual = {
             "auto": False, "max_steps": self.shape.warm + self.shape.steps, "eval_strategy": "no",
-            "save_strategy": "no", "learning_rate": RATE, "warmup_steps": 0, "bf16": speed.native_bf16(),
+            "save_strategy": "no", "learning_rate": RATE, "warmup_steps": 0, "bf16": precision.native_bf16(),
         }  # fmt: skip
         data = {"source": rows, "label_issues": False, "likely_copies": False}
         return {

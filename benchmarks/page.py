@@ -19,6 +19,8 @@ HEAD = """# Benchmarks
 Written by `python -m benchmarks.run --write` (`make bench`) on quiet machines, each section by the command that it
 names; compare ratios within a section, not seconds between them."""
 
+BUSY = 0.1  # of all cores, taken by others: seconds say too much then
+
 Table = list[Sequence[object]]
 
 
@@ -40,21 +42,39 @@ def write(title: str, body: str) -> None:
     PAGE.write_text(put(page, title, body), encoding="utf-8")
 
 
-def stamp(words: str, versions: dict[str, str]) -> str:
-    """Return a section's first line: the command, the day, the machine, the versions of `versions`."""
+class Others:
+    """How much of the machine other programs took since this was made."""
+
+    def __init__(self) -> None:
+        self.began = time.perf_counter(), self._seconds()
+
+    def cores(self) -> float:
+        """Return how many cores they kept busy on average; those of this process and its children are its own."""
+        return max(0.0, self._seconds() - self.began[1]) / max(time.perf_counter() - self.began[0], 1e-9)
+
+    @staticmethod
+    def _seconds() -> float:
+        spent = psutil.cpu_times()
+        everything = sum(spent) - spent.idle - getattr(spent, "iowait", 0.0) - getattr(spent, "guest", 0.0)
+        own = psutil.Process().cpu_times()
+        return float(everything - own.user - own.system - own.children_user - own.children_system)
+
+
+def stamp(words: str, versions: dict[str, str], others: Others) -> str:
+    """Return a section's first line: the command, the day, the machine, the versions of `versions`, and the rest."""
     named = ", ".join(f"{name} {version}" for name, version in versions.items())
     return (
         f"`{words}`, {time.strftime('%Y-%m-%d')}. {processor()}, {os.cpu_count()} cores, "
-        f"{psutil.virtual_memory().total / 2**30:.0f} GiB, {platform.system()}. {named}.{busy()}"
+        f"{psutil.virtual_memory().total / 2**30:.0f} GiB, {platform.system()}. {named}.{busy(others.cores())}"
     )
 
 
-def busy() -> str:
-    """Return a sentence about other work on the machine, where there is more of it than it has cores."""
-    load = psutil.getloadavg()[1]
-    if load <= (os.cpu_count() or 1):
+def busy(cores: float) -> str:
+    """Return a sentence about other programs' work, where it took more than BUSY of the machine."""
+    count = os.cpu_count() or 1
+    if cores <= BUSY * count:
         return ""
-    return f" The machine was busy ({load:.0f} processes wanted a core): seconds are far too high."
+    return f" The machine was busy (others took {cores:.1f} of {count} cores): seconds are too high."
 
 
 def processor() -> str:

@@ -4,8 +4,9 @@
     python -m benchmarks.regret --workers 14 --out FILE              many at a time, a line of FILE each
     python -m benchmarks.regret --table FILE [--write]               the section of such a file
 
-Runs are ordered so that a stop leaves whole blocks (a data set, a number of rows, a seed), all data sets at one seed
-before any at the next.
+Runs that FILE holds are not made again: hours of it can be spread over days, and `benchmarks/regret.jsonl` holds those
+that the section tells. Runs are ordered so that a stop leaves whole blocks (a data set, a number of rows, a seed), all
+data sets at one seed before any at the next.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ RATES = {  # seven for each way, a factor of the square root of ten apart
     "full": (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2),
     "lora": (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1),
 }
+RUNS = Path(__file__).parent / "regret.jsonl"
 TEST = 600  # rows that are kept apart
 PIXELS = 96  # a side of what MobileNetV2 is shown, not its 224: the pictures have 8 to 64, and a run takes a fifth
 
@@ -175,7 +177,13 @@ def crowd(todo: list[Cell], workers: int, minutes: float, path: Path, folder: Pa
     arguments = (waiting, done, began + 60 * minutes, folder)
     crew = [spawn.Process(target=work, args=(number, *arguments), daemon=True) for number in range(workers)]
     os.environ["OMP_NUM_THREADS"] = "1"
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # whoever ends this one ends its workers
+
+    def end(*_: object) -> None:
+        for one in crew:
+            one.kill()  # a run takes a signal for a wish to stop in good order, and the next would begin
+        sys.exit(143)
+
+    signal.signal(signal.SIGTERM, end)  # whoever ends this one ends its workers
     for one in crew:
         one.start()
     with path.open("a", encoding="utf-8") as lines:
@@ -213,18 +221,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.regret", description="The regret of `auto`.")
     parser.add_argument("--workers", type=int, default=1, help="processes, of one thread each; they share the GPU")
     parser.add_argument("--minutes", type=float, default=1e6, help="after which no new run starts")
-    parser.add_argument("--out", type=Path, default=Path("regret.jsonl"), help="to which each outcome is appended")
+    parser.add_argument("--out", type=Path, default=RUNS, help="to which each outcome is appended")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--rates", type=int, default=7, help="of the grid, for each of its methods")
     parser.add_argument("--sets", default=",".join(SETS), help="samples, with commas")
     parser.add_argument("--rows", default=",".join(map(str, ROWS)), help="of train and validation, with commas")
     parser.add_argument("--steps", type=int, help="of each fit, not the rule's: few prove that it runs")
     parser.add_argument("--ways", default="", help="these alone, with commas: auto, probe, full 0.001 ...")
-    parser.add_argument("--table", type=Path, nargs="+", metavar="FILE", help="tell what these files hold")
+    parser.add_argument("--table", type=Path, nargs="*", metavar="FILE", help="tell what these files hold")
     parser.add_argument("--write", action="store_true", help="put that into docs/benchmarks.md")
     options = parser.parse_args()
-    if options.table:
-        body = regret_table.section(options.table)
+    if options.table is not None:
+        body = regret_table.section(options.table or [RUNS])
         if options.write:
             page.write(regret_table.TITLE, body)
         else:
@@ -232,7 +240,11 @@ def main() -> None:
         return
     sizes = [int(count) for count in options.rows.split(",")]
     todo = list(cells(options.sets.split(","), sizes, range(options.seeds), options.rates, options.steps))
-    kept = [cell for cell in todo if not options.ways or cell.way in options.ways.split(",")]
+    made = regret_table.made(options.out)
+    kept = [
+        cell for cell in todo
+        if (*cell.block, cell.way) not in made and (not options.ways or cell.way in options.ways.split(","))
+    ]  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         crowd(kept, options.workers, options.minutes, options.out.absolute(), Path(folder))
 

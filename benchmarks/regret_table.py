@@ -7,7 +7,7 @@ import os
 import statistics
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -73,11 +73,19 @@ class Settings:
 
 
 def read(paths: Sequence[Path]) -> tuple[list[Outcome], Settings]:
-    """Return the outcomes of files, the last where a run was made twice, and the settings of the first."""
+    """Return the outcomes of files, the last where a run was made twice, and the settings of all."""
     notes = [json.loads(line) for path in paths for line in path.read_text(encoding="utf-8").splitlines() if line]
     found = [Outcome(**note) for note in notes if "settings" not in note]
     last = {(one.name, one.rows, one.seed, one.way): one for one in found}
-    return list(last.values()), next(Settings(**note["settings"]) for note in notes if "settings" in note)
+    told = [Settings(**note["settings"]) for note in notes if "settings" in note]
+    machines = " and ".join(dict.fromkeys(one.machine for one in told))
+    return list(last.values()), replace(told[0], machine=machines, day=told[-1].day)
+
+
+def made(path: Path) -> set[tuple[str, int, int, str]]:
+    """Return what a file holds: data set, rows, seed and way of the runs that came to an end, none without a file."""
+    found = read([path])[0] if path.is_file() else []
+    return {(one.name, one.rows, one.seed, one.way) for one in found if not one.error}
 
 
 def section(paths: Sequence[Path]) -> str:

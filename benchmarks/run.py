@@ -18,19 +18,23 @@ from pathlib import Path
 
 from benchmarks import (
     asking,
+    boxes,
     browser,
     captions,
     chat,
     coverage,
     detection,
+    embeddings,
     example,
     export,
     few_shot,
+    first_answer,
     gpu,
     gpu_table,
     guard,
     machine,
     page,
+    photos,
     places,
     probe,
     ranking,
@@ -63,7 +67,9 @@ ENGINE = {
     "throughput": Part("Throughput on text", 8, machine.throughput),
     "overhead": Part("Overhead", 3, machine.overhead),
     "images": Part("Images", 2, machine.images),
+    "photos": Part("Photos", 4, photos.measure),
     "processes": Part("Processes", 2, machine.processes),
+    "embeddings": Part("The rows of an embedding", 3, embeddings.measure),
     "memory": Part("Memory", 2, machine.memory),
     "searching": Part("A million items", 2, searching.measure),
     "asking": Part("Memory of asking", 5, asking.measure),
@@ -72,6 +78,7 @@ ENGINE = {
     "span": Part("Answers from a text", 8, span.measure),
     "scenes": Part("Masks of composed scenes", 12, scenes.measure),
     "boxes": Part("Boxes on composed scenes", 5, detection.measure),
+    "matching": Part("Average precision and its resamples", 1, boxes.measure),
     "profile": Part("Where the time goes", 6, shares.measure),
     "start": Part("Start", 1, machine.start),
     "export": Part("Exported models", 3, export.measure),
@@ -92,9 +99,10 @@ LADDER = {
     "coverage": Part("Intervals over groups", 2, coverage.measure),
 }
 LONG = {
-    "crowns": Part("Tree crowns", 40, detection.crowns),
+    "crowns": Part("Tree crowns", 25, detection.crowns),
     "regret": Part("The defaults", 1200, regret.measure),
     "chat": Part("A model that chats", 10, chat.measure),
+    "clicks": Part("From a file to a first answer", 25, first_answer.measure),
     "pace": Part("The pace of a model that chats", 10, chat.speed),
     "guard": Part("Guard", 5, guard.measure),
     "gpu": Part(gpu_table.TITLE, 9, gpu.section),
@@ -120,10 +128,10 @@ def main(words: Sequence[str] | None = None) -> None:
         options.against,
     )
     for name in chosen(options.names):
-        part, began = PARTS[name], time.perf_counter()
+        part, began, others = PARTS[name], time.perf_counter(), page.Others()
         with tempfile.TemporaryDirectory() as folder:
             found = part.measure(Path(folder), sizes)
-        body = f"{page.stamp(command(name, options), versions())}\n\n{found}"
+        body = f"{page.stamp(command(name, options), versions(), others)}\n\n{found}"
         if options.write:
             page.write(part.title, body)
         else:

@@ -1,6 +1,6 @@
 """Where the time of a run goes: its parts by its own events, and its steps by kind of kernel.
 
-For a line of JSON alone: python -m benchmarks.shares steps METHOD, or ... predict FOLDER TEXT
+For a line of JSON alone: python -m benchmarks.shares {steps METHOD | measuring} [ROWS]
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from benchmarks import page
 from benchmarks.measuring import TWEETS, UNLOOKED, Sizes, command, module, timed, train
 
@@ -22,7 +24,7 @@ KERNELS = {  # the first that a name matches
     "matrix products": r"::(mm|addmm|bmm|baddbmm|linear|matmul|dot)\b|mkldnn_linear|convolution",
     "attention": r"scaled_dot_product|flash_attention|efficient_attention|softmax",
     "norms": r"(layer|batch|group|rms)_norm",
-    "dropout": r"dropout|bernoulli",
+    "dropout": r"dropout|bernoulli|::(ge|random_)\b",  # its multiplications are among the rest
     "activations": r"gelu|relu|silu|tanh|sigmoid",
     "embeddings and picking rows": r"embedding|index_select|index_put|::index\b|gather|scatter",
     "optimizer and clipping": r"_fused_|_foreach_|vector_norm|linalg",
@@ -30,24 +32,43 @@ KERNELS = {  # the first that a name matches
 }
 REST, CALLS = "other kernels", "Python, autograd and the loader"
 STEPS, WARM = 20, 5
+SCORED = 10_000  # test rows whose scores, intervals and plots are timed
 TEXT = "The new update is gorgeous and everything just works!"
 
 
 def measure(folder: Path, sizes: Sizes) -> str:
-    """Return the section: full and probe by their events, full's steps by kernel, and one text answered."""
+    """Return the section: full and probe by their events, full's steps by kernel, scores, and one text answered."""
     parts, runs = [], {}
-    for name, more in (("full", ()), ("probe", ("method={name: probe}",))):
+    for name, more in (("full", ("train.num_train_epochs=1",)), ("probe", ("method={name: probe}",))):
         runs[name] = train(folder / name, TWEETS, *sizes.cap, *more)
-        parts.append(f"A whole run by `{name}`:\n\n{told(phases(runs[name].events()[0]))}")
+        events = runs[name].events()[0]
+        rows = runs[name].result()["data"]["splits"]
+        what = f"by `{name}`, one epoch at most ({rows['train']:,} rows of train, {rows['test']:,} of test)"
+        parts.append(f"A whole run of the quickstart {what}:\n\n{told(phases(events))}{until_first_step(events)}")
     steps_of = module("benchmarks.shares", "steps", "full", sizes.rows or "")
     parts.append(
         f"{STEPS - WARM} of its steps, by kind of kernel (each with the profiler's own cost):\n\n{told(steps_of)}"
     )
-    answer = module("benchmarks.shares", "predict", runs["full"].artifact, TEXT)
-    whole = timed([command(), "predict", str(folder / "full"), TEXT])
-    answer["start and end of the process"] = max(0.0, whole - sum(answer.values()))
-    parts.append(f"`hftransfer predict` on one text, cold:\n\n{told(answer)}")
+    scored = module("benchmarks.shares", "measuring", sizes.rows or SCORED)
+    parts.append(f"Measuring answers to {sizes.rows or SCORED:,} test rows of three classes:\n\n{told(scored)}")
+    sides = {}
+    for who, words in (("hftransfer", [command(), "predict", str(folder / "full"), TEXT]), ("transformers", None)):
+        found = module("benchmarks.cold", who, runs["full"].artifact, TEXT)
+        whole = timed(words or [sys.executable, "-m", "benchmarks.cold", who, str(runs["full"].artifact), TEXT])
+        sides[who] = {**found, "start and end of the process": max(0.0, whole - sum(found.values()))}
+    parts.append(f"`hftransfer predict` on one text, cold:\n\n{told(sides['hftransfer'])}")
+    parts.append(f"The same by a script of transformers alone:\n\n{told(sides['transformers'])}")
     return "\n\n".join(parts)
+
+
+def until_first_step(events: Sequence[Mapping[str, Any]]) -> str:
+    """Return a sentence on what passes before the first step ends, of a run that has steps."""
+    first = next((one["time"] for one in events if one["type"] == "step"), None)
+    if first is None:
+        return ""
+    imports = phases(events).get("imports", 0.0)
+    before = first - events[0]["time"]
+    return f"\n\nThe first step ended after **{before:.1f} s**, {before - imports:.1f} s of them after the imports."
 
 
 def told(seconds: Mapping[str, float]) -> str:
@@ -88,7 +109,7 @@ def steps(setup: Any, model: Any, rate: float, warm: int = WARM) -> dict[str, fl
     from torch.profiler import ProfilerActivity, profile
     from transformers import TrainerCallback
 
-    from hftransfer.fitting import memory, trainer
+    from hftransfer.fitting import dropout, memory, trainer
 
     on_gpu = torch.cuda.is_available()
     kinds = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
@@ -111,7 +132,7 @@ def steps(setup: Any, model: Any, rate: float, warm: int = WARM) -> dict[str, fl
     trainer.descend(setup, model, rate, callbacks=[window])
     kernels = [
         (one.key, (one.self_device_time_total if on_gpu else one.self_cpu_time_total) / 1e6)
-        for one in watch.key_averages() if on_gpu or one.key.startswith("aten::")
+        for one in watch.key_averages() if on_gpu or one.key.startswith(("aten::", dropout.DRAWING))
     ]  # fmt: skip
     return by_kind(kernels, window.seconds)
 
@@ -139,18 +160,30 @@ def steps_of_tweets(method: str, rows: str) -> dict[str, float]:
         return steps(scene.setup, model, scene.method.learning_rate)
 
 
-def answered(folder: str, text: str) -> dict[str, float]:
-    """Return what a first answer takes: imports, loading, asking."""
-    began = time.perf_counter()
-    from hftransfer.predictor import Predictor
+def measuring(rows: int) -> dict[str, float]:
+    """Return what scores with their intervals, and their plots, take of made-up answers to so many rows."""
+    from hftransfer import catalog
+    from hftransfer.answers.single_label import SingleLabel
+    from hftransfer.evaluation import reporting
+    from hftransfer.evaluation.plots import write_plots
+    from hftransfer.evaluation.predictions import Predictions
 
-    imported = time.perf_counter()
-    predictor = Predictor(folder)
-    loaded = time.perf_counter()
-    predictor(text)
-    return {"imports": imported - began, "loading": loaded - imported, "answering": time.perf_counter() - loaded}
+    rng = np.random.default_rng(0)
+    truth = rng.integers(3, size=rows)
+    scores = np.exp(rng.normal(size=(rows, 3)) + 1.5 * (np.arange(3) == truth[:, None])).astype(np.float32)
+    answer = SingleLabel(names=("a", "b", "c"), counts=tuple(np.bincount(truth, minlength=3).tolist()))
+    outputs, half = scores / scores.sum(axis=1, keepdims=True), rows // 2
+    test = Predictions(answer, [*map(str, range(rows))], truth, outputs)
+    validation = Predictions(answer, [*map(str, range(half))], truth[:half], outputs[:half])
+    settings = catalog.read_config(TWEETS, [])
+    began = time.perf_counter()
+    reporting.report(test, validation, settings.evaluation, settings.seed)
+    scored = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        write_plots(test, folder)
+    return {"scores and intervals, validation's too": scored - began, "plots": time.perf_counter() - scored}
 
 
 if __name__ == "__main__":
-    what, first, second = (*sys.argv[1:], "")[:3]
-    print(json.dumps(steps_of_tweets(first, second) if what == "steps" else answered(first, second)))
+    what, *rest = sys.argv[1:]
+    print(json.dumps(steps_of_tweets(rest[0], "".join(rest[1:])) if what == "steps" else measuring(int(rest[0]))))

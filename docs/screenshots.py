@@ -99,7 +99,7 @@ def look(page: Any) -> None:
     page.wait_for_selector("#mattered .words")
     shot(page, "try")
     go(page, "publish")
-    page.wait_for_selector("#card h1")
+    page.wait_for_selector("#card h3")
     shot(page, "publish")
 
 

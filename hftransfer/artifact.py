@@ -60,7 +60,7 @@ def save_model(model: Any, setup: Setup, folder: Path) -> None:
     setup.answer.finish(model, setup.processor)
     model.save_pretrained(folder)
     setup.processor.save_pretrained(folder)
-    for name, content in setup.answer.beside(model, setup.preparation.max_length).items():
+    for name, content in setup.answer.beside(model, setup.preparation).items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         write_text(folder / name, content)
 

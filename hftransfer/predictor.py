@@ -12,15 +12,15 @@ from hftransfer import answers, artifact, catalog, data, samples
 from hftransfer.answers._prose import Prose as Writing
 from hftransfer.answers.base import Answer, Rows
 from hftransfer.config import DataConfig, RunConfig, build
-from hftransfer.data.plain_texts import SUFFIXES as TEXTS
-from hftransfer.data.tables import BUILDERS
+from hftransfer.data.suffixes import BUILDERS, TEXTS
 from hftransfer.errors import UserError
 from hftransfer.hub import access, connection
 from hftransfer.hub.retrying import insist
 from hftransfer.modeling import inference, loading
 from hftransfer.modeling.batches import collator, moved
-from hftransfer.modeling.prepared import Prepared, prepare
+from hftransfer.modeling.prepared import Prepared, of_values
 from hftransfer.modeling.problems import explained, require_folder
+from hftransfer.safety import intact
 from hftransfer.tasks.base import Preparation, Task
 from hftransfer.views import Prose, View
 
@@ -55,7 +55,7 @@ class Predictor:
             DataConfig(source="-", **self.notes.get("carried", self.task.unsaid if self.notes else {})),
             self.model.config,
         )
-        self.preparation = Preparation(section, self.answered, 0, longest)
+        self.preparation = Preparation(section, self.answered.to_prepare, 0, longest)
 
     def __call__(self, value: Any) -> Any:
         """Answer one input with a dict, or a list of inputs (or a table's path) with a list."""
@@ -116,11 +116,11 @@ class Predictor:
 
     def is_whole(self, row: Mapping[str, Any]) -> bool:
         """Tell whether a row is shown to the model in one piece, as transformers' own pipeline shows it."""
-        return self.task.tile(self.preparation.config) is None or len(self._prepared([row]).rows) == 1
+        config = self.preparation.config
+        own = self.task.tile(config) is not None or (self.task.splits and config.max_seconds is not None)
+        return not own or len(self._prepared([row]).rows) == 1
 
     def _prepared(self, rows: Sequence[Mapping[str, Any]]) -> Prepared:
-        import datasets
-
         taken = {role.name: role.takes for role in self.task.shown if role.takes is not None}
         optional = {role.name for role in self.task.shown if not role.required and not role.teaches}
         # a model that was trained on pairs saw an empty second text where there was none
@@ -128,13 +128,15 @@ class Predictor:
         columns = {
             role: [row.get(role, taken[role].nothing if role in optional else None) for row in rows] for role in roles
         }
-        features = datasets.Features({role: taken[role].feature() for role in columns})
-        table = datasets.Dataset.from_dict(columns, features=features)
-        return prepare(self.task, table, self.processor, self.preparation, training=False)
+        return of_values(self.task, columns, self.processor, self.preparation)
 
     def _expand(self, value: Any) -> list[Any]:
         path = _table(value)
-        return [value] if path is None else data.read_inputs(path, self.task, self.notes.get("columns", {}))
+        if path is None:
+            return [value]
+        read = data.read_inputs  # which imports `datasets`
+        loading.silence_libraries()
+        return read(path, self.task, self.notes.get("columns", {}))
 
 
 def _fetched(source: str, revision: str | None) -> Path:
@@ -149,13 +151,15 @@ def _fetched(source: str, revision: str | None) -> Path:
         access.require_readable(HfApi(), source, "model")
     config = RunConfig.model_construct(task="", model=source, revision=revision)
     with explained(config, catalog.task("text-classification"), source):
-        return Path(
+        folder = Path(
             insist(
                 lambda: snapshot_download(
                     source, revision=revision, local_files_only=not online, ignore_patterns=list(NOT_NEEDED)
                 )
             )
         )
+    intact.require(folder, source, samples.cache_folder() / intact.RECORD)
+    return folder
 
 
 def task_of(folder: str | Path, source: str, revision: str | None = None) -> str:

@@ -95,6 +95,34 @@ def own_prefix(config: DataConfig, settings: Any, name: str) -> DataConfig:
     return config.model_copy(update={"prefix": known.get("prefix")}) if known.get("prefix") else config
 
 
+# --- what sees for a model ---
+
+
+def side_of(processor: Any) -> int | None:
+    """Return the side, in pixels, at which a model is shown pictures, the longer of two.
+
+    None where it varies: with the picture's shape, or with its size, which nothing changes.
+    """
+    from transformers import ProcessorMixin
+
+    eye = vars(processor).get("image_processor") if isinstance(processor, ProcessorMixin) else processor
+    if not getattr(eye, "do_resize", True):
+        return None
+    sides = [_longest(getattr(eye, name, None)) for name in ("size", "crop_size")]
+    return max((side for side in sides if side is not None), default=None)
+
+
+def _longest(size: Any) -> int | None:
+    if hasattr(size, "get"):  # a dict, or what transformers keeps in its place
+        if size.get("longest_edge"):  # beside the shortest, it bounds what the picture's own shape makes of it
+            return None
+        found = [size.get(name) for name in ("height", "width", "shortest_edge")]
+    else:
+        found = [size]
+    numbers = [int(side) for side in found if isinstance(side, int) and side]
+    return max(numbers, default=None)
+
+
 # --- what hears for a model ---
 
 

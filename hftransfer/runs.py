@@ -21,7 +21,7 @@ from hftransfer import config as configuration
 from hftransfer.config import RunConfig
 from hftransfer.errors import Damaged, UserError, hint
 from hftransfer.events import Event, EventWriter, latest_events, read_events
-from hftransfer.safety import machine
+from hftransfer.safety import intact, machine
 from hftransfer.safety.identity import works
 
 ROOT = Path("runs")
@@ -30,6 +30,7 @@ RESULT_SCHEMA = 3
 LADDER = "ladder.json"  # in a folder whose folders are the runs of one comparison
 MARK = "HFTRANSFER_RUN"  # environment variable that every process of a run carries
 SAVE_MINUTES = "HFTRANSFER_SAVE_MINUTES"  # environment variable: train.save_minutes where a run does not say
+MOST_JSON = 2**24  # characters of a file of JSON in a run's folder
 HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 FILES = {
     ".csv",
@@ -185,8 +186,10 @@ def is_whole(checkpoint: Path) -> bool:
     """Tell whether a checkpoint was written to its end: its manifest stands and every listed file has its size."""
     if not re.fullmatch(r"checkpoint-\d+", checkpoint.name):
         return False
-    manifest = read_json(checkpoint / MANIFEST)
-    files = manifest.get("files", {})
+    try:
+        files = read_json(checkpoint / MANIFEST).get("files", {})
+    except Damaged:
+        return False
     return bool(files) and all(
         (checkpoint / name).is_file() and (checkpoint / name).stat().st_size == size for name, size in files.items()
     )
@@ -195,6 +198,7 @@ def is_whole(checkpoint: Path) -> bool:
 ESTIMATE = "estimate.json"  # in the folder of a run of which somebody measured, before it started, what it takes
 AUTO = "auto.json"  # in the folder of a run with method.name=auto: what it decided, and measured
 MANIFEST = "manifest.json"  # written last, after every other file of a checkpoint is on the disk
+UNPLANNED = "unplanned.json"  # in a checkpoint of a stop or of the clock, which counts in no choice
 
 
 def seal(checkpoint: Path) -> None:
@@ -203,7 +207,8 @@ def seal(checkpoint: Path) -> None:
     for path in sorted(p for p in checkpoint.rglob("*") if p.is_file() and p.name != MANIFEST):
         machine.sync(path)
         files[path.relative_to(checkpoint).as_posix()] = path.stat().st_size
-    write_text(checkpoint / MANIFEST, json.dumps({"files": files}, indent=1))
+    note = {"files": files, "sums": intact.sums(checkpoint, files)}
+    write_text(checkpoint / MANIFEST, json.dumps(note, indent=1))
 
 
 def status_of(events: list[Event], alive: bool) -> Status:
@@ -344,9 +349,16 @@ def _taken(run: Run) -> UserError:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Return the object in a JSON file, or an empty one when the file is not there; Damaged when it is no JSON."""
+    """Return the object in a JSON file, or an empty one when the file is not there; Damaged when it is no JSON.
+
+    Also for one that is larger than any of ours: read, it takes many times its size, and a job's comes from elsewhere.
+    """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        with open(path, encoding="utf-8") as file:
+            text = file.read(MOST_JSON + 1)
+        if len(text) > MOST_JSON:
+            raise ValueError(f"it is larger than {MOST_JSON >> 20} MB")
+        value = json.loads(text)
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, RecursionError) as error:

@@ -33,7 +33,7 @@ from hftransfer.fitting.interruption import Interrupted, Interruption
 from hftransfer.hub import access, checkpoints, connection, publishing
 from hftransfer.launchers.base import DISK_FULL, PEER_ENDED, is_full
 from hftransfer.runs import Run
-from hftransfer.safety import fence, identity, terminal
+from hftransfer.safety import fence, identity, intact, terminal
 
 INTERRUPTED = 130
 HEARING = 5.0  # seconds for which a rank waits for rank 0 to say why the run ends
@@ -107,7 +107,7 @@ def train(config: RunConfig, path: Path, resume: bool, interruption: Interruptio
             if world_rank() == 0:
                 last_word(run, "stopped", message="stopped before or after training", step=0)
             return INTERRUPTED
-        print(terminal.clean(traceback.format_exc()), file=sys.stderr)
+        print(terminal.clean(terminal.without_secrets(traceback.format_exc())), file=sys.stderr)
         last_word(run, "failed", message=explain(error, run), user_error=False)
         return 1
 
@@ -146,7 +146,7 @@ def publish(run: Run, config: RunConfig) -> int:
         say_last(f"hftransfer: {error}")
         return error.exit_code
     except Exception:
-        print(terminal.clean(traceback.format_exc()), file=sys.stderr)
+        print(terminal.clean(terminal.without_secrets(traceback.format_exc())), file=sys.stderr)
         return 1
     return 0
 
@@ -214,12 +214,24 @@ def held(run: Run) -> Run:
 
 
 def discard_torn(run: Run) -> None:
-    """Delete checkpoints that were not written to their end."""
+    """Delete checkpoints that were not written to their end, and put those aside whose bytes changed since.
+
+    Of the latter only the newest ones are read, until one is as it was written: a resume goes on from there.
+    """
     if world_rank() == 0:
         for folder in run.checkpoints.glob("checkpoint-*"):
             if not runs.is_whole(folder):
                 shutil.rmtree(folder)
                 run.event("notice", message=f"{folder.name} was cut off while it was written: discarded")
+        while (newest := run.checkpoint()) is not None:
+            sums = runs.read_json(newest / runs.MANIFEST).get("sums", {})  # none of before there were any
+            others = [name for name, known in sums.items() if intact.sums(newest, [name])[name] != known]
+            if not others:
+                break
+            aside = newest.with_name(f"damaged-{newest.name}-{time.time_ns()}")
+            newest.rename(aside)
+            message = f"{newest.name} is not as it was written ({', '.join(others[:3])}): put aside as {aside.name}"
+            run.event("warning", message=message)
 
 
 def go_offline(config: RunConfig, run: Run | None) -> None:
@@ -279,7 +291,7 @@ def asked_processes() -> int | None:
 
 def explain(error: BaseException, run: Run) -> str:
     """Return a failure in words, with what to try when memory or disk ran out."""
-    name, text = type(error).__name__, " ".join(str(error).split())[:500]
+    name, text = type(error).__name__, terminal.without_secrets(" ".join(str(error).split())[:500])
     if "OutOfMemory" in name or isinstance(error, MemoryError) or "out of memory" in text:
         return f"out of memory: set train.per_device_train_batch_size lower or data.max_length for texts ({text})"
     if is_full(run.folder) or any(words in text for words in FULL):

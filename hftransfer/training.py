@@ -6,7 +6,7 @@ import dataclasses
 import json
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,8 @@ from transformers import set_seed
 from hftransfer import artifact, catalog, data, runs
 from hftransfer.accounts import cost, speed_notes, taken, versions
 from hftransfer.answers.base import Answer
-from hftransfer.audit import forgetting, label_issues, likely_copies
-from hftransfer.audit.label_issues import LabelIssues
-from hftransfer.audit.likely_copies import LikelyCopies
+from hftransfer.audit import forgetting, looking
+from hftransfer.audit.looking import Looks
 from hftransfer.card import report
 from hftransfer.config import RunConfig
 from hftransfer.data import Data
@@ -31,11 +30,11 @@ from hftransfer.errors import UserError
 from hftransfer.evaluation import beside, folds, reporting, slices
 from hftransfer.evaluation.plots import write_plots
 from hftransfer.evaluation.predictions import Predictions
-from hftransfer.evaluation.reporting import settings_of, without_rows
+from hftransfer.evaluation.reporting import settings_of
 from hftransfer.evaluation.scoring import measure_point, prepare_metrics
 from hftransfer.evaluation.usefulness import advice, never_above
-from hftransfer.fitting import crossing, speed
-from hftransfer.fitting.answering import answers_of, as_it_came, inputs_of, knowing, taught
+from hftransfer.fitting import answering, crossing, speed
+from hftransfer.fitting.answering import inputs_of
 from hftransfer.fitting.arguments import wants_cpu
 from hftransfer.fitting.base import Setup
 from hftransfer.fitting.interruption import Interruption
@@ -50,9 +49,11 @@ from hftransfer.modeling.cuts import refuse_long_targets, truncation
 from hftransfer.modeling.prepared import Entries, Prepared, informed, prepare
 from hftransfer.modeling.streamed import stream
 from hftransfer.runs import Run, write_text
+from hftransfer.safety.shelf import Shelf
 from hftransfer.tasks.base import Preparation, Task
 
 EXAMPLES = "examples.parquet"
+COPIES = "copies"  # of what is slow to read, while a run lasts
 EXAMPLES_KEPT = 32
 
 
@@ -66,9 +67,7 @@ class Scene:
     loaded: loading.Loaded
     sources: Origins
     warnings: tuple[str, ...]
-    label_issues: LabelIssues | None
-    likely_copies: LikelyCopies | None
-    not_looked_for: Mapping[str, str]  # label_issues and likely_copies, where they were not looked for: why
+    looks: Looks
 
 
 def run(
@@ -83,28 +82,31 @@ def run(
     `on_checkpoint` is called with each whole checkpoint, on the main process.
     """
     began = time.perf_counter()
-    scene = set_scene(config, run, interruption, resume, on_checkpoint)
+    scene = set_scene(config, run, interruption, resume, on_checkpoint, later=True)
     setup, config = scene.setup, scene.setup.config
     trivial = say_trivial(scene)
     reads = scene.method.trains and forgetting.why_not(setup) is None
     before = forgetting.measured(setup, scene.loaded.model) if reads else None
-    untuned = as_it_came(setup, scene.method, scene.loaded.model)
+    untuned = answering.as_it_came(setup, scene.method, scene.loaded.model)
     fitted = scene.method.fit(setup, scene.loaded)
-    setup = taught(setup, fitted)
     phase(run, "evaluation")
     fitted = dataclasses.replace(fitted, model=fitted.model.float())  # what pipeline() computes with by default
+    setup = answering.weighed(answering.taught(setup, fitted), scene.method, fitted)
     after = forgetting.measured(setup, fitted.model) if before is not None else None
-    validation, test = answers_of(setup, scene.method, fitted)
+    validation, test = answering.answers_of(setup, scene.method, fitted)
     result: dict[str, Any] = {}
     if is_main_process():
         for split, stored in (("validation", validation), ("test", test)):  # before anything that could fail on them
             stored.to_parquet(run.predictions / f"{split}.parquet")
         write_examples(scene, run.predictions / EXAMPLES)
+    if scene.looks.waits:
+        scene = looked_at(scene, dataclasses.replace(scene.loaded, model=setup.reload()))
     crossed = (
         crossing.cross(setup, scene.data, lambda *fold: refit(scene, *fold), (origins.FILE,))
         if (config.evaluation.folds)
         else []
     )
+    phase(run, "intervals")
     if is_main_process():
         answer = test.answer
         result = {
@@ -112,7 +114,7 @@ def run(
             **reporting.report(test, validation, config.evaluation, config.seed, rows=inputs_of(scene.setup, "test")),
             "beside": beside.report(
                 test,
-                [*untuned, *answer.rivals(test.truth, inputs_of(setup, "test"))],
+                answering.others(setup, fitted, test, untuned),
                 config.evaluation.metrics,
                 **settings_of(config.evaluation, config.seed),
             ),
@@ -121,11 +123,18 @@ def run(
                 test, scene.data.slices.get("test", {}), settings_of(config.evaluation, config.seed)
             ),
             "folds": folds.report(
-                crossed, answer, config.evaluation, config.data.group or None, scene.data.hygiene.any
+                crossed, answer, config.evaluation, config.data.group or None, scene.data.hygiene.any, scene.data.added
             )
             if crossed
             else None,
-            "without_leaked_rows": without_rows(test, leaked(scene), config.evaluation, config.seed),
+            "without_leaked_rows": reporting.without_copies(
+                test,
+                scene.data.hygiene.copied,
+                scene.looks.likely_copies,
+                fitted.learnt,
+                config.evaluation,
+                config.seed,
+            ),
             "calibration": answer.calibration(test.truth, test.outputs),
             "forgotten": None
             if before is None or after is None
@@ -144,13 +153,14 @@ def run(
         plots = write_plots(test, run.folder / artifact.PLOTS)
         result["artifact_plots"] = [f"{artifact.PLOTS}/{path.name}" for path in plots if path.suffix == ".png"]
         if fitted.plain:
-            artifact.save(run, config, knowing(setup, fitted.model), scene.data, fitted, result)
+            artifact.save(run, config, answering.knowing(setup, fitted.model), scene.data, fitted, result)
         else:
             result["artifact"] = None
         report.write(run.artifact if fitted.plain else run.folder, result, config)
         result["cost"] |= taken(run, began)  # with saving it
         write_text(run.result_path, json.dumps(result, indent=1))
-        shutil.rmtree(run.folder / "data", ignore_errors=True)  # unpacked archives and the like
+        for name in ("data", COPIES):  # unpacked archives and the like
+            shutil.rmtree(run.folder / name, ignore_errors=True)
     wait_for_everyone()
     leave()
     return result
@@ -163,10 +173,12 @@ def set_scene(
     resume: bool,
     on_checkpoint: Callable[[Path], None] | None = None,
     rows: Data | None = None,
+    later: bool = False,
 ) -> Scene:
     """Load data, processor and model, each of one commit, and prepare the rows.
 
     `rows` are the data where an earlier model was asked about them: they are not loaded nor spoken about again.
+    `later`: looks at rows are left to whoever called where they can wait; see `looked_at`.
     """
     task, method = catalog.task(config.task), catalog.method(config.method.name)
     threads = prepare_process(config)
@@ -185,7 +197,8 @@ def set_scene(
     found, asked = ask_of(found, task, config)
     phase(run, "model")
     processor = loading.load_processor(config, task)
-    answer, processor, notices = loading.fitted(config, found.answer, processor)
+    loading.set_languages(config, processor)
+    answer, processor, notices = loading.fitted(config, found.answer, processor, method.trains)
     found = dataclasses.replace(found, answer=answer)
     for notice in notices:
         say(run, "notice", message=notice)
@@ -193,18 +206,19 @@ def set_scene(
     prepare_metrics(found.answer, config.evaluation.metrics)
     settings = loaded.model.config
     config = config.model_copy(update={"data": task.settle(config.data, settings)})
-    loading.set_languages(config, processor)
     longest, told = lengths.settle(run, resume, config, task, found.splits["train"], found.answer, processor, settings)
     for type, fields in told.items():
         say(run, type, **fields)
     longest_target = loading.longest_target(config, settings, longest, found.answer)
-    preparation = Preparation(config.data, found.answer, config.seed, longest, longest_target)
+    preparation = Preparation(
+        config.data, found.answer, config.seed, longest, longest_target, shelf=Shelf(run.folder / COPIES)
+    )
     found, mined = hard_negatives.mined(config, task, found, loaded.model, processor, preparation)
     preparation = dataclasses.replace(preparation, answer=found.answer)
     for notice in mined:
         say(run, "notice", message=notice)
     prepared = prepare_splits(task, found, processor, preparation)
-    refuse_long_targets(config, prepared, longest_target)
+    refuse_long_targets(config, prepared, preparation, method.trains)
     prepared = informed(found.answer, prepared)
     if config.data.packing:
         collate = collator(task, processor, preparation)
@@ -227,11 +241,16 @@ def set_scene(
     )  # fmt: skip
     for notice in (*loaded.notices, *method.gave_way(setup)):
         say(run, "notice", message=notice)
-    issues, copies, reasons = look_at_rows(setup, loaded, found, bounded=method.needs != "linear")
-    more = (*(copies.warnings if copies else ()), *(issues.warnings() if issues else ()))
-    for warning in more:
-        say(run, "warning", message=warning)
-    return Scene(setup, method, found, loaded, sources, (*warnings, *more), issues, copies, reasons)
+    later = later and method.trains and method.needs is None and method.loads_plainly(config.method)
+    scene = Scene(setup, method, found, loaded, sources, warnings, looking.planned(setup, loaded, later))
+    return scene if scene.looks.waits else looked_at(scene, loaded)
+
+
+def looked_at(scene: Scene, loaded: loading.Loaded) -> Scene:
+    """Look at the rows by the features of a model as it came; see `audit.looking`."""
+    bounded = scene.method.needs != "linear"
+    looks = looking.look(scene.setup, loaded, scene.data, scene.looks, bounded)
+    return dataclasses.replace(scene, looks=looks, warnings=(*scene.warnings, *looks.warnings))
 
 
 def ask_of(found: Data, task: Task, config: RunConfig) -> tuple[Data, list[str]]:
@@ -241,37 +260,6 @@ def ask_of(found: Data, task: Task, config: RunConfig) -> tuple[Data, list[str]]
     crossing.foresee(dataclasses.replace(found, answer=answer), task.truth.name, config)
     uneven = [] if config.train.class_weights is not None else answer.uneven()
     return dataclasses.replace(found, answer=answer), [*said, *uneven]
-
-
-def look_at_rows(
-    setup: Setup, loaded: loading.Loaded, found: Data, bounded: bool
-) -> tuple[LabelIssues | None, LikelyCopies | None, dict[str, str]]:
-    """Look for label errors and likely copies by features, where that can be, and return why not where it cannot."""
-    began, issues, copies = time.perf_counter(), None, None
-    reasons = {
-        "label_issues": label_issues.why_not(setup, loaded),
-        "likely_copies": likely_copies.why_not(setup, loaded),
-    }
-    if reasons["label_issues"] is None:
-        phase(setup.run, "labels")
-        issues = label_issues.look(setup, loaded, bounded)
-    if reasons["likely_copies"] is None:
-        phase(setup.run, "copies")
-        copies = likely_copies.look(setup, loaded, found.hygiene.copied, bounded)
-    total = found.sizes["train"]
-    looked = issues.looked if issues else copies.looked["train"] if copies else total
-    if looked < total:
-        many = f"{looked:,} of {total:,} rows of train, drawn with the seed: what a look can afford"
-        say(setup.run, "notice", message=f"labels and copies are looked for among {many}")
-    say(setup.run, "looked", seconds=round(time.perf_counter() - began, 2))
-    return issues, copies, {name: why for name, why in reasons.items() if why is not None}
-
-
-def leaked(scene: Scene) -> np.ndarray | None:
-    """Return which test rows (rows,) have a copy in train: the same, a near or a likely one; None: not looked for."""
-    known = scene.data.hygiene.leaked("test")
-    likely = None if scene.likely_copies is None else scene.likely_copies.masks["test", "train"]
-    return known if likely is None or known is None else known | likely
 
 
 def prepare_process(config: RunConfig) -> int:
@@ -344,7 +332,7 @@ def refit(scene: Scene, config: RunConfig, run: Run, fold: Fold) -> tuple[Predic
     inner = dataclasses.replace(inner, setup=crossing.within(inner.setup, scene.setup, fold))
     fitted = inner.method.fit(inner.setup, inner.loaded)
     fitted = dataclasses.replace(fitted, model=fitted.model.float())
-    return answers_of(inner.setup, inner.method, fitted)[1], inputs_of(inner.setup, "test")
+    return answering.answers_of(inner.setup, inner.method, fitted)[1], inputs_of(inner.setup, "test")
 
 
 def place_of(config: RunConfig) -> Path:
@@ -356,6 +344,7 @@ def place_of(config: RunConfig) -> Path:
 def summary(scene: Scene, answer: Answer[Any] | None = None) -> dict[str, Any]:
     """Return what a result says of a run before it is measured; `answer` with what validation rows taught."""
     config, found, answer = scene.setup.config, scene.data, answer or scene.setup.answer
+    copies, issues = scene.looks.likely_copies, scene.looks.label_issues
     return {
         "schema": runs.RESULT_SCHEMA,
         "task": config.task,
@@ -378,9 +367,9 @@ def summary(scene: Scene, answer: Answer[Any] | None = None) -> dict[str, Any]:
             "split_fingerprints": dict(found.fingerprints),
             "leakage": found.leakage,
             "hygiene": found.hygiene.to_dict(),
-            "likely_copies": None if scene.likely_copies is None else scene.likely_copies.to_dict(),
-            "label_issues": None if scene.label_issues is None else scene.label_issues.to_dict(),
-            "not_looked_for": dict(scene.not_looked_for),
+            "likely_copies": None if copies is None else copies.to_dict(),
+            "label_issues": None if issues is None else issues.to_dict(),
+            "not_looked_for": dict(scene.looks.reasons),
             "guesses": list(found.guesses),
             "warnings": list(scene.warnings),
         },

@@ -109,6 +109,13 @@ def line(view: View, top_k: int = 1) -> str:
             return "; ".join(f"{name} {score:.3f}" for name, score, _ in view.found[: max(top_k, 1)]) or "nothing"
 
 
+def listing(found: Sequence[View]) -> list[tuple[str, str, str]]:
+    """Return the things that one question was answered with, a row each; nothing for others, and for several."""
+    if len(found) != 1 or not isinstance(found[0], Items):
+        return []
+    return [(name, f"{score:.3f}", about) for name, score, about in found[0].found]
+
+
 def cell(view: View) -> str:
     """Return the answer alone, as a cell of a table that a program reads: a name, names, a number or a text."""
     match view:

@@ -54,8 +54,9 @@ class Metric:
     `perfect` is the value of faultless answers, for scores between 0 and `scale`. `is_share` tells that it is a share
     of rows, whose interval is Wilson's where rows are independent. `closed` gives the interval of what is made of
     shares of some of the rows: of the outcomes under one weighting, at a confidence, told how many witnesses each has.
-    `recentred`: resampling adds noise that this metric counts as error (see evaluation.intervals). `by_factor`: two
-    values are compared by how many times one is the other.
+    `counted` tells which rows (n,) it is of, where that is not all. `recentred`: resampling adds noise that this
+    metric counts as error, or takes away what it counts (see evaluation.intervals). `by_factor`: two values are
+    compared by how many times one is the other. `bounded`: whether `scale` is the most that it can be.
     """
 
     about: str
@@ -64,10 +65,12 @@ class Metric:
     perfect: float | None = None
     is_share: bool = False
     closed: Callable[[Any, float, Witnesses], tuple[float, float]] | None = None
+    counted: Callable[[Any], np.ndarray] | None = None
     recentred: bool = False
     by_factor: bool = False
     scale: float = 1.0
     signed: bool = False  # whether it can be below 0
+    bounded: bool = True
     hub: str | None = None  # id at huggingface.co/metrics, where it has one that measures the same
     hub_type: str | None = None  # what a model's metadata call it, where that id names several figures together
 

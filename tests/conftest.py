@@ -9,8 +9,12 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # before anything imports torch or huggingface_hub: both read their environment once
 CACHE = tempfile.mkdtemp(prefix="hftransfer-tests-")
@@ -25,6 +29,9 @@ os.environ.update(
     TOKENIZERS_PARALLELISM="false",
 )
 os.environ.pop("HF_TOKEN", None)
+# every process that a test starts would compile this checkout anew
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -52,20 +59,51 @@ def pytest_sessionfinish() -> None:
 
 
 @pytest.fixture(autouse=True, scope="session")
-def coarse_pictures() -> Iterator[int]:
-    """Draw plots with fewer dots: every finished run draws some. The value is how many an inch has otherwise."""
+def no_disk() -> Iterator[None]:
+    """Wait for no disk: a run syncs its files some thirty times, and no test cuts the power."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _: None)
+        yield
+
+
+class Pictures:
+    """How pictures are drawn here: each of a name and a size once, with fewer dots; every finished run has some."""
+
+    def __init__(self) -> None:
+        from hftransfer.evaluation import drawing
+
+        self.usual, self.drawn = (drawing.DPI, drawing.save_image), set[tuple[object, ...]]()
+
+    def save(self, path: Path, figure: Figure) -> Path:
+        """Draw a figure of a name and a size for the first time; after that leave an empty sheet in its place."""
+        from PIL import Image
+
+        kind = (path.name, *figure.get_size_inches().round(1))
+        if kind not in self.drawn:
+            self.drawn.add(kind)
+            return self.usual[1](path, figure)
+        width, height = (figure.get_size_inches() * figure.dpi).astype(int)
+        Image.new("P", (int(width), int(height))).save(path)
+        return path
+
+
+@pytest.fixture(autouse=True, scope="session")
+def few_pictures() -> Iterator[Pictures]:
+    """Draw hardly any plots: that took a third of a tiny run."""
     from hftransfer.evaluation import drawing
 
-    usual = drawing.DPI
+    pictures = Pictures()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(drawing, "DPI", 50)
-        yield usual
+        patch.setattr(drawing, "save_image", pictures.save)
+        yield pictures
 
 
 @pytest.fixture
-def sharp_pictures(coarse_pictures: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Draw plots as users get them."""
-    monkeypatch.setattr("hftransfer.evaluation.drawing.DPI", coarse_pictures)
+def sharp_pictures(few_pictures: Pictures, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw every plot, as users get them."""
+    for name, value in zip(("DPI", "save_image"), few_pictures.usual, strict=True):
+        monkeypatch.setattr(f"hftransfer.evaluation.drawing.{name}", value)
 
 
 @pytest.fixture(autouse=True)

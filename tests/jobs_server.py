@@ -291,6 +291,9 @@ class FolderBucket:
         for source, place in files:
             _copy(source, (self.folder / place).parent, ())
 
+    def size(self, prefix: str, without: Any = ()) -> int:
+        return sum(path.stat().st_size for path in (self.folder / prefix).rglob("*") if path.is_file())
+
     def bring(self, prefix: str, target: Path, without: Any = ()) -> None:
         _copy(self.folder / prefix, target, without)
 

@@ -120,7 +120,10 @@ def doing(moment: Moment) -> str:
         return {"evaluation": "validating", "checkpoint": "writing a checkpoint"}[moment.before]
     if moment.before == "tried":
         return "trying a rate"
-    phases = {"evaluation": "evaluating the trained model", "saving": "saving the model"}
+    phases = {
+        "evaluation": "evaluating the trained model", "labels": "looking at rows", "copies": "looking at rows",
+        "intervals": "measuring scores", "saving": "saving the model",
+    }  # fmt: skip
     return phases.get(str(moment.after[1]), "loading" if moment.after[0] == "phase" else "training")
 
 

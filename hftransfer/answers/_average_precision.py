@@ -21,6 +21,7 @@ EDGES = np.append(RECALLS, [np.inf, np.inf])
 SIZES = {"all": (0.0, 1e10), "small": (0.0, 32.0**2), "medium": (32.0**2, 96.0**2), "large": (96.0**2, 1e10)}  # area
 MOST = 100  # boxes of a class that count in a picture, from the most certain down
 BLOCK = 4_000_000  # numbers of a table that is held at once
+CROWDED, DIFFICULT = 1, 2  # in the column CROWD: what scores pass over; 0 for what is to be found
 # columns of a picture's true boxes (n, 8), and of those found in it (n, 6), best first; x is left, y is top
 X, Y, WIDTH, HEIGHT, CLASS, CROWD, PICTURE_WIDTH, PICTURE_HEIGHT = range(8)
 SCORE, FOUND_CLASS = 4, 5
@@ -36,16 +37,17 @@ def overlaps(found: np.ndarray, actual: np.ndarray, crowd: np.ndarray) -> np.nda
 
 
 def matched(
-    found: np.ndarray, actual: np.ndarray, crowd: np.ndarray, size: tuple[float, float]
+    found: np.ndarray, actual: np.ndarray, marks_of: np.ndarray, size: tuple[float, float]
 ) -> tuple[np.ndarray, np.ndarray, int]:
     """Return which boxes hit one (T, d), which do not count (T, d), and how many there were to hit.
 
-    `found` (d, 4) is in falling order of the scores. What is a crowd, or of another size, is neither to be hit nor
-    counted against who hits it.
+    `found` (d, 4) is in falling order of the scores. What is CROWDED or DIFFICULT (`marks_of`, as Pascal VOC scores
+    it), or of another size, is neither to be hit nor counted against who hits it.
     """
     area, own = actual[:, 2] * actual[:, 3], found[:, 2] * found[:, 3]
+    crowd = marks_of > 0
     aside = crowd | (area < size[0]) | (area > size[1])
-    near, limits = overlaps(found, actual, crowd), np.minimum(THRESHOLDS, 1 - 1e-10)
+    near, limits = overlaps(found, actual, marks_of == CROWDED), np.minimum(THRESHOLDS, 1 - 1e-10)
     hit, left = np.zeros((2, len(limits), len(found)), bool)
     free, places = np.ones((len(limits), len(actual)), bool), np.arange(len(limits))
     for one in np.flatnonzero((near >= limits[0]).any(1)) if len(actual) else ():
@@ -151,9 +153,7 @@ class Pictures:
         for place, (truth, found) in enumerate(zip(self.truth, self.outputs, strict=True)):
             own, actual = found[found[:, FOUND_CLASS] == number], truth[truth[:, CLASS] == number]
             own = own[np.argsort(-own[:, SCORE], kind="stable")[:MOST]]
-            hit, left, positives[place] = matched(
-                own[:, :4], actual[:, :4], actual[:, CROWD].astype(bool), SIZES[size]
-            )
+            hit, left, positives[place] = matched(own[:, :4], actual[:, :4], actual[:, CROWD], SIZES[size])
             pictures.append(np.full(len(own), place))
             ranks.append(np.arange(len(own)))
             scores.append(own[:, SCORE])

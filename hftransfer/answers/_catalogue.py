@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -68,6 +68,13 @@ class Catalogue:
         return {name: place for place, name in enumerate(self.ids)}
 
     @cached_property
+    def numbers(self) -> list[int]:
+        """The number of each text, which equal ones share."""
+        from hftransfer.answers._nearness import number_of
+
+        return [number_of(text) for text in self.table["text"].to_pylist()]
+
+    @cached_property
     def titled(self) -> dict[str, int]:
         """The first place of each title, but for case and blanks."""
         titles = self.table["title"].to_pylist()
@@ -83,6 +90,19 @@ class Catalogue:
                 f"{name!r} is none of its {len(self):,}", f"Close to it, or the first: {near}.",
             )  # fmt: skip
         return known
+
+    def listed(self, names: Iterable[str]) -> list[int]:
+        """Return the places of entries; a name that is none, but several with commas between them, is those.
+
+        Titles hold commas too: one that is known as it stands is one entry.
+        """
+        found: list[int] = []
+        for name in names:
+            parts = [part.strip() for part in name.split(",") if part.strip()]
+            one = name in self.places or _plain(name) in self.titled
+            several = not one and len(parts) > 1 and all(p in self.places or _plain(p) in self.titled for p in parts)
+            found += map(self.place, parts if several else [name])
+        return found
 
     def texts(self, places: Iterable[int]) -> list[str]:
         """Return what a model reads of some entries."""
@@ -127,12 +147,12 @@ class Catalogue:
     @cached_property
     def words(self) -> Words:
         """The words of all texts, as search by words alone needs them."""
-        return Words(self.table["text"].to_pylist())
+        return Words([text or "" for text in self.table["text"].to_pylist()])
 
     @cached_property
     def pieces(self) -> Pieces:
         """The pieces of words of all texts."""
-        return Pieces(self.table["text"].to_pylist())
+        return Pieces([text or "" for text in self.table["text"].to_pylist()])
 
 
 def _plain(title: str) -> str:
@@ -143,25 +163,25 @@ def _again(digest: str) -> Catalogue:
     return _MADE[digest]
 
 
-def write(catalogue: Catalogue, vectors: np.ndarray, folder: Path) -> None:
-    """Write ids, titles and vectors as one Parquet file, an entry a row."""
+def write(catalogue: Catalogue, vectors: np.ndarray, folder: Path, more: Mapping[str, Any] | None = None) -> None:
+    """Write ids, titles and vectors as one Parquet file, an entry a row, with `more` columns."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     titles = pa.array([title[:TITLE] for title in catalogue.titles(catalogue.ids)])
     values = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel(), pa.float32()), vectors.shape[1])
-    table = pa.table({"id": catalogue.table["id"], "title": titles, "vector": values})
+    table = pa.table({"id": catalogue.table["id"], "title": titles, "vector": values, **(more or {})})
     pq.write_table(table, folder / FILE, compression="zstd")
 
 
-def read(path: Path) -> tuple[Catalogue, np.ndarray]:
-    """Return a catalogue of titles, and the vectors (m, d), that `write` wrote."""
+def read(path: Path) -> tuple[Catalogue, np.ndarray, pa.Table]:
+    """Return a catalogue of titles, and the vectors (m, d), that `write` wrote; and the table."""
     import pyarrow.parquet as pq
 
     table = pq.read_table(path)
     vectors = np.concatenate([chunk.flatten().to_numpy() for chunk in table["vector"].chunks])
     texts = table.select(["id", "title"]).append_column("text", table["title"])
-    return Catalogue(texts, str(path)), vectors.reshape(table.num_rows, -1)
+    return Catalogue(texts, str(path)), vectors.reshape(table.num_rows, -1), table
 
 
 class Words:
@@ -218,6 +238,8 @@ class OfCatalogue:
     """The part of an answer that kinds fill in which answer with entries of a catalogue."""
 
     catalogue: Catalogue | None = None
+    known: Any = None  # what a model makes of each entry
+    crowd: Any = None  # what counts beside that
     measures_untuned: ClassVar[bool] = False  # whether the model as it came is measured beside the trained one
 
     def among(self, catalogue: Catalogue) -> Self:
@@ -262,6 +284,24 @@ class OfCatalogue:
     def rivals(self, truth: Rows, rows: Any) -> list[Trivial]:
         """Return other answers without a model of ours, which are measured beside the trivial one."""
         return []
+
+    def weights(self, truth: Rows, outputs: Rows, rows: Any, vectors: np.ndarray) -> dict[str, Any]:
+        """Return the fields that say what else counts beside a model's vectors (m, d), as validation rows choose."""
+        return {}
+
+    def unweighed(self, outputs: Rows, rows: Any) -> list[Trivial]:
+        """Return what the model's vectors alone answer to rows, where more than they counts."""
+        return []
+
+    @property
+    def weighs(self) -> bool:
+        """Whether there is something else that may count beside a model's vectors."""
+        return False
+
+    @property
+    def to_prepare(self) -> Self:
+        """The answer as rows are prepared with, without what a model made of the catalogue, which is large."""
+        return self
 
     def write_entries(self, artifact: Path) -> None:
         """Write the catalogue and its vectors to where `with_entries` finds them, beside an artifact or into it."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from hftransfer.answers._decoder import IGNORED, sums_of
@@ -20,7 +20,8 @@ SLICE = 2**25  # of them that are turned to probabilities at once while training
 class Item:
     """The tokens of one item, which of them are learned, and those with which the model is asked to write.
 
-    `prompt` is empty where nothing is written; `answer` is how many tokens at the end are the last answer.
+    `prompt` is empty where nothing is written, and whole, however long: so does whoever asks elsewhere. `answer` is
+    how many tokens at the end are the last answer.
     """
 
     ids: list[int]
@@ -39,6 +40,8 @@ class Reader:
         self.tokenizer = tokenizer
         self.head = head_of(tokenizer)
         self.end: int | None = tokenizer.eos_token_id
+        first = self.end if tokenizer.bos_token_id is None else tokenizer.bos_token_id
+        self.begin = [] if first is None else [int(first)]  # before an empty prompt, as `generate` begins
         marks = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
         self.special = marks | {*tokenizer.all_special_ids}
 
@@ -58,18 +61,19 @@ class Reader:
         for start in range(0, max(1, len(ids) - 1), max(1, size - 1)):  # the last token of one is the next one's first
             window = ids[start : start + size]
             found.append(Item(window, [False, *[True] * (len(window) - 1)]))
-        found[0].prompt = _asking(asked, limit, len(self.head)).prompt
+        found[0].prompt = asked
         return found
 
     def completion(self, prompt: str, completion: str | None, limit: int | None, longest: int | None) -> Item:
         """Return a prompt and what follows it: the answer alone is learned, with the blank before it and its end."""
         bare = prompt.rstrip()
-        asked = [*self.head, *self.ids(bare)]
+        start = self.head or ([] if bare else self.begin)
+        asked = [*start, *self.ids(bare)]
         if completion is None:
             return _asking(asked, limit, len(self.head))
         gap = prompt[len(bare) :] + completion[: len(completion) - len(completion.lstrip())] or "\n"
-        answer = gap + completion.strip()
-        whole = [*self.head, *self.ids(bare + answer)]
+        answer = (gap if bare else "") + completion.strip()
+        whole = [*start, *self.ids(bare + answer)]
         # what follows is learned from the very tokens that the model is asked with
         rest = whole[len(asked) :] if whole[: len(asked)] == asked else self.ids(answer)
         return _fitted(Item([*asked, *rest], [False] * len(asked), asked), self.end, limit, longest, len(self.head))
@@ -90,7 +94,7 @@ class Reader:
         whole_text = self.templated(conversation)
         if not whole_text.startswith(asked_text):
             # a template that shows an answer otherwise once it is given: nothing says which tokens are to be learned
-            return Item(asked, [False] * len(asked), asked, unmatched=1)
+            return replace(_asking(asked, limit, 0), unmatched=1)
         whole = self.ids(whole_text)
         if whole[: len(asked)] != asked:
             whole = [*asked, *self.ids(whole_text[len(asked_text) :])]
@@ -98,7 +102,7 @@ class Reader:
         learned = [False] * len(asked)
         unmatched = 0
         for place, turn in enumerate(turns):
-            if turn["role"] != "assistant":
+            if turn["role"] != "assistant" or turn.get("weight") == 0:
                 continue
             span = self._span(conversation, place, whole_text, whole)
             if span is None:
@@ -165,7 +169,7 @@ def head_of(tokenizer: Any) -> list[int]:
 
 def _asking(asked: list[int], limit: int | None, head: int) -> Item:
     kept = _from_the_left(asked, limit, head)
-    return Item(kept, [False] * len(kept), kept, cut=len(kept) < len(asked))
+    return Item(kept, [False] * len(kept), asked)
 
 
 def _from_the_left(ids: list[int], limit: int | None, head: int) -> list[int]:
@@ -188,9 +192,16 @@ def _fitted(item: Item, end: int | None, limit: int | None, longest: int | None,
     learned = learned if len(before) == prompt else [*learned[:head], *learned[prompt - (len(before) - head) :]]
     learned = [False, *learned[1:]]  # nothing comes before the first token that would tell it
     return Item(
-        [*before, *kept], [*learned[: len(before)], *[True] * len(kept)], _from_the_left(item.prompt, limit, head),
+        [*before, *kept], [*learned[: len(before)], *[True] * len(kept)], item.prompt,
         len(kept), len(before) < prompt, len(kept) < len(answer), item.unmatched,
     )  # fmt: skip
+
+
+def fitting(prompts: Sequence[Sequence[int]], room: int | None, tokenizer: Any) -> list[list[int]]:
+    """Return the ends of prompts that fit so many places, behind what stands before any text."""
+    head = head_of(tokenizer)
+    heads = [len(head) if [*prompt[: len(head)]] == head else 0 for prompt in prompts]
+    return [_from_the_left([*prompt], room, size) for prompt, size in zip(prompts, heads, strict=True)]
 
 
 def ends(tokenizer: Any) -> list[int]:

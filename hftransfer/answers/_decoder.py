@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -20,6 +21,13 @@ def sums_of(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     each = functional.cross_entropy(logits.float().transpose(1, 2), labels, reduction="none", ignore_index=IGNORED)
     right = (logits.argmax(-1) == labels) & known
     return torch.stack([each.sum(1), known.sum(1).float(), right.sum(1).float()], dim=1)
+
+
+def unmarked(labels: torch.Tensor, marks: Sequence[int]) -> torch.Tensor:
+    """Return labels (n, t) without tokens that are no part of a text, and that a decoder is given when it writes."""
+    for mark in marks:
+        labels = labels.masked_fill(labels == mark, IGNORED)
+    return labels
 
 
 def decoder_places(settings: Any) -> int | None:

@@ -11,8 +11,6 @@ import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 
 KEPT = 100  # boxes of a picture that are kept, from the most certain down: as COCO's results hold
-LABEL = 5  # numbers of a label: class, and the box as centre and size, in shares of the picture
-IGNORED = -100.0  # what labels are filled up with
 WINDOWED = ("lw_detr",)  # cuts a picture into windows, which must come out even
 EACH_BY_ITSELF = ("rt_detr", "d_fine", "deimv2")  # losses that divide by one process's boxes, not by the mean of all
 

@@ -13,7 +13,7 @@ LARGEST = 1024  # pixels of a side of what is drawn
 COLOURS = ("#2f6f9f", "#d9a441", "#c8636b", "#4f8f5b", "#7a5ea8", "#3aa6a6", "#b0603a", "#5b6673")
 
 
-def drawn(picture: Any, objects: Sequence[Mapping[str, Any]]) -> str | None:
+def drawn(picture: Any, objects: Sequence[Mapping[str, Any]], largest: int = LARGEST) -> str | None:
     """Return a picture with boxes and names in it, a PNG as base64; None where the picture is not at hand."""
     import PIL.Image
     from PIL import ImageDraw, ImageOps
@@ -29,7 +29,7 @@ def drawn(picture: Any, objects: Sequence[Mapping[str, Any]]) -> str | None:
     except (OSError, ValueError, SyntaxError):  # what PIL raises for broken files, or ones that it does not read
         return None
     before = below.width
-    below.thumbnail((LARGEST, LARGEST))
+    below.thumbnail((largest, largest))
     scale, pen = below.width / before, ImageDraw.Draw(below)
     kinds = sorted({str(one["label"]) for one in objects})
     for one in sorted(objects, key=lambda one: float(one["score"])):  # the surest on top

@@ -27,6 +27,11 @@ def has_entities(names: Sequence[str]) -> bool:
     return any(name != "O" for name in names) and all(name == "O" or _PREFIXED.fullmatch(name) for name in names)
 
 
+def marking(names: Sequence[str]) -> list[str]:
+    """Return the tag names that carry a prefix such as B- or I-."""
+    return [name for name in names if _PREFIXED.fullmatch(name)]
+
+
 def entity_types(names: Sequence[str]) -> list[str]:
     """Return the entity types behind the prefixes, in the order of their first tag."""
     return list(dict.fromkeys(match[2] for match in map(_PREFIXED.fullmatch, names) if match))

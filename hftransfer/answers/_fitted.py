@@ -12,17 +12,26 @@ class Fitted(Projected):
 
     sums: ClassVar[bool] = False  # whether `validation` takes the sum over rows of what `reduce` gives, and no truth
     cuts_targets: ClassVar[bool] = True  # whether the beginning of a target that is too long can be learnt
+    refuses_long: ClassVar[bool] = False  # whether one that no decoder takes is a mistake, and not merely long
 
-    def reads(self, processor: Any, settings: Any, generation: Any) -> tuple[Self, Any, list[str]]:
+    def reads(
+        self, processor: Any, settings: Any, generation: Any, trains: bool = True
+    ) -> tuple[Self, Any, list[str]]:
         """Return the answer and what reads for a model, fitted to one another, and what is to be said of that.
 
-        `settings` are the model's config, `generation` its settings of generation (None: it has none).
+        `settings` are the model's config, `generation` its settings of generation (None: it has none);
+        `trains` tells whether the model is going to be trained.
         """
         return self, processor, []
 
     def scores_given(self, processor: Any) -> int | None:
         """Return how many tokens a model must have outputs for; None where they are what it came with."""
         return None
+
+    @property
+    def widened(self) -> int:
+        """How many tokens a model's last layer has to give a score to besides its own."""
+        return 0
 
     @property
     def renewed(self) -> bool:

@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hftransfer.answers._average_precision import CLASS, CROWD, FOUND_CLASS, HEIGHT, PICTURE_WIDTH, SCORE, WIDTH
+from hftransfer.answers._average_precision import (
+    CLASS,
+    CROWD,
+    CROWDED,
+    DIFFICULT,
+    FOUND_CLASS,
+    HEIGHT,
+    PICTURE_WIDTH,
+    SCORE,
+    WIDTH,
+)
 from hftransfer.answers.base import Answer, Learner
 from hftransfer.errors import UserError
 
@@ -18,8 +28,9 @@ if TYPE_CHECKING:
 
 PLACE = ("x", "y", "width", "height")  # left, top: pixels of the upright picture
 SIZE = ("picture_width", "picture_height")
+MARKS = {"crowd": CROWDED, "difficult": DIFFICULT}
 MOST = 100  # boxes of a picture that are kept, from the most certain down: as COCO's results hold
-LABEL = 5  # numbers of a label: class, and the box as centre and size, in shares of the picture
+LABEL = 6  # numbers of a label: class, the box as centre and size in shares of the picture, whether it is difficult
 IGNORED = -100  # what labels are filled up with
 MOST_NAMES = 1_000
 ROUNDED = 1.0  # pixels that a box may be off which transformers' pipeline rounded
@@ -31,7 +42,9 @@ def feature(encoded: bool) -> Any:
 
     kind = {"label": Value("int64")} if encoded else {"name": Value("string")}
     sizes = {name: Value("int64") for name in SIZE}
-    return List({**{name: Value("float64") for name in PLACE}, **kind, "crowd": Value("bool"), **sizes})
+    return List(
+        {**{name: Value("float64") for name in PLACE}, **kind, **{name: Value("bool") for name in MARKS}, **sizes}
+    )
 
 
 def arrow(encoded: bool) -> Any:
@@ -46,7 +59,7 @@ def is_truth(found: Any) -> bool:
     from hftransfer.column_types import element, is_list
 
     inner = element(found)
-    return is_list(found) and isinstance(inner, dict) and {*PLACE, "name", "crowd", *SIZE} <= set(inner)
+    return is_list(found) and isinstance(inner, dict) and {*PLACE, "name", *MARKS, *SIZE} <= set(inner)
 
 
 def encoded(truth: pa.Array, names: Sequence[str]) -> pa.Array:
@@ -85,8 +98,15 @@ def tables(found: pa.Array) -> list[np.ndarray]:
     """Return encoded truth as (n, 8) a picture."""
     flat = found.flatten()
     columns = [flat.field(name).cast("float64").to_numpy() for name in (*PLACE, "label", *SIZE)]
-    columns.insert(CROWD, flat.field("crowd").to_numpy(zero_copy_only=False).astype(np.float64))
+    columns.insert(CROWD, _marked(flat))
     return np.split(np.column_stack(columns), np.cumsum(lengths(found).to_numpy())[:-1])
+
+
+def _marked(flat: pa.StructArray) -> np.ndarray:
+    """Return what boxes are besides their place (n,): CROWDED, DIFFICULT or 0; a crowd is that in any case."""
+    held = {flat.type.field(at).name for at in range(flat.type.num_fields)}  # runs of before know no difficult ones
+    marks = {name: flat.field(name).to_numpy(zero_copy_only=False).astype(bool) for name in MARKS if name in held}
+    return np.select(list(marks.values()), [MARKS[name] for name in marks], 0).astype(np.float64)
 
 
 def places(truth: Sequence[Mapping[str, Any]]) -> np.ndarray:
@@ -152,7 +172,7 @@ def grid(usual: Sequence[float], kind: int, truth: Sequence[np.ndarray]) -> list
 
 
 def target(row: Sequence[Mapping[str, Any]], size: tuple[int, int]) -> tuple[dict[str, Any], Any]:
-    """Return what a detector is trained on, of a picture of `size`, and the same as a label (n, 5); crowds aside."""
+    """Return what a detector is trained on, of a picture of `size`, and the same as a label (n, 6); crowds aside."""
     import torch
 
     own = [one for one in row if not one["crowd"]]
@@ -160,7 +180,8 @@ def target(row: Sequence[Mapping[str, Any]], size: tuple[int, int]) -> tuple[dic
     boxes[:, :2] += boxes[:, 2:] / 2
     centres = torch.tensor(boxes / np.tile(size, 2), dtype=torch.float32)
     classes = torch.tensor([one["label"] for one in own], dtype=torch.int64)
-    label = torch.cat([classes[:, None].float(), centres], 1)
+    difficult = torch.tensor([[float(one["difficult"])] for one in own]).reshape(-1, 1)
+    label = torch.cat([classes[:, None].float(), centres, difficult], 1)
     return {"class_labels": classes, "boxes": centres}, label
 
 
@@ -169,9 +190,9 @@ def of_batch(labels: np.ndarray, kept: np.ndarray) -> tuple[list[np.ndarray], li
     truth = []
     for row in labels.reshape(len(labels), -1, LABEL):
         known = row[row[:, 0] != IGNORED].astype(np.float64)
-        zeros = np.zeros((len(known), 1))
-        corners = known[:, 1:3] - known[:, 3:] / 2
-        truth.append(np.concatenate([corners, known[:, 3:], known[:, :1], zeros, zeros + 1, zeros + 1], 1))
+        ones = np.ones((len(known), 2))
+        corners, sides, marks = known[:, 1:3] - known[:, 3:5] / 2, known[:, 3:5], known[:, 5:] * DIFFICULT
+        truth.append(np.concatenate([corners, sides, known[:, :1], marks, ones], 1))
     corners = kept[..., :2] - kept[..., 2:4] / 2
     return truth, list(np.concatenate([corners, kept[..., 2:]], -1))
 
@@ -203,7 +224,7 @@ def columns(truth: Sequence[np.ndarray], outputs: Sequence[np.ndarray], names: S
     place = {name: pa.array(flat[:, at], pa.float64()) for at, name in enumerate(PLACE)}
     own = {
         "name": kinds.take(pa.array(flat[:, CLASS].astype(np.int64))), **place,
-        "crowd": pa.array(flat[:, CROWD] > 0),
+        **{name: pa.array(flat[:, CROWD] == mark) for name, mark in MARKS.items()},
         **{name: pa.array(flat[:, PICTURE_WIDTH + at].astype(np.int64)) for at, name in enumerate(SIZE)},
     }  # fmt: skip
     given = {
@@ -229,13 +250,15 @@ def of_columns(table: pa.Table, names: Sequence[str]) -> tuple[list[np.ndarray],
 
     found = []
     for column, wanted, kind in (
-        ("label", (*PLACE, "name", "crowd", *SIZE), np.float64), ("prediction", (*PLACE, "score", "name"), np.float32)
+        ("label", (*PLACE, "name", "marks", *SIZE), np.float64), ("prediction", (*PLACE, "score", "name"), np.float32)
     ):  # fmt: skip
         held = table[column].combine_chunks()
         flat = held.flatten()
         parts = [
             _truth.codes(flat.field(name), names)
             if name == "name"
+            else _marked(flat)
+            if name == "marks"
             else flat.field(name).to_numpy(zero_copy_only=False)
             for name in wanted
         ]
@@ -266,11 +289,11 @@ def apart(one: Sequence[Mapping[str, Any]], other: Sequence[Mapping[str, Any]]) 
         if not alike:
             return float("inf")
         distance, at = min(alike)
-        worst = max(worst, distance)
+        worst = float(np.maximum(worst, distance))
         left.pop(at)
     return worst
 
 
 def _between(one: Mapping[str, Any], other: Mapping[str, Any]) -> float:
-    edges = max(abs(one["box"][edge] - other["box"][edge]) for edge in one["box"])
-    return max(abs(one["score"] - other["score"]), edges - ROUNDED, 0.0)
+    edges = [abs(one["box"][edge] - other["box"][edge]) - ROUNDED for edge in one["box"]]
+    return float(np.max([abs(one["score"] - other["score"]), *edges, 0.0]))  # NaN where any is, unlike max()

@@ -33,6 +33,7 @@ FEW = {  # rows of a class below which it is said that there are few, by split
     "train": (10, "little can be learned of them"),
     "test": (5, "their own scores say nothing"),
 }
+NUMBER = re.compile(r"[-+]?[0-9]+(\.[0-9]+)?")
 SAME = 1e-6  # probabilities of all rows that differ less are one
 FEWEST = 20  # decisions; a temperature fitted on less says more about chance than about the model
 SEARCH = (np.log(0.05), np.log(20.0))
@@ -94,7 +95,7 @@ class Head(Answer[Any]):
     def suspicions(self, truth: pa.Array, inputs: Mapping[str, pa.Array], columns: Mapping[str, str]) -> list[str]:
         from hftransfer.answers import _truth
 
-        return _truth.differing_in_case(self.names)
+        return _truth.nearly_alike(self.names)
 
     def less(self, encoded: pa.Array) -> Head:
         from hftransfer.answers import _truth
@@ -181,6 +182,8 @@ class Head(Answer[Any]):
         if by_answers:  # of which each has its own threshold, where there is one
             second = theirs if isinstance(theirs, type(self)) else self
             one, other = self.predicted(one), second.predicted(other)
+        if isinstance(one, np.ndarray) and isinstance(other, np.ndarray):
+            return int((one != other).reshape(len(one), -1).any(axis=1).sum())
         return super().differing(one, other, metric)
 
     def frequencies(self) -> np.ndarray:
@@ -302,7 +305,7 @@ class Head(Answer[Any]):
         left, right = one["scores"], other["scores"]
         if set(left) != set(right):
             return float("inf")
-        return float(max(abs(left[name] - right[name]) for name in left))
+        return float(np.max([abs(left[name] - right[name]) for name in left]))  # NaN where any is, unlike max()
 
     # --- the artifact ---
 
@@ -350,7 +353,7 @@ def balanced(counts: Sequence[int]) -> list[float]:
 
 
 def matching(names: Sequence[str], wanted: Sequence[str]) -> list[int] | None:
-    """Return which output of a head stands for each name, without case and punctuation; None when one lacks."""
+    """Return which output of a head stands for each name, without case and blanks (`plain`); None when one lacks."""
     known, sought = [plain(name) for name in names], [plain(name) for name in wanted]
     if len(set(sought)) < len(sought) or any(known.count(name) != 1 for name in sought):
         return None
@@ -358,8 +361,10 @@ def matching(names: Sequence[str], wanted: Sequence[str]) -> list[int] | None:
 
 
 def plain(name: str) -> str:
-    """Return a name without case and punctuation."""
-    return re.sub(r"[\W_]+", "", name.casefold())
+    """Return a name without case and punctuation, but for signs that tell names apart: -1, 1.5, C++ and C#."""
+    if NUMBER.fullmatch(name.strip()):
+        return f"{float(name):.15g}"  # 1 and 1.0 are one
+    return re.sub(r"[^\w+#]|_", "", name.casefold()) or name.casefold()
 
 
 def constant(name: str, outputs: Rows) -> Trivial:

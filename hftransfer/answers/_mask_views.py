@@ -43,15 +43,16 @@ def answer(png: bytes, names: Sequence[str], background: int | None, picture: An
         box = [left, top, int(across.max()) + 1 - left, int(down.max()) + 1 - top]
         found.append({"label": name, "share": round(len(down) / classes.size, 6), "box": box, "class": int(place)})
     found.sort(key=lambda one: (one["class"] == background, -float(str(one["share"]))))
-    drawn = _drawn(classes, background, picture)
+    shown = drawn(classes, background, picture)
     return {
         "mask": base64.b64encode(png).decode(), "width": classes.shape[1], "height": classes.shape[0],
         "segments": found, "background": None if background is None else names[background],
-        **({} if drawn is None else {"drawn": base64.b64encode(drawn).decode()}),
+        **({} if shown is None else {"drawn": base64.b64encode(shown).decode()}),
     }  # fmt: skip
 
 
-def _drawn(classes: np.ndarray, background: int | None, picture: Any) -> bytes | None:
+def drawn(classes: np.ndarray, background: int | None, picture: Any, largest: int = LARGEST) -> bytes | None:
+    """Return classes (h, w) drawn into their picture, a PNG; None where that is not at hand, or of another size."""
     try:
         if isinstance(picture, str | os.PathLike):
             with PIL.Image.open(Path(picture)) as opened:
@@ -72,7 +73,7 @@ def _drawn(classes: np.ndarray, background: int | None, picture: Any) -> bytes |
         covered[classes == background] = 0.0
     mixed = np.asarray(below) * (1 - covered[..., None]) + shades[classes] * covered[..., None]
     whole = PIL.Image.fromarray(np.rint(mixed).astype(np.uint8))
-    whole.thumbnail((LARGEST, LARGEST))
+    whole.thumbnail((largest, largest))
     buffer = io.BytesIO()
     whole.save(buffer, "PNG")
     return buffer.getvalue()

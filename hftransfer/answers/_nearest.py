@@ -19,16 +19,21 @@ ENTRIES = 65_536  # that they are compared with at once: 64 MB of scores
 
 
 def nearest(
-    queries: np.ndarray, vectors: np.ndarray, count: int, hidden: Sequence[Sequence[int]] = ()
+    queries: np.ndarray,
+    vectors: np.ndarray,
+    count: int,
+    hidden: Sequence[Sequence[int]] = (),
+    added: tuple[np.ndarray, Any] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the places (n, k) of the entries with the largest dot products, and these (n, k), largest first.
 
     `queries` are (n, d), `vectors` (m, d), which may lie on disk. k is `count`, or m where there are fewer. `hidden`
     are places that are no answer to a query (n lists, or none): they stand at the end, with a score of -inf. Of equal
-    scores the first place comes first. No more than QUERIES x ENTRIES scores are held at a time.
+    scores the first place comes first. No more than QUERIES x ENTRIES scores are held at a time. `added` to the dot
+    products are a number an entry (m,), and numbers of queries and entries (n, m), sparse.
     """
     count = min(count, len(vectors))
-    if faiss() is not None and count:
+    if faiss() is not None and count and added is None:
         return _by_faiss(queries, vectors, count, hidden)
     places, scores = np.empty((len(queries), count), np.int64), np.empty((len(queries), count), np.float32)
     for start in range(0, len(queries), QUERIES):
@@ -36,6 +41,12 @@ def nearest(
         found = np.empty((len(asked), 0), np.float32), np.empty((len(asked), 0), np.int64)
         for begin in range(0, len(vectors), ENTRIES):
             near = asked @ np.asarray(vectors[begin : begin + ENTRIES], np.float32).T
+            if added is not None:
+                near += added[0][begin : begin + ENTRIES]
+                own = added[1][start : start + QUERIES, begin : begin + ENTRIES].tocoo()
+                near[own.row, own.col] += own.data
+            if np.isnan(near[0]).any() or np.isnan(near[:, 0]).any():  # of a model that diverged
+                near[np.isnan(near)] = -np.inf
             for row, gone in enumerate(hidden[start : start + QUERIES]):
                 near[row, [place - begin for place in gone if begin <= place < begin + near.shape[1]]] = -np.inf
             found = _best(*found, near, begin, count)

@@ -130,17 +130,19 @@ def contrast(
 ) -> torch.Tensor:
     """Return the summed cross entropy of finding each row's own second part among those of all rows (n, k, d).
 
-    `numbers` (n, k) tell equal texts: what is also right for a row is no wrong answer to it. The parts of the other
+    `numbers` (n, k or more) tell equal texts: what is also right for a row, or is its question, is no wrong answer to
+    it, and neither are those behind the first k, which it is never going to be answered with. The parts of the other
     processes count too; the loss is that of this process's rows.
     """
     rank, everyone = 0, [vectors]
+    numbers, gone = numbers[:, : vectors.shape[1]].contiguous(), numbers[:, vectors.shape[1] :]
     known = [numbers]
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         from torch.distributed.nn.functional import all_gather
 
         rank, everyone = torch.distributed.get_rank(), list(all_gather(vectors))
         known = [torch.empty_like(numbers) for _ in everyone]
-        torch.distributed.all_gather(known, numbers.contiguous())
+        torch.distributed.all_gather(known, numbers)
     whole, told = torch.cat(everyone).float(), torch.cat(known)
     choices = torch.cat([whole[:, side] for side in range(1, whole.shape[1])])
     named = torch.cat([told[:, side] for side in range(1, whole.shape[1])])
@@ -151,19 +153,23 @@ def contrast(
         scores = scores - functional.pad(drawn, (0, len(named) - len(drawn)))
     # the second parts of rows that ask the same, and the same texts, are right as well
     same = (numbers[:, :1] == told[:, 0]).float() @ (told[:, 1:2] == named).float() > 0
-    hidden = ((named == NOTHING) | same).scatter(1, own[:, None], False)
+    hidden = (named == NOTHING) | same | (named == numbers[:, :1])
+    for some in gone.T:  # a few thousand rows by as many texts at a time
+        hidden |= some[:, None] == named
+    hidden = hidden.scatter(1, own[:, None], False)
     return functional.cross_entropy(scores.masked_fill(hidden, -torch.inf), own, reduction="sum")
 
 
 def ranked(
-    queries: np.ndarray, found: np.ndarray, asked: Sequence[int], right: Sequence[int]
+    queries: np.ndarray, found: np.ndarray, asked: Sequence[int], right: Sequence[int], gone: Any = None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
     """Return of each row the rank of its own text in the catalogue, its score, the place of the best, and the size.
 
     `queries` and `found` are vectors (n, d), `asked` and `right` the numbers of their texts. The catalogue holds each
-    text once. A text that is right for another row that asks the same is not counted as wrong. Exact, block by block.
+    text once. A text that is right for another row that asks the same is not counted as wrong, nor is the question
+    itself, nor what is `gone` (n, any number), by their numbers. Exact, block by block.
     """
-    _, first, place = np.unique(np.asarray(right), return_index=True, return_inverse=True)
+    known, first, place = np.unique(np.asarray(right), return_index=True, return_inverse=True)
     catalogue = np.asarray(found, np.float32)[first]
     also: dict[int, set[int]] = {}
     for one, at in zip(asked, place, strict=True):
@@ -173,9 +179,11 @@ def ranked(
         near = np.asarray(queries[start : start + BLOCK], np.float32) @ catalogue.T
         for row, line in enumerate(near, start):
             own = line[place[row]]
-            others = [at for at in also[int(asked[row])] if at != place[row]]
+            named = np.array([asked[row], *(() if gone is None else gone[row])], np.int64)
+            at = np.searchsorted(known, named).clip(max=len(known) - 1)
+            line[list({*at[known[at] == named].tolist()} - {int(place[row])})] = -np.inf
             best.append(int(first[line.argmax()]))
-            line[others] = -np.inf
+            line[list(also[int(asked[row])] - {int(place[row])})] = -np.inf
             ranks.append(1 + int((line > own).sum()))
             scores.append(float(own))
     return np.array(ranks), np.array(scores), np.array(best), len(catalogue)

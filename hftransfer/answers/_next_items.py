@@ -118,7 +118,7 @@ class NextItems(RankedItems):
     padding: ClassVar[Mapping[str, int]] = {"places": NOTHING, "labels": IGNORED}
 
     def loss(self, class_weights: Sequence[float] | None = None, smoothing: float = 0.0) -> Loss:
-        """Return the cross entropy of the next item among all that somebody had in train."""
+        """Return the cross entropy of the next item among all that somebody had in train, but for those had before."""
         assert self.known is not None and self.catalogue is not None and self.catalogue.histories is not None
         whole = torch.from_numpy(np.asarray(self.known, np.float32))
         nobody = torch.from_numpy(self.catalogue.histories.counts == 0)
@@ -129,7 +129,8 @@ class NextItems(RankedItems):
             wanted = labels[asked]
             scores = outputs["vectors"][asked].float() @ whole.to(labels.device).T / self.temperature
             # what nobody could have had is no wrong answer, and what is asked for in validation is one of the choices
-            hidden = nobody.to(labels.device).expand_as(scores).scatter(1, wanted[:, None], False)
+            hidden = nobody.to(labels.device).expand_as(scores)
+            hidden = hidden.scatter(1, _before(labels, asked, wanted), True).scatter(1, wanted[:, None], False)
             scores = scores.masked_fill(hidden, -torch.inf)
             return functional.cross_entropy(scores, wanted, reduction="sum") / count
 
@@ -165,6 +166,17 @@ class NextItems(RankedItems):
         """Return a transformer that is ready to learn over the vectors."""
         assert self.known is not None
         return giving_next(made(self.known.shape[1], width, layers, heads, dropout, seed), self.known)
+
+
+def _before(labels: torch.Tensor, asked: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+    """Return the items (k, n) that came before each place that is asked for, and what is wanted there where none did.
+
+    What came next before is what was had: such an item is never recommended again.
+    """
+    rows, places = asked.nonzero(as_tuple=True)
+    known = labels[rows]
+    earlier = (torch.arange(labels.shape[1], device=labels.device) < places[:, None]) & (known != IGNORED)
+    return torch.where(earlier, known, wanted[:, None])
 
 
 def learning(answer: RankedItems, vectors: np.ndarray) -> NextItems:

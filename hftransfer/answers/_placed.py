@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 class Placed:
     """The part of an answer that kinds fill in whose truth lies in places of the input: boxes, masks."""
 
+    in_places: ClassVar[bool] = False  # whether truth lies in places of the input, counted in its own pixels
     outlined: ClassVar[bool] = False  # whether truth can be made of outlines in such files
     annotated: ClassVar[bool] = False  # whether truth may stand in the files of tools that draw on pictures
     mosaics: ClassVar[bool] = False  # whether the truths of several inputs can be that of one made of them
@@ -33,6 +34,13 @@ class Placed:
         For pictures that is `inputs._geometry.Mosaic`.
         """
         raise NotImplementedError
+
+    def drawn(self, picture: Any, truth: Any, largest: int) -> str | None:
+        """Return a row's encoded truth drawn into its picture (of PIL), a PNG as base64, None where it lies in none.
+
+        No side is longer than `largest` pixels.
+        """
+        return None
 
     def in_words(self, stored: Any) -> Any:
         """Return a stored label or prediction as a person can read it."""

@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
 
@@ -25,7 +25,14 @@ if TYPE_CHECKING:
     import torch
 
     from hftransfer.config import DataConfig, EvaluationConfig
-from hftransfer.answers._decoder import IGNORED, decoder_places, shifted, sums_of, with_decoder_inputs
+from hftransfer.answers._decoder import (
+    IGNORED,
+    decoder_places,
+    shifted,
+    sums_of,
+    unmarked,
+    with_decoder_inputs,
+)
 from hftransfer.answers._texts import Texts, leading
 
 NEW_TOKENS = 128  # that are written where neither train, the config nor the model says how many
@@ -56,6 +63,7 @@ class Prose(Answer[Generated]):
     tokenize: str = "13a"  # how BLEU cuts words, by sacrebleu's name
     max_new_tokens: int | None = None
     num_beams: int | None = None
+    marks: tuple[int, ...] = ()  # tokens of language and the like: no part of a text, and not scored
 
     needs = "string"
     contradicts = False
@@ -113,6 +121,12 @@ class Prose(Answer[Generated]):
 
     # --- model ---
 
+    def reads(
+        self, processor: Any, settings: Any, generation: Any, trains: bool = True
+    ) -> tuple[Self, Any, list[str]]:
+        mark = processors.language_token(processors.require_tokenizer(processor))
+        return dataclasses.replace(self, marks=() if mark is None else (mark,)), processor, []
+
     def limited(self, evaluation: EvaluationConfig, lengths: np.ndarray | None, settings: Any) -> Prose:
         longest = None if lengths is None or not len(lengths) else int(lengths.max())
         asked = evaluation.max_new_tokens
@@ -144,7 +158,10 @@ class Prose(Answer[Generated]):
         limit = preparation.max_target_length
         found = tokenizer(text_target=list(truth), truncation=limit is not None, max_length=limit)
         cut = [False] * len(truth) if limit is None else processors.truncated(found, limit)
-        ids = found["input_ids"]
+        end = [tokenizer.eos_token_id]  # a text that was cut goes on: where it is cut, nothing is to be ended
+        ids = [
+            row[:-1] if lost and row[-1:] == end else row for row, lost in zip(found["input_ids"], cut, strict=True)
+        ]
         return {"labels": ids, "targets": ids, "_cut_target": list(cut), "_target_length": [len(row) for row in ids]}
 
     def attach(self, model: Any) -> Any:
@@ -167,7 +184,7 @@ class Prose(Answer[Generated]):
         return loss
 
     def reduce(self, logits: Any, labels: torch.Tensor) -> torch.Tensor:
-        return sums_of(logits[0] if isinstance(logits, tuple) else logits, labels)
+        return sums_of(logits[0] if isinstance(logits, tuple) else logits, unmarked(labels, self.marks))
 
     @property
     def selects_by(self) -> str:
@@ -201,7 +218,8 @@ class Prose(Answer[Generated]):
         """Return what the model makes of the true texts, and write none."""
         labels = batch["labels"]
         logits = model(**shown(batch), decoder_input_ids=shifted(labels, model.config))["logits"]
-        return [Generated("", float(nll), int(count)) for nll, count, _ in sums_of(logits, labels).cpu().numpy()]
+        sums = sums_of(logits, unmarked(labels, self.marks)).cpu().numpy()
+        return [Generated("", float(nll), int(count)) for nll, count, _ in sums]
 
     judged_by = "perplexity"
 
@@ -340,7 +358,8 @@ class Prose(Answer[Generated]):
     def restore(self, noted: Mapping[str, Any]) -> Prose:
         known = {field.name for field in dataclasses.fields(self)}
         values = {name: value for name, value in noted.items() if name in known}
-        return type(self)(**{**values, "metric_names": tuple(noted["metric_names"])})
+        marks = tuple(int(mark) for mark in noted.get("marks", ()))
+        return type(self)(**{**values, "metric_names": tuple(noted["metric_names"]), "marks": marks})
 
 
 def shown(batch: Mapping[str, Any]) -> dict[str, Any]:

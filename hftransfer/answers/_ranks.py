@@ -95,9 +95,12 @@ METRICS: dict[str, Metric] = {
     "mrr_10": MRR,
     "ndcg_10_cold": Metric(
         "the same discounted gain of the right entries that nobody had in the training rows, over the rows with some",
-        _cold, perfect=1.0,
+        _cold, perfect=1.0, counted=lambda rows: rows.cold > 0,
     ),
-    "coverage_10": Metric("share of the catalogue that stands among the first ten of some row", _covered),
+    # of a resample, in which rows stand twice, fewer entries are covered: the spread counts, not the place
+    "coverage_10": Metric(
+        "share of the catalogue that stands among the first ten of some row", _covered, recentred=True
+    ),
     "popularity_10": Metric(
         "how popular the first ten are: the mean share of the catalogue that is less so; 0.5 is no bias",
         lambda sample: sample.mean(sample.outcomes.popular), greater_is_better=False,

@@ -76,6 +76,12 @@ METRICS: Mapping[str, Metric] = {
         lambda sample: sample.mean(sample.outcomes.exact), perfect=1.0, is_share=True, hub="squad_v2",
         hub_type="exact",
     ),
-    "f1_answerable": Metric("f1_words of the rows that have an answer", _answerable, perfect=1.0),
-    "exact_unanswerable": Metric("share of rows without an answer that are given none", _unanswerable, perfect=1.0),
+    "f1_answerable": Metric(
+        "f1_words of the rows that have an answer", _answerable, perfect=1.0,
+        counted=lambda found: found.answerable > 0,
+    ),
+    "exact_unanswerable": Metric(
+        "share of rows without an answer that are given none", _unanswerable, perfect=1.0,
+        counted=lambda found: found.answerable == 0,
+    ),
 }  # fmt: skip

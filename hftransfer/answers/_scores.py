@@ -129,30 +129,57 @@ def reliability(outcomes: Outcomes, confidence: float = 0.95) -> list[dict[str, 
 
 
 class Ranking:
-    """Positives and negatives of one label in the order of their scores."""
+    """Positives and negatives of one label in the order of their scores.
+
+    Rows between which no weighting can tell are summed first, by sparse tables: a good model has few such steps.
+    """
 
     def __init__(self, positive: np.ndarray, scores: np.ndarray) -> None:
-        order = np.argsort(scores, kind="stable")
-        chosen = positive[order]
-        self.positives, self.negatives = order[chosen], order[~chosen]
-        above, below = scores[self.positives], scores[self.negatives]
-        self.lower = np.searchsorted(below, above, "left")  # negatives under each positive, without its ties
-        self.upper = np.searchsorted(below, above, "right")
-        self.own = np.searchsorted(above, above, "left")  # positives under each positive
+        self.positive, self.scores = np.asarray(positive, bool), np.asarray(scores)
+
+    @cached_property
+    def upwards(self) -> tuple[csr_array, csr_array, np.ndarray]:
+        """Positives and negatives (steps, n) from the lowest score up, and which steps (steps,) are ties of both.
+
+        A step is one score that both have, or a run of negatives' scores and the run of positives' above it.
+        """
+        _, level = np.unique(self.scores, return_inverse=True)
+        has = np.zeros((2, int(level.max()) + 1), bool)
+        has[self.positive.astype(np.intp), level] = True
+        tied, below = has[0] & has[1], has[0]
+        begins = tied.copy()
+        begins[1:] |= tied[:-1] | (below[1:] & ~below[:-1])
+        begins[0] = True
+        steps = np.cumsum(begins) - 1
+        return *self._parted(steps[level], int(steps[-1]) + 1), tied[begins]
+
+    @cached_property
+    def downwards(self) -> tuple[csr_array, csr_array]:
+        """Positives and negatives (steps, n) from the highest score down; a step ends with a score of positives."""
+        known = np.unique(-self.scores[self.positive])
+        return self._parted(np.searchsorted(known, -self.scores, "left"), len(known) + 1)
+
+    def _parted(self, step: np.ndarray, count: int) -> tuple[csr_array, csr_array]:
+        rows = np.flatnonzero(self.positive), np.flatnonzero(~self.positive)
+        shape = (count, len(step))
+        return table(step[rows[0]], rows[0], shape=shape), table(step[rows[1]], rows[1], shape=shape)
 
     def roc_auc(self, weights: np.ndarray) -> np.ndarray:
         """Return the weighted share of pairs in the right order, ties counting half; NaN with one class."""
-        positive, negatives = weights[self.positives], running(weights[self.negatives])
-        won = np.einsum("ij,ij->j", positive, (negatives[self.lower] + negatives[self.upper]) / 2)
-        return ratio(won, positive.sum(axis=0, dtype=np.float64) * negatives[-1], np.nan)
+        above, below, tied = self.upwards
+        positives, negatives = above @ weights, below @ weights
+        under = np.cumsum(negatives, axis=0)
+        every = under[-1].astype(np.float64)
+        under[tied] -= negatives[tied] / 2
+        won = np.einsum("ij,ij->j", positives, under)
+        return ratio(won, positives.sum(axis=0, dtype=np.float64) * every, np.nan)
 
     def average_precision(self, weights: np.ndarray) -> np.ndarray:
         """Return the weighted mean of the precision at each positive's score; NaN without positives."""
-        positive, negatives = weights[self.positives], running(weights[self.negatives])
-        positives = running(positive)
-        found = positives[-1] - positives[self.own]
-        precision = ratio(found, found + negatives[-1] - negatives[self.lower])
-        return ratio(np.einsum("ij,ij->j", positive, precision), positives[-1], np.nan)
+        positives, negatives = (part @ weights for part in self.downwards)
+        found = np.cumsum(positives, axis=0)
+        precision = ratio(found, found + np.cumsum(negatives, axis=0))
+        return ratio(np.einsum("ij,ij->j", positives, precision), found[-1], np.nan)
 
 
 def running(weights: np.ndarray) -> np.ndarray:

@@ -20,6 +20,7 @@ KEPT = 5  # spans that are kept of a window, and of a row
 IGNORED = -100  # no token: a row whose answer no window holds whole teaches nothing
 ARRAY = re.compile(r"\barray\((\[.*?\])(?:,\s*dtype=[\w']+)?\)", re.DOTALL)  # as numpy writes them
 SOMEWHERE = -1  # the place of a text that nobody gave one
+NOWHERE = -2  # of one whose row has more or fewer places than texts: which is whose is not known
 STARTS = ("answer_start", "start", "answer_starts", "starts")
 
 
@@ -73,7 +74,9 @@ def references(raw: pa.Array, feature: Any) -> pa.Array:
         missing = pc.or_(missing, fields.is_null())
         lists = _truth.plain_lists(fields)
         lengths, texts = pc.fill_null(pc.list_value_length(lists), 0), lists.flatten()
-        starts = None if starts is None else _truth.plain_lists(starts).flatten()
+        starts = (
+            None if starts is None else _aligned(_truth.plain_lists(starts), lengths.to_numpy(zero_copy_only=False))
+        )
     else:
         lengths, texts, starts = pa.array(np.ones(len(raw), np.int64)), pc.fill_null(raw, ""), None
     texts = pc.fill_null(texts.cast(pa.string()), "")
@@ -88,6 +91,20 @@ def references(raw: pa.Array, feature: Any) -> pa.Array:
     left = np.bincount(owner[said], minlength=len(raw))
     flat = pa.StructArray.from_arrays([whole.filter(said), starts.filter(said)], names=["text", "start"])
     return _truth.lists(pa.array(left), flat, missing)
+
+
+def _aligned(starts: pa.ListArray, lengths: np.ndarray) -> pa.Array:
+    """Return the starts of rows of so many texts; NOWHERE in rows that have another number of them."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    own = pc.fill_null(pc.list_value_length(starts), 0).to_numpy(zero_copy_only=False)
+    if np.array_equal(own, lengths):
+        return starts.flatten()
+    rows = zip(starts.to_pylist(), own.tolist(), lengths.tolist(), strict=True)
+    return pa.array(
+        [one for row, has, wants in rows for one in (row if has == wants else [NOWHERE] * wants) or ()], pa.int64()
+    )
 
 
 def _unwritten(raw: pa.Array) -> tuple[pa.Array, pa.Array, pa.Array] | None:
@@ -160,6 +177,20 @@ def faults(truth: Sequence[Any], texts: Sequence[str | None]) -> tuple[np.ndarra
 # --- tokens ---
 
 
+def at_first(found: Sequence[Any] | None, text: str, at: int, known: dict[str, int]) -> list[dict[str, Any]]:
+    """Return a row's answers with the place of those that nobody gave one: the first in the row, of those in windows.
+
+    `text` is what a window shows, from character `at` on; `known` holds what the row's windows before it told.
+    """
+    placed = []
+    for one in found or ():
+        if one["start"] == SOMEWHERE and one["text"] not in known and (place := text.find(one["text"])) >= 0:
+            known[one["text"]] = at + place
+        start = known.get(one["text"], -1) if one["start"] == SOMEWHERE else one["start"]
+        placed += [{**one, "start": start}] if start >= 0 else []
+    return placed
+
+
 def within_window(
     found: Sequence[Any] | None, text: str, at: int, places: np.ndarray, first: int
 ) -> tuple[int, int] | None:
@@ -169,7 +200,7 @@ def within_window(
     `first` is the number of the first of them.
     """
     for one in found or ():
-        start = text.find(one["text"]) if one["start"] == SOMEWHERE else one["start"] - at
+        start = one["start"] - at
         end = start + len(one["text"])
         if start < 0 or end > len(text):
             continue

@@ -38,7 +38,7 @@ class Texts(Learner):
         for text in found:
             letters = [char for char in text[:200] if char.isalpha()]
             self.letters += len(letters)
-            self.dense += sum(any(low <= char <= high for low, high in _written.DENSE) for char in letters)
+            self.dense += sum(map(_written.is_dense, letters))
         if len(self.texts) > MOST_TEXTS:
             self.texts = Counter({text: count for text, count in self.texts.items() if count > 1})
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -12,12 +13,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import ClassLabel, Json
 
-from hftransfer.answers._written_truth import by_size, plain_numbers
+from hftransfer.answers._written_truth import MISSING, WHOLE, as_whole, by_size, plain_numbers
 from hftransfer.answers.base import Learner
 from hftransfer.column_types import NUMBERS, STRINGS, element, is_list, is_value, type_name
 from hftransfer.errors import UserError
 
-MISSING = frozenset({"na", "n/a", "#n/a", "nan", "null", "none", "nil", "missing", "?", "-"})  # names, or gaps
+UNSEEN = "\u200b\u200c\u200d\u2060\ufeff"  # signs without width: left over from other programs
 FEWEST_ROWS = 10  # of train; in fewer, labels that differ from row to row may be classes all the same
 MOST_NAMES = 100_000  # more distinct labels than this are free text; also what bounds the memory of counting a stream
 
@@ -70,8 +71,13 @@ def names(values: pa.Array, feature: Any, number: str | None = None) -> pa.Array
 
 
 def trimmed(values: pa.Array) -> pa.Array:
-    """Return names without blanks around them; what is blank alone names nothing."""
-    found = pc.utf8_trim_whitespace(values)
+    """Return names without blanks and unseen signs around them, each letter in one form; blanks alone name nothing.
+
+    Letters with marks are written as one sign or as two, which look the same (NFC and NFD): names of folders on a Mac
+    are of the second kind.
+    """
+    found = pc.utf8_trim_whitespace(pc.utf8_trim(pc.utf8_trim_whitespace(values), characters=UNSEEN))
+    found = pc.utf8_normalize(found, form="NFC")
     return pc.if_else(pc.equal(found, ""), pa.scalar(None, pa.string()), found)
 
 
@@ -113,8 +119,9 @@ def numbers(values: pa.Array, feature: Any, decimal: str | None = None) -> pa.Ar
             "regression needs numbers", f"the label column is {type_name(feature)}", "Name another column."
         )
     if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
-        values = pc.utf8_trim_whitespace(values)
-        values = plain_numbers(pc.if_else(pc.equal(values, ""), pa.scalar(None, values.type), values), decimal)
+        values = trimmed(values.cast(pa.string()))
+        gaps = pc.is_in(pc.utf8_lower(values), value_set=pa.array(sorted(MISSING)))  # no name can be meant here
+        values = plain_numbers(pc.if_else(gaps, pa.scalar(None, pa.string()), values), decimal)
     try:
         found = values.cast(pa.float64())
     except pa.ArrowInvalid as error:
@@ -151,13 +158,27 @@ def holds_null(values: pa.ChunkedArray) -> pa.Array:
     return pa.array(mask)
 
 
-def differing_in_case(known: Sequence[str]) -> list[str]:
-    """Return a warning of names that are one but for capitals."""
-    alike: dict[str, list[str]] = {}
-    for name in known:
-        alike.setdefault(name.casefold(), []).append(name)
-    found = [" and ".join(f"`{name}`" for name in names) for names in alike.values() if len(names) > 1]
-    return [f"labels that differ in capitals alone are different labels: {some(found, 5)}"] if found else []
+def nearly_alike(known: Sequence[str]) -> list[str]:
+    """Return warnings of names that are one but for capitals, or but for signs that look the same."""
+    found = []
+    for how, key in (
+        ("capitals alone", str.casefold),
+        ("signs that look alike", _looks),
+        ("how a number is written", as_whole),
+    ):
+        alike: dict[str, list[str]] = {}
+        for name in known:
+            alike.setdefault(key(name), []).append(name)
+        twins = [" and ".join(f"`{name}`" for name in names) for names in alike.values() if len(names) > 1]
+        if twins:
+            found.append(f"labels that differ in {how} are different labels: {some(twins, 5)}")
+    return found
+
+
+def _looks(name: str) -> str:
+    """Return what a name looks like: full and half width, ligatures, and signs without width make no difference."""
+    seen = unicodedata.normalize("NFKC", name)
+    return " ".join("".join(sign for sign in seen if unicodedata.category(sign) != "Cf").split())
 
 
 def like_missing(known: Sequence[str], counts: Sequence[int]) -> list[str]:
@@ -173,9 +194,10 @@ def like_missing(known: Sequence[str], counts: Sequence[int]) -> list[str]:
 
 def whole_steps(known: Sequence[str]) -> np.ndarray | None:
     """Return names as numbers (k,) where they are three or more whole numbers that follow one another; else None."""
-    if len(known) < 3 or not all(name.lstrip("-").isascii() and name.lstrip("-").isdigit() for name in known):
+    whole = [as_whole(name) for name in known]
+    if len(known) < 3 or not all(map(WHOLE.fullmatch, whole)):
         return None
-    found = np.array([int(name) for name in known], np.float64)
+    found = np.array([int(name) for name in whole], np.float64)
     return found if (np.diff(found) == 1).all() else None
 
 

@@ -64,7 +64,7 @@ class Vectors(Answer[Any]):
         _nearness.require_states(model)
         return _nearness.giving_vectors(model)
 
-    def beside(self, model: Any, max_length: int | None) -> Mapping[str, str]:
+    def beside(self, model: Any, preparation: Any) -> Mapping[str, str]:
         """Return what SentenceTransformer reads: the mean of the tokens, of length 1."""
         types = {"": "Transformer", "1_Pooling": "Pooling", "2_Normalize": "Normalize"}
         modules = [
@@ -72,11 +72,17 @@ class Vectors(Answer[Any]):
             for i, (path, kind) in enumerate(types.items())
         ]
         pooling = {"word_embedding_dimension": int(model.config.hidden_size), "pooling_mode_mean_tokens": True}
+        config, length = preparation.config, preparation.max_length
+        before = {"query": config.prefix or "", "document": config.entry_prefix or ""}
+        # `encode_query` and `encode_document` put these before their texts, as training did
+        prompts = {"prompts": before, "default_prompt_name": None, "similarity_fn_name": "cosine"}
+        told = {"config_sentence_transformers.json": json.dumps(prompts, indent=1)} if any(before.values()) else {}
         return {
+            **told,
             "modules.json": json.dumps(modules, indent=1),
             "1_Pooling/config.json": json.dumps(pooling, indent=1),
             "2_Normalize/config.json": "{}",
-            "sentence_bert_config.json": json.dumps({"max_seq_length": max_length, "do_lower_case": False}, indent=1),
+            "sentence_bert_config.json": json.dumps({"max_seq_length": length, "do_lower_case": False}, indent=1),
         }
 
     def vectors(self, model: Any, batch: Mapping[str, Any]) -> torch.Tensor:
@@ -129,8 +135,12 @@ class Found(Vectors):
         """Return the means of what the ranks among all of these texts come to."""
         from hftransfer.answers import _nearness
 
-        ranked = _nearness.ranked(kept[:, 0], kept[:, 1], labels[:, 0].tolist(), labels[:, 1].tolist())
-        return self.of_ranks(ranked[0])
+        asked, right = labels[:, 0].tolist(), labels[:, 1].tolist()
+        return self.of_ranks(_nearness.ranked(kept[:, 0], kept[:, 1], asked, right, self.gone(labels))[0])
+
+    def gone(self, labels: np.ndarray) -> np.ndarray | None:
+        """Return the numbers in labels (n, k or more) of what a row is never answered with; None: of nothing."""
+        return None
 
     def of_ranks(self, ranks: np.ndarray) -> dict[str, float]:
         """Return what `validation` gives of the ranks (n,) of what is right."""

@@ -15,8 +15,12 @@ from hftransfer.weighting import Metric, Sample, Statistic, ratio
 CHARACTERS, WORDS = 6, 4  # orders of chrF (Popovic 2015) and of BLEU (Papineni et al. 2002)
 BETA = 2.0  # recall counts so many times as much in chrF
 NEVER = 1e-16  # what stands for a share of nothing, as in sacrebleu
-# scripts without blanks between words: each character counts as one
-DENSE = (("\u3040", "\u30ff"), ("\u3400", "\u4dbf"), ("\u4e00", "\u9fff"), ("\uac00", "\ud7af"), ("\uf900", "\ufaff"))
+# scripts without blanks between words: Thai, Lao, Myanmar, Khmer, Japanese, Chinese
+UNBROKEN = (
+    ("\u0e00", "\u0eff"), ("\u1000", "\u109f"), ("\u1780", "\u17ff"), ("\u3040", "\u30ff"), ("\u3400", "\u4dbf"),
+    ("\u4e00", "\u9fff"), ("\uf900", "\ufaff"),
+)  # fmt: skip
+DENSE = (*UNBROKEN, ("\uac00", "\ud7af"))  # and Hangul, whose words are long: each character counts as one
 
 
 class Written:
@@ -120,7 +124,7 @@ def words(text: str) -> list[str]:
     found: list[str] = []
     inside = False
     for char in unicodedata.normalize("NFC", text).lower():
-        if any(low <= char <= high for low, high in DENSE):
+        if is_dense(char):
             found.append(char)
             inside = False
         elif char.isalnum() or unicodedata.category(char)[0] == "M":
@@ -128,6 +132,20 @@ def words(text: str) -> list[str]:
             inside = True
         else:
             inside = False
+    return found
+
+
+def is_dense(char: str) -> bool:
+    """Tell whether a character counts as a word."""
+    return any(low <= char <= high for low, high in DENSE)
+
+
+def joined(texts: Sequence[str]) -> str:
+    """Return texts one behind the other, with a blank where the script has blanks between words."""
+    found = ""
+    for text in filter(None, texts):
+        unbroken = found and all(any(low <= char <= high for low, high in UNBROKEN) for char in (found[-1], text[0]))
+        found += text if not found or unbroken else f" {text}"
     return found
 
 
@@ -238,6 +256,7 @@ METRICS = {
         errors_of(lambda found: found.word_errors),
         False,
         perfect=0.0,
+        bounded=False,
         hub="wer",
     ),
     "cer": Metric(
@@ -245,6 +264,7 @@ METRICS = {
         errors_of(lambda found: found.character_errors),
         False,
         perfect=0.0,
+        bounded=False,
         hub="cer",
     ),
 }

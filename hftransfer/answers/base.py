@@ -158,7 +158,7 @@ class Answer(Asked, Fitted, Placed, ABC, Generic[R]):
         """Return the model ready to be trained with `loss`."""
         return model
 
-    def beside(self, model: Any, max_length: int | None) -> Mapping[str, str]:
+    def beside(self, model: Any, preparation: Any) -> Mapping[str, str]:
         """Return what other libraries read beside a saved model: the content of each file by its name."""
         return {}
 

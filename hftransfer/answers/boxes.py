@@ -41,6 +41,7 @@ class Boxes(Answer[np.ndarray]):
     unit = "pictures"
     contradicts = False
     makes_head = True
+    in_places = True
     annotated = True
     mosaics = True
     padding: ClassVar[Mapping[str, int]] = {"labels": -100}
@@ -88,7 +89,7 @@ class Boxes(Answer[np.ndarray]):
     def suspicions(self, truth: pa.Array, inputs: Mapping[str, pa.Array], columns: Mapping[str, str]) -> list[str]:
         from hftransfer.answers import _truth
 
-        return _truth.differing_in_case(self.names)
+        return _truth.nearly_alike(self.names)
 
     def truth(self, encoded: pa.Array) -> list[np.ndarray]:
         return _found_boxes.tables(encoded)
@@ -123,7 +124,9 @@ class Boxes(Answer[np.ndarray]):
     def of_config(self, settings: Any) -> Boxes:
         return dataclasses.replace(self, names=tuple(str(settings.id2label[i]) for i in sorted(settings.id2label)))
 
-    def reads(self, processor: Any, settings: Any, generation: Any) -> tuple[Self, Any, list[str]]:
+    def reads(
+        self, processor: Any, settings: Any, generation: Any, trains: bool = True
+    ) -> tuple[Self, Any, list[str]]:
         """Give pictures one size where a model is told of no padding: it would take that for picture."""
         from hftransfer.answers import _detector
 
@@ -268,6 +271,11 @@ class Boxes(Answer[np.ndarray]):
         objects = [_found_boxes.as_json(one, self.names) for one in given]
         picture = _drawn_boxes.drawn(next(iter(row.values()), None), objects)
         return {"objects": objects, **({} if picture is None else {"drawn": picture})}
+
+    def drawn(self, picture: Any, truth: Any, largest: int) -> str | None:
+        found = [[*(one[name] for name in _found_boxes.PLACE), 1.0, one["label"]] for one in truth]
+        objects = [_found_boxes.as_json(np.array(one), self.names) for one in found]
+        return _drawn_boxes.drawn(picture, objects, largest)
 
     def plainly(self, row: Mapping[str, Any], output: np.ndarray) -> dict[str, Any]:
         return self.uncalibrated.to_json({}, output)

@@ -122,7 +122,9 @@ class Captions(Towers, Answer[Any]):
 
     # --- model ---
 
-    def reads(self, processor: Any, settings: Any, generation: Any) -> tuple[Captions, Any, list[str]]:
+    def reads(
+        self, processor: Any, settings: Any, generation: Any, trains: bool = True
+    ) -> tuple[Captions, Any, list[str]]:
         tokenizer = tokenizer_of(processor)
         if tokenizer is None or "image_processor" not in vars(processor):
             raise UserError(

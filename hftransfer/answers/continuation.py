@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 import numpy as np
 
 from hftransfer import processors
-from hftransfer.answers._causal import ends, left_padded, places, rows_at_once, shifted_sums, summed_loss
+from hftransfer.answers._causal import ends, fitting, left_padded, places, rows_at_once, shifted_sums, summed_loss
 from hftransfer.answers._decoder import IGNORED
 from hftransfer.answers._learner import Told
 from hftransfer.answers._ngrams import Bigrams
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from hftransfer.config import DataConfig, EvaluationConfig
 
 SHORT = 32  # tokens that are written of running texts, whose rest is one of many
+PROMPTS = 2**15  # tokens of prompts that are read at once: of each, memory holds what every layer made of it
 NO_TRUTH = Generated("")
 METRICS_OF = {  # the main one first: where many answers would do, the likelihood of the true one
     "text": ("perplexity",),
@@ -118,6 +119,8 @@ class Continuation(Prose):
     def loss(self, class_weights: Sequence[float] | None = None, smoothing: float = 0.0) -> Loss:
         def loss(outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
             count = (labels[:, 1:] != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch
+            # rows of which nothing is learned may be an update by themselves
+            count = count.clamp(min=1) if hasattr(count, "clamp") else max(count, 1)
             return summed_loss(outputs["logits"], labels, smoothing) / count
 
         return loss
@@ -130,8 +133,11 @@ class Continuation(Prose):
         prompts = batch["_prompt"]
         asked = [place for place, prompt in enumerate(prompts) if prompt]
         outputs = known or [NO_TRUTH] * len(prompts)
-        if asked:
-            for place, text in zip(asked, self.write(model, [prompts[i] for i in asked], processor), strict=True):
+        longest = max((len(prompts[place]) for place in asked), default=1)
+        size = max(1, PROMPTS // longest)
+        for at in range(0, len(asked), size):
+            some = asked[at : at + size]
+            for place, text in zip(some, self.write(model, [prompts[i] for i in some], processor), strict=True):
                 outputs[place] = outputs[place]._replace(text=text)
         return outputs
 
@@ -141,8 +147,7 @@ class Continuation(Prose):
         settings = self.generation(model, tokenizer)
         most = places(model.config)
         room = None if most is None else max(1, most - (settings.max_new_tokens or 0))
-        kept = [prompt if room is None else prompt[-room:] for prompt in prompts]
-        ids, mask = left_padded(kept, tokenizer.pad_token_id, model.device)
+        ids, mask = left_padded(fitting(prompts, room, tokenizer), tokenizer.pad_token_id, model.device)
         written = model.generate(input_ids=ids, attention_mask=mask, generation_config=settings, streamer=streamer)
         found = tokenizer.batch_decode(written[:, ids.shape[1] :].tolist(), skip_special_tokens=True)
         return [text.strip() for text in found]

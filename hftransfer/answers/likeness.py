@@ -41,6 +41,7 @@ class Likeness(Vectors):
 
     kind = "likeness"
     needs = "number"
+    measures_untuned = True
     told_by_values = True
     reads_numbers = True
 

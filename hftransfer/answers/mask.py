@@ -44,6 +44,7 @@ class Mask(MaskTruth):
     contradicts = False
     makes_head = True
     sums = True
+    in_places = True
     outlined = True
     mosaics = True
     stored_at_once = 256
@@ -62,7 +63,9 @@ class Mask(MaskTruth):
         queries = _mask_models.asks_queries(settings)
         return dataclasses.replace(self, names=names, background=background, queries=queries)
 
-    def reads(self, processor: Any, settings: Any, generation: Any) -> tuple[Mask, Any, list[str]]:
+    def reads(
+        self, processor: Any, settings: Any, generation: Any, trains: bool = True
+    ) -> tuple[Mask, Any, list[str]]:
         processor, said = _mask_models.reader(processor)
         return dataclasses.replace(self, queries=_mask_models.asks_queries(settings)), processor, said
 
@@ -225,6 +228,10 @@ class Mask(MaskTruth):
     def to_json(self, row: Mapping[str, Any], output: Any, top_k: int | None = None) -> dict[str, Any]:
         picture = next(iter(row.values()), None)
         return _mask_views.answer(output, self.names, self.background, picture)
+
+    def drawn(self, picture: Any, truth: Any, largest: int) -> str | None:
+        found = _mask_views.drawn(_mask_files.of_png(truth), self.background, picture, largest)
+        return None if found is None else base64.b64encode(found).decode()
 
     def view(self, answer: Mapping[str, Any]) -> View:
         return _mask_views.view(answer)

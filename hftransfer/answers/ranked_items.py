@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from hftransfer.answers import _catalogue, _nearest, _untaught
+from hftransfer.answers import _catalogue, _crowd, _nearest, _untaught
 from hftransfer.answers._catalogue import FILE, Catalogue
-from hftransfer.answers._lists import KEPT, Listed, Relevant, listed
+from hftransfer.answers._crowd import Shares
+from hftransfer.answers._lists import ITSELF, KEPT, NEAR, CountWrong, Listed, Relevant, listed, near_to
 from hftransfer.answers._ranks import DEPTH, METRICS, Lists, by_rank
 from hftransfer.answers._vectors import Found
+from hftransfer.answers._weighed import Weighed
 from hftransfer.answers.base import Learner, Rows, Trivial
 from hftransfer.errors import UserError
 from hftransfer.views import Items, Plot, Prose, View
@@ -25,11 +27,10 @@ if TYPE_CHECKING:
     from hftransfer.answers._nearness import Offsets
     from hftransfer.config import DataConfig
 
-MOST_NEGATIVES = 8  # wrong entries beside each right one that rows of train may bring
 FEWEST = 20  # people among the test rows
 ARTIFACT = "artifact"  # the folder that is published; what lies beside it is not
+HIDDEN = 50  # items of a history, the newest, that are no wrong answers in training: as many as a row of train keeps
 PICTURES = 20  # of what somebody had, the newest, whose mean asks for what comes next
-NEAR = "near"  # what an item of somebody's history is called that speaks for an answer
 
 
 class Asked(NamedTuple):
@@ -40,15 +41,13 @@ class Asked(NamedTuple):
 
 
 @dataclass(frozen=True)
-class RankedItems(Found):
+class RankedItems(Weighed, Found):
     """Truth is a tuple of Relevant a row, outputs are Listed. `recommends`: rows are people, who had some before."""
 
     temperature: float = 0.05
-    recommends: bool = False
     rows: int = 0
     size: int = 0  # entries of the catalogue
     negatives: int = 0  # wrong entries beside each right one in training
-    catalogue: Catalogue | None = field(default=None, compare=False, repr=False)
     known: np.ndarray | None = field(default=None, compare=False, repr=False)  # vectors of all entries (m, d)
     sequenced: bool = False  # whether histories are read as vectors of items, by a transformer of their own
     reader: Any = field(default=None, compare=False, repr=False)  # that transformer
@@ -97,7 +96,7 @@ class RankedItems(Found):
         return dataclasses.replace(self, negatives=count)
 
     def learner(self, column: str, features: Mapping[str, Any]) -> Learner:
-        return Count(self)
+        return CountWrong(self)
 
     def refuse_unseen(self, truth: pa.Array, row_ids: pa.Array, split: str) -> None:
         if self.recommends and split == "test" and len(truth) < FEWEST:
@@ -114,7 +113,9 @@ class RankedItems(Found):
 
     # --- model ---
 
-    def reads(self, processor: Any, settings: Any, generation: Any) -> tuple[RankedItems, Any, list[str]]:
+    def reads(
+        self, processor: Any, settings: Any, generation: Any, trains: bool = True
+    ) -> tuple[RankedItems, Any, list[str]]:
         from hftransfer.answers import _pictured
 
         if not self.recommends or self.catalogue is None:
@@ -130,8 +131,8 @@ class RankedItems(Found):
     def attach(self, model: Any) -> Any:
         return model if self.pictured else super().attach(model)
 
-    def beside(self, model: Any, max_length: int | None) -> Mapping[str, str]:
-        return {} if self.pictured else super().beside(model, max_length)
+    def beside(self, model: Any, preparation: Any) -> Mapping[str, str]:
+        return {} if self.pictured else super().beside(model, preparation)
 
     @property
     def offsets(self) -> Offsets | None:
@@ -141,6 +142,20 @@ class RankedItems(Found):
 
         texts = self.catalogue.texts(range(len(self.catalogue)))
         return _nearness.Offsets.of(texts, self.catalogue.histories.counts)
+
+    def targets(
+        self, truth: Sequence[Any] | None, encoded: Mapping[str, Any], processor: Any, preparation: Any
+    ) -> Any:
+        """Return the numbers of an item's texts, and of those of a history: what was had is not recommended again."""
+        found = super().targets(truth, encoded, processor, preparation)
+        if truth is None or not self.recommends or self.catalogue is None:
+            return found
+        had = [[self.catalogue.numbers[at] for at in row[-HIDDEN:]] for row in encoded["_hidden"]]
+        rows = zip(found["labels"], had, strict=True)
+        return {"labels": [[*own, *gone, *[0] * (HIDDEN - len(gone))] for own, gone in rows]}
+
+    def gone(self, labels: np.ndarray) -> np.ndarray | None:
+        return labels[:, -HIDDEN:] if self.recommends else None
 
     def of_ranks(self, ranks: np.ndarray) -> dict[str, float]:
         found = by_rank(ranks)
@@ -203,10 +218,15 @@ class RankedItems(Found):
 
             queries = _pictured.queries(self.known, hidden, PICTURES)
         plain = [one.astype(np.float32).tobytes() for one in queries]
-        if self.known is None or not outputs:
+        return self._listed(queries, plain, hidden)
+
+    def _listed(self, queries: Any, plain: Sequence[bytes], hidden: Sequence[Sequence[int]]) -> list[Listed]:
+        """Return the entries that fit best to queries (`plain`: their bytes), but for the hidden ones."""
+        if self.known is None or not plain:
             return [Listed(vector) for vector in plain]
         assert self.catalogue is not None
-        places, scores = _nearest.nearest(np.stack(queries), self.known, KEPT, hidden)
+        added = None if self.crowd is None else (self.crowd.popular, self.crowd.spoken(hidden))
+        places, scores = _nearest.nearest(np.stack(queries), self.known, KEPT, hidden, added)
         return listed(self.catalogue, places, scores, plain, hidden, self.known if self.recommends else None)
 
     # --- stored and scored ---
@@ -266,12 +286,17 @@ class RankedItems(Found):
         """Return what words in common find (BM25), or what is popular; nothing without a catalogue."""
         if self.catalogue is None or rows is None:
             return Trivial("nothing", "finds nothing", [Listed(b"", among=self.size) for _ in truth])
-        return _untaught.simplest(self.catalogue, next(iter(rows.values())))
+        return _untaught.simplest(self.catalogue, next(iter(rows.values())), self._itself(truth))
 
     def rivals(self, truth: Rows, rows: Any) -> list[Trivial]:
         if self.catalogue is None or rows is None:
             return []
-        return _untaught.others(self.catalogue, next(iter(rows.values())))
+        return _untaught.others(self.catalogue, next(iter(rows.values())), self._itself(truth))
+
+    def _itself(self, truth: Rows) -> list[list[int]]:
+        """Return the places of the entries that are the questions themselves."""
+        known = {} if self.catalogue is None else self.catalogue.places
+        return [[known[one.id] for one in row if one.grade == ITSELF and one.id in known] for row in truth]
 
     def plots(self, truth: Rows, outputs: Rows) -> Iterator[Plot]:
         values = Lists(truth, outputs, self.size).gains["ndcg_10"]
@@ -307,7 +332,7 @@ class RankedItems(Found):
 
     def view(self, answer: Mapping[str, Any]) -> View:
         if answer.get("items"):
-            return Items(tuple((one["title"], one["score"], _why(one)) for one in answer["items"]))
+            return Items(tuple((one["title"], one["score"], near_to(one)) for one in answer["items"]))
         shown = ", ".join(f"{value:.3f}" for value in answer["vector"][:3])
         return Prose(f"{len(answer['vector'])} numbers: {shown}, ...; no catalogue lies beside this model")
 
@@ -320,6 +345,11 @@ class RankedItems(Found):
         if self.recommends:
             by = "pictures" if self.pictured else "texts"
             said.append(f"It knows people by what they had, and items by their {by}: of nobody it knows a name.")
+        if self.shares is not None and self.shares.counts:
+            said.append(
+                "A score is a cosine with something added for what many had, and for what those had who had the same: "
+                "this part knows items by their ids, and nothing of other catalogues."
+            )
         if self.sequenced:
             said.append("What somebody had is read by the transformer beside it, over the items' vectors.")
         return said
@@ -328,20 +358,22 @@ class RankedItems(Found):
 
     def to_dict(self) -> dict[str, Any]:
         told = ("temperature", "recommends", "rows", "size", "negatives", "sequenced", "pictured")
-        return {**super().to_dict(), **{name: getattr(self, name) for name in told}}
+        more = {"shares": None if self.shares is None else self.shares._asdict(), "crowd": self.crowd is not None}
+        return {**super().to_dict(), **{name: getattr(self, name) for name in told}, **more}
 
     def restore(self, noted: Mapping[str, Any]) -> RankedItems:
         return RankedItems(
-            float(noted["temperature"]), bool(noted["recommends"]), int(noted["rows"]), int(noted["size"]),
-            int(noted["negatives"]), sequenced=bool(noted.get("sequenced")),
-            pictured=bool(noted.get("pictured")),
+            temperature=float(noted["temperature"]), recommends=bool(noted["recommends"]), rows=int(noted["rows"]),
+            size=int(noted["size"]), negatives=int(noted["negatives"]), sequenced=bool(noted.get("sequenced")),
+            pictured=bool(noted.get("pictured")), shares=Shares(**noted["shares"]) if noted.get("shares") else None,
         )  # fmt: skip
 
     def write_entries(self, artifact: Path) -> None:
         if self.catalogue is None or self.known is None:
             return
         # what people may be recommended is published; the passages of somebody's corpus stay with the run
-        _catalogue.write(self.catalogue, self.known, artifact if self.recommends else artifact.parent)
+        more = {} if self.crowd is None else _crowd.columns(self.crowd)
+        _catalogue.write(self.catalogue, self.known, artifact if self.recommends else artifact.parent, more)
         if self.reader is not None:
             from hftransfer.answers import _next_items
 
@@ -352,32 +384,13 @@ class RankedItems(Found):
         path = next((path for path in (artifact / FILE, *beside) if path.is_file()), None)
         if path is None:
             return self
-        catalogue, vectors = _catalogue.read(path)
-        found = dataclasses.replace(self, catalogue=catalogue, known=vectors)
+        catalogue, vectors, table = _catalogue.read(path)
+        found = dataclasses.replace(self, catalogue=catalogue, known=vectors, crowd=_crowd.of_columns(table))
         if not self.sequenced:
             return found
         from hftransfer.answers import _next_items
 
         return dataclasses.replace(found, reader=_next_items.read(artifact))
-
-
-class Count(Learner):
-    """Counts rows, and the wrong entries that rows bring."""
-
-    def __init__(self, answer: RankedItems) -> None:
-        self.answer, self.rows, self.wrong = answer, 0, 0
-
-    def add(self, truth: pa.Array) -> None:
-        self.rows += len(truth)
-        wrong = (sum(one["grade"] <= 0 for one in row or ()) for row in truth.to_pylist())
-        self.wrong = max(self.wrong, max(wrong, default=0))
-
-    def learn(self) -> RankedItems:
-        return dataclasses.replace(self.answer, rows=self.rows, negatives=min(self.wrong, MOST_NEGATIVES))
-
-
-def _why(item: Mapping[str, Any]) -> str:
-    return f"near {item[NEAR]}" if NEAR in item else str(item["id"])
 
 
 RankedItems.METRICS = METRICS

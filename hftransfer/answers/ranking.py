@@ -55,6 +55,7 @@ class Ranking(Found):
 
     kind = "ranking"
     needs = "string"
+    measures_untuned = True
 
     # --- truth ---
 
@@ -183,7 +184,8 @@ class Ranking(Found):
         shared = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 4), max_features=20_000, dtype=np.float32)
         found = shared.fit_transform(list(truth))
         queries = shared.transform([str(text) for text in next(iter(rows.values()))])
-        _, first, place = np.unique(right, return_index=True, return_inverse=True)
+        distinct, first, place = np.unique(right, return_index=True, return_inverse=True)
+        named = {int(one): at for at, one in enumerate(distinct)}
         catalogue, outputs = found[first].T.tocsr(), []
         also: dict[int, list[int]] = {}
         for one, at in zip(asked, place, strict=True):
@@ -191,7 +193,10 @@ class Ranking(Found):
         for start in range(0, len(truth), _nearness.BLOCK):
             near = (queries[start : start + _nearness.BLOCK] @ catalogue).toarray()
             for row, line in enumerate(near, start):
-                own, best = float(line[place[row]]), int(first[line.argmax()])
+                own, itself = float(line[place[row]]), named.get(asked[row])
+                if itself not in (None, int(place[row])):  # the question is no answer to itself
+                    line[itself] = -1.0
+                best = int(first[line.argmax()])
                 line[[at for at in also[asked[row]] if at != place[row]]] = -1.0
                 line[place[row]] = -1.0
                 # of equal scores half come before: words in common with nobody are no success

@@ -36,6 +36,7 @@ class SingleLabel(OneValue, Head):
     positive: str | None = None  # the class that is looked for, of two
     why_positive: str = ""
     points: tuple[Point, ...] = ()  # the one of the positive class, where a threshold is asked for
+    prevalence: float | None = None  # of the positive class where the model is used, where that is stated
     siblings: tuple[str, ...] = dataclasses.field(default=(), compare=False)  # other kinds that its task offers
 
     kind = "single_label"
@@ -52,12 +53,14 @@ class SingleLabel(OneValue, Head):
         from hftransfer.answers import _written_truth
         from hftransfer.column_types import STRINGS, is_value
 
+        guesses = []
         if values is not None and is_value(feature, *STRINGS) and config.problem_type is None:
             found = _written_truth.distinct(values)
             _written_truth.refuse_scores(found, column, self.kind, self._numbers)
             _written_truth.refuse_joined(found, column, self.kind)
+            guesses = _written_truth.joined(found, column)
         said = f"`{column}` holds whole numbers as decimals; they are read as 0, 1, 2"
-        return self, [said] if is_value(feature, "float") else []
+        return self, [said] if is_value(feature, "float") else guesses
 
     def feature(self, encoded: bool = True) -> Any:
         from datasets import Value
@@ -138,10 +141,8 @@ class SingleLabel(OneValue, Head):
         return self.names.index(self.positive) if self.positive is not None else len(self.names) - 1
 
     def outcomes(self, truth: Rows, outputs: Rows) -> Outcomes:
-        prevalence = self.points[0].prevalence if self.points else None
-        return OfClasses(
-            truth, outputs, len(self.names), self.predicted(outputs), self.looked_for, prevalence, self.steps
-        )
+        predicted = self.predicted(outputs)
+        return OfClasses(truth, outputs, len(self.names), predicted, self.looked_for, self.prevalence, self.steps)
 
     def baseline(self, truth: Rows, rows: Any) -> Trivial:
         return constant("majority class", np.tile(self.frequencies(), (len(truth), 1)))
@@ -192,7 +193,8 @@ class SingleLabel(OneValue, Head):
             return self, []
         positive, why = _operating.positive_of(self.names, self.counts, evaluation.positive)
         points = _operating.asked_of(evaluation, [positive])
-        found = dataclasses.replace(self, positive=positive, why_positive=why, points=points)
+        stated = evaluation.prevalence
+        found = dataclasses.replace(self, positive=positive, why_positive=why, points=points, prevalence=stated)
         truth = found.truth(validation) == found.looked_for
         return found, [doubt for point in points for doubt in _operating.doubts(point, truth)]
 
@@ -206,8 +208,9 @@ class SingleLabel(OneValue, Head):
         return dataclasses.replace(self, points=())
 
     def measured_as(self, other: Any) -> SingleLabel:
-        same = isinstance(other, SingleLabel) and other.positive in self.names
-        return dataclasses.replace(self, positive=other.positive) if same else self
+        if not isinstance(other, SingleLabel) or other.positive not in self.names:
+            return self
+        return dataclasses.replace(self, positive=other.positive, prevalence=other.prevalence)
 
     def decisions_of(self, truth: Rows, outputs: Rows, plain: bool = False) -> Iterator[tuple[Point, Yes]]:
         for point in self.points:
@@ -285,7 +288,12 @@ class SingleLabel(OneValue, Head):
 
     def restore(self, noted: Mapping[str, Any]) -> SingleLabel:
         points = tuple(Point.of_dict(one) for one in noted.get("points", ()))
-        found = {"positive": noted.get("positive"), "why_positive": noted.get("why_positive", "")}
+        stated = points[0].prevalence if points else None
+        found = {
+            "positive": noted.get("positive"),
+            "why_positive": noted.get("why_positive", ""),
+            "prevalence": stated,
+        }
         return dataclasses.replace(cast(SingleLabel, super().restore(noted)), **found, points=points)
 
 
@@ -324,6 +332,17 @@ class OfClasses(Outcomes):
         return Decisions(np.max(self.scores, axis=1), self.truth == self.predicted, np.arange(self.n))
 
     @cached_property
+    def surprises(self) -> np.ndarray:
+        """The negative log probability of each row's truth, (n,)."""
+        return -np.log(np.clip(self.scores[np.arange(self.n), self.truth], _scores.TINY, 1.0, dtype=np.float64))
+
+    @cached_property
+    def distances(self) -> np.ndarray:
+        """The squared distance of each row's probabilities from the truth, (n,)."""
+        missed = np.asarray(self.scores, np.float64) - (np.arange(self.scores.shape[1]) == self.truth[:, None])
+        return (missed**2).sum(axis=1)
+
+    @cached_property
     def rankings(self) -> list[Ranking]:
         """One ranking a label; the positive one alone when there are two."""
         positives = [self.looked_for] if self.outputs == 2 else range(self.outputs)
@@ -338,15 +357,11 @@ def _mcc(sample: ClassSample) -> np.ndarray:
 
 
 def _log_loss(sample: ClassSample) -> np.ndarray:
-    scores, truth = sample.outcomes.scores, sample.outcomes.truth
-    chosen = np.clip(scores[np.arange(len(truth)), truth], _scores.TINY, 1.0, dtype=np.float64)
-    return sample.mean(-np.log(chosen))
+    return sample.mean(sample.outcomes.surprises)
 
 
 def _brier(sample: ClassSample) -> np.ndarray:
-    scores, truth = sample.outcomes.scores, sample.outcomes.truth
-    missed = np.asarray(scores, np.float64) - (np.arange(scores.shape[1]) == truth[:, None])
-    return sample.mean((missed**2).sum(axis=1))
+    return sample.mean(sample.outcomes.distances)
 
 
 def _mae(sample: ClassSample) -> np.ndarray:

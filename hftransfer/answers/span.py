@@ -118,8 +118,10 @@ class Span(Answer[Found]):
             return {}
         windows = zip(*(encoded[name] for name in ("_row", "_text", "_at", "_places", "_first", "_none")), strict=True)
         found = []
+        known: dict[int, dict[str, int]] = {}
         for row, text, at, places, first, none in windows:
-            held = _spans.within_window(truth[row], text, at, np.reshape(places, (-1, 2)), first)
+            told = _spans.at_first(truth[row], text, at, known.setdefault(row, {}))
+            held = _spans.within_window(told, text, at, np.reshape(places, (-1, 2)), first)
             found.append((row, held, none))
         whole = {row for row, held, _ in found if held is not None}
         labels = [

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from hftransfer.answers import _head, _scores
-from hftransfer.answers._entities import Entities, entity_types, find_entities, has_entities
+from hftransfer.answers._entities import Entities, entity_types, find_entities, has_entities, marking
 from hftransfer.answers._head import EXCLUSIVE, IGNORED, Head, constant
 from hftransfer.answers._linear import Classes
 from hftransfer.answers._scores import ClassSample, Counts, Decisions, Outcomes, Totals, by_average, rate
@@ -77,6 +77,17 @@ class Tags(Head):
 
     def entries(self, truth: Rows) -> np.ndarray:
         return np.concatenate([np.asarray(words, np.int64) for words in truth])
+
+    def guessed(self) -> list[str]:
+        found, marked = super().guessed(), marking(self.names)
+        others = [name for name in self.names if name != "O" and name not in marked]
+        if marked and others:
+            few = ", ".join(f"`{name}`" for name in others[:5])
+            found.append(
+                f"beside tags that mark entities, as `{marked[0]}` does, there are others than O: {few}; so answers "
+                "are scored word by word, not by whole entities"
+            )
+        return found
 
     # --- model ---
 
@@ -242,7 +253,8 @@ class Tags(Head):
     def distance(self, one: Mapping[str, Any], other: Mapping[str, Any]) -> float:
         if len(one["scores"]) != len(other["scores"]):
             return float("inf")
-        return float(max((abs(a - b) for a, b in zip(one["scores"], other["scores"], strict=True)), default=0.0))
+        apart = [abs(a - b) for a, b in zip(one["scores"], other["scores"], strict=True)]
+        return float(np.max(apart, initial=0.0))  # NaN where any is, unlike max()
 
 
 class OfWords(Outcomes):

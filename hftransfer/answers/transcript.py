@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
@@ -15,6 +16,7 @@ from hftransfer.answers._decoder import decoder_places
 from hftransfer.answers._prose import Generated, Prose, shown
 from hftransfer.answers._spoken import Normalizer, Spoken
 from hftransfer.answers._texts import Texts
+from hftransfer.answers._written import joined
 from hftransfer.answers.base import Answer, Loss, Rows, Trivial
 from hftransfer.errors import UserError, hint
 from hftransfer.weighting import Metric
@@ -49,9 +51,12 @@ class Transcript(Prose):
     strides: tuple[tuple[int, int], ...] = ()  # of the layers that make places of samples
     rate: int = 16_000  # samples a second
     made: bool = False  # whether the vocabulary is made of train's characters, and not the model's
+    besides: int = 0  # characters that the model's vocabulary got besides
+    small: bool = False  # whether letters are made small to be learned and scored: the vocabulary knows one case
 
     kind = "transcript"
     typed = str
+    refuses_long = True  # so much is not said in the seconds that a model hears at once
     METRICS: ClassVar[Mapping[str, Metric]] = _spoken.METRICS
 
     @property
@@ -75,16 +80,24 @@ class Transcript(Prose):
             normalizer="english" if english else "basic",
         ), []  # fmt: skip
 
+    def canonical(self, raw: pa.Array, feature: Any, config: DataConfig) -> pa.Array:
+        """Compose letters with their accents: how a text is encoded is not heard."""
+        import pyarrow.compute as pc
+
+        return pc.utf8_normalize(super().canonical(raw, feature, config), form="NFC")
+
     def learner(self, column: str, features: Mapping[str, Any]) -> Transcripts:
         return Transcripts(self)
 
     # --- model ---
 
-    def reads(self, processor: Any, settings: Any, generation: Any) -> tuple[Self, Any, list[str]]:
+    def reads(
+        self, processor: Any, settings: Any, generation: Any, trains: bool = True
+    ) -> tuple[Self, Any, list[str]]:
         """Take the way of the model, and fit what reads for it: a vocabulary, or the marks of language and task."""
         rate = int(processors.ear_of(processor).sampling_rate)
         if _ctc.is_ctc(settings):
-            return self._by_places(processor, settings, rate)
+            return self._by_places(processor, settings, rate, trains)
         if settings.model_type != "whisper":
             raise UserError(
                 "a Whisper is needed, or a model that answers place by place (CTC)",
@@ -93,7 +106,7 @@ class Transcript(Prose):
             )
         tokenizer = processors.require_tokenizer(processor)
         if generation is None:
-            return dataclasses.replace(self, rate=rate), processor, []
+            return self._marked(tokenizer, rate), processor, []
         languages = [mark.strip("<|>") for mark in generation.to_dict().get("lang_to_id") or {}]
         if not generation.to_dict().get("is_multilingual", bool(languages)):
             if (self.language or "en").lower() not in ENGLISH or self.translated_to:
@@ -102,21 +115,45 @@ class Transcript(Prose):
                     f"data.source_language is {self.language!r}, and this one writes English alone",
                     "Use one without .en in its name, such as openai/whisper-tiny.",
                 )  # fmt: skip
-            return dataclasses.replace(self, language=None, normalizer="english", rate=rate), processor, []
+            alone = dataclasses.replace(self, language=None, normalizer="english")
+            return alone._marked(tokenizer, rate), processor, []
         language = _known_language(self.language, languages)
-        if self.translated_to is not None and _known_language(self.translated_to, languages) != "en":
+        if self.translated_to is not None and _known_language(self.translated_to, languages, "target") != "en":
             raise UserError(
                 "data.target_language must be that of the recordings, or en, which the model translates to",
                 f"it is {self.translated_to!r}", "Drop it.",
             )  # fmt: skip
         task = "transcribe" if self.translated_to is None else "translate"
         tokenizer.set_prefix_tokens(language=language, task=task, predict_timestamps=False)
-        return dataclasses.replace(self, language=language, rate=rate), processor, []
+        return dataclasses.replace(self, language=language)._marked(tokenizer, rate), processor, []
 
-    def _by_places(self, processor: Any, settings: Any, rate: int) -> tuple[Self, Any, list[str]]:
-        tokenizer, said, made = processors.tokenizer_of(processor), [], False
-        lacking = _ctc.unknown(tokenizer, self.characters) if tokenizer is not None else list(self.characters)
-        if tokenizer is None or lacking or not settings.vocab_size >= len(tokenizer):
+    def _marked(self, tokenizer: Any, rate: int) -> Self:
+        """Return the answer with the tokens that stand before every text: they are given, whatever is heard."""
+        return dataclasses.replace(self, rate=rate, marks=tuple(tokenizer.prefix_tokens[1:]))
+
+    def _by_places(self, processor: Any, settings: Any, rate: int, trains: bool) -> tuple[Self, Any, list[str]]:
+        tokenizer, said, made, small = processors.tokenizer_of(processor), [], False, False
+        characters = lacking = list(self.characters)
+        if tokenizer is not None:
+            if _ctc.in_capitals(tokenizer, self.characters):
+                _ctc.make_small(tokenizer)
+                said.append("the model writes capitals: they are made small, as train's transcripts are")
+            lacking = _ctc.unknown(tokenizer, self.characters, settings.vocab_size)
+            if lacking and not (trains and _ctc.are_few(tokenizer, lacking, characters)):
+                characters, lacking = _ctc.in_one_case(tokenizer, characters, lacking, settings.vocab_size, trains)
+                small = characters != list(self.characters)
+            if small:
+                said.append("the model knows letters of one case alone: transcripts are made small, and scored so")
+        few = bool(lacking) and _ctc.are_few(tokenizer, lacking, characters)
+        if lacking and tokenizer is not None and not trains:
+            said.append(f"the model knows no {', '.join(lacking[:10])}, which train's transcripts have")
+        elif few:
+            tokenizer = _ctc.widened(tokenizer, lacking, settings.vocab_size)
+            processor = processors.joined(settings, processors.ear_of(processor), tokenizer)
+            said.append(
+                f"the model's vocabulary with {', '.join(lacking[:10])} besides, which train's transcripts have"
+            )
+        elif tokenizer is None or lacking:
             if len(self.characters) > MOST_CHARACTERS:
                 raise UserError(
                     f"transcripts of at most {MOST_CHARACTERS:,} characters are needed",
@@ -129,7 +166,7 @@ class Transcript(Prose):
             said.append(f"a new vocabulary of the {len(self.characters)} characters of train's transcripts{some}")
         way = dataclasses.replace(
             self, way="places", blank=int(tokenizer.pad_token_id), strides=_ctc.strides(settings), rate=rate,
-            made=made,
+            made=made, besides=len(lacking) if few and trains else 0, small=small,
         )  # fmt: skip
         return way, processor, said
 
@@ -137,8 +174,19 @@ class Transcript(Prose):
     def renewed(self) -> bool:
         return self.made
 
+    @property
+    def widened(self) -> int:
+        return self.besides
+
+    def of_config(self, settings: Any) -> Transcript:
+        if not _ctc.is_ctc(settings):
+            return self
+        return dataclasses.replace(
+            self, way="places", blank=int(settings.pad_token_id or 0), strides=_ctc.strides(settings)
+        )
+
     def scores_given(self, processor: Any) -> int | None:
-        return len(processors.require_tokenizer(processor)) if self.way == "places" else None
+        return len(processors.require_tokenizer(processor)) if self.made else None
 
     def configure(self, settings: Any) -> None:
         if self.way == "decoder":
@@ -165,7 +213,7 @@ class Transcript(Prose):
             return {}
         if self.way == "places":
             tokenizer = processors.require_tokenizer(processor)
-            ids = [tokenizer(" ".join(text.split()))["input_ids"] for text in truth]
+            ids = [tokenizer(" ".join(text.split()))["input_ids"] for text in self._cased(truth)]
             found = {"labels": ids, "_target_length": [len(row) for row in ids]}
             if "_seconds" in encoded:
                 room = [_ctc.places(int(seconds * self.rate), self.strides) for seconds in encoded["_seconds"]]
@@ -216,12 +264,14 @@ class Transcript(Prose):
         """Return a long recording's transcript; what the parts make of the whole truth says nothing."""
         if len(parts) == 1:
             return parts[0]
-        between = "" if self.tokenize == "char" else " "
-        return Generated(between.join(part.text for part in parts if part.text))
+        return Generated(joined([part.text for part in parts]))
 
     def validation(self, kept: np.ndarray, labels: np.ndarray) -> dict[str, float]:
         nll, tokens, right = np.asarray(kept, np.float64).sum(axis=0)
-        return {"perplexity": float(np.exp(min(nll / tokens, _ctc.MOST_NLL))), "token_accuracy": float(right / tokens)}
+        each = nll / tokens if tokens else _ctc.MOST_NLL  # no text fits its recording
+        return {
+            "perplexity": float(np.exp(min(each, _ctc.MOST_NLL))), "token_accuracy": float(right / max(tokens, 1.0)),
+        }  # fmt: skip
 
     def generation(self, model: Any, tokenizer: Any) -> Any:
         found = super().generation(model, tokenizer)
@@ -245,7 +295,15 @@ class Transcript(Prose):
 
     def outcomes(self, truth: Rows, outputs: Rows) -> Spoken:
         likelihood = np.array([(row.nll, row.tokens) for row in outputs], np.float64).reshape(-1, 2)
-        return Spoken(list(truth), [row.text for row in outputs], likelihood, self.tokenize, self.normalizer)
+        texts = self._cased([unicodedata.normalize("NFC", row.text) for row in outputs])
+        return Spoken(self._cased(truth), texts, likelihood, self.tokenize, self.normalizer)
+
+    def _cased(self, texts: Sequence[str]) -> list[str]:
+        return [text.lower() for text in texts] if self.small else list(texts)
+
+    def measured_as(self, other: Any) -> Self:
+        """Return the answer that normalises as another: of two ways to count, differences would say nothing."""
+        return dataclasses.replace(self, normalizer=other.normalizer, tokenize=other.tokenize, small=other.small)
 
     def signatures(self) -> dict[str, str]:
         said = _spoken.CALLED[self.normalizer]
@@ -261,6 +319,9 @@ class Transcript(Prose):
     def limits(self) -> list[str]:
         found = super().limits() if self.way == "decoder" else []
         said = f"`wer_normalized` and `cer_normalized` are measured after {_spoken.CALLED[self.normalizer]}."
+        found += (
+            ["It writes small letters alone, and errors are counted without regard to case."] if self.small else []
+        )
         return [*found, "It writes something for noise and silence too.", said]
 
     # --- the artifact ---
@@ -278,10 +339,13 @@ class Transcripts(Texts):
     def __init__(self, answer: Transcript) -> None:
         super().__init__(answer)
         self.characters: set[str] = set()
+        self.marked = np.zeros(2, np.int64)  # letters, and marks
 
     def add(self, truth: pa.Array) -> None:
         super().add(truth)
-        self.characters.update(*(text for text in truth.to_pylist() if text is not None))
+        found = [text for text in truth.to_pylist() if text is not None]
+        self.characters.update(*found)
+        self.marked += np.array([_spoken.marked(text) for text in found], np.int64).reshape(-1, 2).sum(axis=0)
 
     def learn(self) -> Transcript:
         found = super().learn()
@@ -291,10 +355,13 @@ class Transcripts(Texts):
         wrong, whole = times @ _spoken.edits(pairs)
         whole -= len(found.most_common.split())  # the row that it is of says nothing of others
         characters = tuple(sorted(one for one in self.characters if not one.isspace()))
-        return dataclasses.replace(found, empty=bool(wrong >= whole), characters=characters)
+        marks = found.normalizer == "basic" and self.marked[1] > _spoken.MARKS * self.marked[0]
+        return dataclasses.replace(
+            found, empty=bool(wrong >= whole), characters=characters, normalizer="marks" if marks else found.normalizer
+        )
 
 
-def _known_language(asked: str | None, codes: Sequence[str]) -> str:
+def _known_language(asked: str | None, codes: Sequence[str], whose: str = "source") -> str:
     """Return the code of a language; UserError for none and for one that the model does not know."""
     from transformers.models.whisper.tokenization_whisper import TO_LANGUAGE_CODE
 
@@ -307,7 +374,7 @@ def _known_language(asked: str | None, codes: Sequence[str]) -> str:
     code = TO_LANGUAGE_CODE.get(asked.lower(), asked.lower())
     if code not in codes:
         raise UserError(
-            "data.source_language must be a language of the model",
+            f"data.{whose}_language must be a language of the model",
             f"found {asked!r}",
             hint(asked, codes) or "Check it.",
         )

@@ -276,8 +276,10 @@ def without_leaks(about: About) -> list[str]:
     if not clean or about.main not in clean["metrics"] or about.main not in about.metrics:
         return []
     score, all_rows = clean["metrics"][about.main], about.metrics[about.main]
+    where = " or ".join(clean.get("learnt", ["train"]))
+    where += ", which it learned from as well" if "validation" in where else ""
     return [
-        f"Without the {clean['left_out']:,} test rows that have a copy in train, the same, near or likely, "
+        f"Without the {clean['left_out']:,} test rows that have a copy in {where}, the same, near or likely, "
         f"{code(about.main)} is {figure(score['value'])} ({figure(score['low'])} to {figure(score['high'])}, "
         f"n = {clean['n']:,}); with them {figure(all_rows['value'])}."
     ]

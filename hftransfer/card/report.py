@@ -138,7 +138,7 @@ def as_a_stranger(about: About, place: str, example: str) -> list[str]:
         return [
             about.task.alone, fenced(f"{lines}\nprint(answer)", "python"), *([" ".join(said)] if said else [])
         ]  # fmt: skip
-    decided = about.answer.decided_in("scores")
+    decided, cut = about.answer.decided_in("scores"), about.task.cut_in_pipeline(about.result.get("max_length"))
     if decided:
         said = [
             "Without the last lines, `pipeline()` answers by one half: what was chosen on validation rows is not in "
@@ -149,7 +149,7 @@ def as_a_stranger(about: About, place: str, example: str) -> list[str]:
             [
                 "from transformers import pipeline\n",
                 f'classify = pipeline("{about.task.pipeline}", model={place})',
-                f'scores = {{one["label"]: one["score"] for one in classify({example}, top_k=None)}}',
+                f'scores = {{one["label"]: one["score"] for one in classify({example}, top_k=None{cut})}}',
                 *decided,
                 "print(answer)",
             ]
@@ -158,7 +158,7 @@ def as_a_stranger(about: About, place: str, example: str) -> list[str]:
         lines = (
             "from transformers import pipeline\n\n"
             f'answer = pipeline("{about.task.pipeline}", model={place})\n'
-            f"print(answer({about.task.given(example, carried)}))"
+            f"print(answer({about.task.given(example, carried)}{cut}))"
         )
     return ["With transformers:", fenced(lines, "python"), *([" ".join(said)] if said else [])]
 

@@ -58,9 +58,10 @@ def predict(options: argparse.Namespace) -> int:
     if options.json:
         print(*map(json.dumps, answers), sep="\n")
     else:
-        shown = [views.line(view, options.top_k or 1) for view in predictor.views(answers)]
+        found = predictor.views(answers)
+        shown = [views.line(view, options.top_k or 1) for view in found]
         rows = [(shortened(str(answer["input"])), line) for answer, line in zip(answers, shown, strict=True)]
-        print(*follow.table(rows), sep="\n")
+        print(*follow.table(views.listing(found) or rows), sep="\n")
     return 0
 
 

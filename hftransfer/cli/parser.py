@@ -46,7 +46,7 @@ def make_parser(name: str = "hftransfer") -> argparse.ArgumentParser:
     predict.add_argument(
         "rest", metavar="INPUT", nargs="+", help="a text, a picture, a recording, or a csv, jsonl, parquet or txt file"
     )
-    predict.add_argument("--top-k", type=int, metavar="N", help="give the N best labels")
+    predict.add_argument("--top-k", type=int, metavar="N", help="give the N best labels, or items")
     predict.add_argument("--revision", metavar="R", help="branch, tag or commit of a Hub model")
     predict.add_argument("--files", metavar="FOLDER", help="write what is no text, such as masks, into a folder")
     _add_json(predict, "print one JSON object a line")
@@ -78,6 +78,7 @@ def make_parser(name: str = "hftransfer") -> argparse.ArgumentParser:
     publish.add_argument(
         "--demo", action="store_true", help="also make a static Space where it answers in the visitor's browser"
     )
+    publish.add_argument("--export", action="store_true", help="write the model as ONNX first, where it was not")
     publish.add_argument("--license", metavar="ID", help="licence as the Hub names it (default: the base model's)")
     _add_json(publish, "print events as JSON lines")
     publish.set_defaults(command=starting.publish)

@@ -191,11 +191,15 @@ def stop(options: argparse.Namespace) -> int:
 
 def publish(options: argparse.Namespace) -> int:
     """Put a finished run's model on the Hub."""
-    from hftransfer import follow
+    from hftransfer import artifact, follow
     from hftransfer.hub import demo, publishing
     from hftransfer.runs import find, verdict_of
 
     run = find(options.run)
+    if options.export and not artifact.onnx_of(run.artifact):
+        from hftransfer.export import onnx
+
+        onnx.export(run)
     if options.demo:
         demo.require(run)
     repo = options.repo or run.config().hub.repo

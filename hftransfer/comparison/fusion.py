@@ -10,18 +10,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hftransfer import artifact, catalog
+from hftransfer import answers, artifact, catalog
 from hftransfer import config as configuration
 from hftransfer.answers.base import Answer
 from hftransfer.card import report
 from hftransfer.comparison import contenders
 from hftransfer.config import RunConfig
 from hftransfer.errors import UserError
+from hftransfer.evaluation import reporting
 from hftransfer.evaluation.plots import write_plots
 from hftransfer.evaluation.predictions import Predictions
-from hftransfer.evaluation.reporting import baseline, settings_of, trivial_answers
-from hftransfer.evaluation.scoring import measure, per_class
-from hftransfer.evaluation.usefulness import judged
 from hftransfer.methods._kin import PARTS, require_different, require_kin, seconds_of, told_apart
 from hftransfer.methods.fuse import FILE
 from hftransfer.runs import RESULT_SCHEMA, Run, find, write_text
@@ -81,7 +79,7 @@ def ensemble(config: RunConfig) -> Run:
     flat = [answer.calibrated(one.truth, one.outputs) for one in splits["validation"]]
     mixed = {split: _mean(found, flat) for split, found in splits.items()}
     held_out = mixed["validation"]  # thresholds are of the mixture's own probabilities
-    placed = held_out.answer.placed(held_out.truth, held_out.outputs)
+    placed = _not_scaled(held_out.answer).placed(held_out.truth, held_out.outputs)
     mixed = {split: dataclasses.replace(found, answer=placed) for split, found in mixed.items()}
     run = Run.create(config)
     for split, found in mixed.items():
@@ -104,6 +102,12 @@ def ensemble(config: RunConfig) -> Run:
     return run
 
 
+def _not_scaled(answer: Answer[Any]) -> Answer[Any]:
+    """Return an answer whose probabilities are taken as they are: each part was calibrated before their mean."""
+    noted = answer.to_dict()
+    return answers.restore({**noted, "temperature": 1.0}) if "temperature" in noted else answer
+
+
 def _mean(found: Sequence[Predictions], flat: Sequence[Answer[Any]]) -> Predictions:
     """Return the mean of several models' answers, each calibrated by its own validation rows."""
     first = found[0]
@@ -120,20 +124,7 @@ def _mean(found: Sequence[Predictions], flat: Sequence[Answer[Any]]) -> Predicti
 def _result(config: RunConfig, runs: Sequence[Run], mixed: dict[str, Predictions]) -> dict[str, Any]:
     """Return result.json of an ensemble: the first run's, with the mixture's scores and without its model."""
     first = runs[0].result()
-    settings = settings_of(config.evaluation, config.seed)
-    blocks: dict[str, dict[str, Any]] = {
-        split: {
-            "n": len(found),
-            "confidence": config.evaluation.confidence,
-            "metrics": measure(found, config.evaluation.metrics, **settings),
-            "classes": per_class(found, **settings),
-            "notes": [],
-        }
-        for split, found in mixed.items()
-    }
-    answer = mixed["test"].answer.uncalibrated  # each part was calibrated before their mean
-    answered = trivial_answers(mixed["test"])
-    trivial = baseline(answered, config.evaluation.metrics, **settings)
+    answer = mixed["test"].answer
     costs = [run.result()["cost"] for run in runs]
     kept = ("task", "revision", "seed", "sources", "columns", "max_length", "data", "versions")
     return {
@@ -144,9 +135,7 @@ def _result(config: RunConfig, runs: Sequence[Run], mixed: dict[str, Predictions
         "selected_by": answer.selects_by,
         "model": config.model,
         "method": "fuse",
-        **blocks,
-        "baseline": trivial,
-        "verdict": judged(mixed["test"], answered[1], trivial, **settings),
+        **reporting.report(mixed["test"], mixed["validation"], config.evaluation, config.seed),
         "calibration": None,
         "cost": {
             **costs[0], "train_seconds": 0.0, "examples_per_second": 0.0, "trainable_parameters": 0, "steps": 0,

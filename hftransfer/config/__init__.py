@@ -116,10 +116,12 @@ class DataConfig(Section):
     stride: Count | None = None  # tokens that two windows of a long text share; none: a quarter of max_length
     max_seconds: Annotated[float, Field(gt=0)] | None = None  # of a recording at once; none: 30, or the model's own
     max_target_length: Count | None = None  # tokens of a target, of tasks that answer with texts
-    long_targets: Literal["cut", "drop", "refuse"] = "cut"  # what becomes of training rows whose target is longer
+    # what becomes of training rows whose target is longer; none: cut, but of transcripts, which are refused
+    long_targets: Literal["cut", "drop", "refuse"] | None = None
     packing: bool = False  # several rows of train in one item, none of which sees another
     history: Count | None = None  # items of somebody's history that a model reads, the newest; none: 20
     cut: Literal["time", "user", "last"] = "time"  # what divides interactions into splits
+    crowd: bool = True  # what people had counts beside what a model reads of items, as validation rows say
     prefix: str | None = (
         None  # what stands before each input, such as "summarize: "; none: what the model's config says
     )
@@ -137,6 +139,7 @@ class DataConfig(Section):
     )
     depth: tuple[float, float] | None = None  # of deep pictures: what is shown as 0 and as 255; none: by the rows
     background: Literal["white", "black"] | None = None  # behind the transparent parts of pictures; none: white
+    reduced: bool = True  # train on smaller copies of pictures that are far larger than the model takes
     augmentation: Annotated[
         Augmentation | None, BeforeValidator(lambda v: {True: {}, False: None}.get(v, v) if isinstance(v, bool) else v)
     ] = Augmentation()  # `false` turns it off

@@ -48,13 +48,16 @@ KEYS: dict[str, str] = {
     "data.max_length": "tokens at which a text is cut: by [the rows' own lengths](data.md#long-texts) unless given",
     "data.max_seconds": "seconds of a recording that a model is shown at once: its own limit, or 30, unless given",
     "data.max_target_length": "tokens at which a target is cut: the model's limit, at most 512, unless given",
-    "data.long_targets": "cut, drop or refuse training rows whose target is longer",
+    "data.long_targets": "cut, drop or refuse training rows whose target is longer: cut unless given, but for "
+    "transcripts, which are refused where the decoder has no place for them",
     "data.stride": "tokens that two windows of a long text share; a quarter of a window unless given",
     "data.packing": "put [several rows of train](tasks/text-generation.md#packing) into one item",
     "data.history": "items of somebody's [history](tasks/recommendation.md#what-is-particular-to-it) that a model "
     "reads, the newest; 20 unless given",
     "data.cut": "what divides [interactions](tasks/recommendation.md#splits): `time` (one moment for all), `user` "
     "(people), `last` (each one's last)",
+    "data.crowd": "recommend [by what people had too](tasks/recommendation.md#what-people-had), popularity and what "
+    "goes together, beside what a model reads, by shares that validation rows choose",
     "data.prefix": "what stands before each input, `summarize: `; what the model's config says unless given",
     "data.entry_prefix": "what stands before each [passage](tasks/retrieval.md#what-is-particular-to-it) that is "
     "searched, `passage: `; `data.prefix` stands before a question",
@@ -71,6 +74,7 @@ KEYS: dict[str, str] = {
     "data.window": "`own`: a [DICOM file](medical.md) is shown by the window that it names, `same`: all by "
     "`data.depth`; by the rows unless given",
     "data.background": "`white` or `black` behind the transparent parts of pictures; white unless given",
+    "data.reduced": "train on [smaller copies](data.md#pictures) of pictures that are far larger than the model takes",
     "data.augmentation": "random changes to training images and recordings; `false`: none, `true`: the defaults",
     "data.augmentation.crop": "smallest share of the area that a random crop keeps",
     "data.augmentation.flip": "mirror left and right, half of the time",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from hftransfer.data.archives import unpack
 from hftransfer.data.named_splits import Picked
 from hftransfer.data.sources import open_source, pick_splits
 from hftransfer.data.split_column import divided
+from hftransfer.data.tree import walk
 from hftransfer.errors import UserError
 from hftransfer.tasks.base import Task
 
@@ -65,9 +67,15 @@ def folder_of(config: DataConfig, work_dir: Path | None) -> Path | None:
     path = Path(config.source).expanduser()
     if path.suffix.lower() == ".zip" and path.is_file():
         path = unpack(path.absolute(), work_dir)
-        inner = [found for found in path.iterdir() if found.is_dir()]
-        return inner[0] if len(inner) == 1 and not collections.is_collection(path) else path
+        return path if collections.is_collection(path) else _innermost(path)
     return path.absolute() if path.is_dir() else None
+
+
+def _innermost(folder: Path) -> Path:
+    """Return the folder below which all files of an archive lie, but for what a system put into it."""
+    tree = walk(folder)
+    folders = [tree.path(parts).parent for parts in tree.files]
+    return Path(os.path.commonpath(folders)) if folders else folder
 
 
 def _tables(config: DataConfig, work_dir: Path | None) -> Picked:

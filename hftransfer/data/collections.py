@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,44 +13,50 @@ import pyarrow.compute as pc
 from datasets import Dataset, Features, List, Value
 
 from hftransfer.answers._catalogue import Catalogue
+from hftransfer.answers._lists import ITSELF
 from hftransfer.column_types import STRINGS, element, is_list, is_value, type_name
 from hftransfer.config import DataConfig
 from hftransfer.data.columns import words
 from hftransfer.data.formats.base import Settings
-from hftransfer.data.named_splits import Picked, Split, split_of
-from hftransfer.data.tables import BUILDERS, read_tables
-from hftransfer.data.tree import walk
+from hftransfer.data.judged import GRADES, Judgements, by_use, files_of, judgements
+from hftransfer.data.named_splits import Picked, Split
+from hftransfer.data.tables import read_tables
 from hftransfer.errors import UserError, hint
 from hftransfer.tasks.base import Task
 
 TRUTH = List({"id": Value("string"), "grade": Value("float64"), "cold": Value("bool")})
 NEGATIVES = ("negative", "negatives", "neg", "hard_negative", "hard_negatives")
-GRADES = ("score", "grade", "relevance", "rel", "similarity", "label")
 IDS = ("_id", "id", "docid", "doc_id", "corpus-id", "corpus_id", "pid", "query-id", "query_id", "qid")
 TEXTS = ("text", "contents", "passage", "document", "query", "question", "body")
-Judgements = dict[str, dict[str, float]]  # by question: grades by passage
 
 
 def is_collection(source: Path) -> bool:
     """Tell whether a folder holds a corpus, questions, and judgements of which passages answer which."""
-    return source.is_dir() and all(_files(source, name) for name in ("corpus", "queries", "qrels"))
+    return source.is_dir() and all(files_of(source, name) for name in ("corpus", "queries", "qrels"))
 
 
 def of_folder(source: Path, task: Task, config: DataConfig) -> tuple[Picked, Catalogue]:
     """Read such a folder: a row a question that is judged, by split; the corpus whole."""
     form = Settings.of(config)
-    corpus = _table(_files(source, "corpus"), form, "corpus")
-    queries = _table(_files(source, "queries"), form, "queries")
+    corpus = _table(files_of(source, "corpus"), form, "corpus")
+    queries = _table(files_of(source, "queries"), form, "queries")
     catalogue = catalogue_of(corpus["id"], corpus.get("title"), corpus["text"])
-    texts = dict(zip(queries["id"].to_pylist(), queries["text"].to_pylist(), strict=True))
+    read = catalogue.table["text"].to_pylist()
+    bodies = dict(zip(catalogue.ids, zip(corpus["text"].to_pylist(), read, strict=True), strict=True))
+    named = pc.cast(_joined(queries["id"]), pa.string()).to_pylist()
+    texts = dict(zip(named, queries["text"].to_pylist(), strict=True))
+    if len(texts) < len(named):
+        twice = {name for name, count in Counter(named).items() if count > 1}
+        raise UserError(
+            "an id of its own is needed for each question", f"{_some(twice)} stand for several", "Mend them."
+        )
     splits: dict[str, Split] = {}
     said: list[str] = []
-    for path in sorted(_files(source, "qrels")):
-        use = split_of(path.stem) or split_of(path.parent.name)
-        if use is None and len(_files(source, "qrels")) > 1:
-            said.append(f"not read, because no split is in the name: {path.name}")
-            continue
-        judged = judgements(path)
+    for use, paths in by_use(source, said).items():
+        judged: Judgements = {}
+        for path in paths:
+            for query, grades in judgements(path).items():
+                judged.setdefault(query, {}).update(grades)
         known = {query: grades for query, grades in judged.items() if query in texts}
         _require_known(path, "queries", judged, texts)
         _require_known(path, "the corpus", [name for grades in known.values() for name in grades], catalogue.places)
@@ -61,22 +67,21 @@ def of_folder(source: Path, task: Task, config: DataConfig) -> tuple[Picked, Cat
             said.append(
                 f"{path.name}: {len(lost):,} judged passages are not in the corpus and left out ({_some(lost)})"
             )
-        rows = [
-            {
-                task.shown[0].name: texts[query],
-                task.truth.name: [
-                    {"id": name, "grade": grade, "cold": False}
-                    for name, grade in grades.items()
-                    if name in catalogue.places
-                ],
-            }
-            for query, grades in known.items()
-        ]
+        rows, itself = [], 0
+        for query, grades in known.items():
+            found = {name: grade for name, grade in grades.items() if name in catalogue.places}
+            # BEIR's own evaluation leaves it out: ArguAna's questions stand in the corpus by the same id, which alone
+            # may be equal by chance
+            if query in bodies and found.get(query, 0.0) <= 0 and _is_itself(texts[query], *bodies[query]):
+                itself, found[query] = itself + 1, ITSELF
+            listed = [{"id": name, "grade": grade, "cold": False} for name, grade in found.items()]
+            rows.append({task.shown[0].name: texts[query], task.truth.name: listed})
+        said += told_of(itself, use, len(rows))
         features = Features({task.shown[0].name: Value("string"), task.truth.name: TRUTH})
-        found = Dataset.from_list(rows, features=features) if rows else Dataset.from_dict(
+        made = Dataset.from_list(rows, features=features) if rows else Dataset.from_dict(
             {name: [] for name in features}, features=features
         )  # fmt: skip
-        splits[use or "train"] = Split(found, path.stem, source)
+        splits[use] = Split(made, paths[0].stem, source)
     if "train" not in splits:
         only = next(iter(splits))
         said.append(f"no qrels of train: those of {only} are cut")
@@ -84,6 +89,22 @@ def of_folder(source: Path, task: Task, config: DataConfig) -> tuple[Picked, Cat
     return Picked(splits, tuple(said), (f"a corpus of {len(catalogue):,} passages, all of which are searched",)), (
         catalogue
     )
+
+
+def _is_itself(question: Any, *texts: Any) -> bool:
+    """Tell whether a question is one of some texts, but for case and blanks."""
+    return bool(_alike(question)) and _alike(question) in map(_alike, texts)
+
+
+def told_of(itself: int, use: str, rows: int) -> list[str]:
+    """Return what is to be said of questions that stand in the catalogue themselves."""
+    if not itself:
+        return []
+    return [f"{use}: {itself:,} of {rows:,} questions stand among the passages themselves: no answer to themselves"]
+
+
+def _alike(text: Any) -> str:
+    return " ".join(str(text or "").casefold().split())
 
 
 def _require_known(path: Path, where: str, named: Collection[str], known: Collection[str]) -> None:
@@ -106,6 +127,8 @@ def of_tables(picked: Picked, task: Task, config: DataConfig) -> tuple[Picked, C
     found = _column(train.features, task.truth.words, config.column_names.get(task.truth.name), "passage", (asked,))
     wrong = next((name for name in NEGATIVES if name in train.features and name not in (asked, found)), None)
     named: dict[str, str] = {}  # id by text
+    graded, grades_of = _graded(picked, asked, found)
+    asking: dict[str, dict[str, dict[str, Any]]] = {}
     splits, said = {}, []
     for use, split in picked.splits.items():
         rows: dict[str, dict[str, Any]] = {}
@@ -114,14 +137,15 @@ def of_tables(picked: Picked, task: Task, config: DataConfig) -> tuple[Picked, C
         kept = [name for name in split.rows.features if name not in made]
         for row in split.rows:
             question = row.get(asked)
-            key = " ".join(str(question or "").casefold().split())
+            key = _alike(question)
             right, bad = _texts(row.get(found)), _texts(row.get(wrong)) if wrong else []
             same += any(one in right for one in bad)
             if not key or not right:
                 unusable += 1
                 continue
             here = rows.setdefault(key, {task.shown[0].name: question, **{n: row[n] for n in kept}, "grades": {}})
-            for text, grade in [*((one, 0.0) for one in bad), *((one, 1.0) for one in right)]:
+            own = 1.0 if grades_of is None else float(row[grades_of] or 0)
+            for text, grade in [*((one, 0.0) for one in bad), *((one, own) for one in right)]:
                 name = named.setdefault(text, f"p{len(named)}")
                 here["grades"][name] = max(grade, here["grades"].get(name, 0.0))
         if same:
@@ -131,18 +155,24 @@ def of_tables(picked: Picked, task: Task, config: DataConfig) -> tuple[Picked, C
             said.append(f"{message}: it is no negative there")
         if unusable:
             said.append(f"{use}: {unusable:,} of {len(split.rows):,} rows dropped: without a question or a passage")
-        listed = [
-            {
-                **{name: value for name, value in row.items() if name != "grades"},
-                task.truth.name: [{"id": n, "grade": g, "cold": False} for n, g in row["grades"].items()],
-            }
-            for row in rows.values()
-        ]
-        if not listed:
+        if not rows:
             raise UserError("rows are needed", f"no row of {use} has a question and a passage", "Check data.columns.")
-        if len(listed) + unusable < len(split.rows):
-            said.append(f"{use}: {len(split.rows):,} rows ask {len(listed):,} questions: equal ones are one row")
-        features = {name: split.rows.features[name] for name in kept}
+        if len(rows) + unusable < len(split.rows):
+            said.append(f"{use}: {len(split.rows):,} rows ask {len(rows):,} questions: equal ones are one row")
+        asking[use] = rows
+    themselves: dict[str, list[str]] = {}  # the names of passages by what they are but for case and blanks
+    for text, name in named.items():
+        themselves.setdefault(_alike(text), []).append(name)
+    for use, rows in asking.items():
+        split, listed, itself = picked.splits[use], [], 0
+        for key, row in rows.items():
+            alike = [name for name in themselves.get(key, ()) if row["grades"].get(name, 0.0) <= 0]
+            itself += bool(alike)
+            grades = {**row.pop("grades"), **dict.fromkeys(alike, ITSELF)}
+            listed.append({**row, task.truth.name: [{"id": n, "grade": g, "cold": False} for n, g in grades.items()]})
+        said += told_of(itself, use, len(rows))
+        own_columns = (task.shown[0].name, task.truth.name)
+        features = {name: split.rows.features[name] for name in listed[0] if name not in own_columns}
         whole = Features({task.shown[0].name: Value("string"), task.truth.name: TRUTH, **features})
         splits[use] = Split(Dataset.from_list(listed, features=whole), split.name, split.folder)
     catalogue = catalogue_of(pa.array(list(named.values())), None, pa.array(list(named)))
@@ -150,13 +180,32 @@ def of_tables(picked: Picked, task: Task, config: DataConfig) -> tuple[Picked, C
         f"`{asked}` asks and `{found}` answers" + (f"; `{wrong}` is wrong" if wrong else ""),
         f"the catalogue is the {len(catalogue):,} distinct passages of all splits",
     ]
-    graded = next((name for name in GRADES if name in train.features and name not in (asked, found)), None)
-    if graded is not None:
+    if grades_of is not None:
+        guesses.append(f"`{grades_of}` grades each row's passage: above 0 it is right, and 0 says that it is wrong")
+    elif graded is not None:
         said.append(
             f"`{graded}` is not looked at: every row's passage counts as right, whatever it says. Leave out the rows "
             "that are not, or give a folder with qrels, which have grades"
         )
     return replace(picked, splits=splits), catalogue, [*said, *guesses]
+
+
+def _graded(picked: Picked, asked: str, found: str) -> tuple[str | None, str | None]:
+    """Return the column that may grade passages, if there is one, and that column again if its values are grades.
+
+    Those are whole numbers from 0 on, no more than ten different ones, among them 0 and others: of other numbers
+    nobody knows from where on a passage is right.
+    """
+    train = picked.splits["train"].rows.features
+    name = next((one for one in GRADES if one in train and one not in (asked, found)), None)
+    if name is None or not all(name in split.rows.features for split in picked.splits.values()):
+        return name, None
+    distinct: set[Any] = set()
+    for split in picked.splits.values():
+        distinct |= {*split.rows.unique(name)}
+    numbers = all(isinstance(one, int | float) and not isinstance(one, str) for one in distinct)
+    whole = numbers and all(one == one and float(one).is_integer() and one >= 0 for one in distinct)
+    return name, name if whole and 0 in distinct and 1 < len(distinct) <= 10 else None
 
 
 def catalogue_of(ids: Any, titles: Any, texts: Any, pictures: Any = None) -> Catalogue:
@@ -186,60 +235,6 @@ def catalogue_of(ids: Any, titles: Any, texts: Any, pictures: Any = None) -> Cat
             for buffer in column.buffers():
                 digest.update(buffer or b"")
     return Catalogue(table, digest.hexdigest())
-
-
-def judgements(path: Path) -> Judgements:
-    """Read which passages answer which questions: `query-id corpus-id score`, or trec_eval's four fields."""
-    found: Judgements = {}
-    for number, fields in enumerate(_lines(path), 1):
-        query, passage, grade = (fields[0], fields[2], fields[3]) if len(fields) == 4 else [*fields, "1"][:3]
-        try:
-            score = float(grade)
-        except ValueError:
-            if number == 1:
-                continue  # the names of the fields
-            raise UserError(
-                "a number is needed as the score of each judgement", f"{path.name} has {grade!r} in line {number}",
-                "Mend it.",
-            ) from None  # fmt: skip
-        found.setdefault(query, {})[passage] = score
-    if not found:
-        raise UserError("judgements are needed", f"{path.name} has none", "Give question, passage and score a line.")
-    return found
-
-
-def _lines(path: Path) -> Iterator[Sequence[str]]:
-    if path.suffix.lower() in (".parquet", ".jsonl", ".json"):
-        for row in read_tables([path], False).rows:
-            yield [str(value) for value in row.values()]
-        return
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        first = file.readline()
-        file.seek(0)
-        if "\t" in first or "," in first:
-            rows: Iterable[Sequence[str]] = csv.reader(file, delimiter="\t" if "\t" in first else ",")
-        else:
-            rows = (line.split() for line in file)
-        for fields in rows:
-            if not fields:
-                continue
-            if not 2 <= len(fields) <= 4:
-                raise UserError(
-                    "question, passage and score are needed in each line", f"{path.name} has {len(fields)} fields",
-                    "Write them as query-id, corpus-id, score.",
-                )  # fmt: skip
-            yield fields
-
-
-def _files(folder: Path, name: str) -> list[Path]:
-    tree = walk(folder)
-    paths = [tree.path(parts) for parts in tree.files]
-    return [
-        path
-        for path in paths
-        if path.suffix.lower() in (*BUILDERS, ".txt", ".trec", ".qrels")
-        and (path.stem.lower().startswith(name) or path.parent.name.lower() == name)
-    ]
 
 
 def _table(paths: Sequence[Path], form: Settings, what: str) -> Mapping[str, Any]:

@@ -21,6 +21,9 @@ from hftransfer.yaml_core import assigned, written
 
 PREVIEW_ROWS = 10_000  # rows from which values are judged, spread over the data set
 NUMBER = re.compile(r"[-+]?[0-9]*[.,]?[0-9]+([eE][-+]?[0-9]+)?")
+CLOCK = r"[0-9]{1,2}:[0-9]{2}(:[0-9]{2}([.,][0-9]+)?)?( ?[AaPp][Mm])?"
+DAY = r"([0-9]{4}[-./][0-9]{1,2}[-./][0-9]{1,2}|[0-9]{1,2}[-./][0-9]{1,2}[-./]([0-9]{4}|[0-9]{2}))"
+TIME = re.compile(rf"({DAY}([T ,]+{CLOCK})?|{CLOCK})( ?(Z|UTC|[-+][0-9]{{2}}:?[0-9]{{2}}))?")
 IDENTIFIERS = frozenset({
     "id", "idx", "index", "uid", "uuid", "guid", "key", "row", "number", "group", "user", "author", "fold", "split",
     "file", "path", "url",
@@ -243,8 +246,10 @@ class _Table:
         return any(answer.fits(feature) for answer in self.answers)
 
     def plausible(self, role: Role, column: str) -> bool:
-        """Tell whether a guess is allowed: an identifier plays no role, few names are no text, free text no label."""
+        """Tell whether a guess is allowed: identifiers and times play no role, few names no text, texts no label."""
         feature, named = self.features[column], bool(rank(role, column))
+        if not named and self.of_times(column):
+            return False
         if role.takes is not None and not named and self.of_numbers(column):
             return False
         identifies = role.takes is not None and role.takes.identifies
@@ -263,12 +268,22 @@ class _Table:
             return False
         return numbers_alone(self.preview[column])
 
+    def of_times(self, column: str) -> bool:
+        """Tell whether a column of strings holds dates or times of day alone."""
+        if not is_value(self.features[column], *STRINGS) or column not in self.preview.column_names:
+            return False
+        found = [value for value in pc.unique(self.preview[column]).to_pylist() if value and value.strip()]
+        return bool(found) and all(TIME.fullmatch(value.strip()) for value in found)
+
     def reason(self, role: Role, column: str) -> str:
         """Say what makes this the column."""
         feature = self.features[column]
         if not role.answer or not any(answer.told_by_values for answer in self.answers):
             kind = type_name(feature)
-            return f"{kind}, by its name" if rank(role, column) else f"the only column of type {kind}"
+            if rank(role, column):
+                return f"{kind}, by its name"
+            alone = sum(type_name(one) == kind for one in self.features.values()) == 1
+            return f"the only column of type {kind}" if alone else f"the only column of type {kind} that fits"
         if not isinstance(feature, Value):
             return type_name(feature)
         strings = is_value(feature, *STRINGS) and not self.of_numbers(column)
@@ -338,7 +353,7 @@ def unused_folds(features: Features, preview: pa.Table, taken: Collection[str | 
     return found
 
 
-def _says_whose(column: str) -> bool:
+def says_whose(column: str) -> bool:
     """Tell whether a column is called as those are that say whose a row is: patient_id, userId, docid, speakers."""
     return bool({word.removesuffix(end) for word in words(column) for end in ("", "s", "id", "ids")} & GROUPS)
 
@@ -350,7 +365,7 @@ def likely_groups(features: Features, preview: pa.Table, taken: Sequence[str], w
     """
     found = []
     for column in preview.column_names:
-        if column in taken or not _says_whose(column) or not isinstance(features[column], ClassLabel | Value):
+        if column in taken or not says_whose(column) or not isinstance(features[column], ClassLabel | Value):
             continue
         distinct = int(pc.count_distinct(preview[column]).as_py())
         rows = preview.num_rows - preview[column].null_count

@@ -11,19 +11,20 @@ import datasets
 from datasets import Dataset, DatasetDict, Features, Image, Value
 
 from hftransfer.config import DataConfig
-from hftransfer.data import masked, recordings, split_lists
+from hftransfer.data import masked, parts_of_recordings, recordings, split_lists
 from hftransfer.data.formats.base import Settings
 from hftransfer.data.layout import Layout, lay_out, unwrapped
 from hftransfer.data.named_files import Finder, names_files
 from hftransfer.data.named_splits import SPLITS, Source, split_of
-from hftransfer.data.plain_texts import SUFFIXES as TEXTS
 from hftransfer.data.plain_texts import Texts, read_texts
-from hftransfer.data.tables import BUILDERS, NO_ROWS, Rows, Table, format_of, read_tables, readable
+from hftransfer.data.suffixes import BUILDERS, TEXTS
+from hftransfer.data.tables import NO_ROWS, Rows, Table, format_of, read_tables, readable
 from hftransfer.data.tree import Left, Parts, Tree, sort_out, unread, walk
 from hftransfer.errors import UserError, brief
 from hftransfer.inputs._dicom import refuse_volumes
 from hftransfer.inputs._sounds import SUFFIXES as SOUNDS
 from hftransfer.safety.pictures import SUFFIXES as PICTURES
+from hftransfer.safety.pictures import VOLUMES
 
 FEW = 20  # texts of a folder that are looked into for tags
 NOT_DATA = frozenset({"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"})
@@ -66,8 +67,12 @@ def open_folder(folder: Path, config: DataConfig, named: Collection[str] = ()) -
             break  # notes beside tables
         source = _open_media(tree, medium, tables, config, named)
         if source is not None:
-            return source
+            others = recordings.said_of_others(folder, map(tree.path, tree.files)) if medium.whole else ()
+            return replace(source, warnings=(*source.warnings, *others))
     if tables:
+        volumes = [tree.path(parts) for parts in tree.files if parts[-1].lower().endswith(VOLUMES)]
+        if len(volumes) > len(tables):  # a table or two that say what they are
+            refuse_volumes(volumes)
         return _open_tables(tree, tables, config)
     recordings.refuse_others(folder, [tree.path(parts) for parts in tree.files])
     refuse_volumes([tree.path(parts) for parts in tree.files])
@@ -311,12 +316,13 @@ def _of_metadata(
             raise UserError(f"{path} needs a column file_name", f"it has {', '.join(columns)}", "Add it.")
         features |= {name: feature for name, feature in columns.items() if name != "file_name"}
         finder = Finder(path.parent, medium.suffixes)
+        several = parts_of_recordings.heads(columns)  # rows of one file
         own = next((name for name in found.splits if name in parts[:-1]), min(found.splits))
         for row in table.rows:
             name = str(row.pop("file_name"))
             place = finder.place(name)
             if medium.whole:
-                _require_one(finder, name, place in read, path)
+                _require_one(finder, name, place in read and not several, path)
             read.add(place)
             rows.setdefault(split_of_file.get(place, own), []).append({medium.column: str(place), **row})
         guesses += finder.said(path.name)

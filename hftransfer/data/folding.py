@@ -63,7 +63,8 @@ def each(data: Data, truth: str, count: int, repeats: int, seed: int) -> Iterato
     """Yield every fold of every repeat over the rows of all splits; `truth` is the column of the truth.
 
     The validation rows of a fold are cut from the other folds: the share that they have of train and validation in
-    `data`, stratified and by whole groups too.
+    `data`, stratified and by whole groups too. Rows that people added are no sample of what the source is one of: each
+    fold learns from them, and none is tested or validated on them.
     """
     whole = datasets.concatenate_datasets([data.splits[use] for use in SPLITS])
     known = whole.with_format("arrow")[:][truth].combine_chunks()
@@ -71,17 +72,25 @@ def each(data: Data, truth: str, count: int, repeats: int, seed: int) -> Iterato
     if data.groups:
         names = [name for use in SPLITS for name in data.groups.get(use, _alone(data, use))]
         groups = np.unique(np.asarray(names), return_inverse=True)[1]
-    strata = usable(data.answer.strata(known), count)
-    share = data.sizes["validation"] / (data.sizes["train"] + data.sizes["validation"])
+    strata = data.answer.strata(known)
+    last = data.sizes["train"]
+    added = np.arange(last - data.added, last)
+    own = np.delete(np.arange(len(whole)), added)
+    usual = None if strata is None else usable(strata[own], count)
+    strata = None if usual is None else strata
+    share = data.sizes["validation"] / (last - data.added + data.sizes["validation"])
     for repeat in range(repeats):
-        folds = assign(len(whole), count, seed + repeat, strata, groups)
+        folds = np.full(len(whole), -1)
+        folds[own] = assign(len(own), count, seed + repeat, usual, None if groups is None else groups[own])
         for number in range(count):
-            inside, rest = np.flatnonzero(folds == number), np.flatnonzero(folds != number)
+            inside = np.flatnonzero(folds == number)
+            rest = np.flatnonzero((folds != number) & (folds >= 0))
             cuts = cut(
                 len(rest), {"validation": share}, seed + repeat, None if strata is None else strata[rest],
                 None if groups is None else groups[rest],
             )  # fmt: skip
-            places = {"train": rest[cuts["train"]], "validation": rest[cuts["validation"]], "test": inside}
+            train = np.concatenate([rest[cuts["train"]], added])
+            places = {"train": train, "validation": rest[cuts["validation"]], "test": inside}
             yield Fold(repeat + 1, number + 1, _taken(data, whole, known, places, f"{repeat}-{number}"), places)
 
 

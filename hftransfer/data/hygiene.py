@@ -25,10 +25,6 @@ class Hygiene:
     # (rows,) whether a row of a split (first) has a copy in another or in itself (second), exactly or nearly
     copied: dict[tuple[str, str], np.ndarray] = field(default_factory=dict)
 
-    def leaked(self, use: str) -> np.ndarray | None:
-        """Return which rows (rows,) of a split stand in train too, exactly or nearly; None: not looked for."""
-        return self.copied.get((use, "train"))
-
     @property
     def any(self) -> bool:
         """Whether any row has a copy, exactly or nearly, anywhere."""

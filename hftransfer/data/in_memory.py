@@ -15,7 +15,7 @@ from datasets.fingerprint import generate_random_fingerprint
 from hftransfer.answers._catalogue import Catalogue
 from hftransfer.answers.base import Answer
 from hftransfer.config import DataConfig
-from hftransfer.data import added, corrections, hygiene, leakage, slicing
+from hftransfer.data import added, corrections, grouping, hygiene, leakage, slicing
 from hftransfer.data.cleaning import (
     BadRows,
     Reading,
@@ -30,10 +30,10 @@ from hftransfer.data.cleaning import (
 from hftransfer.data.columns import PREVIEW_ROWS
 from hftransfer.data.fingerprint import fingerprint
 from hftransfer.data.gathering import beside_one_another, gathered
-from hftransfer.data.named_splits import SPLITS, Picked, Split
+from hftransfer.data.named_splits import SPLITS, Picked, Split, hidden
 from hftransfer.data.result import Data
 from hftransfer.data.splits import cut, sample
-from hftransfer.errors import UserError, hint
+from hftransfer.errors import UserError
 from hftransfer.tasks.base import Task
 
 SLICE = 10_000  # rows that are looked at together: looking copies them into memory
@@ -83,7 +83,7 @@ def read(
         if table is not None:
             tables[use] = table
         else:  # never train's, of which `_table` says so itself
-            warnings.append(f"the labels of {use} are hidden, so it is not used as {use}")
+            warnings.append(hidden(use, split, reading.columns[reading.truth]))
     own = tables["train"].num_rows
     if config.added:
         tables["train"] = added.joined(tables["train"], config.added, reading)
@@ -100,7 +100,7 @@ def read(
     say("splitting")
     places = dict(good)
     if len(tables) < len(SPLITS):
-        groups = _groups(raw["train"], config.group or None)
+        groups = grouping.numbered(raw["train"], config.group or None)
         mine, others = added.apart(good["train"], own)
         cuts, more = _cut(config, tables, mine, truth["train"], groups, learnt, seed)
         places |= cuts | {"train": np.concatenate([cuts["train"], others])}
@@ -118,7 +118,9 @@ def read(
     say("fingerprinting")
     whole = {use: _dataset(table, truth[use], reading) for use, table in tables.items()}
     splits = {use: whole[origin[use]].select(places[use]) for use in SPLITS}
-    named = {use: group_names(raw[use], config.group, tables[use]["row_id"]) for use in tables} if config.group else {}
+    named = (
+        {use: grouping.named(raw[use], config.group, tables[use]["row_id"]) for use in tables} if config.group else {}
+    )
     grouped = {use: [names[place] for place in places[use]] for use in SPLITS if (names := named.get(origin[use]))}
     sliced = {
         use: slicing.values_of(raw[origin[use]].select(_of(raw[origin[use]], places[use])), slices)
@@ -153,6 +155,7 @@ def read(
         groups=grouped,
         slices=sliced,
         settled=settled,
+        added=int((places["train"] >= own).sum()),
     )
 
 
@@ -236,27 +239,6 @@ def _joined(column: pa.ChunkedArray) -> pa.Array:
     return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
-def _groups(rows: Dataset, column: str | None) -> np.ndarray | None:
-    """Return a group number for each row; a row without a group is one by itself."""
-    if column is None:
-        return None
-    if column not in rows.features:
-        raise UserError("data.group must name a column", f"found {column!r}", hint(column, rows.features))
-    values = _joined(rows.select_columns([column]).with_format("arrow")[:][column])
-    codes = values.dictionary_encode().indices
-    alone = np.arange(len(codes)) + len(codes)
-    return np.where(codes.is_valid().to_numpy(zero_copy_only=False), codes.fill_null(0).to_numpy(), alone)
-
-
-def group_names(rows: Dataset, column: str, row_ids: pa.ChunkedArray) -> list[str] | None:
-    """Return the name of each row's group; a row without one is a group by itself. None where the split has none."""
-    if column not in rows.features:
-        return None
-    values = rows.select_columns([column])[:][column]
-    values += [None] * (len(row_ids) - len(values))  # rows that were added
-    return [row if value is None else str(value) for value, row in zip(values, row_ids.to_pylist(), strict=True)]
-
-
 def _cut(
     config: DataConfig,
     present: Collection[str],
@@ -282,7 +264,7 @@ def _cut(
 
 
 def _shared_groups(rows: Mapping[str, Dataset], column: str) -> list[str]:
-    values = {use: set(found.unique(column)) - {None} for use, found in rows.items() if column in found.features}
+    values = {use: grouping.known(found, column) for use, found in rows.items()}
     return [
         f"{len(values[use] & values['train'])} groups of `{column}` are in both train and {use}"
         for use in values

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,24 +12,20 @@ from hftransfer.column_types import NUMBERS, STRINGS, is_value, type_name
 from hftransfer.config import DataConfig
 from hftransfer.data import written_lists
 from hftransfer.data.arranging import asked_with
-from hftransfer.data.columns import numbers_alone, words
+from hftransfer.data.columns import IDENTIFIERS, numbers_alone, words
 from hftransfer.data.named_files import Finder
-from hftransfer.data.nested import unfolded
-from hftransfer.data.plain_texts import SUFFIXES as TEXTS
+from hftransfer.data.named_splits import Split
+from hftransfer.data.nested import opened, unfolded
+from hftransfer.data.parts_of_recordings import of_parts
 from hftransfer.data.plain_texts import lines
+from hftransfer.data.recordings import with_parts
+from hftransfer.data.suffixes import TEXTS
 from hftransfer.data.tables import read_tables
+from hftransfer.data.unanswerable import Unanswerable
 from hftransfer.errors import UserError
 from hftransfer.tasks.base import Role, Task
 
 FIRST = 1000  # rows that tell whether a column holds numbers
-
-
-@dataclass(frozen=True)
-class Unanswerable:
-    """A row of a table that holds nothing to ask with: what it holds, and why that is nothing."""
-
-    input: Any
-    reason: str
 
 
 def read_inputs(path: Path, task: Task, columns: Mapping[str, str]) -> list[dict[str, Any] | Unanswerable]:
@@ -44,9 +39,10 @@ def read_inputs(path: Path, task: Task, columns: Mapping[str, str]) -> list[dict
         role = _only(path, task)
         values: dict[str, Sequence[Any]] = {role.name: _placed(path, lines(path), role)}
     else:
-        rows = unfolded(read_tables([path], streaming=False).rows)
+        rows = opened(unfolded(read_tables([path], streaming=False).rows))
         assert isinstance(rows, Dataset)
         rows, _ = written_lists.opened(rows, DataConfig(source=str(path)))
+        rows = of_parts(Split(with_parts(rows), "", path.parent), task, columns)[0].rows
         rows = asked_with(rows, task)
         values = {}
         for role in task.shown:
@@ -93,7 +89,8 @@ def _column(path: Path, rows: Dataset, role: Role, task: Task, columns: Mapping[
         return role.name if role.name in rows.features else None
     features = rows.features
     by_words = {words(name): name for name in reversed(features)}
-    names = [columns.get(role.name), role.name, *(by_words.get(words(word)) for word in role.words)]
+    own = columns.get(role.name, role.name)
+    names = [own, by_words.get(words(own)), role.name, *(by_words.get(words(word)) for word in role.words)]
     taken = {column for other, column in columns.items() if other != role.name}
     taken |= {other.name for other in task.roles if other is not role}
     assert role.takes is not None
@@ -103,7 +100,12 @@ def _column(path: Path, rows: Dataset, role: Role, task: Task, columns: Mapping[
     found = next((n for n in named if takes.offered(features[n]) or takes.can_be(features[n], ())), None)
     if found is None and len(fitting) > 1:  # numbers beside them are hardly meant
         fitting = [name for name in fitting if not _of_numbers(rows, name)]
+    answers = {words(word) for word in task.truth.words}
+    fitting = [name for name in fitting if words(name) not in answers]  # what is to be answered is nothing to ask
+    if not role.takes.identifies:
+        fitting = [name for name in fitting if not IDENTIFIERS & set(words(name))]
     if found is None and len(fitting) == 1:
+        _require_name(path, fitting[0], features)
         return fitting[0]
     if found is None:
         raise UserError(
@@ -112,6 +114,15 @@ def _column(path: Path, rows: Dataset, role: Role, task: Task, columns: Mapping[
             f"Name the column {columns.get(role.name, role.name)}.",
         )
     return found
+
+
+def _require_name(path: Path, column: str, features: Mapping[str, Any]) -> None:
+    """Raise UserError where the one column of a table is called as no column is: that may be its first row."""
+    if len(features) == 1 and len(column.split()) > 1:
+        raise UserError(
+            f"the first line of {path.name} must name its column", f"it is {column[:60]!r}, which may be a row",
+            "Write a name above it, or give a file of lines that ends in .txt.",
+        )  # fmt: skip
 
 
 def _of_numbers(rows: Dataset, name: str) -> bool:

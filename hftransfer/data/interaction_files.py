@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,8 @@ import pyarrow.csv
 from hftransfer.config import DataConfig
 from hftransfer.data.columns import words
 from hftransfer.data.formats.base import Settings
-from hftransfer.data.tables import BUILDERS, read_tables
+from hftransfer.data.suffixes import BUILDERS, OF_PEOPLE
+from hftransfer.data.tables import read_tables
 from hftransfer.data.tree import walk
 from hftransfer.errors import UserError, hint
 
@@ -31,7 +32,7 @@ TITLES = ("title", "movie_title", "name", "item_name", "product_name", "product_
 TEXTS = ("text", "description", "overview", "summary", "plot", "abstract", "genres", "genre", "categories", "category",
          "tags", "class")  # fmt: skip
 PICTURES = ("image", "image_path", "image_file", "img", "picture", "photo", "poster", "cover", "thumbnail")
-OTHERS = {".dat", ".inter", ".item", ".data", ".user"}
+PEOPLE = ("user", "customer", "member", "person", "people", "visitor", "reviewer", "author", "profile", "account")
 MOVIELENS = {  # the fields of MovieLens' files that have no header
     "ratings.dat": ("user_id", "item_id", "rating", "timestamp"), "movies.dat": ("item_id", "title", "genres"),
     "u.data": ("user_id", "item_id", "rating", "timestamp"), "u.item": ("item_id", "title"),
@@ -51,17 +52,23 @@ class Items:
     said: list[str]
     pictures: pa.ChunkedArray | None = None
     folder: Path | None = None
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Raw:
-    """Interactions (users, items, times: nan for none), as they were found, and the items."""
+    """Interactions (users, items, times: nan for none), as they were found, and the items.
+
+    `dated`: the times were dates, so that they are of one unit, seconds or microseconds, whatever their size.
+    """
 
     users: list[str]
     items: list[str]
     times: np.ndarray | None
+    dated: bool
     columns: list[str]
     guesses: list[str]
+    warnings: list[str]
     of: Items
 
 
@@ -84,22 +91,31 @@ def read(place: Path, config: DataConfig, beside: Sequence[str] = ()) -> Raw:
             "Name them: data.columns={user: ..., item: ..., time: ...}.",
         )  # fmt: skip
     path, table = max(interactions, key=lambda one: one[1].num_rows)
-    user, item = (_find(table, names, named.get(role)) for names, role in ((USERS, "user"), (ITEMS, "item")))
+    parts = {one: rows for one, rows in interactions if {*rows.column_names} == {*table.column_names}}
+    user, item = (str(_find(table, names, named.get(role))) for names, role in ((USERS, "user"), (ITEMS, "item")))
     time = _find(table, TIMES, named.get("time"))
     rating = _find(table, RATINGS, named.get("rating"))
-    guesses = [f"{path.name}: `{user}` had `{item}`" + (f" at `{time}`" if time else "")]
+    read_of = (
+        path.name if len(parts) == 1 else f"{', '.join(one.name for one in parts)} (one table in {len(parts)} files)"
+    )
+    guesses = [f"{read_of}: `{user}` had `{item}`" + (f" at `{time}`" if time else "")]
     if rating is not None:
         guesses.append(f"`{rating}` is not looked at: every row counts as an interaction, whatever it says")
-    found = _items_of({**tables}, path, str(item), named)
+    aside = [f"{one.name} ({rows.num_rows:,} rows)" for one, rows in interactions if one not in parts]
+    warnings = [f"not read as interactions, because their columns are others: {', '.join(aside)}"] if aside else []
+    users, items = ([value for rows in parts.values() for value in _strings(rows[name])] for name in (user, item))
+    moments = [] if time is None else [_moments(rows[time], time) for rows in parts.values()]
+    found = _items_of(tables, parts, item, {*items}, named)
     return Raw(
-        _strings(table[user]), _strings(table[item]), None if time is None else _moments(table[time], str(time)),
-        table.column_names, [*guesses, *found.said], found,
+        users, items, np.concatenate([when for when, _ in moments]) if moments else None,
+        all(dated for _, dated in moments), table.column_names, [*guesses, *found.said],
+        [*warnings, *found.warnings], found,
     )  # fmt: skip
 
 
 def _candidates(place: Path, beginnings: Sequence[str]) -> list[Path]:
     """Return the tables of a folder; beside a file, those that are named as tables of items are."""
-    suffixes = {*BUILDERS, *OTHERS} - {".txt"}
+    suffixes = {*BUILDERS, *OF_PEOPLE} - {".txt"}
     if place.is_dir():
         tree = walk(place)
         found = [tree.path(parts) for parts in tree.files]
@@ -123,7 +139,7 @@ def _table(path: Path, config: DataConfig) -> pa.Table:
         return found
     content = path.read_bytes()
     try:
-        text = content.decode(config.encoding or "utf-8")
+        text = content.decode(config.encoding or "utf-8-sig")
     except UnicodeDecodeError:
         text = content.decode("latin-1")  # as MovieLens' are
     names = MOVIELENS.get(path.name)
@@ -132,7 +148,8 @@ def _table(path: Path, config: DataConfig) -> pa.Table:
     if names is None:
         head, _, text = text.partition("\n")
         names = tuple(name.partition(":")[0] for name in head.strip().split(divider))  # RecBole: user_id:token
-    lines = [line.split(divider)[: len(names)] for line in text.splitlines() if line.strip()]
+    # not `splitlines`: what ends a line in Unicode, such as \x85, may stand in a title
+    lines = [line.rstrip("\r").split(divider)[: len(names)] for line in text.split("\n") if line.strip()]
     short = sum(len(line) < len(names) for line in lines)
     if short:
         raise UserError(
@@ -141,9 +158,15 @@ def _table(path: Path, config: DataConfig) -> pa.Table:
     return pa.table({name: pa.array([line[i] for line in lines], pa.string()) for i, name in enumerate(names)})
 
 
-def _items_of(tables: Mapping[Path, pa.Table], interactions: Path, item: str, named: Mapping[str, str]) -> Items:
-    """Return items, and what was guessed: of a table of their own, or of the interactions."""
-    own: list[tuple[Path, str]] = []
+def _items_of(
+    tables: Mapping[Path, pa.Table], interactions: Mapping[Path, pa.Table], item: str, had: Collection[str],
+    named: Mapping[str, str],
+) -> Items:  # fmt: skip
+    """Return items, and what was guessed: of a table of their own, or of the interactions.
+
+    Of several tables that one is taken which has no people, has the interactions' column, and the most of `had`.
+    """
+    own: list[tuple[tuple[bool, bool, int], Path, str]] = []
     for path, table in tables.items():
         known = _find(table, (item, *ITEMS, "id", "_id"), None)
         if known is None or not (
@@ -152,33 +175,56 @@ def _items_of(tables: Mapping[Path, pa.Table], interactions: Path, item: str, na
             or _find(table, PICTURES, named.get("image"), False)
         ):
             continue
-        own.append((path, known))
-    own.sort(key=lambda one: one[0] == interactions)  # a table of items before the rows of interactions
+        peopled = _find(table, USERS, named.get("user"), False) is not None
+        if words(known)[-1] == "id" and len(words(known)) == 1 and path.stem.lower().startswith(PEOPLE):
+            continue  # ids and names of people
+        own.append(((peopled, words(known) != words(item), -len({*_strings(table[known])} & {*had})), path, known))
     if not own:
         return Items([], [], [], [])
-    path, known = own[0]
+    _, path, known = min(own, key=lambda one: one[0])
+    parts = {one: rows for one, rows in tables.items() if {*rows.column_names} == {*tables[path].column_names}}
     table = tables[path]
     title = _find(table, TITLES, named.get("title"), False)
     picture = _find(table, PICTURES, named.get("image"), False)
     found = [name for name in _texts_of(table, named, known) if name not in (title, picture)]
-    said = [f"{path.name}: `{known}` is called `{title}`" + (f" and described by {', '.join(found)}" if found else "")]
-    said += [f"{path.name}: `{picture}` is its picture"] if picture else []
-    ids = _strings(table[known])
-    titles = _strings(table[title]) if title else [""] * len(ids)
-    parts = [_strings(table[name]) for name in found]
+    called = ", ".join(one.name for one in parts)
+    said = [f"{called}: `{known}` is called `{title}`" + (f" and described by {', '.join(found)}" if found else "")]
+    said += [f"{called}: `{picture}` is its picture"] if picture else []
+
+    def column(name: str) -> list[str]:
+        return [value for rows in parts.values() for value in _strings(rows[name])]
+
+    ids = column(known)
+    titles = column(title) if title else [""] * len(ids)
+    described = [column(name) for name in found]
     texts = (
-        [" ".join(filter(None, row)).replace("|", " ") for row in zip(*parts, strict=True)]
-        if parts
+        [" ".join(filter(None, row)).replace("|", " ") for row in zip(*described, strict=True)]
+        if described
         else [""] * len(ids)
     )
     first = {name: at for at, name in reversed(list(enumerate(ids))) if name}
-    if len(first) < len(ids) and path != interactions:
-        said.append(f"{path.name}: {len(ids) - len(first):,} rows are of items that stand there before, or of none")
+    if len(first) < len(ids) and path not in interactions:
+        said.append(f"{called}: {len(ids) - len(first):,} rows are of items that stand there before, or of none")
     places = list(first.values())
+    pictures = pa.chunked_array([c for rows in parts.values() for c in rows[picture].chunks]) if picture else None
     return Items(
         [ids[i] for i in places], [titles[i].strip() for i in places], [texts[i].strip() for i in places], said,
-        table[picture].take(pa.array(places, pa.int64())) if picture else None, path.parent,
+        None if pictures is None else pictures.take(pa.array(places, pa.int64())), path.parent,
+        tuple(_torn(ids, {str(title): titles} if title else dict(zip(found, described, strict=True)))),
     )  # fmt: skip
+
+
+def _torn(ids: Sequence[str], columns: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    """Yield a warning of a column that says several things of one item: it may tell of what was done with it."""
+    for name, values in columns.items():
+        told: dict[str, str] = {}
+        torn = {one for one, value in zip(ids, values, strict=True) if one and told.setdefault(one, value) != value}
+        if torn:
+            yield (
+                f"`{name}` says several things of {len(torn):,} of {len(told):,} items, of each of which the first is "
+                "taken: is it of the item, or of what somebody did with it? Name others in data.columns={title: ..., "
+                "text: ...}, or give a table of the items"
+            )
 
 
 def _texts_of(table: pa.Table, named: Mapping[str, str], item: str) -> list[str]:
@@ -210,24 +256,28 @@ def _strings(column: Any) -> list[str]:
     return [value or "" for value in column.cast(pa.string()).to_pylist()]
 
 
-def _moments(column: Any, name: str) -> np.ndarray:
-    """Return times as numbers (n,), nan where there is none; UserError for what is no time."""
+def _moments(column: Any, name: str) -> tuple[np.ndarray, bool]:
+    """Return times as numbers (n,), nan where there is none, and whether they were dates (seconds then).
+
+    UserError for what is no time.
+    """
     if isinstance(column, pa.ChunkedArray):
         column = column.combine_chunks()
-    if pa.types.is_temporal(column.type):
-        column = column.cast(pa.timestamp("us"), safe=False).cast(pa.int64())
+    dated = pa.types.is_temporal(column.type)
+    if dated:
+        column = pc.divide(pc.cast(column.cast(pa.timestamp("us"), safe=False).cast(pa.int64()), pa.float64()), 1e6)
     elif pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
-        column = _read_moments(column, name)
-    return np.asarray(pc.cast(column, pa.float64()).to_numpy(zero_copy_only=False), np.float64)
+        column, dated = _read_moments(column, name)
+    return np.asarray(pc.cast(column, pa.float64()).to_numpy(zero_copy_only=False), np.float64), dated
 
 
-def _read_moments(column: pa.Array, name: str) -> pa.Array:
+def _read_moments(column: pa.Array, name: str) -> tuple[pa.Array, bool]:
     import pandas
 
     filled = pc.if_else(pc.equal(pc.utf8_trim_whitespace(column), ""), None, column)
     numbers = pandas.to_numeric(filled.to_pandas(), errors="coerce")
     if numbers.isna().sum() == filled.null_count:
-        return pa.array(numbers, pa.float64())
+        return pa.array(numbers, pa.float64()), False
     told = pandas.to_datetime(filled.to_pandas(), errors="coerce", utc=True, format="ISO8601")
     wrong = int(told.isna().sum()) - filled.null_count
     if wrong:
@@ -238,4 +288,4 @@ def _read_moments(column: pa.Array, name: str) -> pa.Array:
             "Mend them, or name another column in data.columns.time.",
         )  # fmt: skip
     seconds = (told - pandas.Timestamp("1970-01-01", tz="UTC")).dt.total_seconds()
-    return pa.array(seconds, pa.float64())
+    return pa.array(seconds, pa.float64()), True

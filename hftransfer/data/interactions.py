@@ -46,18 +46,20 @@ class Ordered:
 
 def read_interactions(place: Path, task: Task, config: DataConfig) -> tuple[Picked, Catalogue]:
     """Read interactions and items, and return a row a history with what came next, by split, and the catalogue."""
+    _refuse_splits(config)
     raw = interaction_files.read(place, config, task.tables_beside)
     guesses = [*raw.guesses]
     items, known = _items(raw)
-    warnings = [*items.said]
+    warnings = [*raw.warnings, *items.said]
     guesses += items.guesses
     catalogue = catalogue_of(items.ids, items.titles, items.texts, items.pictures)
     catalogue.require_choice()
     if raw.times is None and config.cut == "time":
         raise UserError("a column with the time is needed", f"found {', '.join(raw.columns)}", f"{COSTS}.")
-    times = np.arange(len(raw.users), dtype=np.float64) if raw.times is None else _times(raw.times)
-    ordered, said = _ordered(raw, known, times)
+    times = np.arange(len(raw.users), dtype=np.float64) if raw.times is None else _times(raw.times, raw.dated)
+    ordered, said, lost = _ordered(raw, known, times)
     guesses += said
+    warnings += lost
     if config.cut == "time":
         parts, more, said = _at_one_moment(ordered, config)
         guesses += said
@@ -91,6 +93,16 @@ def read_interactions(place: Path, task: Task, config: DataConfig) -> tuple[Pick
     )
     splits = {use: Split(rows(found), use, place) for use, found in made.items()}
     return Picked(splits, tuple(warnings), tuple(guesses)), catalogue
+
+
+def _refuse_splits(config: DataConfig) -> None:
+    """Raise UserError for splits that are named: they are cut, of all interactions."""
+    named = [name for name in ("train", "validation", "test") if getattr(config, name) is not None]
+    if named:
+        raise UserError(
+            "interactions are cut by data.cut, all of them together", f"data.{named[0]} names a split of its own",
+            f"Drop {', '.join(f'data.{name}' for name in named)}, and give one folder with all interactions.",
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -156,8 +168,10 @@ def _pictures(raw: Raw) -> tuple[pa.ChunkedArray | None, list[str], list[str]]:
     return (None if canonical.null_count == len(canonical) else canonical), said, []
 
 
-def _times(values: np.ndarray) -> np.ndarray:
-    """Return times as numbers; UserError where they are of several units."""
+def _times(values: np.ndarray, dated: bool) -> np.ndarray:
+    """Return times as numbers; UserError where they are of several units, which dates cannot be."""
+    if dated:
+        return values
     known = values[np.isfinite(values)]
     found = {name: int(((known >= low) & (known < high)).sum()) for name, (low, high) in UNITS.items()}
     found[ORDER] = int((known < UNITS["seconds"][0]).sum())
@@ -168,13 +182,14 @@ def _times(values: np.ndarray) -> np.ndarray:
     return values
 
 
-def _ordered(raw: Raw, known: dict[str, int], times: np.ndarray) -> tuple[Ordered, list[str]]:
-    """Return usable interactions by time, each person with each item once; and what is to be said."""
+def _ordered(raw: Raw, known: dict[str, int], times: np.ndarray) -> tuple[Ordered, list[str], list[str]]:
+    """Return usable interactions by time, each person with each item once; what is to be said, and to be warned of."""
     said = []
-    usable = np.array([item in known and bool(user) for item, user in zip(raw.items, raw.users, strict=True)], bool)
+    named = np.array([bool(user.strip()) for user in raw.users], bool)
+    usable = named & np.array([item in known for item in raw.items], bool)
     dated = np.isfinite(times)
-    if (usable & ~dated).any():
-        said.append(f"{int((usable & ~dated).sum()):,} interactions dropped: without a time")
+    lost = {"without a person": int((~named).sum()), "without a time": int((usable & ~dated).sum())}
+    warned = [f"{count:,} of {len(named):,} interactions dropped: {why}" for why, count in lost.items() if count]
     kept = np.flatnonzero(usable & dated)
     if not len(kept):
         raise UserError("interactions are needed", "none has a person, an item with a text and a time", "Mend them.")
@@ -189,7 +204,7 @@ def _ordered(raw: Raw, known: dict[str, int], times: np.ndarray) -> tuple[Ordere
             "each counts once, when it came first, and what somebody had is not recommended again"
         )
     first = np.sort(first)
-    return Ordered(users[first], items[first], when[first]), said
+    return Ordered(users[first], items[first], when[first]), said, warned
 
 
 @dataclass(frozen=True)
@@ -206,6 +221,11 @@ def _at_one_moment(found: Ordered, config: DataConfig) -> tuple[Parts, list[str]
     count = len(found.users)
     held = _share(config.test_size, count)
     more = _share(config.validation_size, count)
+    if held + more >= count:
+        raise UserError(
+            f"interactions of train are needed, of {count:,} in all",
+            f"data.test_size and data.validation_size ask for {held:,} and {more:,}", "Lower them.",
+        )  # fmt: skip
     second = found.times[max(count - held, 0)]
     first = found.times[max(count - held - more, 0)]
     masks = [found.times < first, (found.times >= first) & (found.times < second), found.times >= second]
@@ -244,6 +264,7 @@ def _by_person(found: Ordered, config: DataConfig, timed: bool) -> tuple[Parts, 
             "leave-one-out: everybody's last item is the test. Train holds what others did after that moment, which "
             "no model will know (Ji et al. 2023): scores are higher than they will be. data.cut=time cuts at one"
         )
+        short = len(people) - len(many)
     else:
         order = np.random.default_rng([0, len(people)]).permutation(people)
         held = _share(config.test_size, len(people))
@@ -257,6 +278,7 @@ def _by_person(found: Ordered, config: DataConfig, timed: bool) -> tuple[Parts, 
             "each had is looked for. No moment tells what a model knows from what it does not: scores are higher than "
             "they will be"
         )
+        short = sum(len(sequences[user]) < 2 for group in groups for user in group)
     kept = np.ones(len(found.users), bool)
     seen: dict[int, int] = {}
     for at, user in enumerate(found.users.tolist()):
@@ -265,7 +287,12 @@ def _by_person(found: Ordered, config: DataConfig, timed: bool) -> tuple[Parts, 
     train = Ordered(found.users[kept], found.items[kept], found.times[kept])
     if not len(train.users):
         raise UserError("interactions of train are needed", "none is left", "Set data.test_size.")
-    return Parts(train, validation, test), [said, *([] if timed else ["there is no time: rows are in their order"])]
+    told = [f"{short:,} of {len(people):,} people have too few items to be asked, and are in no test"] if short else []
+    return Parts(train, validation, test), [
+        said,
+        *told,
+        *([] if timed else ["there is no time: rows are in their order"]),
+    ]
 
 
 def _apart(items: list[int]) -> tuple[list[int], list[int]]:

@@ -16,10 +16,11 @@ from hftransfer.data.arranging import arrange
 from hftransfer.data.catalogued import read_catalogued
 from hftransfer.data.in_memory import read
 from hftransfer.data.named_files import located
-from hftransfer.data.named_splits import Picked
+from hftransfer.data.named_splits import Picked, named_as_train
 from hftransfer.data.nested import opened, unfolded
 from hftransfer.data.one_hot import joined, parts_of
 from hftransfer.data.owners import told_apart
+from hftransfer.data.parts_of_recordings import parted
 from hftransfer.data.recordings import undecoded, with_parts
 from hftransfer.data.result import Data
 from hftransfer.data.sources import open_source, pick_splits
@@ -70,6 +71,7 @@ def load(
     splits = {use: replace(split, rows=joined(split.rows, parts, use)) for use, split in picked.splits.items()}
     picked = located(replace(picked, splits=splits), task, config.column_names)
     picked = replace(picked, splits={u: replace(s, rows=with_parts(s.rows)) for u, s in picked.splits.items()})
+    picked = parted(picked, task, config.column_names)
     picked = placed(picked, config, task)
     picked, names = outlined(picked, config, task)
     config = config.model_copy(update=names)
@@ -108,4 +110,5 @@ def pick(config: DataConfig, work_dir: Path | None = None, task: Task | None = N
         rows, sentences = grouped(rows, task, config) if task is not None else (rows, [])
         splits[use] = replace(split, rows=rows)
         guesses += [*lists, *sentences]
-    return replace(picked, splits=splits, guesses=tuple(dict.fromkeys(guesses)))
+    splits, renamed = named_as_train(splits)
+    return replace(picked, splits=splits, guesses=tuple(dict.fromkeys([*guesses, *renamed])))

@@ -14,7 +14,8 @@ from hftransfer.config import DataConfig
 from hftransfer.data import pairs
 from hftransfer.data.layout import lay_out
 from hftransfer.data.named_splits import Source
-from hftransfer.data.tables import BUILDERS, Rows
+from hftransfer.data.suffixes import BUILDERS
+from hftransfer.data.tables import Rows
 from hftransfer.data.tree import Left, Parts, Tree, sort_out, unread, walk
 from hftransfer.safety.pictures import SUFFIXES
 

@@ -14,6 +14,7 @@ from datasets import Dataset, IterableDataset, Value, concatenate_datasets
 from hftransfer.column_types import NUMBERS, STRINGS, is_value
 from hftransfer.data.columns import IDENTIFIERS, words
 from hftransfer.data.named_splits import Picked, Split
+from hftransfer.data.parts_of_recordings import heads
 from hftransfer.data.tables import Rows
 from hftransfer.data.tree import leads_out, walk
 from hftransfer.errors import with_rows
@@ -111,13 +112,17 @@ def _shared_tail(one: tuple[str, ...], other: tuple[str, ...]) -> int:
 
 
 def names_files(rows: Rows, column: str, finder: Finder) -> bool:
-    """Tell whether a column holds names of files, by its first values: most of them have one, each its own."""
+    """Tell whether a column holds names of files, by its first values: most of them have one, each its own.
+
+    Rows that are parts of recordings name theirs again and again.
+    """
     feature = (rows.features or {}).get(column)
     if not isinstance(rows, Dataset) or not is_value(feature, *STRINGS, *NUMBERS) or is_value(feature, "float"):
         return False
     first = rows.select_columns([column])[:FIRST][column]
     names = {str(value) for value in first if value is not None}
-    return 1 < len(names) > len(first) / 2 and 2 * sum(finder.found(name) for name in names) > len(names)
+    own = 1 < len(names) > len(first) / 2 or (names and heads(rows.features))
+    return bool(own) and 2 * sum(finder.found(name) for name in names) > len(names)
 
 
 def located(picked: Picked, task: Task, columns: Mapping[str, str]) -> Picked:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,6 +58,32 @@ class Picked:
     asides: tuple[str, ...] = ()
     offers: tuple[str, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+def named_as_train(splits: Mapping[str, Split]) -> tuple[dict[str, Split], list[str]]:
+    """Return splits whose columns are called as train's are where only capitals or signs differ, and what was guessed.
+
+    `Label` is then no column that train lacks, with `label` missing, which would hide what the rows are.
+    """
+    wanted = list(splits["train"].rows.features or {}) if "train" in splits else []
+    found, guesses = dict(splits), []
+    for use, split in splits.items():
+        own = list(split.rows.features or {})
+        mine = {name: [other for other in own if words(other) == words(name)] for name in wanted if name not in own}
+        twins = {name: others[0] for name, others in mine.items() if words(name) and len(others) == 1}
+        called = Counter(twins.values())
+        twins = {name: other for name, other in twins.items() if other not in wanted and called[other] == 1}
+        if twins:
+            found[use] = replace(split, rows=split.rows.rename_columns({other: name for name, other in twins.items()}))
+            guesses += [f"{use}: its column `{other}` is `{name}`, as train calls it" for name, other in twins.items()]
+    return found, guesses
+
+
+def hidden(use: str, split: Split, column: str) -> str:
+    """Return the warning that nothing says what the rows of a split are: what it has in place of the column."""
+    own = list(split.rows.features or {})
+    lacks = f": it has no column `{column}` but {', '.join(own[:8])}" if own and column not in own else ""
+    return f"the labels of {use} are hidden{lacks}; so it is not used as {use}"
 
 
 def split_word(word: str) -> str | None:

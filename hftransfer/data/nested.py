@@ -4,50 +4,69 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
+import pyarrow as pa
+import pyarrow.compute as pc
 from datasets import Dataset, Features, IterableDataset, List, Translation, Value, concatenate_datasets
 
 from hftransfer.column_types import element, is_list
 
 R = TypeVar("R", Dataset, IterableDataset)
+Path: TypeAlias = tuple[str, ...]  # names of fields, each inside the one before
 
 
 def opened(rows: R) -> R:
     """Return rows with a column for each field of those that hold fields of plain values, in place of them."""
     features = rows.features
-    fields = {name: _fields(feature) for name, feature in (features or {}).items()}
+    fields: dict[str, dict[Path, Any]] = {name: _fields(feature) for name, feature in (features or {}).items()}
     nested = [name for name, found in fields.items() if found]
     if not nested:
         return rows
-    flat = Features({f"{name}.{field}": one for name in nested for field, one in fields[name].items()})
+    flat = _named({name: fields[name] for name in nested})
     clash = flat.keys() & set(features or ())
     if clash:  # another column has the very name
         return rows
     if isinstance(rows, IterableDataset):
         kept = Features({name: feature for name, feature in (features or {}).items() if name not in nested})
         wanted = {name: list(fields[name]) for name in nested}
-        return rows.map(
-            functools.partial(_flat, wanted),
-            remove_columns=nested, features=Features({**kept, **flat}),
+        # as tables: of a batch of rows in which a field is empty everywhere its type would be lost
+        made = rows.with_format("arrow").map(
+            functools.partial(_flat, wanted, flat.arrow_schema),
+            batched=True, remove_columns=nested, features=Features({**kept, **flat}),
         )  # fmt: skip
+        return made.with_format(None)
     parts = rows.select_columns(nested).flatten()
     rest = rows.remove_columns(nested)
     return concatenate_datasets([rest, parts], axis=1) if rest.column_names else parts
 
 
-def _flat(wanted: Mapping[str, Sequence[str]], row: Mapping[str, Any]) -> dict[str, Any]:
-    return {f"{name}.{field}": (row[name] or {}).get(field) for name, fields in wanted.items() for field in fields}
+def _named(fields: Mapping[str, Mapping[Path, Any]]) -> Features:
+    """Return the columns that fields become."""
+    return Features({".".join((name, *path)): one for name, of in fields.items() for path, one in of.items()})
 
 
-def _fields(feature: Any) -> dict[str, Any]:
-    """Return the fields of a column of plain values: a dict of them, or what `datasets` calls a Translation."""
+def _flat(wanted: Mapping[str, Sequence[Path]], schema: pa.Schema, table: pa.Table) -> pa.Table:
+    for name, paths in wanted.items():
+        for path in paths:
+            field = schema.field(".".join((name, *path)))
+            table = table.append_column(field.name, pc.struct_field(table[name], list(path)).cast(field.type))
+    return table
+
+
+def _fields(feature: Any) -> dict[Path, Any]:
+    """Return the fields of a column of plain values, with those inside fields, or of a Translation; none of others."""
     if isinstance(feature, Translation):
-        return {language: Value("string") for language in feature.languages}
-    if isinstance(feature, dict) and "bytes" in feature:
-        return {}  # a file
-    plain = isinstance(feature, dict) and all(isinstance(part, Value) for part in feature.values())
-    return dict(feature) if plain else {}
+        return {(language,): Value("string") for language in feature.languages}
+    if not isinstance(feature, dict) or "bytes" in feature:  # which is a file
+        return {}
+    found: dict[Path, Any] = {}
+    for name, part in feature.items():
+        inner = {(): part} if isinstance(part, Value) else _fields(part)
+        if not inner:
+            return {}  # lists among them belong together: boxes with their names
+        found |= {(name, *path): one for path, one in inner.items()}
+    return found
 
 
 # --- SQuAD's own files: articles of paragraphs of questions ---

@@ -51,6 +51,11 @@ def joined(rows: R, columns: Sequence[str], use: str) -> R:
         raise UserError(
             "data.columns must name columns", f"there is no column {missing[0]!r}", hint(missing[0], list(features))
         )
+    if missing and len(missing) < len(columns):
+        raise UserError(
+            f"every split needs the columns {', '.join(columns)}", f"{use} has no {', '.join(missing)}",
+            "Add them, with 0 in every row if none has that label.",
+        )  # fmt: skip
     if missing:  # a split whose labels are hidden
         return rows
     name = ", ".join(columns)

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 from datasets import IterableDataset
 
+from hftransfer.data.grouping import names_of
 from hftransfer.data.splits import hashes
 from hftransfer.data.tables import readable
 
@@ -54,7 +55,7 @@ class Draw:
         alone = hashes(numbers, self.seed, "order", piece.name)
         if self.group is None:
             return alone
-        values = table[self.group].combine_chunks().dictionary_encode()
+        values = names_of(table[self.group]).dictionary_encode()
         keys = [f"{self.seed}\0{value}".encode() for value in values.dictionary.to_pylist()]
         orders = np.frombuffer(b"".join(hashlib.blake2b(key, digest_size=8).digest() for key in keys), "<u8")
         grouped = values.indices.is_valid().to_numpy(zero_copy_only=False)

@@ -13,7 +13,6 @@ from hftransfer.data.formats.base import Settings
 from hftransfer.errors import UserError, with_rows
 
 BLANK = re.compile(r"\n\s*\n")
-SUFFIXES = frozenset({".txt", ".text"})
 
 
 @dataclass

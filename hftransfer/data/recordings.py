@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -122,13 +122,25 @@ def refuse_others(root: Path, files: Collection[Path]) -> None:
     others = sorted(path for path in files if path.suffix.lower() in OTHER_SUFFIXES)
     if others:
         kinds = ", ".join(sorted({path.suffix.lower() for path in others}))
+        first = others[0].relative_to(root)
         raise UserError(
             f"recordings ending in {', '.join(sorted(SUFFIXES))} are needed",
-            f"{root} holds {len(others)} in {kinds}, such as {others[0].name}",
-            'Convert them first: for f in *.m4a; do ffmpeg -i "$f" "${f%.*}.flac"; done'.replace(
-                ".m4a", others[0].suffix
-            ),
-        )
+            f"{root} holds {len(others)} in {kinds}, such as {first}", _converted(root, others),
+        )  # fmt: skip
+
+
+def said_of_others(root: Path, files: Iterable[Path]) -> list[str]:
+    """Return the sentence on recordings among others that are passed over: soundfile does not read their formats."""
+    others = sorted(path for path in files if path.suffix.lower() in OTHER_SUFFIXES)
+    if not others:
+        return []
+    return [f"{len(others):,} recordings are not read: {some(root, others)}. {_converted(root, others)}"]
+
+
+def _converted(root: Path, files: Sequence[Path]) -> str:
+    """Return the line that converts files, typed in their folder `root`."""
+    kinds = dict.fromkeys("*/" * (len(path.relative_to(root).parts) - 1) + "*" + path.suffix for path in files)
+    return f'Convert them first: for f in {" ".join(kinds)}; do ffmpeg -i "$f" "${{f%.*}}.flac"; done'
 
 
 def texts_beside(root: Path, files: Sequence[Path], sounds: Sequence[Path]) -> tuple[list[str], list[Path]] | None:

@@ -33,6 +33,7 @@ class Data:
     groups: dict[str, list[str]] = field(default_factory=dict)  # of each row, by split, where `data.group` is set
     slices: dict[str, dict[str, list[str]]] = field(default_factory=dict)  # values of each row, by split and column
     settled: dict[str, Any] = field(default_factory=dict)  # settings of `data` that the rows decided
+    added: int = 0  # rows of train, its last ones, that are none of the source's: no test is made of them
 
     @property
     def fingerprint(self) -> str:

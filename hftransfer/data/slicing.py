@@ -48,6 +48,7 @@ def values_of(rows: Dataset, columns: Sequence[str]) -> dict[str, list[str]]:
 
 
 def _text(feature: Any, value: Any) -> str:
-    if value is None or (isinstance(feature, ClassLabel) and value < 0):
+    empty = value is None or value != value or (isinstance(value, str) and not value.strip())  # NaN is not itself
+    if empty or (isinstance(feature, ClassLabel) and value < 0):
         return NONE
     return str(feature.int2str(value) if isinstance(feature, ClassLabel) else value)

@@ -9,25 +9,27 @@ warning, a guess is no sign that something is wrong.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+import shutil
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import datasets
 from datasets import Dataset
-from datasets.exceptions import DatasetNotFoundError
+from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
 from huggingface_hub.errors import HfHubHTTPError
 
 from hftransfer.config import DataConfig
-from hftransfer.data import recordings
+from hftransfer.data import files_of_the_hub, recordings
 from hftransfer.data.archives import unpack
 from hftransfer.data.declared import require_own_files
 from hftransfer.data.folders import open_folder
 from hftransfer.data.named_splits import SPLITS, Picked, Source, Split, split_of
-from hftransfer.data.plain_texts import SUFFIXES as TEXTS
 from hftransfer.data.plain_texts import parts_of
-from hftransfer.data.tables import BUILDERS, format_of
+from hftransfer.data.suffixes import BUILDERS, TEXTS
+from hftransfer.data.tables import format_of
 from hftransfer.errors import UserError, unknown
 from hftransfer.inputs._dicom import refuse_volumes
+from hftransfer.safety import intact
 from hftransfer.safety.pictures import SUFFIXES as PICTURES
 
 HUB_ID = re.compile(r"[\w][\w.-]*(/[\w][\w.-]*)?")
@@ -48,7 +50,11 @@ def open_source(config: DataConfig, work_dir: Path | None) -> Source:
             f"there is no {path.absolute()}",
             "Check the path.",
         )
-    return _open_hub(config)
+    try:
+        return _open_hub(config, work_dir)
+    except Exception:  # what cannot be read may be none of the repo's: then it is fetched again
+        _require_intact(config, {})
+        raise
 
 
 def _is_path(source: str) -> bool:
@@ -85,13 +91,20 @@ def open_path(path: Path, config: DataConfig, work_dir: Path | None, named: Coll
     return Source({path.stem: table.rows}, path.parent, table.warnings, table.guesses, {path.stem: path.name})
 
 
-def _open_hub(config: DataConfig) -> Source:
+def _open_hub(config: DataConfig, work_dir: Path | None) -> Source:
+    from hftransfer.samples import cache_folder
+
     source = config.source
     wanted = f"data.source={source!r} is no file here ({Path.cwd()}), so the Hub must have it as a data set"
     access = "Check the name; if it is private or gated, ask for access on its page and log in with: hf auth login"
     try:
         require_own_files(source, config.revision)
         found = datasets.load_dataset(source, config.name, revision=config.revision, streaming=config.streaming)
+    except (ImportError, DatasetGenerationError) as error:
+        if not files_of_the_hub.wants_a_decoder(error):
+            raise
+        named = [name for name in _named(config).values() if name]
+        return files_of_the_hub.opened(config, work_dir, cache_folder() / intact.RECORD, named)
     except DatasetNotFoundError as error:
         raise UserError(wanted, " ".join(str(error).split()), access) from error
     except HfHubHTTPError as error:
@@ -118,7 +131,24 @@ def _open_hub(config: DataConfig) -> Source:
             f"it is a script ({script[0] if script else 'of Python'}), which would run someone's code",
             "Set data.revision=refs/convert/parquet if the Hub has converted it.",
         ) from error
+    if config.streaming:  # what streams is nowhere as a whole
+        files_of_the_hub.refuse_a_stream(config, found)
+    else:
+        _require_intact(config, found)
     return Source(dict(found))
+
+
+def _require_intact(config: DataConfig, found: Mapping[str, datasets.Dataset]) -> None:
+    """Raise UserError when files of a data set are not what the Hub has; what was made of them goes as well."""
+    from hftransfer.samples import cache_folder
+
+    try:
+        place = intact.snapshot(config.source, "dataset", config.revision)
+        intact.require(place, config.source, cache_folder() / intact.RECORD)
+    except UserError:
+        for path in {Path(file["filename"]).parent for rows in found.values() for file in rows.cache_files}:
+            shutil.rmtree(path, ignore_errors=True)
+        raise
 
 
 def pick_splits(source: Source, config: DataConfig, work_dir: Path | None) -> Picked:

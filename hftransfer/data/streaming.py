@@ -17,7 +17,7 @@ from datasets import Dataset, DatasetInfo, Features, IterableDataset
 
 from hftransfer.answers.base import Answer, Learner
 from hftransfer.config import DataConfig
-from hftransfer.data import leakage
+from hftransfer.data import grouping, leakage
 from hftransfer.data.archives import scratch
 from hftransfer.data.cleaning import (
     BadRows,
@@ -31,7 +31,7 @@ from hftransfer.data.cleaning import (
     require_columns,
 )
 from hftransfer.data.fingerprint import ContentHash, fingerprint
-from hftransfer.data.named_splits import Picked, Split
+from hftransfer.data.named_splits import Picked, Split, hidden
 from hftransfer.data.pieces import BATCH, EVERY, Draw, Piece
 from hftransfer.data.result import Data
 from hftransfer.data.splits import Lowest, too_few
@@ -121,7 +121,7 @@ def stream(
             here = replace(reading, folder=picked[use].folder)
             found = _read(use, pieces[use], features[use], here, draw, _asked(config, passes, use), Path(temporary))
             if use != "train" and not found.labelled:
-                warnings.append(f"the labels of {use} are hidden, so it is not used as {use}")
+                warnings.append(hidden(use, picked[use], reading.columns[reading.truth]))
             else:
                 warnings += found.report.warnings(config.bad_rows)
                 passes[use] = found
@@ -141,10 +141,9 @@ def stream(
         held_out = {use: _saved(use, rows, reading, learnt, folder, Path(temporary)) for use, rows in spooled.items()}
 
     cut = {use: held_out[use] for use in ranges}
+    how = f"whole groups of `{config.group}`" if config.group else "at random"
     warnings += [
-        f"no {use} split: {len(rows)} rows of {train.learner.rows} cut from train, "
-        + (f"whole groups of `{config.group}`" if config.group else "at random")
-        + f", seed {seed}"
+        f"no {use} split: {len(rows)} rows of {train.learner.rows} cut from train, {how}, seed {seed}"
         for use, rows in cut.items()
     ]
     answer = learnt
@@ -274,17 +273,11 @@ def _read(
                     near = pa.array(order <= found.lowest.limit)
                     kept = rows.append_column("order", pa.array(order)).append_column("print", pa.array(prints))
                     if grouped is not None:
-                        kept = kept.append_column(GROUP, _groups_of(table[grouped], rows, good))
+                        kept = kept.append_column(GROUP, grouping.of_stream(table[grouped], rows, good))
                     kept = kept.filter(near)
                     file.write_table(embedded(kept, reading.shown).cast(schema))
             found.bad[piece.name] = np.concatenate(bad) if bad else np.empty(0, np.int64)
     return found
-
-
-def _groups_of(values: pa.ChunkedArray, rows: pa.Table, good: np.ndarray) -> pa.Array:
-    """Return the name of each good row's group; a row without one is a group by itself."""
-    named = values.cast(pa.string()).combine_chunks().take(pa.array(good))
-    return pc.coalesce(named, rows["row_id"].combine_chunks())
 
 
 def _canonical(piece: Piece, numbers: np.ndarray, table: pa.Table, features: Features, reading: Reading) -> pa.Table:

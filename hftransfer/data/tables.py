@@ -19,17 +19,12 @@ from datasets.exceptions import DatasetsError
 
 from hftransfer.data.formats.base import Form, Settings, empty
 from hftransfer.data.formats.conll import is_conll
+from hftransfer.data.suffixes import BUILDERS
 from hftransfer.errors import UserError
 
 Rows: TypeAlias = Dataset | IterableDataset
 
 NO_ROWS = "rows are needed"  # what is wanted of a table that has none
-
-BUILDERS = {  # the module of `formats` that reads a file, by its suffix
-    ".csv": "delimited", ".tsv": "delimited", ".json": "json_rows", ".jsonl": "json_rows", ".ndjson": "json_rows",
-    ".parquet": "arrow", ".pq": "arrow", ".arrow": "arrow", ".feather": "arrow", ".xlsx": "excel", ".xlsm": "excel",
-    ".conll": "conll", ".conllu": "conll", ".bio": "conll", ".iob": "conll", ".iob2": "conll",
-}  # fmt: skip
 
 
 def format_of(path: Path) -> str | None:

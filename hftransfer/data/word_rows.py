@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 from datasets import Dataset, Features, List, Value
 
 from hftransfer.column_types import STRINGS, is_list, is_value
 from hftransfer.config import DataConfig
-from hftransfer.data.columns import words
+from hftransfer.data.columns import says_whose, words
 from hftransfer.errors import UserError, hint
 from hftransfer.tasks.base import Task
 
+DOCUMENTS = frozenset({"doc", "docs", "document", "documents", "docid", "file", "filename"})  # hold many
 SENTENCES = frozenset({"sentence", "sentences", "sent", "sid", "sentenceid", "sentid"})
 
 
@@ -31,11 +34,15 @@ def grouped(rows: Any, task: Task, config: DataConfig) -> tuple[Any, list[str]]:
     candidates = [column] if column else [name for name in rows.features if set(words(name)) & SENTENCES]
     table = rows.with_format("arrow")[:]
     for name in candidates:
-        starts = _starts(table[name].to_pylist())
+        beside = [other for other in rows.features if other != name and set(words(other)) & DOCUMENTS]
+        starts = sorted(
+            {*_starts(table[name].to_pylist()), *(p for b in beside for p in _starts(table[b].to_pylist()))}
+        )
         if len(starts) == len(rows) and column is None:
             continue  # every row is a sentence
         said = f"a word a row: `{name}` says which sentence it is of, {len(starts):,} sentences (data.sentence_column)"
-        return _joined(table, starts, name), [] if column else [said]
+        whole = [other for other in rows.features if other == config.group or says_whose(other) or other in beside]
+        return _joined(table, starts, name, whole), [] if column else [said]
     return rows, []
 
 
@@ -57,13 +64,19 @@ def _starts(values: list[Any]) -> list[int]:
     return starts
 
 
-def _joined(table: pa.Table, starts: list[int], sentence: str) -> Dataset:
+def _joined(table: pa.Table, starts: list[int], sentence: str, whole: Collection[str]) -> Dataset:
+    """Return a sentence a row: a list in each column, but one value in that of the sentence.
+
+    So too in those of `whole`, where the words of each sentence have the same.
+    """
+    lengths = np.diff([*starts, table.num_rows])
     offsets = pa.array([*starts, table.num_rows], pa.int32())
     columns: dict[str, pa.Array] = {}
     for name in table.column_names:
         values = table[name].combine_chunks()
-        columns[name] = (
-            values.take(pa.array(starts)) if name == sentence else pa.ListArray.from_arrays(offsets, values)
-        )
+        first = values.take(pa.array(starts))
+        again = first.take(pa.array(np.repeat(np.arange(len(starts)), lengths)))
+        one = name == sentence or (name in whole and values.equals(again))
+        columns[name] = first if one else pa.ListArray.from_arrays(offsets, values)
     made = pa.table(columns)
     return Dataset(made.cast(Features.from_arrow_schema(made.schema).arrow_schema))

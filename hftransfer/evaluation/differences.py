@@ -7,8 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hftransfer.answers.base import Rows
 from hftransfer.evaluation.predictions import Predictions
 from hftransfer.evaluation.scoring import measure_point, replicates
+
+MANY = 60  # rows or groups that two models count differently, from which on their number limits no p-value
 
 
 @dataclass(frozen=True)
@@ -92,7 +95,7 @@ def difference(
     freedom = max(n - 1, 1)
     error = float(np.std(known)) * np.sqrt(n / freedom) if len(known) else 0.0
     if apart is not None and value != 0:
-        least = 2.0 ** -min(max(apart, 1), 60)
+        least = 2.0 ** -min(max(apart, 1), MANY)
         error = max(error, abs(value) / float(-stdtrit(freedom, least / 2)))
     half = float(stdtrit(freedom, (1 + confidence) / 2)) * error
     if error == 0:
@@ -111,8 +114,27 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def differing(one: Predictions, other: Predictions, metric: str) -> int:
-    """Return how many rows two models count differently in a metric, each by the threshold that it answers with."""
-    return one.answer.differing(one.outputs, other.outputs, metric, other.answer)
+    """Return how many rows two models count differently in a metric, each by the threshold that it answers with.
+
+    Where rows have groups: in how many groups there is such a row, counted no further than tells (`MANY`). Ten rows of
+    one patient are one witness.
+    """
+    count = one.answer.differing(one.outputs, other.outputs, metric, other.answer)
+    if one.codes is None or count < 2:
+        return count
+    order = np.argsort(one.codes, kind="stable")
+    ends = np.cumsum(np.bincount(one.codes))
+    found = 0
+    for places in np.split(order, ends[:-1]):
+        ours, theirs = (_of(part.outputs, places) for part in (one, other))
+        found += bool(one.answer.differing(ours, theirs, metric, other.answer))
+        if found == MANY:
+            break
+    return found
+
+
+def _of(outputs: Rows, places: np.ndarray) -> Rows:
+    return outputs[places] if isinstance(outputs, np.ndarray) else [outputs[place] for place in places]
 
 
 def point(predictions: Predictions, metric: str) -> float:

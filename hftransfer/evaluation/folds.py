@@ -34,12 +34,14 @@ def report(
     config: EvaluationConfig,
     group: str | None,
     copies: bool = False,
+    added: int = 0,
 ) -> dict[str, Any]:
     """Return {folds, repeats, n, other_rows, confidence, metrics, advantage, sentences} of the records of all folds.
 
     A metric has the mean of its folds' scores with an interval (see `intervals.corrected`), the scores, and in how
     many folds it is undefined. `advantage` is that over the trivial answer of each fold, above 0 is better. `copies`:
-    rows have copies among the others, which stand in other folds.
+    rows have copies among the others, which stand in other folds. `added`: rows that were learned from in every fold
+    and tested in none.
     """  # fmt: skip
     known, main, confidence = answer.metrics, answer.main_metric, config.confidence
     n = sum(one["n"] for one in records if one["repeat"] == 1)
@@ -72,10 +74,10 @@ def report(
         "other_rows": round(float(np.mean([one["other_rows"] for one in records]))),
         "confidence": confidence, "metrics": metrics, "advantage": advantage,
     }  # fmt: skip
-    return {**found, "sentences": sentences(found, main, group, copies)}
+    return {**found, "sentences": sentences(found, main, group, copies, added)}
 
 
-def sentences(found: Mapping[str, Any], main: str, group: str | None, copies: bool) -> list[str]:
+def sentences(found: Mapping[str, Any], main: str, group: str | None, copies: bool, added: int = 0) -> list[str]:
     """Return what was done, what came of it, and what the interval covers."""
     times = "once" if found["repeats"] == 1 else f"{found['repeats']} times"
     seen = f"any row of its group (`{group}`)" if group else "it"
@@ -97,6 +99,8 @@ def sentences(found: Mapping[str, Any], main: str, group: str | None, copies: bo
             f"Over the folds its advantage on the {gained['name']} is {gained['value']:+.3f} "
             f"({gained['low']:+.3f} to {gained['high']:+.3f}){shown}."
         )
+    if added:
+        said.append(f"Rows that were added ({added:,}) are learned from in every fold and tested in none.")
     if copies:
         said.append("Copies of a row may stand in other folds, where a model has seen them: these scores flatter.")
     lacking = [f"{name} in {one['undefined']}" for name, one in found["metrics"].items() if one["undefined"]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 
 import numpy as np
 
@@ -10,6 +11,7 @@ from hftransfer.weighting import NORMAL, Metric, wilson
 
 CHUNK = 1_000_000  # weights held at a time; the temporaries of the metrics stay below 100 MB
 JACKKNIFE_PARTS = 200
+KEPT = 24_000_000  # draws of one bootstrap that are kept, a byte each: of test and of validation rows
 
 
 def bootstrap_weights(n: int, count: int, seed: int, groups: np.ndarray | None = None) -> Iterator[np.ndarray]:
@@ -19,14 +21,35 @@ def bootstrap_weights(n: int, count: int, seed: int, groups: np.ndarray | None =
     `groups` (n,), the number of each row's group, whole groups are drawn, as many as there are: rows of one patient
     are no independent witnesses (Davison and Hinkley 1997, section 3.8).
     """
-    rng = np.random.default_rng(seed)
     size = max(CHUNK // n, 1)
     units = n if groups is None else int(groups.max()) + 1
+    for times in _drawn(units, count, seed, size):
+        weights = times if groups is None else times[groups]
+        yield weights.astype(np.float32, order="C")
+
+
+def _drawn(units: int, count: int, seed: int, size: int) -> Iterator[np.ndarray]:
+    """Yield how often each unit is drawn, (units, b), of `size` resamples at a time; the same at every call."""
+    if units * count <= KEPT:
+        whole = _kept(units, count, seed)
+        yield from (whole[:, start : start + size] for start in range(0, count, size))
+        return
+    rng = np.random.default_rng(seed)
     for start in range(0, count, size):
-        times = min(size, count - start)
-        draws = [np.bincount(rng.integers(units, size=units), minlength=units) for _ in range(times)]
-        weights = np.array(draws, np.float32).T
-        yield np.ascontiguousarray(weights if groups is None else weights[groups])
+        yield _draws(rng, units, min(size, count - start))
+
+
+@lru_cache(maxsize=2)  # every metric of a split, its classes and its baseline are measured on the same resamples
+def _kept(units: int, count: int, seed: int) -> np.ndarray:
+    return _draws(np.random.default_rng(seed), units, count)
+
+
+def _draws(rng: np.random.Generator, units: int, count: int) -> np.ndarray:
+    """Return how often each unit is drawn, (units, count), in the least integers that hold it."""
+    found = np.empty((count, units), np.min_scalar_type(units))
+    for one in found:
+        one[:] = np.bincount(rng.integers(units, size=units), minlength=units)
+    return np.ascontiguousarray((found.astype(np.uint8) if found.max() < 256 else found).T)
 
 
 def jackknife_weights(n: int, groups: np.ndarray | None = None) -> Iterator[np.ndarray]:
@@ -87,15 +110,19 @@ def interval(
     """Return the BCa bootstrap interval (Efron 1987) of one score over n rows, or groups of rows.
 
     Two exceptions. Faultless answers never vary under resampling, which says nothing of the rows not seen: Wilson's
-    interval of n right answers out of n stands in. A recentred metric counts the noise of resampling as error, so its
-    replicates lie above the score: their spread around their median is laid around the score.
+    interval of n right answers out of n stands in, and that of none where all are worth nothing. A recentred metric
+    counts the noise of resampling as error, so its replicates lie above the score (or below, where less is found of
+    rows that stand twice): their spread around their median is laid around the score.
     """
     replicates = replicates[np.isfinite(replicates)]
-    if metric.perfect is not None and abs(value - metric.perfect) < 1e-9:
-        low, high = wilson(metric.perfect / metric.scale, n, confidence)
+    bounds = () if metric.perfect is None else (metric.perfect,) if metric.signed else (metric.perfect, 0.0)
+    end = next((bound for bound in bounds if abs(value - bound) < 1e-9), None)
+    if end is not None:
+        low, high = wilson(end / metric.scale, max(n, 1), confidence)
         return metric.scale * low, metric.scale * high
     if n < 2 and metric.perfect is not None:  # one group, or one row: it is itself in every resample
-        return (-metric.scale if metric.signed else 0.0), metric.scale
+        most = metric.scale if metric.bounded else max(metric.scale, value)
+        return (-metric.scale if metric.signed else 0.0), most
     if not len(replicates):
         return value, value
     tails = np.array([(1 - confidence) / 2, (1 + confidence) / 2])

@@ -29,7 +29,7 @@ class Predictions:
             raise ValueError(f"{len(self.row_ids)} row ids, {len(self.truth)} labels, {len(self.outputs)} outputs")
         if not len(self.row_ids):
             raise UserError("rows to measure are needed", "the split is empty", "Set data.test_size or data.test.")
-        broken = sum(not self.answer.is_finite(row) for row in self.outputs)
+        broken = _broken(self.answer, self.outputs)
         if broken:
             raise UserError(
                 "finite scores are needed",
@@ -96,3 +96,10 @@ class Predictions:
         table = pq.read_table(path).combine_chunks()
         groups = table["group"].to_pylist() if "group" in table.column_names else None
         return cls(answer, table["row_id"].to_pylist(), *answer.from_columns(table), groups)
+
+
+def _broken(answer: Answer[Any], outputs: Rows) -> int:
+    """Return how many rows' outputs are not made of numbers."""
+    if isinstance(outputs, np.ndarray) and np.issubdtype(outputs.dtype, np.floating):  # all rows in one go
+        return int((~np.isfinite(outputs)).reshape(len(outputs), -1).any(axis=1).sum())
+    return sum(not answer.is_finite(row) for row in outputs)

@@ -61,6 +61,23 @@ def settings_of(config: EvaluationConfig, seed: int) -> dict[str, Any]:
     return {"confidence": config.confidence, "resamples": config.resamples, "seed": seed}
 
 
+def without_copies(
+    test: Predictions, copied: Mapping[tuple[str, str], np.ndarray], likely: Any, learnt: Sequence[str],
+    config: EvaluationConfig, seed: int,
+) -> dict[str, Any] | None:  # fmt: skip
+    """Return the scores without the test rows that have a copy among those of the splits which were learned from.
+
+    A copy is the same or a near one (`copied`: masks by split and the other one), or a `likely` one, where these were
+    looked for. `learnt` stands in what is returned. None: not looked for, or there is none.
+    """
+    pairs = [("test", split) for split in learnt]
+    known = [copied[pair] for pair in pairs if pair in copied]
+    if known and likely is not None:
+        known += [likely.masks[pair] for pair in pairs]
+    found = without_rows(test, np.logical_or.reduce(known) if known else None, config, seed)
+    return found and {**found, "learnt": list(learnt)}
+
+
 def without_rows(
     predictions: Predictions, left_out: np.ndarray | None, config: EvaluationConfig, seed: int
 ) -> dict[str, Any] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 from scipy.special import stdtrit
 
 from hftransfer.config import EvaluationConfig
@@ -21,9 +22,10 @@ FOLDS, REPEATS = 5, 5  # that are proposed
 def report(test: Predictions, config: EvaluationConfig, every: int, crosses: bool, rows: Any = None) -> dict[str, Any]:
     """Return {n, groups, shares, sentences} of test rows, `test` holding whatever outputs.
 
-    `shares` has, for each share of rows that matters, what it is of (`of`), the value it is foreseen `near`, half its
-    interval (`half`; of groups, if their rows are all alike; `alone` if they are not), and the `difference` that two
-    models must have whose mistakes are unrelated. Of other scores a number of standard deviations alone is foreseen.
+    `shares` has, for each share of rows that matters, what it is of (`of`, in `units` rows or groups), the value it is
+    foreseen `near`, half its interval (`half`; of groups, if their rows are all alike; `alone` if they are not), and
+    the `difference` that two models must have whose mistakes are unrelated. Of other scores a number of standard
+    deviations alone is foreseen.
     `every` counts the rows of all splits; `crosses`: folds can be proposed. `rows`: inputs, for trivial answers.
     """
     answer, found = test.answer, {}
@@ -31,11 +33,14 @@ def report(test: Predictions, config: EvaluationConfig, every: int, crosses: boo
     if counts:
         main = answer.main_metric
         trivial = measure_point(trivial_answers(test, rows)[1], [main]).get(main, 0.0)
-        for name, of in counts.items():
+        for name, held in counts.items():
             near = max(USUAL, (1 + trivial) / 2) if name == main else USUAL
-            worst = half(near, min(of, test.units), config.confidence, test.codes is not None)
+            of = int(held.sum())
+            # a group without a row of the share is no witness
+            units = of if test.codes is None else len(np.unique(test.codes[held]))
+            worst = half(near, units, config.confidence, test.codes is not None)
             found[name] = {
-                "of": of, "near": near, "half": worst, "alone": half(near, of, config.confidence),
+                "of": of, "units": units, "near": near, "half": worst, "alone": half(near, of, config.confidence),
                 "difference": worst * math.sqrt(2),
             }  # fmt: skip
     told = {
@@ -47,16 +52,16 @@ def report(test: Predictions, config: EvaluationConfig, every: int, crosses: boo
     return {**told, "sentences": [*said, *proposal(told, config, every if crosses else 0)]}
 
 
-def shares_of(test: Predictions) -> dict[str, int]:
-    """Return of how many rows each share is that a model of these answers is judged by; nothing for other scores."""
+def shares_of(test: Predictions) -> dict[str, np.ndarray]:
+    """Return which rows (n,) each share is of that a model of these answers is judged by; nothing for other scores."""
     answer = test.answer
     if answer.metrics[answer.main_metric].is_share:
-        return {answer.main_metric: len(test)}
+        return {answer.main_metric: np.ones(len(test), bool)}
     placed = list(answer.decisions_of(test.truth, test.outputs))
     if len(placed) != 1:
         return {}
-    tp, fn, fp, tn = placed[0][1].parts.sum(axis=0)
-    return {name: int(of) for name, of in (("sensitivity", tp + fn), ("specificity", fp + tn)) if of}
+    tp, fn, fp, tn = placed[0][1].parts.T > 0
+    return {name: held for name, held in (("sensitivity", tp | fn), ("specificity", fp | tn)) if held.any()}
 
 
 def half(near: float, n: float, confidence: float, groups: bool = False) -> float:
@@ -89,7 +94,8 @@ def sentences(found: dict[str, Any], unit: str, confidence: float) -> list[str]:
         ]
     said = []
     for name, one in found["shares"].items():
-        of = "" if one["of"] == n else f" ({one['of']:,} of them)"
+        among = f" in {one['units']:,}" if groups else ""
+        of = "" if one["of"] == n else f" ({one['of']:,} of them{among})"
         width = f"±{one['half']:.2f}"
         if groups:
             width = f"±{one['alone']:.2f} to ±{one['half']:.2f} (as the rows of a group are alike)"
@@ -97,8 +103,12 @@ def sentences(found: dict[str, Any], unit: str, confidence: float) -> list[str]:
             f"{rows}{of} a value of {name} near {one['near']:.2f} has an interval of about {width}; two models whose "
             f"mistakes are unrelated must differ by about {one['difference']:.2f} to be told apart."
         )
-    said.append(f"Two models that answer fewer than {found['apart']} {unit} differently cannot be told apart at all.")
-    return said
+    few = found["apart"]
+    if groups:
+        last = f"Two models that answer {unit} of fewer than {few} groups differently cannot be told apart at all."
+    else:
+        last = f"Two models that answer fewer than {few} {unit} differently cannot be told apart at all."
+    return [*said, last]
 
 
 def proposal(found: dict[str, Any], config: EvaluationConfig, every: int) -> list[str]:
@@ -107,9 +117,7 @@ def proposal(found: dict[str, Any], config: EvaluationConfig, every: int) -> lis
     if not poor or not every or config.folds is not None:
         return []
     worst = max(poor, key=lambda one: one["half"])
-    units = every * worst["of"] / found["n"]
-    if found["groups"]:
-        units *= found["groups"] / found["n"]
+    units = every * worst["units"] / found["n"]
     wide = half_over_folds(worst["near"], max(int(units), 1), FOLDS, REPEATS, config.confidence)
     if wide > 0.8 * worst["half"]:
         return []

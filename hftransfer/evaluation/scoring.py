@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -17,9 +19,12 @@ from hftransfer.evaluation.intervals import (
 )
 from hftransfer.evaluation.names import check_names, from_hub, metric_names
 from hftransfer.evaluation.predictions import Predictions
+from hftransfer.safety import machine
 from hftransfer.weighting import Metric, Statistic, wilson
 
+R = TypeVar("R")
 Score = dict[str, float]  # value, low, high
+MOST_THREADS = 8  # each holds a part of the weights and what is made of it
 HUB_RESAMPLES = 200  # a metric of the Hub is computed row set by row set, each many times slower than ours
 
 
@@ -92,9 +97,15 @@ def measure_outcomes(
         elif metric.is_share and (codes is None or rows.units == 1 or value in (0.0, 1.0)):
             low, high = wilson(value, rows.units, confidence)
         else:
-            low, high = interval(value, drawn[name], left_out[name], rows.units, confidence, metric)
+            units = rows.units if metric.counted is None else _units(metric.counted(outcomes), codes)
+            low, high = interval(value, drawn[name], left_out[name], units, confidence, metric)
         measured[name] = {"value": value, "low": low, "high": high}
     return measured
+
+
+def _units(counted: np.ndarray, codes: np.ndarray | None) -> int:
+    """Return how many rows, or groups with such a row, a metric is of."""
+    return int(counted.sum()) if codes is None else len(np.unique(codes[counted]))
 
 
 def measure_point(predictions: Predictions, names: Sequence[str] | None = None) -> dict[str, float]:
@@ -174,12 +185,36 @@ def _metrics(
 def _weighted(
     rows: Predictions, metrics: Mapping[str, Metric], outcomes: Any, weightings: Iterable[np.ndarray]
 ) -> dict[str, np.ndarray]:
-    parts: dict[str, list[np.ndarray]] = {name: [] for name in metrics}
-    for weights in weightings if parts else ():
+    def values_of(weights: np.ndarray) -> list[np.ndarray]:
         sample = rows.answer.sample(outcomes, weights)
-        for name, values in parts.items():
-            values.append(metrics[name].value(sample))
-    return {name: np.concatenate(values) for name, values in parts.items()}
+        return [metric.value(sample) for metric in metrics.values()]
+
+    found = list(_side_by_side(values_of, weightings)) if metrics else []
+    return {name: np.concatenate([values[i] for values in found]) for i, name in enumerate(metrics)}
+
+
+def _side_by_side(work: Callable[[np.ndarray], R], parts: Iterable[np.ndarray]) -> Iterator[R]:
+    """Yield what work makes of each part, in order, a thread for each core: numpy's loops wait for no interpreter.
+
+    No more parts are made than threads take, so that few are in memory.
+    """
+    parts = iter(parts)
+    first = next(parts, None)
+    second = next(parts, None)
+    if first is None:
+        return
+    if second is None:  # few rows: nothing to share out
+        yield work(first)
+        return
+    threads = min(machine.cores(), MOST_THREADS)
+    with ThreadPoolExecutor(threads) as pool:
+        waiting = deque(pool.submit(work, part) for part in (first, second))
+        for part in parts:
+            if len(waiting) > threads:
+                yield waiting.popleft().result()
+            waiting.append(pool.submit(work, part))
+        while waiting:
+            yield waiting.popleft().result()
 
 
 def _measure_from_hub(name: str, predictions: Predictions, confidence: float, seed: int) -> dict[str, Score]:

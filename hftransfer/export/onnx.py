@@ -122,7 +122,7 @@ def _export(run: Run, predictor: Predictor, folder: Path) -> dict[str, Any]:
     inputs, outputs = calls[0]
     require_size(predictor.model)
     write(predictor.model, inputs, [*outputs], folder / WHOLE)
-    apart = max(differences(folder / WHOLE, predictor.model, calls))
+    apart = float(np.max([*differences(folder / WHOLE, predictor.model, calls)]))  # which keeps NaN, as max() may not
     require_near(apart, len(rows))
     quantize(predictor.model, folder / WHOLE, folder / SMALL)
     artifact = run.artifact

@@ -9,6 +9,7 @@ from hftransfer.answers.base import Trivial
 from hftransfer.evaluation.predictions import Predictions
 from hftransfer.fitting import trainer
 from hftransfer.fitting.base import Fitted, Setup
+from hftransfer.fitting.processes import agreed, is_main_process
 from hftransfer.modeling import inference
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def as_it_came(setup: Setup, method: Method, model: Any) -> list[Trivial]:
     """Return what the model answers to the test rows before it is trained, where that is measured beside it."""
     if not (setup.answer.measures_untuned and method.trains):
         return []
-    about = "ranks by the pretrained model before any training"
+    about = "is the pretrained model before any training"
     return [Trivial("the model as it came", about, trainer.predict(setup, model, setup.prepared["test"]))]
 
 
@@ -55,6 +56,32 @@ def taught(setup: Setup, fitted: Fitted) -> Setup:
     if fitted.answer is None:
         return setup
     return dataclasses.replace(setup, preparation=dataclasses.replace(setup.preparation, answer=fitted.answer))
+
+
+def weighed(setup: Setup, method: Method, fitted: Fitted) -> Setup:
+    """Return the setup whose answer weighs, as validation rows say, what counts beside a model; of others as it is.
+
+    Every process must call. A model that nothing was trained of answers as it came.
+    """
+    if not (setup.answer.weighs and setup.config.data.crowd and method.trains):
+        return setup
+    outputs = method.predict(setup, fitted, "validation")
+    vectors = knowing(setup, fitted.model).answer.known
+    rows, truth = inputs_of(setup, "validation"), setup.prepared["validation"].truth
+    found = agreed(lambda: setup.answer.weights(truth, outputs, rows, vectors))
+    if is_main_process():
+        setup.run.event("notice", message=found["shares"].told())
+    before: Any = setup.answer
+    answer = dataclasses.replace(before, **found)
+    return dataclasses.replace(setup, preparation=dataclasses.replace(setup.preparation, answer=answer))
+
+
+def others(setup: Setup, fitted: Fitted, test: Predictions, untuned: list[Trivial]) -> list[Trivial]:
+    """Return other answers to the test rows: the model's alone where more than it counts, `untuned`, and rivals'."""
+    rows, alone = inputs_of(setup, "test"), []
+    if test.answer.crowd is not None:
+        alone = knowing(setup, fitted.model).answer.unweighed(test.outputs, rows)
+    return [*alone, *untuned, *test.answer.rivals(test.truth, rows)]
 
 
 def knowing(setup: Setup, model: Any) -> Setup:

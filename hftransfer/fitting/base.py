@@ -97,6 +97,11 @@ class Fitted:
     answer: Answer[Any] | None = None  # the answer, where training taught it more than the model's weights hold
     auto: Mapping[str, Any] | None = None  # what was chosen for whoever chose nothing, as result.json has it
 
+    @property
+    def learnt(self) -> tuple[str, ...]:
+        """The splits that it was fitted on: validation too, where what answers its rows is others, out of fold."""
+        return ("train",) if self.held_out is None else ("train", "validation")
+
 
 def phase(setup: Setup, name: str) -> None:
     if is_main_process():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import shutil
 import time
@@ -18,13 +19,14 @@ from transformers import (
     TrainerState,
     TrainingArguments,
 )
+from transformers.trainer_callback import ExportableState
 
 from hftransfer.fitting import memory
 from hftransfer.fitting.arguments import KEPT
 from hftransfer.fitting.base import Setup
 from hftransfer.fitting.interruption import Interruption
 from hftransfer.fitting.processes import is_main_process, wait_for_everyone
-from hftransfer.runs import is_whole, seal
+from hftransfer.runs import UNPLANNED, is_whole, seal, write_text
 
 EVENT_SECONDS = 0.5  # `step` events are written no more often than this
 
@@ -61,7 +63,7 @@ class StopAtStep(TrainerCallback):
         self.interruption = interruption
         self.save_seconds = math.inf if save_minutes is None else 60 * save_minutes
         self._pending: tuple[Any, torch.Tensor] | None = None
-        self._saved = 0
+        self._saved = self._unplanned = 0
         self._saved_at = time.monotonic()
 
     def on_step_end(
@@ -75,20 +77,28 @@ class StopAtStep(TrainerCallback):
             due = due and self._saved < state.global_step - 1  # what was due before that checkpoint is made
             self._pending = (dist.all_reduce(flags, op=dist.ReduceOp.MAX, async_op=True), flags)
         if (requested or due) and not _at_end(state):
-            control.should_save = True
+            self._save(state, control)
         if requested:
             self.interruption.requested = True
             control.should_training_stop = True
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         self._saved, self._saved_at = state.global_step, time.monotonic()
+        if self._unplanned == state.global_step and is_main_process():
+            folder = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
+            write_text(folder / UNPLANNED, json.dumps({"stop": self.interruption.requested}))
+
+    def _save(self, state: TrainerState, control: TrainerControl) -> None:
+        if not control.should_save:  # Trainer's own schedule is asked first
+            control.should_save, self._unplanned = True, state.global_step
 
     def on_epoch_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         if self.interruption.requested and control.should_training_stop:
             if _at_end(state):
-                control.should_save = control.should_save or self._saved < state.global_step
+                if self._saved < state.global_step:
+                    self._save(state, control)
             else:
                 # Trainer takes a stop for the end of the epoch: its evaluation is none that an unbroken run makes, and
                 # a second save would store the random state behind it
@@ -130,11 +140,16 @@ class Unmoved(TrainerCallback):
         torch.set_rng_state(self._before)
 
 
-class LowerLossOfEquals(TrainerCallback):
+class LowerLossOfEquals(TrainerCallback, ExportableState):
     """Of evaluations that score alike, let the one of the lowest loss be the best: Trainer stays with the first.
 
-    A few validation rows are soon answered right, all of them, and the probabilities go on getting better.
+    A few validation rows are soon answered right, all of them, and the probabilities go on getting better. It has a
+    state, an empty one, for its place: a resume puts callbacks with a state behind all others, early stopping too.
     """
+
+    def state(self) -> dict[str, Any]:
+        """Return what a checkpoint holds of it."""
+        return {"args": {}, "attributes": {}}
 
     def on_evaluate(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, metrics: Any = None, **kwargs: Any
@@ -236,10 +251,11 @@ class Recorder(TrainerCallback):
 
     def _rotate(self, folder: Path, state: TrainerState) -> None:
         limit = int(self.setup.config.train.options.get("save_total_limit") or KEPT)
-        found = sorted(folder.glob("checkpoint-*"), key=lambda p: int(p.name.rpartition("-")[2]))
+        *older, newest = sorted(folder.glob("checkpoint-*"), key=lambda p: int(p.name.rpartition("-")[2]))
         best = Path(state.best_model_checkpoint).name if state.best_model_checkpoint else None
-        for old in found[:-limit]:
-            if old.name != best:
+        planned = [one for one in (*older, newest) if not (one / UNPLANNED).exists()][-limit:]
+        for old in older:
+            if old.name != best and old not in planned:
                 shutil.rmtree(old)
 
     def _event(self, type: str, state: TrainerState, **fields: Any) -> None:

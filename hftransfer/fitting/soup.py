@@ -15,7 +15,7 @@ from hftransfer.evaluation.scoring import measure_point
 from hftransfer.fitting import trials
 from hftransfer.fitting.base import Setup
 from hftransfer.fitting.processes import wait_for_everyone
-from hftransfer.runs import is_whole
+from hftransfer.runs import UNPLANNED, is_whole
 
 ADAPTER = "adapter_model.safetensors"
 WHOLE = "model.safetensors"
@@ -30,7 +30,7 @@ def stir(setup: Setup, model: Any) -> dict[str, Any]:
     {} where nothing could be: few validation rows, one checkpoint, weights in several files. A mean is taken when
     the figure that models are judged by gains and the main metric does not lose.
     """
-    found = (one for one in setup.place.glob("checkpoint-*") if is_whole(one))
+    found = (one for one in setup.place.glob("checkpoint-*") if is_whole(one) and not (one / UNPLANNED).exists())
     folders = [one for one in sorted(found, key=trials.step_of) if _file(one) is not None]
     if len(setup.prepared["validation"].rows) < ENOUGH or len(folders) < 2:
         return {}

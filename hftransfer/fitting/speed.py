@@ -6,6 +6,7 @@ machine trains with the same settings again, to the same weights).
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import itertools
@@ -29,8 +30,9 @@ from transformers.utils import is_flash_attn_2_available, is_flash_attn_3_availa
 from hftransfer import samples
 from hftransfer.config import RunConfig
 from hftransfer.errors import UserError
-from hftransfer.fitting import memory, rules
+from hftransfer.fitting import memory, precision, rules
 from hftransfer.fitting.matching import needs_worker
+from hftransfer.fitting.precision import native_bf16, quick_bf16
 from hftransfer.modeling import inference
 from hftransfer.modeling.batches import moved
 from hftransfer.modeling.prepared import Prepared
@@ -46,6 +48,7 @@ ALIKE = 1.1  # two times of one choice that are nearer than this agree
 NEAR = 1.25  # times the fastest: a choice that may still turn out to be it
 FAR = 2.0  # times the fastest: one that will not
 BUDGET_SECONDS = 15.0  # what timing may take, roughly
+LONG = 0.1  # seconds of a batch that is timed well enough alone
 BELIEVABLE = (0.5, 1.5)  # a run's own rate by what timing had foreseen; beyond, something else kept the machine busy
 STEADY = 5.0  # seconds of steps that have a rate
 FLASH = {"flash_attention_2": is_flash_attn_2_available, "flash_attention_3": is_flash_attn_3_available}
@@ -65,6 +68,7 @@ class Choice:
     origin: Literal["default", "timed", "cache", "run", "config"]
     timings: dict[str, float] = dataclasses.field(default_factory=dict)  # examples per second of what was tried
     key: str = ""  # under which it is remembered
+    compact: bool = False  # the rows of the embedding that train reads are a parameter of their own: `vocabulary`
 
     @property
     def rows(self) -> int:
@@ -80,6 +84,7 @@ def set_threads(config: RunConfig) -> int:
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     threads = config.speed.threads or max(1, machine.cores() // processes)
     torch.set_num_threads(threads)
+    precision.settle()
     return threads
 
 
@@ -95,7 +100,7 @@ def default_choice(config: RunConfig, task: Task, threads: int, rows: int, at_on
         batch, parts = batch // 2, parts * 2
     return Choice(
         attention=config.speed.attention,
-        bf16=bool(options.get("bf16", native_bf16() and not options.get("fp16", False))),
+        bf16=bool(options.get("bf16", quick_bf16() and not options.get("fp16", False))),
         micro_batch=batch,
         accumulation=int(options.get("gradient_accumulation_steps", parts)),
         workers=loader_workers(config, task),
@@ -133,7 +138,8 @@ def choose(
         while _may_cut(config, model) and candidates[0].micro_batch > 1 and not trial.fits(candidates[0]):
             candidates = [_halved(candidate) for candidate in candidates]
         best = trial.fastest(candidates)
-        best = trial.fastest([best, *_variations(config, model, best)])
+        if not trial.spent:  # where times never agreed, more of them would tell no more
+            best = trial.fastest([best, *_variations(config, model, best)])
     apply(best, model)
     chosen = dataclasses.replace(best, origin="timed", timings=trial.timings, key=key)
     if PartialState().is_main_process:  # whose choice all processes take
@@ -154,6 +160,7 @@ class Trial:
         self.model, self.batches, self.collate, self.loss = model, batches, collate, loss
         self.device = PartialState().device
         self.timings: dict[str, float] = {}
+        self.began = time.perf_counter()
 
     def __enter__(self) -> Trial:
         self.model.to(self.device)
@@ -165,6 +172,11 @@ class Trial:
         for name, buffer in self.model.named_buffers():
             buffer.copy_(self._buffers[name])
 
+    @property
+    def spent(self) -> bool:
+        """Whether timing took as long as it may."""
+        return time.perf_counter() - self.began > BUDGET_SECONDS
+
     def fits(self, choice: Choice) -> bool:
         """Tell whether the longest rows, the last batch, fit into memory, beside what an optimizer will keep there."""
         memory.forget_peak(self.device)
@@ -173,17 +185,17 @@ class Trial:
     def fastest(self, choices: Sequence[Choice]) -> Choice:
         """Return the fastest choice: each is timed in turn ROUNDS times, since the machine may be busy meanwhile.
 
-        Those near the fastest go on until two of their times agree, for BUDGET_SECONDS at most; those far from it are
-        left out after their first time, unless they differ in threads, which whatever else runs slows unequally.
+        Those near the fastest go on until two of their times agree, for BUDGET_SECONDS of a trial at most; those far
+        from it are left out after their first time, unless they differ in threads, which whatever else runs slows
+        unequally.
         """
         typical = self.batches[:-1] or self.batches
         for choice in reversed(choices):  # warms caches and kernels up, those of each
             self._seconds(choice, typical[:1])
-        once = self._seconds(choices[0], typical[:1])
-        chosen = typical if once * len(typical) * len(choices) * ROUNDS < BUDGET_SECONDS else typical[:1]
+        chosen = typical if self._seconds(choices[0], typical[:1]) < LONG else typical[:1]
         seconds: list[list[float]] = [[] for _ in choices]
         equal = len({choice.threads for choice in choices}) == 1
-        left, began = list(range(len(choices))), time.perf_counter()
+        left = list(range(len(choices)))
         for number in range(MOST_ROUNDS):
             for one in left:
                 seconds[one].append(self._seconds(choices[one], chosen))
@@ -191,7 +203,7 @@ class Trial:
                 left = _within(FAR, seconds, left)
             if number + 1 >= ROUNDS:
                 left = _within(NEAR, seconds, left)
-                if all(_agree(seconds[one]) for one in left) or time.perf_counter() - began > BUDGET_SECONDS:
+                if all(_agree(seconds[one]) for one in left) or self.spent:
                     break
             if len(left) == 1 < len(choices) and equal:
                 break
@@ -287,14 +299,6 @@ def apply(choice: Choice, model: Any) -> None:
             ) from error  # fmt: skip
 
 
-def native_bf16() -> bool:
-    """Tell whether the processor or GPU that this process computes on multiplies bfloat16 in hardware."""
-    kind = PartialState().device.type
-    if kind == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return kind == "cpu" and machine.processor_can("avx512_bf16", "amx_bf16", "bf16")
-
-
 def _candidates(config: RunConfig, model: Any, start: Choice) -> Iterator[Choice]:
     options = config.train.options
     precisions = [start.bf16]
@@ -369,8 +373,7 @@ def _key(config: RunConfig, model: Any, prepared: Prepared, start: Choice, candi
     parts = [
         model.config.to_json_string(use_diff=False), config.method.model_dump(mode="json"), lengths,
         [dataclasses.asdict(choice) for choice in (*candidates, *_variations(config, model, start))],
-        torch.__version__, transformers.__version__,
-        accelerate.__version__, processor(),
+        torch.__version__, transformers.__version__, accelerate.__version__, processor(),
     ]  # fmt: skip
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:32]
 
@@ -384,12 +387,14 @@ def processor() -> str:
 
 def _cached(key: str) -> Choice | None:
     path = samples.cache_folder() / "speed" / f"{key}.json"
-    if not path.is_file():
+    try:
+        return dataclasses.replace(Choice(**json.loads(path.read_text(encoding="utf-8"))), origin="cache")
+    except (OSError, ValueError, TypeError):  # none yet, or damaged: timed again
         return None
-    return dataclasses.replace(Choice(**json.loads(path.read_text(encoding="utf-8"))), origin="cache")
 
 
 def _remember(key: str, choice: Choice) -> None:
     folder = samples.cache_folder() / "speed"
-    folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / f"{key}.json", json.dumps(dataclasses.asdict(choice)))
+    with contextlib.suppress(OSError):  # a place that is read-only: the next run times again
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(folder / f"{key}.json", json.dumps(dataclasses.asdict(choice)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,8 @@ from transformers import (
 from transformers.trainer_callback import PrinterCallback
 
 from hftransfer.answers.base import Answer, Rows
-from hftransfer.fitting import memory, resuming, rules, speed, tracking
+from hftransfer.errors import UserError
+from hftransfer.fitting import dropout, memory, resuming, rules, speed, tracking, vocabulary
 from hftransfer.fitting.arguments import (
     class_weights,
     early_stopping,
@@ -39,7 +40,7 @@ from hftransfer.fitting.processes import is_main_process, wait_for_everyone
 from hftransfer.fitting.recorder import LowerLossOfEquals, Recorder, StopAtStep, Unmoved
 from hftransfer.fitting.speed import Choice
 from hftransfer.fitting.watching import watching
-from hftransfer.modeling import inference
+from hftransfer.modeling import inference, rereading
 from hftransfer.modeling.parts import count_parameters
 from hftransfer.modeling.prepared import Prepared
 
@@ -56,9 +57,34 @@ def descend(
     `groups` are optimizer groups with `scale` as a share of the learning rate. Raises Interrupted with a checkpoint
     left when a signal came, UserError when TrainingArguments refuses its options or the disk cannot hold checkpoints.
     """
+    with _dropping(setup, model):
+        return _descend(setup, model, learning_rate, groups, callbacks)
+
+
+def _descend(
+    setup: Setup,
+    model: Any,
+    learning_rate: float,
+    groups: list[dict[str, Any]] | None,
+    callbacks: Sequence[TrainerCallback],
+) -> Fitted:
     trainable, total = count_parameters(model)
     require_disk(setup.run.folder, trainable, total)
-    choice = _choose(setup, model)
+    choice, read = _choose(setup, model, plain=groups is None)
+    with vocabulary.compacted(model, read):
+        return _fit(setup, model, learning_rate, choice, groups, callbacks, (trainable, total))
+
+
+def _fit(
+    setup: Setup,
+    model: Any,
+    learning_rate: float,
+    choice: Choice,
+    groups: list[dict[str, Any]] | None,
+    callbacks: Sequence[TrainerCallback],
+    parameters: tuple[int, int],
+) -> Fitted:
+    trainable, total = parameters
     memory.forget_peak(PartialState().device)  # what a run says that it took is not what was tried before it
     if setup.config.train.auto:
         learning_rate = rules.rate(setup.config.method.name, learning_rate, total, str(model.config.model_type))
@@ -90,7 +116,7 @@ def descend(
         args=arguments,
         data_collator=setup.collator,
         train_dataset=rows,
-        eval_dataset=_sorted(setup.prepared["validation"])[0] if "validation" in setup.prepared else None,
+        eval_dataset=_validation_rows(setup),
         processing_class=setup.processor,
         compute_loss_func=loss(setup),
         compute_metrics=validation_metrics(setup),
@@ -122,6 +148,14 @@ def descend(
         steps=state.global_step,
         best_step=best,
         waiting_share=recorder.waiting / recorder.seconds if recorder.seconds else 0.0,
+    )
+
+
+def _dropping(setup: Setup, model: Any) -> AbstractContextManager[None]:
+    """Return a context in which dropout draws its masks as the device does it best; a compiled step has its own."""
+    on_cpu = PartialState().device.type == "cpu"
+    return (
+        dropout.stretched(model) if on_cpu and not setup.config.train.options.get("torch_compile") else nullcontext()
     )
 
 
@@ -183,21 +217,27 @@ class Summed:
         return self.answer.validation(total, np.empty(0))
 
 
-def _choose(setup: Setup, model: Any) -> Choice:
-    """Take the settings of this run's earlier process, or time them; every process works with rank 0's."""
+def _choose(setup: Setup, model: Any, plain: bool) -> tuple[Choice, torch.Tensor | None]:
+    """Take the settings of this run's earlier process, or time them; every process works with rank 0's.
+
+    Beside them stands which rows of the embedding train alone: None of them where the optimizer is told of groups of
+    weights (not `plain`), or it does not pay.
+    """
     known = speed.recorded(setup.run)  # a resume's, or that of the run that this one repeats
     if known is not None:
         speed.apply(known, model)
-        return known
+        return known, vocabulary.read_by(setup, model) if known.compact and plain else None
     phase(setup, "tuning")
     train, collate = setup.prepared["train"], setup.collator
     choice = speed.choose(setup.config, setup.task, model, train, collate, loss(setup), setup.threads, setup.at_once)
     if PartialState().num_processes > 1:
         choice = broadcast_object_list([choice])[0]
         speed.apply(choice, model)
+    read = vocabulary.read_by(setup, model) if plain else None
+    choice = dataclasses.replace(choice, compact=read is not None)
     if is_main_process():
         setup.run.event("tuned", **dataclasses.asdict(choice))
-    return choice
+    return choice, read
 
 
 def _tell(setup: Setup, arguments: TrainingArguments, choice: Choice, weights: int) -> None:
@@ -218,6 +258,23 @@ def _training_rows(setup: Setup, arguments: TrainingArguments) -> Any:
         return train.dataset
     unit = arguments.train_batch_size * arguments.gradient_accumulation_steps * arguments.world_size
     return Epochs(train.dataset, train.lengths, unit, setup.config.seed, tell=train.on_epoch)
+
+
+def _validation_rows(setup: Setup) -> Any:
+    """Return what is validated on, without the parts of long inputs: nobody knows what is the truth of each."""
+    found = setup.prepared.get("validation")
+    if found is None:
+        return None
+    if setup.task.splits and found.too_long:
+        kept = np.flatnonzero(np.bincount(found.rows)[found.rows] == 1)
+        if not len(kept):
+            raise UserError(
+                f"validation rows of at most {found.window:g} s are needed, by which a checkpoint is chosen",
+                "every one of them lasts longer", "Put shorter ones into validation, or part them.",
+            )  # fmt: skip
+        lengths = None if found.lengths is None else found.lengths[kept]
+        found = dataclasses.replace(found, dataset=found.dataset.select(kept), rows=found.rows[kept], lengths=lengths)
+    return rereading.over(_sorted(found)[0], setup.preparation.shelf)
 
 
 def _sorted(prepared: Prepared) -> tuple[Any, np.ndarray]:
@@ -243,8 +300,10 @@ def _in_float32(model: Any) -> Any:
     """Return a model without what accelerate put around it for mixed precision.
 
     accelerate's own way (`keep_fp32_wrapper=False`, 1.15) looks for a function that equals a bound method, finds none,
-    and takes off what transformers put around it as well: a SegFormer's forward pass then has no hidden states.
+    and takes off what transformers put around it as well: a SegFormer's forward pass then has no hidden states. And it
+    leaves its mark, by which the next fit of this model (a trial's winner goes on) would be left as it is: in float32.
     """
+    vars(model).pop("_is_accelerate_prepared", None)
     original = vars(model).pop("_original_forward", None)
     if original is not None:
         del vars(model)["forward"]

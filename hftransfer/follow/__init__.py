@@ -41,6 +41,7 @@ PHASES = {
     "fusing": "trying mixtures",
     "folds": "training and testing folds",
     "evaluation": "evaluating",
+    "intervals": "measuring scores and intervals",
     "saving": "saving",
 }
 EVERY = 5.0  # seconds between two progress lines in a pipe

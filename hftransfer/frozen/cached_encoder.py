@@ -1,6 +1,7 @@
 """The frozen encoder of a model that hears and writes, run once: training then starts each step from its states.
 
-Off where rows change with the epoch (augmentation, SpecAugment), for one epoch, and where `cached_layers` is off.
+Of adapters, where they are in the decoder alone. Off where rows change with the epoch (augmentation, SpecAugment), for
+one epoch, and where `cached_layers` is off.
 Train is encoded at the length of its longest clip, and validation at the whole length, as it is asked; in float32.
 """
 
@@ -39,6 +40,11 @@ def computed_once(setup: Setup, model: Any) -> Iterator[tuple[Setup, float]]:
     encoder = _encoder(setup, model)
     path = setup.run.folder / "frozen.states"
     if encoder is None:
+        if is_main_process() and _would_be(setup, model):
+            text = (
+                "the frozen encoder runs in every epoch, as recordings change at random; data.augmentation=false: once"
+            )
+            setup.run.event("notice", message=text)
         yield setup, 0.0
         return
     began = time.perf_counter()
@@ -68,6 +74,15 @@ def _encoder(setup: Setup, model: Any) -> WhisperEncoder | None:
     if len(found) != 1 or not setup.answer.generates or not possible(setup) or model.config.apply_spec_augment:
         return None
     return None if any(p.requires_grad for p in found[0].parameters()) else found[0]
+
+
+def _would_be(setup: Setup, model: Any) -> bool:
+    """Tell whether nothing but augmentation stands in the way."""
+    if setup.config.data.augmentation is None:
+        return False
+    data = setup.config.data.model_copy(update={"augmentation": None})
+    still = dataclasses.replace(setup, config=setup.config.model_copy(update={"data": data}))
+    return _encoder(still, model) is not None
 
 
 @dataclass

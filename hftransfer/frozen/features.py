@@ -30,7 +30,7 @@ from hftransfer import runs, samples
 from hftransfer.answers._head import IGNORED
 from hftransfer.answers.base import Answer
 from hftransfer.errors import UserError
-from hftransfer.fitting import speed
+from hftransfer.fitting import precision
 from hftransfer.fitting.base import Setup
 from hftransfer.modeling import inference, prepared
 from hftransfer.modeling.loading import Loaded
@@ -85,7 +85,7 @@ def extract(setup: Setup, loaded: Loaded, split: str, exact: bool = False) -> Fe
     if setup.whole is not None:
         parts = [extract(setup.whole, loaded, use, exact) for use in ("train", "validation", "test")]
         return of_rows(parts, setup.places[split])
-    half = not exact and speed.native_bf16() and loaded.model.config.model_type not in FLOAT32
+    half = not exact and precision.quick_bf16() and loaded.model.config.model_type not in FLOAT32
     path = place(setup, loaded, split, half, [output_layer(loaded.model, setup.answer)])
     found = _read(path, runs.ladder_began(setup.run))
     if not all(gather_object([found is not None])):  # a machine of its own may lack the file
@@ -232,9 +232,7 @@ def _passed(
 
         def take(batch: dict[str, Any]) -> list[Pooled]:
             inputs = {name: value for name, value in batch.items() if name != "labels" and not name.startswith("_")}
-            device = next(model.parameters()).device
-            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=half):
-                model(**inputs)
+            model(**inputs)
             if linear.by_part:  # each word's first piece
                 states, known = kept[HEAD].float().cpu().numpy(), batch["labels"].cpu().numpy() != IGNORED
                 return [{HEAD: state[words]} for state, words in zip(states, known, strict=True)]
@@ -242,7 +240,9 @@ def _passed(
             arrays = {name: value.float().cpu().numpy() for name, value in pooled.items()}
             return [{name: value[at : at + 1] for name, value in arrays.items()} for at in range(len(arrays[HEAD]))]
 
-        return inference.over(model, found, setup.asking, take, parts, alone=alone)
+        # around all batches: within it each weight is cast once
+        with torch.autocast(next(model.parameters()).device.type, dtype=torch.bfloat16, enabled=half):
+            return inference.over(model, found, setup.asking, take, parts, alone=alone)
 
 
 def _pooled_of(items: Sequence[Pooled]) -> Pooled:

@@ -11,6 +11,7 @@ from datasets import Dataset, DatasetInfo
 from datasets.fingerprint import generate_random_fingerprint
 
 from hftransfer.answers import _nearest
+from hftransfer.answers._lists import ITSELF
 from hftransfer.config import RunConfig
 from hftransfer.data import Data
 from hftransfer.errors import UserError
@@ -50,14 +51,19 @@ def mined(
     given = inference.ask(answer.knowing(vectors), model, asked, collate, processor)
     queries = np.stack([np.frombuffer(one.vector, np.float32) for one in given])
     right = [[catalogue.places[one["id"]] for one in row if one["grade"] > 0] for row in truth]
+    # what somebody had and the question itself are no answers either: they would be the nearest of all
+    itself = [[catalogue.places[one["id"]] for one in row if one["grade"] == ITSELF] for row in truth]
+    had = asked.dataset["_hidden"]
+    hidden = [[*own, *gone, *same] for own, gone, same in zip(right, had, itself, strict=True)]
     depth = max(DEPTH, 5 * wanted)
-    places, scores = _nearest.nearest(queries, vectors, depth, right)
+    places, scores = _nearest.nearest(queries, vectors, depth, hidden)
     made, short = [], 0
     for row, at, near, query, own in zip(truth, places, scores, queries, right, strict=True):
-        limit = MARGIN * float((vectors[own] @ query).max())
+        best = float((vectors[own] @ query).max())
+        limit = best - (1 - MARGIN) * abs(best)
         texts = set(catalogue.texts(own))
         candidates = [int(place) for place, score in zip(at, near, strict=True) if -np.inf < score <= limit]
-        judged = {one["id"] for one in row}  # what the data say to be wrong comes first
+        judged = {one["id"] for one in row if one["grade"] > ITSELF}  # what the data say to be wrong comes first
         texts_of = zip(candidates, catalogue.texts(candidates), strict=True)
         kept = [place for place, text in texts_of if text not in texts and catalogue.ids[place] not in judged]
         kept = kept[: max(wanted - (len(judged) - len(own)), 0)]

@@ -11,8 +11,9 @@ from typing import Any
 import datasets
 import numpy as np
 
-from hftransfer.data.inputs import Unanswerable, read_inputs
+from hftransfer.data.inputs import read_inputs
 from hftransfer.data.tree import sort_out, walk
+from hftransfer.data.unanswerable import Unanswerable
 from hftransfer.errors import UserError
 from hftransfer.evaluation.differences import pairwise
 from hftransfer.evaluation.predictions import Predictions
@@ -58,7 +59,7 @@ class Outcome:
         return (
             f"{self.sure} of {self.rows} unlabelled rows were answered with at least {self.threshold:.0%} and taught "
             f"again; {self.metric} on validation changes by {found['value']:+.3f} ({found['low']:+.3f} to "
-            f"{found['high']:+.3f}): " + ("kept" if self.kept else "that it helps is not shown, left as it was")
+            f"{found['high']:+.3f}): {'kept' if self.kept else 'that it helps is not shown, left as it was'}"
         )
 
 

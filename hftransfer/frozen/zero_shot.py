@@ -330,6 +330,7 @@ def _image_text(setup: Setup, loaded: Loaded, own: Any, templates: Sequence[str]
         tokenizer = transformers.AutoTokenizer.from_pretrained(
             loaded.source, revision=config.revision, trust_remote_code=False
         )
+    loading.require_intact(loaded.source, config.revision)
     longest = loading.positions(settings.text_config)
     padding = "max_length" if kind.startswith("siglip") else True  # SigLIP was trained on nothing else
     vectors = []

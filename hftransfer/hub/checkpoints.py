@@ -12,14 +12,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from hftransfer import samples
 from hftransfer.artifact import NOTES as PUBLISHED
 from hftransfer.artifact import name_base, public_config, require_schema
-from hftransfer.config import RunConfig, build, override, without_defaults
+from hftransfer.config import RunConfig, without_defaults
 from hftransfer.errors import UserError
-from hftransfer.hub import access, origins
+from hftransfer.hub import access, origins, recipes
 from hftransfer.hub.connection import page, require_online
 from hftransfer.hub.retrying import in_words, insist
-from hftransfer.runs import MANIFEST, Run, is_whole, read_json, seal, write_text
+from hftransfer.runs import MANIFEST, UNPLANNED, Run, is_whole, read_json, seal, write_text
+from hftransfer.safety import intact
 from hftransfer.yaml_core import dump_yaml, read_yaml
 
 BRANCH = "checkpoints"  # beside `main`, which holds the published model: nobody who pulls that one pulls these
@@ -136,7 +138,10 @@ def stage(run: Run, config: RunConfig, checkpoint: Path, target: Path) -> None:
     shutil.rmtree(target, ignore_errors=True)
     state = read_json(checkpoint / STATE)
     best = Path(state["best_model_checkpoint"]).name if state.get("best_model_checkpoint") else None
-    names = [checkpoint.name, *({best} - {None, checkpoint.name})]
+    planned = [one.name for one in run.checkpoints.glob("checkpoint-*") if not (one / UNPLANNED).exists()]
+    # what an unplanned one came between is chosen from at the end; else the newest and the best go on to the same
+    others = {best, *(planned if (checkpoint / UNPLANNED).exists() else ())} - {None, checkpoint.name}
+    names = [checkpoint.name, *sorted(others, key=str)]
     for name in [*names, *([INITIAL] if (run.checkpoints / INITIAL).is_dir() else [])]:
         source = run.checkpoints / str(name)
         if source.is_dir() and (name == INITIAL or is_whole(source)):
@@ -173,42 +178,31 @@ def fetch(repo: str, overrides: list[str] | None = None, folder: Path | None = N
         pulled = Path(insist(lambda: snapshot_download(repo, revision=BRANCH)))
     except RevisionNotFoundError as error:
         raise _nothing_to_resume(repo) from error
+    intact.require(pulled, repo, samples.cache_folder() / intact.RECORD)
     notes = read_json(pulled / NOTES)
     if not notes:
         raise _nothing_to_resume(repo)
     _refuse_done(repo, notes)
-    require_schema(f"{NOTES} of {repo}", notes.get("schema"), SCHEMA)
-    sources = origins.read(notes["sources"])
-    config = configured(
-        read_yaml((pulled / RECIPE).read_text(encoding="utf-8")), sources, overrides or [], f"resume {repo}"
-    )
+    with recipes.of_ours(repo):
+        require_schema(f"{NOTES} of {repo}", notes.get("schema"), SCHEMA)
+        sources, processes = origins.read(notes["sources"]), recipes.processes(notes["processes"])
+        tree = dict(read_yaml((pulled / RECIPE).read_text(encoding="utf-8")))
+        tree["hub"] = {**tree.get("hub", {}), "repo": repo}  # whatever it says: it writes where it came from
+        config = recipes.configured(tree, sources, overrides or [], f"resume {repo}")
+        kept = {kind: recipes.fields(notes.get(kind)) for kind in ("data", "lengths")}
+        kept["tuned"] = recipes.settings(notes.get("tuned"), config.speed.attention)
+        places = [path for path in sorted((pulled / "checkpoints").iterdir()) if path.is_dir()]
     run = Run.create(config, folder)
-    for source in sorted((pulled / "checkpoints").iterdir()):
+    for source in places:
         shutil.copytree(source, run.checkpoints / source.name)
         _relocate(run, run.checkpoints / source.name)
     write_text(run.folder / origins.FILE, json.dumps(sources.to_dict(), indent=1))
-    write_text(run.launch_path, json.dumps({"launcher": "local", "processes": notes["processes"]}))
-    run.event("data", **notes["data"])
-    for kind in ("tuned", "lengths"):
-        if notes.get(kind):
-            run.event(kind, **notes[kind])
-    run.event("notice", message=f"goes on from {notes['checkpoint']} of {repo} ({pulled.name[:12]})")
+    write_text(run.launch_path, json.dumps({"launcher": "local", "processes": processes}))
+    for kind, fields in kept.items():
+        if fields or kind == "data":
+            run.event(kind, **fields)
+    run.event("notice", message=f"goes on from {notes.get('checkpoint')} of {repo} ({pulled.name[:12]})")
     return run
-
-
-def configured(tree: Mapping[str, Any], sources: origins.Origins, overrides: list[str], command: str) -> RunConfig:
-    """Return the configuration of a recipe with this machine's own words on top.
-
-    Raises UserError when it was trained on a file or with a model folder that only the other machine had.
-    """
-    given = {word.partition("=")[0] for word in overrides}
-    for key, origin in (("model", sources.model), ("data.source", sources.data)):
-        if origin.is_local and key not in given:
-            raise UserError(
-                f"{key} was a file or folder of the machine it was trained on", f"it was called {origin.name!r}",
-                f"Say where it is here: hftransfer {command} {key}=PATH",
-            )  # fmt: skip
-    return build(override(tree, overrides))
 
 
 def _copy(source: Path, target: Path, config: RunConfig) -> None:
@@ -255,7 +249,7 @@ def _refuse_done(repo: str, notes: Mapping[str, Any]) -> None:
         published = read_json(Path(hf_hub_download(repo, PUBLISHED)))
     except EntryNotFoundError:
         return
-    if published.get("run") == notes["run"]:
+    if published.get("run") == notes.get("run"):
         raise UserError(
             "a run that is not done is needed", f"{repo} is done, and its model is published",
             f"Use it: hftransfer predict {repo} INPUT; or train it again: hftransfer reproduce {repo}",

@@ -8,13 +8,14 @@ import threading
 from urllib.parse import unquote, urlsplit
 
 from hftransfer.errors import UserError
+from hftransfer.safety import terminal
 
 ENDPOINT = "https://huggingface.co"
 
 
 def endpoint() -> str:
-    """Return the address of the Hub, without a slash at its end."""
-    return (os.environ.get("HF_ENDPOINT") or ENDPOINT).rstrip("/")
+    """Return the address of the Hub as it is shown and published: no slash at its end, nobody's password in it."""
+    return terminal.without_secrets((os.environ.get("HF_ENDPOINT") or ENDPOINT).rstrip("/"))
 
 
 def page(repo: str, kind: str = "model") -> str:

@@ -28,13 +28,24 @@ def require(run: Run) -> None:
             "a model that was exported is needed for a demo", f"{run.name} has no ONNX form",
             f"Run: hftransfer export {called(run)}",
         )  # fmt: skip
-    widgets = [role.takes.widget for role in task.shown if role.takes is not None and role.required]
-    single = len(widgets) == 1 or task.browser_takes_all
-    if task.browser is None or not found["transformers_js"] or not single or set(widgets) - set(SHOWN):
+    if not found["transformers_js"] or not possible(task.name):
         raise UserError(
             "a model that transformers.js can be asked is needed for a demo", f"{task.name} is none, or not this one",
             "Publish without --demo.",
         )  # fmt: skip
+
+
+def possible(name: str) -> bool:
+    """Tell whether models of a task can be asked by transformers.js with the widgets that the page has."""
+    task = catalog.task(name)
+    widgets = [role.takes.widget for role in task.shown if role.takes is not None and role.required]
+    single = len(widgets) == 1 or task.browser_takes_all
+    return task.browser is not None and single and not set(widgets) - set(SHOWN)
+
+
+def address_of(repo: str) -> str:
+    """Return where the Space of a model is."""
+    return f"{endpoint()}/spaces/{repo}-demo"
 
 
 def page(run: Run, repo: str) -> str:
@@ -77,6 +88,6 @@ def publish(run: Run, repo: str, say: Callable[..., object]) -> str:
         api.create_commit(space, additions, commit_message="Publish with hftransfer", repo_type="space")
 
     insist(commit, lambda message: say("publishing", repo=space, stage="waiting", message=message))
-    address = f"{endpoint()}/spaces/{space}"
+    address = address_of(repo)
     say("notice", message=f"demo: {address}")
     return address

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from hftransfer import artifact
+from hftransfer import artifact, samples
 from hftransfer.config import RunConfig, as_now
 from hftransfer.errors import UserError
-from hftransfer.hub import access, origins
-from hftransfer.hub.checkpoints import configured
+from hftransfer.hub import access, origins, recipes
 from hftransfer.hub.connection import page, require_online
 from hftransfer.hub.retrying import insist
 from hftransfer.runs import AUTO, Run, write_text
+from hftransfer.safety import intact
 
 FILE = "published_notes.json"  # in the run's folder: what it is to be compared with
 ROUNDING = 1e-6  # figures closer than this are the same: JSON holds them to more digits than float32 sums agree in
@@ -63,25 +63,30 @@ def prepare(repo: str, revision: str | None = None, overrides: Sequence[str] = (
     access.require_readable(HfApi(), repo, "model")
     names = [artifact.NOTES, artifact.RECIPE]
     folder = Path(insist(lambda: snapshot_download(repo, revision=revision, allow_patterns=names)))
+    intact.require(folder, repo, samples.cache_folder() / intact.RECORD)
     notes = artifact.read_notes(folder)
     if not notes or "sources" not in notes:
         raise UserError(
             f"{repo} must tell how it was trained", f"it has no {artifact.NOTES} that does ({page(repo)}/tree/main)",
             "Only models that hftransfer published can be reproduced.",
         )  # fmt: skip
-    sources = origins.read(notes["sources"])
-    tree = {**as_now(notes["config"]), "hub": {}, "output": None}
-    config = sources.pin(configured(tree, sources, list(overrides), f"reproduce {repo}"))
+    with recipes.of_ours(repo):
+        sources = origins.read(notes["sources"])
+        tree = {**as_now(notes["config"]), "hub": {}, "output": None}
+        config = sources.pin(recipes.configured(tree, sources, list(overrides), f"reproduce {repo}"))
+        processes = recipes.processes(dict(notes.get("cost") or {}).get("processes", 1))
+        tuned = recipes.settings(notes.get("speed"), config.speed.attention)
+        plan = dict(notes["auto"])["plan"] if notes.get("auto") else None
     require_parts(config, repo)
     run = Run.create(config)
     write_text(run.folder / FILE, json.dumps({**notes, "repo": repo, "commit": folder.name}, indent=1))
-    if notes.get("speed"):
-        run.event("tuned", **notes["speed"])
+    if tuned:
+        run.event("tuned", **tuned)
     if notes.get("max_length"):
         run.event("lengths", tokens=notes["max_length"])
-    if notes.get("auto"):
-        write_text(run.folder / AUTO, json.dumps({"plan": notes["auto"]["plan"]}))
-    return run, int(notes.get("cost", {}).get("processes", 1))
+    if plan is not None:
+        write_text(run.folder / AUTO, json.dumps({"plan": plan}))
+    return run, processes
 
 
 def require_parts(config: RunConfig, repo: str) -> None:

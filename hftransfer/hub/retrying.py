@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from hftransfer.errors import UserError
 from hftransfer.hub.connection import endpoint
+from hftransfer.safety import terminal
 
 if TYPE_CHECKING:
     from huggingface_hub.errors import HfHubHTTPError
@@ -61,14 +62,18 @@ def answer_of(error: BaseException) -> HfHubHTTPError | None:
 
 
 def in_words(error: BaseException) -> str:
-    """Return what went wrong in one sentence without the request's number and address."""
+    """Return what went wrong in one sentence without the request's number and address, and without any secret."""
+    return terminal.without_secrets(_in_words(error))
+
+
+def _in_words(error: BaseException) -> str:
     from huggingface_hub.errors import HfHubHTTPError
 
     if isinstance(error, HfHubHTTPError):
         said = error.server_message or error.response.reason_phrase
         return " ".join(f"the Hub answers {error.response.status_code} ({said})".split())
     if isinstance(error, RuntimeError) and error.__cause__ is not None:
-        return f"{error} {in_words(error.__cause__)}"
+        return f"{error} {_in_words(error.__cause__)}"
     return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
 
@@ -81,7 +86,7 @@ def _pause(error: BaseException, planned: float) -> float:
     from huggingface_hub.errors import HfHubHTTPError
 
     asked = error.response.headers.get("Retry-After", "") if isinstance(error, HfHubHTTPError) else ""
-    return min(float(asked), LONGEST) if asked.isdigit() else planned
+    return min(float(asked), LONGEST) if asked.isdecimal() and asked.isascii() else planned
 
 
 def _of_xet(error: BaseException) -> bool:

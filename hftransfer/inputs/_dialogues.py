@@ -10,13 +10,16 @@ from typing import Any, Literal
 
 from hftransfer.column_types import STRINGS, element, is_list, is_value
 
-Turns = list[dict[str, Any]]  # role and content of each turn; a content that is no text is None
+Turns = list[dict[str, Any]]  # role and content of each turn, None for one that is no text; see `WEIGHT`
 Form = Literal["text", "completion", "chat"]
 PROMPT, COMPLETION = "prompt", "completion"  # the columns that every form becomes
 SPEAKERS = {
     "human": "user", "prompter": "user", "gpt": "assistant", "chatgpt": "assistant", "bot": "assistant",
     "model": "assistant", "ai": "assistant", "observation": "tool", "function": "tool",
 }  # fmt: skip
+WEIGHT = "weight"  # 0 in an answer that is not to be learned (OpenAI's)
+CALLS = ("tool_calls", "function_call")  # in a turn that calls a tool: its content says nothing of that
+SYSTEMS = ("system", "system_prompt", "system_message")
 KEYS = (("role", "content"), ("from", "value"))  # OpenAI's and transformers', ShareGPT's
 CHATS = ("messages", "conversations", "conversation", "dialogue", "dialog", "chat", "turns", "chosen")
 INSTRUCTIONS, CONTEXTS = ("instruction", "instructions"), ("input", "context")
@@ -37,8 +40,14 @@ def turns(value: Any) -> Turns | None:
         if isinstance(value, Mapping) and all(isinstance(value.get(key), list) for key in (speaker, said)):
             value = [{speaker: who, said: what} for who, what in zip(value[speaker], value[said], strict=False)]
         if isinstance(value, list) and value and all(isinstance(turn, Mapping) and speaker in turn for turn in value):
-            return [{"role": _role(turn[speaker]), "content": _text(turn.get(said))} for turn in value]
+            return [_turn(turn, speaker, said) for turn in value]
     return None
+
+
+def _turn(turn: Mapping[str, Any], speaker: str, said: str) -> dict[str, Any]:
+    content = None if any(turn.get(name) for name in CALLS) else _text(turn.get(said))
+    found = {"role": _role(turn[speaker]), "content": content}
+    return found | {WEIGHT: 0} if turn.get(WEIGHT) == 0 and found["role"] == "assistant" else found
 
 
 def _read(text: str) -> Any:
@@ -96,28 +105,56 @@ def find(
     if named:
         chats = [name for name in chats if name in named.values()]
     strings = [name for name, feature in features.items() if is_value(feature, *STRINGS) and name not in chats]
+    system = next((name for name in strings if name in SYSTEMS), None)
+    tools = "; `tools` is not read: a template that shows them is not told of them" if "tools" in features else ""
     if PROMPT in chats and COMPLETION in chats:
-        said = f"`{PROMPT}` and `{COMPLETION}` hold the turns of one conversation"
-        return Found("chat", (PROMPT, COMPLETION), _of_two, f"{said}; every answer in it is learned")
+        told = f"`{PROMPT}` and `{COMPLETION}` hold the turns of one conversation; every answer in it is learned"
+        return Found("chat", (PROMPT, COMPLETION), _of_two, told)
     if chats:
         chosen = min(chats, key=lambda name: CHATS.index(name) if name in CHATS else len(CHATS))
         form = "in ShareGPT's form " if _is_sharegpt(first, chosen) else ""
-        said = f"`{chosen}` holds conversations {form}(data.columns.{COMPLETION}): every answer in them is learned"
-        return Found("chat", (chosen,), _of_chat, f"{said}, the last one is what is asked for")
+        every = (
+            f"`{chosen}` holds conversations {form}(data.columns.{COMPLETION}): every answer in them is learned, the "
+            "last one is what is asked for"
+        )
+        if system is not None:
+            return Found("chat", (chosen, system), _of_chat_behind, f"{every}; `{system}` begins them{tools}")
+        return Found("chat", (chosen,), _of_chat, f"{every}{tools}")
     instructions = [name for name in strings if name in INSTRUCTIONS]
     contexts = [name for name in strings if name in CONTEXTS]
-    if instructions and contexts and not named and (answers := [name for name in COMPLETIONS if name in strings]):
-        columns = (instructions[0], contexts[0], answers[0])
-        said = f"a prompt is `{columns[0]}`, and behind an empty line `{columns[1]}` where it holds something"
-        return Found(asked or "completion", columns, _of_instruction, f"{said}; `{columns[2]}` is learned")
+    asking = [name for name in PROMPTS if name in strings]
+    answers = [name for name in COMPLETIONS if name in strings and name not in asking[:1]]
+    before = [] if system is None else [system]
+    said = f"`{system}` stands before it; " if before else ""
+    if instructions and contexts and not named and answers:
+        columns = (*before, instructions[0], contexts[0], answers[0])
+        row = _of_system if before and asked == "chat" else _of_instruction
+        return Found(
+            asked or "completion", columns, row,
+            f"a prompt is `{instructions[0]}`, and behind an empty line `{contexts[0]}` where it holds something; "
+            f"{said}`{answers[0]}` is learned",
+        )  # fmt: skip
+    if before and asking and answers and not named and asked != "text":
+        columns = (*before, asking[0], answers[0])
+        joined = "" if asked else f"; {_told(asked)}"
+        row = _of_system if asked == "chat" else _of_instruction
+        return Found(
+            asked or "completion", columns, row,
+            f"a prompt is `{asking[0]}`; `{system}` stands before it; `{answers[0]}` is learned{joined}",
+        )  # fmt: skip
     if PROMPT in named or (not named and any(name in strings for name in COMPLETIONS) and len(strings) > 1):
-        return Found(asked or "completion", guess=_told(asked))
+        unread = f"`{system}` is not read" if before and system not in named.values() else None
+        return Found(asked or "completion", guess="; ".join(filter(None, [_told(asked), unread])) or None)
     alone = [named[COMPLETION]] if COMPLETION in named else [name for name in TEXTS if name in strings] or strings
     others = [name for name in strings if name in PROMPTS and name not in alone[:1]]
     if asked == "text" or (alone and not others and (len(alone) == 1 or alone[0] in TEXTS)):
-        said = f"`{alone[0]}` holds running texts: every token is learned" if alone else ""
-        more = "; they are asked for with their first half (data.form=completion: with a prompt of its own)"
-        return Found("text", tuple(alone[:1]), _of_text, said + more) if alone else None
+        if not alone:
+            return None
+        running = (
+            f"`{alone[0]}` holds running texts: every token is learned; they are asked for with their first half "
+            "(data.form=completion: with a prompt of its own)"
+        )
+        return Found("text", tuple(alone[:1]), _of_text, running)
     return Found(asked or "completion", guess=_told(asked))
 
 
@@ -140,19 +177,43 @@ def _of_chat(value: Any) -> tuple[str | None, str | None]:
     found = turns(value)
     if not found or (len(found) == 1 and found[0]["role"] == "assistant"):
         return None, None
+    while len(found) > 1 and found[-1].get(WEIGHT) == 0:  # nothing of it, nor of what leads to it, is learned
+        found = found[:-1]
+        while len(found) > 1 and found[-1]["role"] != "assistant":
+            found = found[:-1]
     last = found[-1]
     if last["role"] != "assistant":
         return written(found), None
     return written(found[:-1]), last["content"]
 
 
+def _of_chat_behind(value: Any, system: Any) -> tuple[str | None, str | None]:
+    found = turns(value)
+    if found and system and str(system).strip() and found[0]["role"] != "system":
+        return _of_chat([{"role": "system", "content": str(system).strip()}, *found])
+    return _of_chat(value)
+
+
 def _of_two(asked: Any, answered: Any) -> tuple[str | None, str | None]:
     return _of_chat([*(turns(asked) or []), *(turns(answered) or [])])
 
 
-def _of_instruction(instruction: Any, context: Any, answer: Any) -> tuple[str | None, str | None]:
-    parts = [str(part).strip() for part in (instruction, context) if part and str(part).strip()]
-    return "\n\n".join(parts) or None, answer
+def _of_instruction(*values: Any) -> tuple[str | None, str | None]:
+    *asked, answer = values
+    return "\n\n".join(_said(asked)) or None, answer
+
+
+def _of_system(system: Any, *values: Any) -> tuple[str | None, str | None]:
+    """Return what a system is told, and what it is asked, as turns."""
+    *asked, answer = values
+    if not _said(asked):
+        return None, answer
+    head = [{"role": "system", "content": text} for text in _said([system])]
+    return written([*head, {"role": "user", "content": "\n\n".join(_said(asked))}]), answer
+
+
+def _said(values: Sequence[Any]) -> list[str]:
+    return [text for value in values if value is not None and (text := str(value).strip())]
 
 
 def _of_text(text: Any) -> tuple[str | None, str | None]:

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
 
 class Lists(Input):
-    """A list of strings a row."""
+    """A list of strings a row; a person writes one as a text."""
+
+    rewritten = True
 
     def fits(self, feature: Any, values: Sequence[Any]) -> bool:
         return element(feature) is not feature and is_value(element(feature), *STRINGS)

@@ -94,7 +94,7 @@ def decoded(value: Mapping[str, Any]) -> tuple[Sound, Heard]:
             start = min(max(0, round(value["start"] * file.samplerate)), file.frames)
             file.seek(start)
         if value.get("seconds") is not None:
-            count = round(value["seconds"] * file.samplerate)
+            count = max(0, round(value["seconds"] * file.samplerate))  # below 0, soundfile reads all
         promised = file.frames - start if count < 0 else min(count, file.frames - start)
         found = file.read(count, dtype="float32", always_2d=True)
         cut = len(found) < promised or _header_promises_more(file)
@@ -103,6 +103,12 @@ def decoded(value: Mapping[str, Any]) -> tuple[Sound, Heard]:
     silent = bool(len(samples)) and float(np.abs(samples).max()) < FAINTEST
     sound = Sound(np.ascontiguousarray(samples, np.float32), rate)
     return sound, Heard(1, int(several), int(cut), int(silent), {rate: 1}, sound.seconds)
+
+
+def header(value: Mapping[str, Any]) -> tuple[int, int]:
+    """Return how many samples a recording has, and how many make a second, by its header."""
+    with library().SoundFile(_opened(value)) as file:
+        return int(file.frames), int(file.samplerate)
 
 
 def seconds_of(value: Mapping[str, Any]) -> float:

@@ -7,6 +7,7 @@ import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from hftransfer.config import DataConfig
 
+LOUDEST = 16.0  # of floats: above are whole numbers that were not divided
 DECODE_BATCH = 256  # recordings in memory at a time
 # a part of a file, as manifests name it: `start` and `seconds` are null for a whole one
 FIELDS = {"bytes": "binary", "path": "string", "start": "float64", "seconds": "float64"}
@@ -138,6 +140,11 @@ class Audio(Input):
         entries = [None if value is None else _entry(value) for value in table[column].to_pylist()]
         return [None if entry is None else _placed(entry, str(path.parent)) for entry in entries]
 
+    def entry(self, value: Any, folder: Path | None) -> dict[str, Any] | None:
+        """Return a recording as a row holds it, its path from a folder made whole; None for what is none."""
+        found = _entry(value)
+        return found if folder is None else _placed(found, str(folder))
+
     def opened(self, value: Any, config: DataConfig, rng: np.random.Generator | None = None) -> Any:
         sound, _ = _sounds.decoded(value)
         changed = rng is not None and config.augmentation is not None
@@ -185,17 +192,37 @@ def _given(value: Any) -> Any:
     if isinstance(value, Mapping) and "sampling_rate" in value:
         array, rate = value.get("array", value.get("raw")), value["sampling_rate"]
     elif isinstance(value, tuple) and len(value) == 2:
-        rate, array = sorted(value, key=lambda part: not isinstance(part, int))
-    if array is None or not isinstance(rate, int):
+        rate, array = sorted(value, key=lambda part: not isinstance(part, Integral))
+    if array is None or not isinstance(rate, Integral):
         return value
-    samples = np.asarray(array)
+    samples = _floats(np.asarray(array))
     if samples.ndim == 2:  # (n, channels), or (channels, n)
-        samples = samples.mean(axis=1 if samples.shape[0] > samples.shape[1] else 0, dtype=np.float64) * (
-            1.0 if samples.dtype.kind == "f" else 1 / -float(np.iinfo(samples.dtype).min)
-        )
-    elif samples.dtype.kind == "i":
-        samples = samples / -float(np.iinfo(samples.dtype).min)
-    return {"bytes": _sounds.as_wav(Sound(np.asarray(samples, np.float32), rate))}
+        samples = samples.mean(axis=1 if samples.shape[0] > samples.shape[1] else 0)
+    return {"bytes": _sounds.as_wav(Sound(np.asarray(samples, np.float32), int(rate)))}
+
+
+def _floats(samples: np.ndarray) -> np.ndarray:
+    """Return samples of any type around -1 to 1; UserError for floats that are none of these.
+
+    Numbers of 64 bits are no samples' own type, but what a list of Python's becomes: 16 bits where they fit, else 32.
+    """
+    if samples.dtype.kind == "f":
+        most = float(np.nanmax(np.abs(samples), initial=0.0))
+        if LOUDEST < most < np.inf:
+            raise UserError(
+                "samples around -1 to 1 are needed", f"the largest of these is {most:g}",
+                "Divide those that were made of 16 bits by 32768.",
+            )  # fmt: skip
+        return samples
+    if samples.dtype.kind == "u":  # silence is in the middle
+        middle = 2.0 ** (8 * samples.dtype.itemsize - 1)
+        return (samples - middle) / middle
+    if samples.dtype.kind != "i":
+        raise UserError("samples as numbers are needed", f"these are {samples.dtype}", "Give numbers around -1 to 1.")
+    bits = 8 * samples.dtype.itemsize
+    if bits == 64:
+        bits = 16 if int(np.abs(samples).max(initial=0)) <= 2**15 else 32
+    return samples / 2.0 ** (bits - 1)
 
 
 def _placed(entry: dict[str, Any] | None, folder: str) -> dict[str, Any] | None:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from hftransfer.config import DataConfig
+    from hftransfer.safety.shelf import Shelf
 
 Alike = Callable[[np.ndarray], np.ndarray]  # pairs (m, 2) of rows -> which of them (m,) have the same answer
 Suits = Callable[[Any], bool] | None  # what was drawn for a value -> whether its row can be learned from so
@@ -43,6 +44,7 @@ class Input(ABC):
     widget: ClassVar[Literal["textbox", "picture", "recording", "chat"]]  # how a person gives one in the app
     example: ClassVar[str]  # one, as Python writes it
     asked: ClassVar[str]  # what a person is asked for: "a text"
+    rewritten: ClassVar[bool] = False  # whether a person writes it otherwise than a column of it holds it
     lazy: ClassVar[bool] = False  # decoded when a row is asked for, not before
     turns: ClassVar[bool] = False  # whether near copies may be turned or mirrored
     nothing: ClassVar[Any] = ""  # what stands for a value where none is given and none is needed
@@ -131,6 +133,17 @@ class Input(ABC):
 
     def opened(self, value: Any, config: DataConfig, rng: np.random.Generator | None = None) -> Any:
         """Return a row's value as the processor takes it, changed at random where there is something to draw with."""
+        return value
+
+    def undecoded(self, rows: Any, column: str) -> Any:
+        """Return a data set whose column holds what `reduced` takes."""
+        return rows
+
+    def reduced(self, value: Any, side: int, shelf: Shelf | None) -> Any:
+        """Return a row's value out of `undecoded` rows, decoded, of kinds that have sides.
+
+        One far larger than `side` pixels is a copy whose shorter side has so many, from the shelf where it has it.
+        """
         return value
 
     def changed(

@@ -28,7 +28,8 @@ class Conversation(Input):
     words = ("prompt", "prompts")
     widget = "chat"
     example = '"a prompt"'
-    asked = "a prompt"
+    asked = "a message or a prompt"
+    rewritten = True
     spoken = True
 
     def fits(self, feature: Any, values: Sequence[Any]) -> bool:

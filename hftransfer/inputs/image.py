@@ -17,7 +17,7 @@ import PIL.Image
 
 from hftransfer.column_types import STRINGS, is_value
 from hftransfer.errors import UserError
-from hftransfer.inputs import _dicom, _geometry, _near_pictures, _pixels
+from hftransfer.inputs import _dicom, _geometry, _near_pictures, _pixels, _reduced
 from hftransfer.inputs._near_pictures import THUMB
 from hftransfer.inputs._pixels import Seen
 from hftransfer.inputs.base import Alike, Input, Looked, Suits
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from hftransfer.config import DataConfig
+    from hftransfer.safety.shelf import Shelf
 
 DECODE_BATCH = 256  # encoded images in memory at a time
 NO_THUMB = np.zeros(3 * THUMB**2, np.uint8)
@@ -173,6 +174,17 @@ class Image(Input):
 
     def opened(self, value: Any, config: DataConfig, rng: np.random.Generator | None = None) -> Any:
         return self.changed(value, config, rng)[0]
+
+    def undecoded(self, rows: Any, column: str) -> Any:
+        import datasets
+
+        return rows.cast_column(column, datasets.Image(decode=False))
+
+    def reduced(self, value: Any, side: int, shelf: Shelf | None) -> Any:
+        import datasets
+
+        found = _reduced.copy_of(value, side, shelf)
+        return datasets.Image().decode_example(value) if found is None else found
 
     def changed(
         self, value: Any, config: DataConfig, rng: np.random.Generator | None, suits: Suits = None

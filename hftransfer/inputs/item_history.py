@@ -27,7 +27,7 @@ class History(Lists):
     words = ("history", "histories")
     widget = "textbox"
     example = '["an id or a title", "another"]'
-    asked = "a history"
+    asked = "a history of ids or titles"
 
     def look(self, column: pa.ChunkedArray, required: bool) -> Looked:
         empty = [not row for row in column.to_pylist()]
@@ -46,7 +46,7 @@ class History(Lists):
             return [str(name) for name in value]
         raise UserError(
             "a history is needed", f"found {value!r}",
-            "Give a list of ids or titles, or a text with one a line; the last is the newest.",
+            "Give a list of ids or titles, or a text with one a line or commas between; the last is the newest.",
         )  # fmt: skip
 
     def shown(self, value: Any) -> str:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from fnmatch import fnmatch
 from pathlib import Path
 
 AT_ONCE = 500  # files of one request
+PLACE = 4096  # bytes of a disk that a file takes beside its own
 
 
 class Bucket:
@@ -38,6 +40,15 @@ class Bucket:
         for start in range(0, len(files), AT_ONCE):
             api.batch_bucket_files(self.name, add=list(files[start : start + AT_ONCE]))
 
+    def size(self, prefix: str, without: Sequence[str] = ()) -> int:
+        """Return what lies below a prefix, in bytes; each file counts for its place on a disk as well."""
+        from huggingface_hub import HfApi
+
+        found = HfApi(token=self.token).list_bucket_tree(self.name, prefix, recursive=True)
+        start = len(prefix) + 1
+        files = [one for one in found if one.type == "file" and not _left_out(one.path[start:], without)]
+        return sum(one.size + PLACE for one in files)
+
     def bring(self, prefix: str, target: Path, without: Sequence[str] = ()) -> None:
         """Bring what lies below a prefix into a folder; what is there already is not brought again."""
         from huggingface_hub import HfApi
@@ -45,3 +56,7 @@ class Bucket:
         HfApi(token=self.token).sync_bucket(
             f"hf://buckets/{self.name}/{prefix}", str(target), exclude=list(without), quiet=True
         )
+
+
+def _left_out(name: str, without: Sequence[str]) -> bool:
+    return any(fnmatch(name, pattern) for pattern in without)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import shutil
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
@@ -41,13 +42,28 @@ class _Asked:
     found: Standing
 
 
+def free(run: Run) -> float:
+    """Return the bytes that are free where a run's folder lies."""
+    return float(shutil.disk_usage(run.folder).free)
+
+
 class Elsewhere(Launcher):
     """A place that is asked about a run; between two questions it is left alone for longer and longer."""
 
+    _room: ClassVar[tuple[Callable[[Run], float]]] = (free,)
     least: ClassVar[float] = 1.0  # seconds between two questions
     most: ClassVar[float] = 15.0
     # by the run's folder, of all launchers of this process: who shows a run and who follows it ask once for both
     _asked: ClassVar[dict[Path, _Asked]] = {}
+
+    @staticmethod
+    def keep_to(room: Callable[[Run], float]) -> None:
+        """Bring no more bytes into the folder of a run than this allows: a visitor's share of the disk, on a Space."""
+        Elsewhere._room = (room,)
+
+    def room(self, run: Run) -> float:
+        """Return how many bytes may be brought into a run's folder."""
+        return self._room[0](run)
 
     @abstractmethod
     def ask(self, run: Run) -> Standing | None:

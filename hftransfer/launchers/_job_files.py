@@ -32,6 +32,7 @@ NOT_OF_RUNS = ["checkpoints/*", "console.log", "launch.json", ".writer.lock"]  #
 NOT_NEEDED = re.compile(r"extra == .(ui|mcp|test|dev|onnx|quantized).")
 DISTRIBUTION = "hftransfer-learning"
 MOST_LOG = 64 * 2**20  # bytes of a log that are kept here: what else a job prints stays where it is
+MOST_LINE = 2**20  # bytes of one line of it: read as an event, it takes many times as many
 
 
 def send(run: Run, bucket: Bucket, mount: str, label: str) -> None:
@@ -128,10 +129,11 @@ def pins() -> list[str]:
 
 def append(path: Path, line: str) -> None:
     """Append a line of a job's log to a file here, as long as that is of a size to be kept."""
+    data = f"{line.rstrip()}\n".encode()
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     try:
-        if os.fstat(descriptor).st_size < MOST_LOG:
-            os.write(descriptor, f"{line.rstrip()}\n".encode())
+        if len(data) <= MOST_LINE and os.fstat(descriptor).st_size < MOST_LOG:
+            os.write(descriptor, data)
     finally:
         os.close(descriptor)
 

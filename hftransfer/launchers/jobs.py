@@ -327,6 +327,13 @@ exit $code"""
             return
         self._listen(run, False)
         bucket = self._bucket(note["bucket"], str(self._api(run).token))
+        size, room = bucket.size(note["label"], OWN), self.room(run)
+        if size > room:
+            if not self._seen(run).get("too_large"):
+                found = f"{size / 1e6:,.0f} MB lie in {note['bucket']}/{note['label']}, and there is room for"
+                run.event("warning", message=f"not brought back: {found} {max(0.0, room) / 1e6:,.0f} MB; make some")
+                write_text(run.folder / SEEN, json.dumps({**self._seen(run), "too_large": True}))
+            return
         bucket.bring(note["label"], run.folder, OWN)
         write_text(run.folder / SEEN, json.dumps({**self._seen(run), "collected": True}))
         if job.durations is not None and job.durations.running_secs:

@@ -26,6 +26,7 @@ ALONE = Path(__file__).with_name("_alone.py")
 PROCESSES = "HFTRANSFER_PROCESSES"  # environment variable: how many processes were asked for
 # accelerate falls back on the user's default_config.yaml, whose DeepSpeed or FSDP no flag turns off; this file does
 NEUTRAL = "compute_environment: LOCAL_MACHINE\ndistributed_type: 'NO'\n"
+MOST = 16  # processes for each core: a recipe of another machine may name any number
 KILL_WAIT = 10.0  # seconds for the kernel to end what was killed: one that writes to a slow disk takes a while
 
 
@@ -44,6 +45,10 @@ class LocalLauncher(Launcher):
         """Raise UserError when the run goes on already, or accelerate is missing, or the number makes no sense."""
         if processes < 1:
             raise UserError("at least one process is needed", f"found {processes}", "Set --processes 1 or more.")
+        if processes > (most := MOST * machine.cores()):
+            raise UserError(
+                f"at most {most} processes are possible on this machine", f"found {processes}", "Set --processes 1."
+            )
         if importlib.util.find_spec("accelerate") is None:
             raise UserError("the package accelerate is needed", "it is not installed", "Run: pip install accelerate")
         if self.is_alive(run):

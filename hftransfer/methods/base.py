@@ -43,6 +43,10 @@ class Method(ABC):
         """Return what `from_pretrained` needs besides the usual."""
         return {}
 
+    def loads_plainly(self, config: MethodConfig) -> bool:
+        """Tell whether `Setup.reload` gives once more what `load` gave."""
+        return type(self).load is Method.load and not self.loading(config)
+
     def load(self, config: RunConfig, task: Task, answer: Answer[Any], processor: Any) -> Loaded:
         """Load the model that this method begins with; UserError for one that this method cannot train."""
         from hftransfer.modeling import loading

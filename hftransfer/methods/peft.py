@@ -124,6 +124,7 @@ class Peft(Method):
     def fit(self, setup: Setup, loaded: Loaded) -> Fitted:
         """Train the adapters with Trainer, keep them beside, and merge them."""
         from hftransfer.fitting import trainer
+        from hftransfer.frozen import cached_encoder
         from hftransfer.methods import probe
 
         config = setup.config.method
@@ -132,7 +133,9 @@ class Peft(Method):
             probe.start_head(setup, loaded)
         model = self.apply(loaded, config)
         initial = _save_initial(model, setup) if _changes_base(model) else None
-        return self.conclude(setup, trainer.descend(setup, model, self.learning_rate), initial)
+        with cached_encoder.computed_once(setup, model) as (shortened, seconds):  # where adapters are behind it alone
+            fitted = trainer.descend(shortened, model, self.learning_rate)
+        return self.conclude(setup, dataclasses.replace(fitted, train_seconds=fitted.train_seconds + seconds), initial)
 
     def conclude(self, setup: Setup, fitted: Fitted, initial: Path | None = None) -> Fitted:
         """Keep the trained adapters beside the model, and merge them; `initial`: as they were before training."""

@@ -22,9 +22,16 @@ def truncation(prepared: Mapping[str, Prepared], preparation: Preparation, task:
             )
         if found.too_long:
             many = f"{split}: {found.too_long / count:.1%} of rows ({found.too_long})"
-            done = "are not trained on: they last" if split == "train" else "are asked in parts: they last"
-            done = done if task.splits else "were cut: they lasted"
-            said.append(f"{many} {done} longer than {found.window:g} s; data.max_seconds sets the limit")
+            if not task.splits:
+                told = f"{many} were cut: they lasted longer than {found.window:g} s"
+            elif split == "train":
+                told = f"{many} are not trained on: they last longer than {found.window:g} s"
+            else:
+                told = (
+                    f"{many} are asked in parts: they last longer than {found.window:g} s; perplexity is measured "
+                    "without them"
+                )
+            said.append(f"{told}; data.max_seconds sets the limit")
         if found.unread:
             said.append(
                 f"{split}: {found.unread:,} words (blanks, signs without a shape) are nothing to the tokenizer: each "
@@ -36,23 +43,36 @@ def truncation(prepared: Mapping[str, Prepared], preparation: Preparation, task:
                 "whole conversation than where it asks for them"
             )
         if found.cut_targets:
-            many = f"{split}: {found.cut_targets / count:.1%} of targets ({found.cut_targets}) "
+            targets = f"{split}: {found.cut_targets / count:.1%} of targets ({found.cut_targets})"
             if not preparation.answer.cuts_targets:
-                done = " and are not trained on" if split == "train" else ""
-                said.append(f"{many}have more characters than their recordings give places{done}")
+                done = " and are not trained on" if split == "train" else ": their perplexity is not measured"
+                said.append(f"{targets} have more characters than their recordings give places{done}")
                 continue
             dropped = split == "train" and preparation.config.long_targets == "drop"
+            lost = "are not trained on: they are longer than" if dropped else "were cut at"
             said.append(
-                many
-                + ("are not trained on: they are longer than " if dropped else "were cut at ")
-                + f"{preparation.max_target_length} tokens; data.max_target_length sets the limit"
+                f"{targets} {lost} {preparation.max_target_length} tokens; data.max_target_length sets the limit"
             )
     return said
 
 
-def refuse_long_targets(config: RunConfig, prepared: Mapping[str, Prepared], longest: int | None) -> None:
-    """Raise UserError for training rows whose target the decoder cannot take, where the configuration refuses them."""
-    found = prepared["train"]
+def refuse_long_targets(
+    config: RunConfig, prepared: Mapping[str, Prepared], preparation: Preparation, trains: bool
+) -> None:
+    """Raise UserError for training rows whose target the decoder cannot take, where they are to be refused.
+
+    They are where the configuration says so, and where it says nothing, if they can only be wrong; `trains` tells
+    whether the model is going to be trained.
+    """
+    found, longest = prepared["train"], preparation.max_target_length
+    own = trains and preparation.answer.refuses_long and config.data.max_target_length is None
+    refuses = (config.data.long_targets or ("refuse" if own else "cut")) == "refuse"
+    if found.unmatched and found.target_lengths is not None and not found.target_lengths.any():
+        raise UserError(
+            "conversations are needed whose answers the chat template shows as it asks for them",
+            f"of none of the {found.count:,} of train the answer begins where the template calls for one",
+            "Use another model, or give prompt and completion as texts.",
+        )  # fmt: skip
     if found.too_long and not len(found) and not found.cut_targets:
         raise UserError(
             f"recordings of at most {found.window:g} s are needed", "every one of train lasts longer",
@@ -64,7 +84,7 @@ def refuse_long_targets(config: RunConfig, prepared: Mapping[str, Prepared], lon
             f"{found.cut_targets} of {found.count} of train have more characters than there are places",
             "Check that each is of its recording.",
         )  # fmt: skip
-    if config.data.long_targets == "refuse" and found.cut_targets:
+    if longest is not None and refuses and found.cut_targets:
         raise UserError(
             f"targets of at most {longest} tokens are needed",
             f"{found.cut_targets} of {found.count} rows of train have longer ones",

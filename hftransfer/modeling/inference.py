@@ -120,7 +120,11 @@ def over(
         generator=torch.Generator(),  # else each loop would draw from the random state of training
     )
     with torch.inference_mode():
-        for part, batch in zip(mine, loader, strict=True):
+        batches = iter(loader)
+        for part in mine:
+            # a caller's autocast is for the model: Whisper's features, computed by torch, would be bfloat16 too
+            with torch.autocast(device.type, enabled=False):
+                batch = next(batches)
             found |= zip(
                 (int(place) for place in part),
                 halving(take, moved(batch, device, device.type == "cuda"), len(part)),

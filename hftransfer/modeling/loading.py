@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import datasets
 import huggingface_hub
 import torch
 import transformers
@@ -20,7 +20,14 @@ from hftransfer.config import RunConfig
 from hftransfer.errors import UserError
 from hftransfer.modeling import short_clips
 from hftransfer.modeling.parts import backbone_prefix, head_modules
-from hftransfer.modeling.problems import explained, no_tokenizer, refuse_pickle, require_folder, require_type
+from hftransfer.modeling.problems import (
+    explained,
+    no_tokenizer,
+    refuse_pickle,
+    require_folder,
+    require_intact,
+    require_type,
+)
 from hftransfer.processors import FROM_PADDING, speaks_languages, tokenizer_of
 from hftransfer.processors import set_languages as tell_languages
 from hftransfer.tasks.base import Task
@@ -44,7 +51,8 @@ def silence_libraries() -> None:
     """Turn off the libraries' own progress bars and notes: a run shows its events, a Predictor its answers."""
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    datasets.disable_progress_bars()
+    if "datasets" in sys.modules:  # which a Predictor hardly needs
+        sys.modules["datasets"].disable_progress_bars()
 
 
 def load_processor(config: RunConfig, task: Task) -> Any:
@@ -56,6 +64,7 @@ def load_processor(config: RunConfig, task: Task) -> Any:
         settings = transformers.AutoConfig.from_pretrained(source, revision=config.revision, trust_remote_code=False)
         task.auto_class(settings)  # which may refuse a model whose processor cannot even be loaded
         processor = _reader(config, task, source, settings)
+    require_intact(source, config.revision)
     tokenizer = tokenizer_of(processor)
     if tokenizer is None:
         return processor
@@ -90,7 +99,9 @@ def _reader(config: RunConfig, task: Task, source: str, settings: Any) -> Any:
     return processor if words else ear
 
 
-def fitted(config: RunConfig, answer: Answer[Any], processor: Any) -> tuple[Answer[Any], Any, list[str]]:
+def fitted(
+    config: RunConfig, answer: Answer[Any], processor: Any, trains: bool = True
+) -> tuple[Answer[Any], Any, list[str]]:
     """Return an answer and what reads for the model of a configuration, fitted to one another, and what to say."""
     source = samples.resolve(config.model)
     options: dict[str, Any] = {"revision": config.revision, "trust_remote_code": False}
@@ -99,7 +110,7 @@ def fitted(config: RunConfig, answer: Answer[Any], processor: Any) -> tuple[Answ
         generation = transformers.GenerationConfig.from_pretrained(source, **options)
     except OSError:
         generation = None
-    return answer.reads(processor, settings, generation)
+    return answer.reads(processor, settings, generation, trains)
 
 
 def load_model(
@@ -131,6 +142,8 @@ def load_model(
     fresh = _fresh_modules(model, info)
     if answer.renewed:
         fresh = tuple(dict.fromkeys([*fresh, *_renewed(model)]))
+    if answer.widened:
+        fresh = tuple(dict.fromkeys([*fresh, *_widened(model, answer.widened)]))
     _require_backbone(config, task, model, info)
     model = answer.attach(model)
     if answer.generates and config.speed.short_clips:
@@ -193,10 +206,12 @@ def _pretrained(
     report: dict[str, Any] = {"config": settings, "output_loading_info": True, **options}
     if not of_part:
         found: tuple[Any, dict[str, Any]] = auto.from_pretrained(source, **{**usual, **report})
+        require_intact(source, config.revision)
         return found
     with torch.device("meta"):
         empty = auto.from_config(settings)
     pictures = transformers.AutoModel.from_pretrained(source, **usual).vision_model
+    require_intact(source, config.revision)
     # not by `key_mapping`: a model that was loaded with one is saved under the old names again
     weights = {backbone_prefix(empty) + name: value for name, value in pictures.state_dict().items()}
     model, info = type(empty).from_pretrained(None, state_dict=weights, **report)
@@ -282,6 +297,22 @@ def _renewed(model: Any) -> list[str]:
             nn.init.normal_(module.weight, std=model.config.initializer_range)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
+    return heads
+
+
+def _widened(model: Any, count: int) -> list[str]:
+    """Let the layers that give a score to each token do so to `count` more, and return their names."""
+    heads = head_modules(model)
+    for name in [name for name in heads if isinstance(model.get_submodule(name), nn.Linear)]:
+        old = model.get_submodule(name)
+        layer = nn.Linear(old.in_features, old.out_features + count, bias=old.bias is not None)
+        nn.init.normal_(layer.weight, std=model.config.initializer_range)
+        with torch.no_grad():
+            layer.weight[: old.out_features] = old.weight
+            if old.bias is not None:
+                layer.bias.zero_()[: old.out_features] = old.bias
+        model.set_submodule(name, layer)
+        model.config.vocab_size = layer.out_features
     return heads
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from hftransfer.answers._decoder import IGNORED
 from hftransfer.answers.base import Answer
 from hftransfer.config import RunConfig
 from hftransfer.errors import UserError
@@ -46,7 +47,8 @@ class Packs:
 def _joined(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return {
         "input_ids": [token for item in items for token in item["input_ids"]],
-        "labels": [label for item in items for label in item["labels"]],
+        # the first token of a row has none before it: what ends the row before is not what tells it
+        "labels": [label for item in items for label in (IGNORED, *item["labels"][1:])],
         "position_ids": [place for item in items for place in range(len(item["input_ids"]))],
     }
 

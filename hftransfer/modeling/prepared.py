@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+import datasets
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -14,6 +17,7 @@ import torch
 
 from hftransfer.answers.base import Answer, Rows
 from hftransfer.inputs.base import Input
+from hftransfer.processors import side_of
 from hftransfer.tasks.base import Preparation, Task
 
 
@@ -109,6 +113,36 @@ def prepare(task: Task, rows: Any, processor: Any, preparation: Preparation, tra
     )
 
 
+class _Items(list[dict[str, Any]]):
+    """Items in memory, read as those of a data set are."""
+
+    def __getitems__(self, places: Sequence[int]) -> list[dict[str, Any]]:
+        return [self[place] for place in places]
+
+
+def few(task: Task, columns: Mapping[str, list[Any]], processor: Any, preparation: Preparation) -> Prepared:
+    """Return what `prepare` makes of a few rows without truth, lists by role, of a task that decodes nothing."""
+    found = encode(task, columns, processor, replace(preparation, training=False))
+    names = [name for name in found if name not in ASIDE]
+    items = _Items({name: found[name][i] for name in names} for i in range(len(found["_row"])))
+    lengths = np.asarray(found["_length"], np.int64) if "_length" in found else None
+    return Prepared(items, np.asarray(found["_row"], np.int64), None, lengths, count=len(next(iter(columns.values()))))
+
+
+def of_values(
+    task: Task, columns: Mapping[str, list[Any]], processor: Any, preparation: Preparation
+) -> Prepared:  # fmt: skip
+    """Return what `prepare` makes of values that `Task.row` read, lists by role, whose truth nobody knows."""
+    texts = all(isinstance(value, str) for values in columns.values() for value in values)
+    if texts and not task.lazy and len(next(iter(columns.values()))) <= FEW:
+        return few(task, columns, processor, preparation)
+    datasets.disable_progress_bars()
+    features = {role.name: role.takes.feature() for role in task.shown if role.name in columns and role.takes}
+    table = datasets.Dataset.from_dict(dict(columns), features=datasets.Features(features))
+    return prepare(task, table, processor, preparation, training=False)
+
+
+FEW = 256  # rows of texts that are read without a data set of their own
 MOSAIC = 1  # of the key of what is drawn for mosaics, so that turning them on leaves other draws as they were
 SLICE = 256  # rows whose encoded bytes are in memory at a time
 PLACES = 50  # a second of an input that lasts counts as so many tokens: as many as most models make of it
@@ -136,6 +170,8 @@ def _lazily(
     if side is not None:
         spans = np.array([(row, n, many) for row, many in _tiles(task, rows, side) for n in range(many)], np.int64)
     cut, sizes = _of_targets(task, rows, processor, preparation, seconds)
+    if training and seconds is not None and task.splits:
+        cut &= seconds <= window  # what is left out anyhow is too long for one reason alone
     if training and drops(preparation) and cut.any():
         keep = ~cut[spans[:, 0]]
         spans, lengths = spans[keep], lengths if lengths is None else lengths[keep]
@@ -251,7 +287,32 @@ class Lazy:
         self.training, self.spans, self.window = training, spans, window  # spans (items, 3): row, part, of how many
         self.augmentation = preparation.config.augmentation if training else None
         self.side = task.tile(preparation.config)
+        self.copies = self._side_of_copies()
+        if self.copies is not None:
+            for role in self._seen():
+                self.rows = role.takes.undecoded(self.rows, role.name)
+        self.token = secrets.token_hex(8)  # what tells these rows, so prepared, from all others of this machine
         self.epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # workers that outlive an epoch see it too
+
+    def _seen(self) -> list[Any]:
+        """Return the roles that are read when they are asked for."""
+        names = self.rows.column_names
+        return [role for role in self.task.shown if role.takes is not None and role.takes.lazy and role.name in names]
+
+    def _side_of_copies(self) -> int | None:
+        """Return how many pixels the shorter side of a copy has that a picture far larger than it is trained on by.
+
+        A random crop of it has still twice the pixels each way that a model is shown, or nearly. None: pictures are
+        trained on as they are, because truth counts in their pixels, or nobody asked for copies.
+        """
+        config = self.preparation.config
+        if not (self.training and config.reduced and isinstance(self.rows, datasets.Dataset)):
+            return None
+        side = side_of(self.processor) if self.window is None else None
+        if side is None or self.preparation.answer.in_places or self.side is not None:
+            return None
+        crop = config.augmentation.crop if config.augmentation is not None else 1.0
+        return math.ceil(2 * side / math.sqrt(crop))
 
     def __len__(self) -> int:
         return len(self.spans)
@@ -263,7 +324,9 @@ class Lazy:
     def select(self, indices: Any) -> Lazy:
         """Return the same items in another order."""
         spans = self.spans[np.asarray(indices)]
-        return Lazy(self.task, self.rows, self.processor, self.preparation, self.training, spans, self.window)
+        found = Lazy(self.task, self.rows, self.processor, self.preparation, self.training, spans, self.window)
+        found.token = self.token
+        return found
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         return self.__getitems__([index])[0]
@@ -292,6 +355,8 @@ class Lazy:
         """Return a row's value as a model takes it, the row's truth beside it, and which tile of the value it is."""
         row, number, count = (int(part) for part in span)
         answer, tile = self.preparation.answer, None
+        if self.copies is not None:
+            value = takes.reduced(value, self.copies, self.preparation.shelf)
         if self.side is not None:
             value, tile = takes.tiled(value, number, self.side)
             truth = truth if truth is None or tile is None else answer.changed(truth, tile)

@@ -16,8 +16,10 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
 )
 
+from hftransfer import samples
 from hftransfer.config import RunConfig
 from hftransfer.errors import UserError
+from hftransfer.safety import intact
 from hftransfer.tasks.base import Task
 
 PACKAGE = Path(__file__).parents[1]
@@ -42,6 +44,7 @@ def explained(config: RunConfig, task: Task, source: str) -> Iterator[None]:
             raise _hub_problem(name, cause) from error
         raise _load_problem(name, task, source, config.revision, error) from error
     except UserError:
+        require_intact(source, config.revision)
         raise
     except Exception as error:
         if _is_ours(error) or isinstance(error, MemoryError) or "out of memory" in str(error).lower():
@@ -58,7 +61,14 @@ def _is_ours(error: BaseException) -> bool:
     return inside or type(error).__module__.startswith("httpx")
 
 
+def require_intact(source: str, revision: str | None) -> None:
+    """Raise UserError when what came from the Hub, or lies in its cache, is not what the Hub has."""
+    if not Path(source).is_dir():
+        intact.require(intact.snapshot(source, "model", revision), source, samples.cache_folder() / intact.RECORD)
+
+
 def _load_problem(name: str, task: Task, source: str, revision: str | None, error: Exception) -> Exception:
+    require_intact(source, revision)  # what cannot be read may be none of the repo's: then it is fetched again
     text = " ".join(str(error).split())
     short = text[:300]
     local = Path(source).is_dir()

@@ -8,10 +8,13 @@ sees 30 seconds, as whoever uses it later has it.
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers.models.whisper.modeling_whisper import WhisperEncoder
+
+if TYPE_CHECKING:
+    from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 STEP = 50  # positions that lengths are rounded up to, a second: few shapes make kernels quick
 PLACES = 50  # positions a second
@@ -20,6 +23,8 @@ BEHIND = 25  # positions of silence that stay
 
 def shortened(model: Any) -> Any:
     """Return the model, whose encoder leaves out the silence at the end of a batch while it trains."""
+    from transformers.models.whisper.modeling_whisper import WhisperEncoder  # for models that write, and no others
+
     for encoder in [module for module in model.modules() if isinstance(module, WhisperEncoder)]:
         short = _Short(encoder)
         encoder.register_forward_pre_hook(short.begin, with_kwargs=True)
@@ -36,6 +41,17 @@ def encoded(encoder: WhisperEncoder, features: torch.Tensor, places: int) -> tor
         return states
     finally:
         short.end(encoder, (), None)
+
+
+def states(model: Any, batch: Mapping[str, torch.Tensor], places: int | None) -> torch.Tensor:
+    """Return what a backbone makes of a batch of one; a Whisper's encoder of what is heard, which fills `places`."""
+    from transformers.models.whisper.modeling_whisper import WhisperEncoder
+
+    if places is None or not isinstance(model, WhisperEncoder):
+        found: torch.Tensor = model(**batch)["last_hidden_state"]
+        return found
+    length = rounded(places, model.config.max_source_positions)
+    return encoded(model, batch["input_features"], length)[:, : max(places, 1)]
 
 
 class _Short:

@@ -103,7 +103,7 @@ class Streamed(torch.utils.data.IterableDataset):
             seconds = np.array([role.takes.seconds(value) or 0.0 for value in batch[role.name]])
             long = seconds > window
         targets = of_targets(batch[task.truth.name], seconds, self.processor, self.preparation)
-        cut = np.zeros(count, bool) if targets is None else targets[0]
+        cut = np.zeros(count, bool) if targets is None else targets[0] & ~(long & task.splits)
         dropped = (long & task.splits) | (cut & drops(self.preparation))
         aside = None if window is None and targets is None else {"_long": long, "_cut_target": cut}
         rows = [{name: values[i] for name, values in batch.items()} for i in np.flatnonzero(~dropped)]

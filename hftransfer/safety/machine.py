@@ -10,6 +10,8 @@ import os
 import platform
 import signal
 import subprocess
+import threading
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +33,7 @@ resource, fcntl, msvcrt = _optional("resource"), _optional("fcntl"), _optional("
 BOOT = Path("/proc/sys/kernel/random/boot_id")
 PROCESSORS = Path("/proc/cpuinfo")
 LATER = 10  # of 19: about a tenth of a core that another process wants as well
+LAST = 15  # about a thirtieth: with less, an answer takes minutes where a run trains on every core
 TAKEN = (errno.EACCES, errno.EAGAIN, errno.EDEADLK)  # of a lock that somebody else holds
 
 
@@ -80,15 +83,49 @@ def limit(name: str, most: int) -> bool:
     return False
 
 
+def open_files(most: int) -> None:
+    """Let this process have so many files open, or as many as the system allows it: connections are files too."""
+    if resource is None:
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = most if hard == resource.RLIM_INFINITY else min(most, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(ValueError, OSError):  # macOS has a limit of its own below the one that it tells
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 def close_memory() -> bool:
     """Close this process's memory and environment to others of the same user; tell whether the system does that."""
     return SYSTEM == "Linux" and ctypes.CDLL(None).prctl(_SET_DUMPABLE, 0, 0, 0, 0) == 0
 
 
-def give_way() -> None:
-    """Let other processes of this machine go first: one that trains does not wait for one that answers."""
-    if hasattr(os, "nice"):  # Windows has none
-        os.nice(LATER)
+def give_way(later: int = LATER) -> None:
+    """Let other processes of this machine go first: one that trains does not wait for one that answers.
+
+    On Linux this is of the thread that calls, and of all that it starts: see `let_first`.
+    """
+    if SYSTEM == "Linux":
+        _give_way(0, later)
+    elif hasattr(os, "nice"):  # Windows has none
+        os.nice(later)
+
+
+def let_first(names: Collection[str], later: int = LATER) -> None:
+    """Let other processes go before this one's threads but those of some names, and before what these start.
+
+    What the others start, a run, is not held back: nobody but root takes back what a thread once gave. Only on Linux,
+    where each thread has a priority of its own.
+    """
+    if SYSTEM == "Linux":
+        for thread in threading.enumerate():
+            if thread.name not in names and thread.native_id is not None:
+                _give_way(thread.native_id, later)
+
+
+def _give_way(thread: int, later: int) -> None:
+    with contextlib.suppress(OSError):  # it has ended
+        os.setpriority(os.PRIO_PROCESS, thread, max(later, os.getpriority(os.PRIO_PROCESS, thread)))
+        os.sched_setscheduler(thread, os.SCHED_BATCH, os.sched_param(0))  # it interrupts nobody when it wakes
 
 
 def own_session() -> dict[str, Any]:

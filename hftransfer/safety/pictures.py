@@ -48,6 +48,7 @@ DICOM = FORMATS["DICOM"]
 HEAD = re.compile(rb"DICM\x02\x00..[A-Z]{2}", re.DOTALL)  # the mark of DICOM and the first tag behind it
 LONGEST = 10  # bytes of it
 BLOCK = 2**22  # bytes of a file that are looked at together
+ACTIVE = (b"%!ps", b"<!doctype", b"<html", b"<svg", b"<?xml", b"<script")  # what a picture or table never begins with
 VOLUMES = (".nii", ".nii.gz", ".mha", ".mhd", ".nrrd", ".nhdr", ".mgz", ".mgh")  # no pictures: refused by name
 COMMON = tuple(
     suffix for name in ("PNG", "JPEG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "DICOM") for suffix in FORMATS[name]

@@ -13,6 +13,18 @@ from typing import Any, TextIO, cast
 OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 
+# what stands before the host of an address, what signs it, and tokens of the Hub
+SECRETS = re.compile(
+    r"(?<=://)[^/@\s]+@|(?<=[?&])(?:X-Amz-(?:Signature|Credential|Security-Token)|Signature|sig|token)=[^&\s'\"]+"
+    r"|\bhf_[A-Za-z0-9]{30,}"
+)
+
+
+def without_secrets(text: str) -> str:
+    """Return a message without the passwords, signatures and tokens that addresses in it may carry."""
+    return SECRETS.sub("", text)
+
+
 def clean(text: str) -> str:
     """Return a text with every sign that a terminal would obey written out, as in `\\x1b`."""
     return OBEYED.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)

@@ -14,12 +14,14 @@ import urllib.request
 from pathlib import Path
 
 from hftransfer.errors import UserError
+from hftransfer.safety import terminal
 from hftransfer.samples import installed
 from hftransfer.samples.archives import Archive
 from hftransfer.samples.sample import Package
 
 MIRROR = "HFTRANSFER_DEBIAN_MIRROR"
 DEBIAN = "https://deb.debian.org/debian"
+MORE = 2**20  # bytes beyond the size that a package is said to have, which is rounded
 
 
 def fetch(package: Package, folder: Path) -> Archive:
@@ -54,7 +56,7 @@ def _with_client(package: Package, folder: Path) -> Path:
         client = "npm" if package.registry == "npm" else "pip"
         raise UserError(
             f"{_named(package)} is to be fetched with {client}",
-            f"{client} said: {_reason(done.stderr or done.stdout)}",
+            f"{client} said: {terminal.without_secrets(_reason(done.stderr or done.stdout))}",
             f"Check the network and {client}'s registry settings ({client} config list), then try again.",
         )
     (path,) = folder.iterdir()
@@ -103,11 +105,11 @@ def _from_debian(package: Package, folder: Path) -> Path:
     mirror = os.environ.get(MIRROR) or DEBIAN
     try:
         with urllib.request.urlopen(f"{mirror.rstrip('/')}/{_place(package)}", timeout=60) as answer:
-            content = answer.read()
+            content = answer.read(package.size + MORE)  # whoever serves more serves something else
     except (OSError, ValueError, http.client.HTTPException) as error:
         raise UserError(
             f"{_named(package)} is to be fetched with apt-get or from a mirror of Debian",
-            "; ".join([*refused, f"{mirror} said: {error}"]),
+            terminal.without_secrets("; ".join([*refused, f"{mirror} said: {error}"])),
             f"Check the network, or set {MIRROR}=ADDRESS of another (https://archive.debian.org/debian has what the "
             "others have dropped).",
         ) from error

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+import numpy as np
+
+from hftransfer.answers._lists import is_wrong
 from hftransfer.processors import require_tokenizer, truncated
 from hftransfer.tasks.base import Known, Preparation, Task
 
@@ -15,17 +18,23 @@ ENCODERS = (  # of sentences
 )
 
 
-def side_by_side(columns: Sequence[Sequence[str | None]], processor: Any, max_length: int | None) -> dict[str, Any]:
+def side_by_side(
+    columns: Sequence[Sequence[str | None]], processor: Any, max_length: int | None, before: Sequence[str] = ()
+) -> dict[str, Any]:
     """Tokenize the texts of an item one after the other; `parts` are their lengths, `_numbers` tell equal texts.
 
-    `columns` hold one text an item each; one that is not there counts for nothing.
+    `columns` hold one text an item each; one that is not there counts for nothing. `before` has what stands before
+    the texts of each column, which is no part of what tells them.
     """
     from hftransfer.answers._nearness import number_of
 
     tokenizer = require_tokenizer(processor)
+    behind = [*before, *[""] * (len(columns) - len(before))]
     read = [
-        tokenizer([text or "" for text in texts], truncation=True, max_length=max_length) if len(texts) else {}
-        for texts in columns
+        tokenizer([first + text if text else "" for text in texts], truncation=True, max_length=max_length)
+        if len(texts)
+        else {}
+        for first, texts in zip(behind, columns, strict=True)
     ]
     cut = [truncated(encoded, max_length) if encoded else [] for encoded in read]
     ids = list(zip(*(encoded.get("input_ids", []) for encoded in read), strict=True))
@@ -57,19 +66,18 @@ answer = {answer}"""
 
 
 def choices(
-    questions: Sequence[str], truth: Sequence[Sequence[Mapping[str, Any]]], preparation: Any, before: str = ""
+    questions: Sequence[str], truth: Sequence[Sequence[Mapping[str, Any]]], preparation: Any
 ) -> tuple[list[int], list[list[str]]]:
     """Return whose row each item is, and an item's texts in columns: the question, a right entry, wrong ones.
 
-    `before` stands before the text of each entry. In training each right entry of a row is an item, else the first: a
-    catalogue is searched for all of them.
+    In training each right entry of a row is an item, else the first: a catalogue is searched for all of them.
     """
     catalogue, count = preparation.answer.catalogue, preparation.answer.negatives if preparation.training else 0
     rows: list[int] = []
     names: list[list[str | None]] = []
     for row, entries in enumerate(truth):
         right = [one["id"] for one in entries if one["grade"] > 0]
-        wrong = [one["id"] for one in entries if one["grade"] <= 0][:count]
+        wrong = [one["id"] for one in entries if is_wrong(one["grade"])][:count]
         for name in right if preparation.training else right[:1]:
             rows.append(row)
             names.append([name, *wrong, *[None] * (count - len(wrong))])
@@ -77,9 +85,7 @@ def choices(
     known = [name for name in flat if name is not None]
     texts = dict(zip(known, catalogue.texts(catalogue.places[name] for name in known), strict=True))
     columns = [[questions[row] for row in rows]]
-    columns += [
-        ["" if item[at] is None else before + texts[str(item[at])] for item in names] for at in range(1 + count)
-    ]
+    columns += [["" if item[at] is None else texts[str(item[at])] for item in names] for at in range(1 + count)]
     return rows, columns
 
 
@@ -100,8 +106,7 @@ class OfCatalogue(Task):
 
     def entries(self, texts: list[str], processor: Any, preparation: Preparation) -> dict[str, Any]:
         """Tokenize entries."""
-        before = preparation.config.entry_prefix or ""
-        return side_by_side([[before + text for text in texts]], processor, preparation.max_length)
+        return side_by_side([texts], processor, preparation.max_length, [preparation.config.entry_prefix or ""])
 
     def asked(
         self, texts: Sequence[str], hidden: Sequence[Sequence[int]], truth: list[Any] | None, processor: Any,
@@ -109,12 +114,13 @@ class OfCatalogue(Task):
     ) -> dict[str, Any]:  # fmt: skip
         """Tokenize what asks with an entry that is right; `_hidden` are the places of those that are no answer."""
         config = preparation.config
-        questions = [(config.prefix or "") + text for text in texts]
-        owner, columns = list(range(len(questions))), [questions]
+        owner, columns = list(range(len(texts))), [list(texts)]
         if truth is not None:
-            owner, columns = choices(questions, truth, preparation, config.entry_prefix or "")
-        found = side_by_side(columns, processor, preparation.max_length)
-        found |= {"_row": owner, "_hidden": [list(hidden[row]) for row in owner]}
+            owner, columns = choices(texts, truth, preparation)
+        before = [config.prefix or "", *[config.entry_prefix or ""] * (len(columns) - 1)]
+        found = side_by_side(columns, processor, preparation.max_length, before)
+        # with a type: rows of which none hides anything would have lists of nothing, and the next no place among them
+        found |= {"_row": owner, "_hidden": [np.array(hidden[row], np.int64) for row in owner]}
         return found | preparation.answer.targets(truth, found, processor, preparation)
 
 

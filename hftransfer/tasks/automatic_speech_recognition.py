@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from hftransfer.answers._written import joined
 from hftransfer.answers.base import Answer
 from hftransfer.answers.transcript import Transcript
 from hftransfer.inputs.audio import AUDIO
@@ -69,7 +70,7 @@ class AutomaticSpeechRecognition(Heard):
         count = AUDIO.parts(sound.seconds, window)
         parts = [AUDIO.part(sound, number, count, window) for number in range(count)]
         texts = [pipeline(part.at(ear.sampling_rate))["text"].strip() for part in parts]
-        return {"text": " ".join(text for text in texts if text)}
+        return {"text": joined(texts)}
 
 
 TASK = AutomaticSpeechRecognition()

@@ -17,6 +17,7 @@ from hftransfer.inputs.base import Input
 
 if TYPE_CHECKING:
     from hftransfer.config import DataConfig
+    from hftransfer.safety.shelf import Shelf
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,12 @@ class Role:
     shared: bool = False
     teaches: bool = False
     asks: bool = False
+
+    @property
+    def asked(self) -> str:
+        """What a person gives who asks a model: what the role is about, or what its kind is written as."""
+        own = None if self.takes is None or not self.takes.rewritten else self.takes.asked
+        return own or self.about.partition(",")[0]
 
     @property
     def answer(self) -> bool:
@@ -61,6 +68,7 @@ class Preparation:
     max_length: int | None = None
     max_target_length: int | None = None
     training: bool = False  # whether the rows are going to be trained on
+    shelf: Shelf | None = None  # where copies of what is slow to read may be kept while a run lasts
 
 
 @dataclass(frozen=True)
@@ -212,6 +220,10 @@ class Task(ABC):
     def given(self, value: str, said: Mapping[str, Any]) -> str:
         """Return an input, as Python writes it, as transformers' own pipeline is given it."""
         return value
+
+    def cut_in_pipeline(self, max_length: int | None) -> str:
+        """Return how transformers' own pipeline is told, as Python writes it, to cut a long input as training did."""
+        return ""
 
     unsaid: ClassVar[Mapping[str, Any]] = {}  # of these, how models of ours were asked before their notes said it
 

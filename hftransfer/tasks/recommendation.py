@@ -54,7 +54,7 @@ class Recommendation(_vectors.OfCatalogue):
         """Tokenize each history with an item that came next; what it holds is no answer."""
         catalogue, size = preparation.answer.catalogue, preparation.config.history or READ
         assert catalogue is not None
-        had = [[catalogue.place(name) for name in history] for history in rows["history"]]
+        had = [catalogue.listed(history) for history in rows["history"]]
         if preparation.answer.sees:
             return {"_row": list(range(len(had))), "_hidden": had, "_length": [1] * len(had)}
         return self.asked(_read(catalogue, had, size), had, truth, processor, preparation)
@@ -74,9 +74,9 @@ class Recommendation(_vectors.OfCatalogue):
         """Take the titles of a history, newest first, and rank the items' vectors by the cosine with its own."""
         at = "" if revision is None else f", revision={revision}"
         if notes["answer"].get("sequenced"):
-            return _of_vectors(place, row, at)
+            return _of_vectors(place, row, at) + _ranked("query.numpy()", notes)
         if notes["answer"].get("pictured"):
-            return _of_means(place, row, at)
+            return _of_means(place, row, at) + _ranked("query", notes)
         size = notes.get("carried", {}).get("history") or READ
         given = f"[{row['history']}]" if row["history"].startswith('"') else row["history"]  # one item is a list
         before = f"""import numpy
@@ -88,10 +88,24 @@ history = {given}  # ids, the newest last
 text = "{BETWEEN}".join(items.title[name] for name in history[-{size}:][::-1])
 """
         after = """vectors[0].tolist()
-scores = numpy.stack(items.vector) @ vectors[0].numpy()
-ranked = pandas.Series(scores, items.index).drop(history).nlargest(10)  # ids with their cosines"""
+""" + _ranked("vectors[0].numpy()", notes)
         length = int(notes.get("max_length") or 512)
         return before + _vectors.asked_alone(place, _vectors.behind_prefix("text", notes), after, length, revision)
+
+
+def _ranked(query: str, notes: Mapping[str, Any]) -> str:
+    """Return the lines that rank items by a query, and by what people had where that counts."""
+    counts = bool(notes["answer"].get("crowd"))
+    beside = """scores += items.popular.to_numpy()
+for row in items.index.get_indexer(history):  # what goes with what was had
+    scores[items.others.iloc[row]] += items.weights.iloc[row]
+"""
+    return (
+        f"scores = numpy.stack(items.vector) @ {query}\n"
+        + (beside if counts else "")
+        + "ranked = pandas.Series(scores, items.index).drop(history).nlargest(10)  # ids with their "
+        + ("scores" if counts else "cosines")
+    )
 
 
 def _of_means(place: str, row: Mapping[str, str], at: str) -> str:
@@ -106,8 +120,7 @@ history = {given}  # ids, the newest last
 query = numpy.mean(numpy.stack(items.vector[history[-{PICTURES}:]]), axis=0)
 query /= numpy.linalg.norm(query)
 answer = query.tolist()
-scores = numpy.stack(items.vector) @ query
-ranked = pandas.Series(scores, items.index).drop(history).nlargest(10)  # ids with their cosines"""
+"""
 
 
 def _of_vectors(place: str, row: Mapping[str, str], at: str) -> str:
@@ -127,8 +140,7 @@ with torch.no_grad():
     states = reader(inputs_embeds=had[None]).last_hidden_state
 query = torch.nn.functional.normalize(states[0, -1], dim=-1)
 answer = query.tolist()
-scores = numpy.stack(items.vector) @ query.numpy()
-ranked = pandas.Series(scores, items.index).drop(history).nlargest(10)  # ids with their cosines"""
+"""
 
 
 def _read(catalogue: Catalogue, had: Sequence[Sequence[int]], size: int) -> list[str]:

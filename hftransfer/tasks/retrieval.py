@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from hftransfer.answers._lists import ITSELF
 from hftransfer.answers.ranked_items import RankedItems
 from hftransfer.inputs.text import TEXT
 from hftransfer.tasks import _vectors
@@ -28,7 +29,13 @@ class Retrieval(_vectors.OfCatalogue):
         self, rows: Mapping[str, list[Any]], truth: list[Any] | None, processor: Any, preparation: Preparation
     ) -> dict[str, Any]:
         """Tokenize each question with a passage that answers it, and with wrong ones where rows of train have some."""
-        return self.asked(rows["query"], [()] * len(rows["query"]), truth, processor, preparation)
+        catalogue = preparation.answer.catalogue
+        places = {} if catalogue is None else catalogue.places
+        itself = [
+            [places[one["id"]] for one in row if one["grade"] == ITSELF and one["id"] in places]
+            for row in (truth or [()] * len(rows["query"]))
+        ]
+        return self.asked(rows["query"], itself, truth, processor, preparation)
 
     def snippet(
         self, place: str, row: Mapping[str, str], notes: Mapping[str, Any], revision: str | None = None

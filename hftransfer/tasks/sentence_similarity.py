@@ -31,6 +31,7 @@ class SentenceSimilarity(Task):
     answers = (Ranking(), Likeness())
     known_models = _vectors.ENCODERS
     library = "sentence-transformers"
+    carried: ClassVar = ("prefix", "entry_prefix")
     browser = "feature-extraction"
     browser_options: ClassVar = {"pooling": "mean", "normalize": True}  # the mean of the tokens, of length 1
     browser_takes_all = True  # each by itself
@@ -45,8 +46,10 @@ class SentenceSimilarity(Task):
         self, rows: Mapping[str, list[Any]], truth: list[Any] | None, processor: Any, preparation: Preparation
     ) -> dict[str, Any]:
         """Tokenize the texts of a row one after the other; `parts` are their lengths, `_numbers` tell equal texts."""
-        columns = {"anchor": rows["anchor"]}
-        if not preparation.answer.compares:  # a pair has a score of its own
+        columns, config = {"anchor": rows["anchor"]}, preparation.config
+        first, second = config.prefix or "", config.entry_prefix or ""
+        if not preparation.answer.compares:  # a pair has a score of its own, and its texts are of one kind
+            second = first
             columns["compared"] = rows.get("compared", [""] * len(rows["anchor"]))
             if not all(text.strip() for text in columns["compared"]):
                 raise UserError(
@@ -55,7 +58,8 @@ class SentenceSimilarity(Task):
                 )  # fmt: skip
         elif truth is not None:
             columns |= {"target": truth} | ({"negative": rows["negative"]} if "negative" in rows else {})
-        found = _vectors.side_by_side(list(columns.values()), processor, preparation.max_length)
+        before = [first, *[second] * (len(columns) - 1)]
+        found = _vectors.side_by_side(list(columns.values()), processor, preparation.max_length, before)
         found["_positive"] = list(columns.get("target", [""] * len(rows["anchor"])))
         return found | preparation.answer.targets(truth, found, processor, preparation)
 
@@ -64,7 +68,7 @@ class SentenceSimilarity(Task):
     ) -> str:
         """Take the mean of the tokens' states, of length 1: what SentenceTransformer does with the same folder."""
         scored = notes["answer"]["kind"] == Likeness.kind
-        texts = f"{row['anchor']}, {row['compared']}" if scored else row["anchor"]
+        texts = ", ".join(_vectors.behind_prefix(row[name], notes) for name in ("anchor", *["compared"] * scored))
         answer = "(vectors[0] @ vectors[1]).item()" if scored else "vectors[0].tolist()"
         return _vectors.asked_alone(place, texts, answer, int(notes.get("max_length") or 512), revision)
 

@@ -17,9 +17,9 @@ class TextClassification(Task):
     name = "text-classification"
     about = "a text, or a pair of texts, to one label, several labels or a number"
     roles = (
-        Role("text", TEXT, "a string", ("text", "sentence", "sentence1", "premise", "review", "tweet", "comment",
+        Role("text", TEXT, "a text", ("text", "sentence", "sentence1", "premise", "review", "tweet", "comment",
              "content", "body", "message", "document", "question", "utterance", "query")),
-        Role("text_pair", TEXT, "a string that is read together with the text", ("text_pair", "sentence2",
+        Role("text_pair", TEXT, "a text that is read together with the first", ("text_pair", "sentence2",
              "hypothesis", "answer", "passage", "context", "question"), required=False),
         truth("label", "a name, a number, or a list of names", ("label", "labels", "class", "category",
               "target", "sentiment", "intent", "topic", "emotion", "stars", "rating", "score", "y")),
@@ -50,6 +50,10 @@ class TextClassification(Task):
             joined = [premise.format(one, other) for one, other in zip(rows["text"], rows["text_pair"], strict=True)]
             rows = rows.remove_columns(["text", "text_pair"]).add_column("text", joined)
         return rows.add_column("text_pair", [hypothesis] * len(rows))
+
+    def cut_in_pipeline(self, max_length: int | None) -> str:
+        """Say it: untold, it cuts nothing, and a text of more tokens than the model has places for is an error."""
+        return "" if max_length is None else f", truncation=True, max_length={max_length}"
 
     def ask_pipeline(self, pipeline: Any, row: dict[str, Any], max_length: int | None) -> dict[str, Any] | None:
         """Give it text and pair, cut where training cut them."""

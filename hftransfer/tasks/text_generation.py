@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from hftransfer.answers._causal import Item, Reader
+from hftransfer.answers._causal import Item, Reader, places
 from hftransfer.answers.continuation import Continuation
 from hftransfer.config import DataConfig
 from hftransfer.inputs import _dialogues
@@ -99,8 +99,16 @@ class TextGeneration(Task):
         return f'[{{"role": "user", "content": {value}}}]' if said.get("form") == "chat" else value
 
     def ask_pipeline(self, pipeline: Any, row: dict[str, Any], max_length: int | None) -> dict[str, Any] | None:
-        """Ask with turns or with a prompt, whatever was opened."""
-        answered = pipeline(row[_dialogues.PROMPT], return_full_text=False)
+        """Ask with turns or with a prompt, whatever was opened; nothing where it is more than the model reads."""
+        asked, reader = row[_dialogues.PROMPT], Reader(pipeline.tokenizer)
+        asked = asked.rstrip() if isinstance(asked, str) else asked
+        ids = (
+            [*reader.head, *reader.ids(asked)] if isinstance(asked, str) else reader.ids(reader.templated(asked, True))
+        )
+        most = places(pipeline.model.config)
+        if most is not None and len(ids) + (pipeline.model.generation_config.max_new_tokens or 0) > most:
+            return None
+        answered = pipeline(asked, return_full_text=False)
         return {"text": answered[0]["generated_text"].strip()}
 
 

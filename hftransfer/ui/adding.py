@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from hftransfer import answers, catalog
 from hftransfer.errors import UserError
 from hftransfer.runs import Run, write_text
 from hftransfer.ui import mending, received, uploads, visitors
+from hftransfer.ui.line import LINE
 from hftransfer.ui.settings import Settings
 from hftransfer.ui.visitors import Visitor
 
@@ -61,7 +63,8 @@ def add(visitor: Visitor, settings: Settings, run: Run, value: Mapping[str, Any]
     for role in (role for role in task.shown if role.name in value):
         given = value[role.name]
         lazy = role.takes is not None and role.takes.lazy
-        row[role.name] = _beside(visitor, settings, place.parent, len(rows), given) if lazy else given
+        kinds = uploads.kinds_of(task.suffixes)
+        row[role.name] = _beside(visitor, settings, place.parent, len(rows), given, kinds) if lazy else given
     with mending.ONE_AT_A_TIME:
         rows = rows_of(place)  # another page may have added one meanwhile
         write(place, [*rows, row])
@@ -109,17 +112,19 @@ def tree_of(visitor: Visitor, run: Run) -> dict[str, Any]:
     tree.pop("output", None)
     tree.pop("hub", None)
     data = dict(tree["data"])
-    if rows_of(added):
-        data["added"] = str(added)
+    if added.is_file():
+        data.pop("added", None)  # all of them may have been taken back
+        data |= {"added": str(added)} if rows_of(added) else {}
     if mended.is_file():
         data["corrections"] = str(mended)
     return {**tree, "data": data}
 
 
-def _beside(visitor: Visitor, settings: Settings, folder: Path, number: int, given: Any) -> str:
-    kinds = (*uploads.PICTURES, *uploads.RECORDINGS)
+def _beside(
+    visitor: Visitor, settings: Settings, folder: Path, number: int, given: Any, kinds: tuple[str, ...]
+) -> str:  # fmt: skip
     folder.mkdir(parents=True, exist_ok=True)
-    with uploads.held(visitor, str(given), settings, kinds) as found:
+    with LINE.turn(visitor), uploads.held(visitor, str(given), settings, kinds) as found:
         return uploads.moved(found, folder / f"{number:05}-{found.name}").name
 
 
@@ -127,8 +132,16 @@ def exported(page: Any, visitor: Visitor, name: str | None, form: str) -> str:
     """Write the rows of a run as they are now, mended and added to, and return the file's place."""
     run = visitors.find(visitor, name or "")
     visitor.temporary.mkdir(parents=True, exist_ok=True)
-    made = visitor.temporary / f"revision-{run.name}{FORMS[form]}"
-    page.workers.call(visitor, "revision", tree=tree_of(visitor, run), form=form, target=str(made))
-    target = received.place(made.name)
-    shutil.move(made, target)
+    with tempfile.TemporaryDirectory(dir=visitor.temporary, prefix="revision-") as own:  # two pages may ask for it
+        made = Path(own) / f"revision-{run.name}{FORMS[form]}"
+        page.workers.call(visitor, "revision", tree=tree_of(visitor, run), form=form, target=str(made))
+        target = received.lend(visitor, page.settings, made.name, made.stat().st_size / 2**20)
+        shutil.move(made, target)
     return str(target)
+
+
+def pushed(page: Any, visitor: Visitor, name: str | None, repo: str) -> dict[str, Any]:
+    """Commit the rows of a run as they are now as a data set of the Hub, with the visitor's token; {rows, url}."""
+    run, to = visitors.find(visitor, name or ""), visitors.require_writing(visitor, repo)
+    found: dict[str, Any] = page.workers.call(visitor, "pushed", tree=tree_of(visitor, run), repo=to)
+    return found

@@ -12,7 +12,6 @@ from hftransfer.errors import UserError
 from hftransfer.runs import Run
 from hftransfer.ui import adding, markup, train_step, train_view, visitors
 from hftransfer.ui.page import Page, html
-from hftransfer.ui.queueing import TITLE
 from hftransfer.ui.saying import say
 from hftransfer.ui.visitors import Visitor
 
@@ -33,6 +32,11 @@ def build(page: Page) -> Callable[[Sequence[Any], Input], None]:
             form = gr.Dropdown([*adding.FORMS], value="CSV", label="All rows as they are now, as", min_width=160,
                                elem_id="revision-form")  # fmt: skip
             save = gr.DownloadButton("Write the file", elem_classes="narrow", elem_id="revision")
+        with gr.Row(elem_classes="inline"):
+            repo = gr.Textbox(label="Or as a data set on the Hub", placeholder="owner/name", min_width=160,
+                              elem_id="revision-repo")  # fmt: skip
+            push = gr.Button("Push it", elem_classes="narrow", elem_id="revision-push")
+        sent = html(elem_id="revision-sent")
         with gr.Row(elem_classes="foot"):
             back = gr.Button("Take the last one back", size="sm", elem_classes="narrow", visible=False)
             again = gr.Button("Train again with these rows", elem_classes="narrow", elem_id="train-added",
@@ -45,7 +49,8 @@ def build(page: Page) -> Callable[[Sequence[Any], Input], None]:
                 triggers=[page.go["viewed"].change])  # fmt: skip
         page.on(keep.click, lambda visitor, *given: kept(page, visitor, input_of, *given), [*question, said], shown)
         page.on(back.click, lambda visitor, name: taken_back(visitor, name), [page.run], shown)
-        page.on(save.click, partial(adding.exported, page), [page.run, form], [save])
+        page.on_download(save, partial(adding.exported, page), [page.run, form])
+        page.on(push.click, partial(send, page), [page.run, repo], [sent], meanwhile=(sent, "Pushing the rows …"))
         begun = page.on(
             again.click, lambda visitor, name: begin(page, visitor, name), [page.run], [page.run, page.go["timer"]]
         )
@@ -63,7 +68,7 @@ def opened(visitor: Visitor, name: str | None, words: str = "") -> list[Any]:
     if run is None or known is None:
         return [gr.update(visible=False), *(gr.skip() for _ in range(4))]
     count = len(adding.rows_of(adding.place_of(visitor, run)))
-    told = words or (say("{n} rows were added after this run.", n=count) if count else "")
+    told = words or (say("Rows you added so far: {n}.", n=count) if count else "")
     return [
         gr.update(visible=True), gr.update(choices=known[1], value=None),
         f'<p class="quiet small" aria-live="polite">{markup.text(told)}</p>' if told else "",
@@ -80,9 +85,8 @@ def kept(
     value = input_of(asks, words, second, {"picture": picture, "recording": recording})
     require_new(page, visitor, run, value)
     count = adding.add(visitor, page.settings, run, value, said or "")
-    return opened(
-        visitor, name, say("Added as {label}. {n} rows were added after this run.", label=markup.cut(said), n=count)
-    )
+    told = say("Added as {label}. Rows you added so far: {n}.", label=markup.cut(said), n=count)
+    return opened(visitor, name, told)
 
 
 def require_new(page: Page, visitor: Visitor, run: Run, value: Mapping[str, Any]) -> None:
@@ -98,15 +102,26 @@ def require_new(page: Page, visitor: Visitor, run: Run, value: Mapping[str, Any]
 def taken_back(visitor: Visitor, name: str | None) -> list[Any]:
     """Forget the row that was added last."""
     left = adding.take_back(visitor, visitors.find(visitor, name or ""))
-    return opened(visitor, name, say("Taken back. {n} rows are left.", n=left))
+    return opened(visitor, name, say("Taken back. Rows you added so far: {n}.", n=left))
+
+
+def send(page: Page, visitor: Visitor, name: str | None, repo: str) -> str:
+    """Push the rows as they are now, and say where they are."""
+    try:
+        found = adding.pushed(page, visitor, name, repo)
+    except UserError as error:
+        return markup.note(str(error), "bad")
+    url = str(found["url"])
+    words = say("{n:,} rows are at {url}: private where it is new.", n=found["rows"], url=url)
+    if not url.startswith(("http://", "https://")):
+        return markup.note(words, "good")
+    link = f'<a href="{markup.text(url)}" target="_blank" rel="noopener">{markup.text(words)}</a>'
+    return f'<div class="note good" role="status"><p>{link}</p></div>'
 
 
 def begin(page: Page, visitor: Visitor, name: str | None) -> list[Any]:
     """Train again with the rows that were added, on the same test rows; the new run says which one it follows."""
     run = visitors.find(visitor, name or "")
-    new = page.queue.submit(visitor, adding.tree_of(visitor, run), 1)
     count = len(adding.rows_of(adding.place_of(visitor, run)))
-    title = say("{run}, {n} rows added", run=train_view.called(run), n=count)[:TITLE]
-    page.queue.entitle(visitor, new, title, "", follows=run.name)
-    entries = train_step.entries_of(page, visitor)
-    return [gr.update(choices=train_step.choices_of(entries), value=new.name), gr.Timer(train_step.FAST)]
+    title = say("{run}, rows added: {n}", run=train_view.called(run), n=count)
+    return train_step.follow(page, visitor, run, adding.tree_of(visitor, run), title)

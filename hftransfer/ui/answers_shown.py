@@ -65,7 +65,7 @@ def _picture_of(row: Mapping[str, Any]) -> str:
 
 
 def _words(entry: Mapping[str, Any]) -> str:
-    value = entry.get("value")
+    value = entry.get("called", entry.get("value"))
     text = " ".join(map(str, value)) if isinstance(value, list) else str(value)
     return text if len(text) <= 160 else text[:159] + "…"
 

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import inspect
+import json
 import os
+import threading
+from collections.abc import Iterator
 from functools import partial
 from typing import Any, cast
 
@@ -12,12 +17,14 @@ from starlette.middleware import Middleware
 from hftransfer.errors import UserError
 from hftransfer.inputs import _dicom
 from hftransfer.launchers import launcher
+from hftransfer.safety import machine
 from hftransfer.ui import (
     api,
     data_step,
     form,
     markup,
     model_step,
+    patience,
     publish_step,
     received,
     result_step,
@@ -27,9 +34,10 @@ from hftransfer.ui import (
     try_step,
 )
 from hftransfer.ui.gate import Gate, NoPreflight
+from hftransfer.ui.line import THREADS
 from hftransfer.ui.monitor import Monitor
 from hftransfer.ui.page import Page, html
-from hftransfer.ui.queueing import Queue
+from hftransfer.ui.queueing import QUEUE, Queue
 from hftransfer.ui.same_origin import allow_host
 from hftransfer.ui.saying import retold, say
 from hftransfer.ui.settings import Settings, remarks, require_sign_in
@@ -70,10 +78,30 @@ def laid_out(page: Page) -> gr.Blocks:
             step.build(page) for step in (data_step, model_step, train_step, result_step, try_step, publish_step)
         ]:
             wire()
+        _name_keys(page)
         _remember(page, blocks)
         api.add(settings, page.queue, page.workers)
     saying.mark_widgets(blocks)
+    _keep_signatures(blocks)
     return cast(gr.Blocks, blocks)
+
+
+def _keep_signatures(blocks: gr.Blocks) -> None:
+    """Keep what Gradio asks Python about its components at each answer: it takes longer than our own part of one."""
+    for kind in {type(block) for block in blocks.blocks.values()}:
+        written: Any = kind.__init__
+        while written is not None:
+            written.__signature__ = inspect.signature(written)
+            written = vars(written).get("__wrapped__")
+
+
+def _name_keys(page: Page) -> None:
+    """Tell the page's script what each widget of the form is called in a configuration: a title shows it."""
+    found = {}
+    for path, widget in page.widgets.items():
+        widget.elem_id = widget.elem_id or f"set-{path.replace('.', '-')}"
+        found[widget.elem_id] = path
+    html(f'<div id="config-keys" hidden data-keys="{markup.text(json.dumps(found), 10_000)}"></div>')
 
 
 def _masthead() -> str:
@@ -109,10 +137,10 @@ def _remember(page: Page, blocks: gr.Blocks) -> None:
     page.on(shown.then, *page.go["mine"])  # uploads stand first, and no choice of them says so
     _, seen = page.go["look"]
 
-    page.on(shown.success, partial(look_if_there, page), [step, *page.inputs], seen)
+    page.on(shown.success, partial(look_if_there, page), [step, *page.inputs], seen, turn=data_step.ROWS)
 
-    page.on(gr.on, partial(keep, page), [page.run, *page.inputs], [draft], trigger_mode="always_last",
-            triggers=[page.go["viewed"].change, *(w.change for w in page.inputs)])  # fmt: skip
+    page.on_form(partial(keep, page), [page.run, *page.inputs], [draft], also=[page.go["viewed"].change])
+    page.tell_settled()
     page.go["viewed"].change(None, [page.run], None, js="(name) => { hftransfer.run(name); }")
 
 
@@ -133,6 +161,8 @@ def restore(page: Page, visitor: Visitor, kept: Any, asked: str) -> list[Any]:
 
 def look_if_there(page: Page, visitor: Visitor, now: str, *values: Any) -> Any:
     """Show the form's rows where their step is open; a preview costs a process, and the page's script asks later."""
+    if now == "data":
+        page.workers.prepare(visitor)
     if now == "data" or not values[list(page.widgets).index("data.source")]:
         return data_step.look(page, visitor, *values)
     return ['<div id="look-later"></div>', *(gr.skip() for _ in range(data_step.SEEN + 1))]
@@ -141,6 +171,20 @@ def look_if_there(page: Page, visitor: Visitor, now: str, *values: Any) -> Any:
 def keep(page: Page, visitor: Visitor, run: str | None, *values: Any) -> dict[str, Any]:
     """Return what a browser keeps: the form and the run in view."""
     return {"tree": page.tree(values), "run": run}
+
+
+@contextlib.contextmanager
+def reached() -> Iterator[None]:
+    """Say in words that a page which was just served does not answer: gradio asks it, and gives it seconds."""
+    try:
+        yield
+    except ValueError as error:
+        if "localhost" not in str(error):
+            raise
+        raise UserError(
+            "the app must be reached by its own address", "it does not answer there within seconds",
+            "Try again when the machine is less busy; behind a proxy set NO_PROXY=localhost,127.0.0.1.",
+        ) from error  # fmt: skip
 
 
 def launch(settings: Settings, host: str = "127.0.0.1", port: int | None = None, block: bool = True) -> gr.Blocks:
@@ -153,24 +197,29 @@ def launch(settings: Settings, host: str = "127.0.0.1", port: int | None = None,
     allow_host(host)
     blocks = build(settings)
     blocks.queue(default_concurrency_limit=None, max_size=1000)
-    _, url, _ = blocks.launch(
-        server_name=host,
-        server_port=port,
-        prevent_thread_lock=True,
-        quiet=True,
-        share=False,
-        theme=theme.theme(),
-        head=theme.head(),
-        favicon_path=str(theme.PLACE / "favicon.png"),
-        footer_links=[],
-        run_history=False,  # it would keep what was typed in the browser
-        max_file_size=f"{settings.upload_mb}mb" if settings.upload_mb else None,
-        allowed_paths=[],
-        app_kwargs={"middleware": [Middleware(Gate, settings=settings), Middleware(Spoken)]},
-        ssr_mode=False,
-        mcp_server=api.mcp_wanted(settings),
-        show_error=False,
-    )
+    with reached():
+        _, url, _ = blocks.launch(
+            server_name=host,
+            server_port=port,
+            prevent_thread_lock=True,
+            quiet=True,
+            share=False,
+            theme=theme.theme(),
+            head=theme.head(),
+            favicon_path=str(theme.PLACE / "favicon.png"),
+            footer_links=[],
+            run_history=False,  # it would keep what was typed in the browser
+            max_file_size=f"{settings.upload_mb}mb" if settings.upload_mb else None,
+            allowed_paths=[],
+            app_kwargs={"middleware": [Middleware(Gate, settings=settings), Middleware(Spoken)]},
+            ssr_mode=False,
+            max_threads=THREADS,
+            mcp_server=api.mcp_wanted(settings),
+            show_error=False,
+        )
+    patience.watch(blocks.server)
+    if settings.space:  # a laptop's one visitor waits for the page; here strangers would hold up whoever trains
+        machine.let_first((threading.main_thread().name, QUEUE))
     blocks.app.middleware_stack = NoPreflight(blocks.app.middleware_stack)  # gradio's CORS stands before the gate
     if block:
         print(f"the app is at {url}  (Ctrl-C ends it; runs go on)", flush=True)

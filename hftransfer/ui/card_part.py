@@ -27,6 +27,7 @@ PICTURES = 40  # of a card that are shown; each reference holds its picture whol
 PICTURE_BYTES = 2 * 2**20  # of one; the charts of a run have less than a tenth
 SHOWN = 3  # texts that a page remembers to have shown: what is sent may stand behind what was shown last by one
 CODE = "```"
+HEADING = re.compile(r"\A(#{1,6}) ")
 
 
 def build(page: Page) -> tuple[list[Any], Callable[[Any, Any], None]]:
@@ -129,8 +130,20 @@ def made(run: Run, result: Mapping[str, Any], repo: str, licence: str) -> str:
 
 
 def looks(text: str, run: Run) -> str:
-    """Return a card's text with its pictures within it: nothing but the page is served."""
-    return PICTURE.sub(lambda found: _inlined(found, run.artifact), text, count=PICTURES)
+    """Return a card's text with its pictures within it: nothing but the page is served.
+
+    Its headings stand below those of the step: a page has one first heading.
+    """
+    return PICTURE.sub(lambda found: _inlined(found, run.artifact), _below(text), count=PICTURES)
+
+
+def _below(text: str) -> str:
+    """Return Markdown with its headings two levels lower; what stands in blocks of code is no heading."""
+    lines, coded = [], False
+    for line in text.split("\n"):
+        coded ^= line.startswith(CODE)
+        lines.append(line if coded else HEADING.sub(lambda found: f"{'#' * min(len(found[1]) + 2, 6)} ", line))
+    return "\n".join(lines)
 
 
 def _inlined(found: re.Match[str], folder: Path) -> str:

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    pass
+    from hftransfer.config import DataConfig
+    from hftransfer.data import Data
+    from hftransfer.tasks.base import Task
 
 
 TEXT = 400  # characters shown of a text
@@ -81,6 +83,24 @@ def sound_entry(value: Mapping[str, Any], folder: Path | None) -> dict[str, Any]
     begun = _sounds.Sound(sound.samples[: int(HEARD * sound.rate)], sound.rate)
     url = "data:audio/wav;base64," + base64.b64encode(_sounds.as_wav(begun, "PCM_16")).decode()
     return {"form": "text", "value": f"{named}, {sound.seconds:.1f} s", "sound": url}
+
+
+def with_truth(found: Data, task: Task, section: DataConfig, count: int = 4) -> list[str]:
+    """Return pictures of train with their truth drawn in, as data: URLs; none where truth lies in no picture."""
+    answer, rows = found.answer, found.splits["train"]
+    if not (answer.annotated or answer.outlined):
+        return []
+    (role,) = (one for one in task.shown if one.takes is not None)
+    assert role.takes is not None
+    section, shown = section.model_copy(update=found.settled), []
+    for row in rows.select(range(min(count, len(rows)))):
+        try:
+            picture = role.takes.opened(row[role.name], section)
+        except (OSError, ValueError, SyntaxError):  # of a file that went meanwhile
+            continue
+        drawn = answer.drawn(picture, row[task.truth.name], LARGER)
+        shown += [] if drawn is None else [f"data:image/png;base64,{drawn}"]
+    return shown
 
 
 def data_url(picture: Any, side: int = SIDE) -> str:

@@ -20,7 +20,7 @@ from hftransfer.ui.workers import CHARACTERS
 Turns = list[dict[str, str]]
 SAID = {"user": "You", "assistant": "The model"}
 DEEPEST = 1000  # lists and objects in what is read as turns
-MOST = 40  # turns that are kept: the model loses the beginning of longer ones anyway
+MOST = 40  # turns that are kept
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,16 @@ def answer(
     for said in page.workers.grow(visitor, where(visitor, chosen, typed, run), {asks[0][0]: json.dumps(asked)}):
         yield [drawn(asked, said), turns, gr.skip()]
     done = [*asked, {"role": "assistant", "content": said}]
-    yield [drawn(done), done[-MOST:], ""]
+    yield [drawn(done), latest(done), ""]
+
+
+def latest(turns: Turns) -> Turns:
+    """Return what is kept of a conversation: how it was set up, and its last turns, from one of the user's on."""
+    head = [turn for turn in turns[:1] if turn["role"] == "system"]
+    rest = turns[len(head) :][-MOST:]
+    while rest and rest[0]["role"] != "user":  # templates refuse an answer to nobody
+        rest = rest[1:]
+    return [*head, *rest]
 
 
 def whole(words: str) -> Turns | None:

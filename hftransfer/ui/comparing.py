@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from hftransfer import follow
+from hftransfer.runs import Run
 from hftransfer.ui import charts, markup, monitor, train_step, train_view
 from hftransfer.ui.charts import Line
 from hftransfer.ui.page import Page
@@ -34,21 +36,34 @@ def history_of(page: Page, visitor: Visitor) -> str:
     )
 
 
-def comparison_of(found: Mapping[str, Any]) -> str:
-    """Return which run is worth its time, in words and as a table: paired on the same test rows."""
+def names_of(folders: Sequence[Path]) -> dict[str, str]:
+    """Return what each run is called, by its folder's name: names that two would share stay those of the folders."""
+    found = {folder.name: train_view.called(Run(folder)) for folder in folders}
+    many = Counter(found.values())
+    return {name: called if many[called] == 1 else name for name, called in found.items()}
+
+
+def comparison_of(found: Mapping[str, Any], names: Mapping[str, str]) -> str:
+    """Return which run is worth its time, in words and as a table, paired on the same test rows; `names` by folder."""
+    longest_first = sorted(names, key=len, reverse=True)
+
+    def told(words: str, longest: int = markup.LONGEST) -> str:
+        shown = retold(words)
+        for name in longest_first:
+            shown = shown.replace(name, markup.cut(names[name]))
+        return markup.text(shown, longest)
+
     header, *rows = found["table"]
-    cells = [[markup.text(cell) for cell in row] for row in rows]
-    words = f"<p><b>{markup.text(retold(found['verdict']))}</b></p>"
-    return (
-        words
-        + markup.table([*map(retold, header)], cells)
-        + "".join(f"<p>{markup.text(retold(one))}</p>" for one in found["notes"])
-    )
+    cells = [[told(cell) for cell in row] for row in rows]
+    words = f"<p><b>{told(found['verdict'], 2000)}</b></p>"
+    notes = "".join(f"<p>{told(one, 2000)}</p>" for one in found["notes"])
+    return words + markup.table([*map(retold, header)], cells) + notes
 
 
 def comparison(page: Page, folders: Sequence[Path]) -> str:
     """Return several runs side by side: scores, curves, and the settings in which they differ."""
-    names = [folder.name for folder in folders]
+    called = names_of(folders)
+    names = [called[folder.name] for folder in folders]
     results = [page.monitor.result(folder) for folder in folders]
     measured = list(dict.fromkeys(m for r in results if r for m in r["test"]["metrics"]))
     scores = [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,9 @@ import gradio as gr
 from hftransfer import catalog, samples
 from hftransfer.errors import UserError
 from hftransfer.runs import is_hub_id
-from hftransfer.ui import markup, search, task_guess, teaching_part, uploads, visitors
+from hftransfer.ui import markup, rows_shown, search, task_guess, teaching, teaching_part, uploads, visitors
 from hftransfer.ui.fetching import fetch, fetching, presence
+from hftransfer.ui.line import LINE
 from hftransfer.ui.markup import Card
 from hftransfer.ui.page import ROLES, Page, html, role_names, role_update
 from hftransfer.ui.saying import retold, say
@@ -23,6 +24,8 @@ FIRST = "text-classification"  # the task that a page begins with
 UPLOAD, SAMPLE, EXAMPLES, HUB, PATH = ORIGINS = (
     "Upload", "A sample", "Examples you give", "Hugging Face Hub", "A path"
 )  # fmt: skip
+TASK, ROWS = "task", "rows"  # what is asked for that a later question makes out of date
+READING = "Reading the first rows …"
 ANEW = [""] * ROLES  # another source has other columns
 SEEN = 4 + ROLES  # widgets that show rows, below the box that holds them
 
@@ -47,11 +50,7 @@ def build(page: Page) -> Callable[[], None]:
             list(origins), value=origins[0], label="Rows from", elem_classes="segmented", elem_id="origin"
         )
         with gr.Column(elem_id="from-upload") as from_upload:
-            file = gr.File(
-                label="A table, or a zip of folders of pictures or recordings",
-                file_types=list(uploads.KINDS), height=150, elem_id="upload",
-            )  # fmt: skip
-            mine = html(js_on_load=markup.CARDS)
+            file, mine = _upload()
             delete = gr.Button("Delete the chosen file", size="sm", elem_classes="narrow", elem_id="delete-upload",
                                visible=False)  # fmt: skip
         from_examples, teach = teaching_part.build(page)
@@ -94,6 +93,7 @@ def build(page: Page) -> Callable[[], None]:
         later = gr.Button("Look at the rows", elem_id="look-now")
         with gr.Row(elem_classes=["foot", "bar"]):
             ready = html(elem_id="ready")
+            page.go["measure"] = gr.Button("Measure time and memory", elem_id="measure-now")
             gr.Button("Choose a model and a method").click(None, js="() => hftransfer.go('model')")
             page.go["train"] = gr.Button("Train", variant="primary", elem_id="train-now")
 
@@ -103,51 +103,65 @@ def build(page: Page) -> Callable[[], None]:
     def wire() -> None:
         shown = [said, seen, summary, *page.roles, reasons, balance, rows]
 
-        page.on(
-            origin.change,
-            change_origin,
-            [origin],
-            [from_upload, from_sample, from_examples, from_hub, from_path, mine],
-        )
-
+        parts = [from_upload, from_sample, from_examples, from_hub, from_path]
+        page.on(origin.change, change_origin, [origin], [*parts, mine])
         page.on(source.change, offer_deletion, [source], [delete])
 
         page.on(task.change, change_task, [task, source], [sample_cards, *page.roles])
 
+        def look_at(event: Any) -> None:
+            page.on(event, partial(look, page), page.inputs, shown, turn=ROWS, meanwhile=(said, READING),
+                    trigger_mode="always_last")  # fmt: skip
+
         def then_look(event: Any) -> None:
-            page.on(event.success, partial(look, page), page.inputs, shown)
+            look_at(event.success)
 
         page.go["look"] = (partial(look, page), shown)
         page.go["then_look"] = then_look
         teach(source, task)
-        page.on(sample_cards.click, waiting, [], [said], picks=True)
-        then_look(
-            page.on(sample_cards.click, pick_sample, [], [source, task, splits["data.group"], *page.roles], picks=True)
-        )
-        page.on(file.upload, lambda visitor: looking("Checking the file …"), [], [said])
+        of_sample = [source, task, splits["data.group"], *page.roles]
+        then_look(page.on(sample_cards.click, pick_sample, [], of_sample, picks=True, outdates=TASK,
+                          meanwhile=(said, waiting)))  # fmt: skip
 
-        def then_guess(event: Any) -> None:
-            found = page.on(event.success, partial(task_guess.guess, page), page.inputs, [task, guessed])
-            then_look(found)
+        def guess_at(event: Any) -> None:
+            then_look(page.on(event, partial(task_guess.guess, page), page.inputs, [task, guessed], turn=TASK,
+                              meanwhile=(said, READING)))  # fmt: skip
 
-        then_guess(page.on(file.upload, partial(taken, page), [file], [source, file, mine, *page.roles]))
+        arrived = page.on(file.upload, partial(taken, page), [file], [source, file, mine, *page.roles], outdates=TASK,
+                          meanwhile=(said, "Checking the file …"))  # fmt: skip
+        page.on(arrived.failure, lambda visitor: None, [], [file])  # the box is there for another one
+        guess_at(arrived.success)
         sure = "(place) => hftransfer.sure(place.split('/').pop()) ? place : null"
         then_look(page.on(delete.click, remove, [source], [source, mine], js=sure))
         for cards in (mine, found):
-            page.on(cards.click, lambda visitor, picked: looking(), [], [said], picks=True)
             picked = page.on(
-                cards.click, lambda visitor, picked: [picked, *ANEW], [], [source, *page.roles], picks=True
-            )
-            (then_guess if cards is mine else then_look)(picked)
-        then_guess(page.on(source.submit, lambda visitor: looking(), [], [said]))
+                cards.click, lambda visitor, picked: [picked, *ANEW], [], [source, *page.roles], picks=True,
+                outdates=TASK, meanwhile=(said, READING),
+            )  # fmt: skip
+            (guess_at if cards is mine else look_at)(picked.success)
+        guess_at(source.submit)
         for event in (again.click, later.click, *(role.input for role in page.roles)):
-            then_look(page.on(event, lambda visitor: looking(), [], [said]))
-        page.on(task.input, lambda visitor: "", [], [guessed])
+            look_at(event)
+        then_look(page.on(task.input, lambda visitor: "", [], [guessed], outdates=TASK))
 
-        page.on(words.submit, lambda visitor: looking("Asking the Hub …"), [], [found])
-        page.on(words.submit, searched, [words, gated, task, source], [found])
+        page.on(words.submit, searched, [words, gated, task, source], [found], turn="data sets",
+                meanwhile=(found, "Asking the Hub …"))  # fmt: skip
 
     return wire
+
+
+def _upload() -> tuple[Any, Any]:
+    """Lay out where a file is brought, by itself or out of a folder; return its widget, and the files there are."""
+    file = gr.File(
+        label="A table, or a zip of folders of pictures or recordings",
+        file_types=list(uploads.KINDS), height=150, elem_id="upload",
+    )  # fmt: skip
+    gr.Button("Choose a folder", size="sm", elem_classes="narrow", elem_id="choose-folder").click(
+        None, js="() => hftransferBring()"
+    )
+    html(markup.small("Drop a folder or several files too, or paste a table: they arrive as one file."))
+    mine = html(js_on_load=markup.CARDS)
+    return file, mine
 
 
 def _rows_and_splits() -> tuple[dict[str, Any], Any]:
@@ -198,15 +212,16 @@ def remove(visitor: Visitor, place: str | None) -> list[Any]:
 
 
 def change_task(visitor: Visitor, chosen: str, place: str) -> list[Any]:
-    """Show the samples and the roles of a task."""
-    return [_samples(chosen, place), *(role_update(chosen, i) for i in range(ROLES))]
+    """Show the samples and the roles of a task; with rows, their look says which columns play them."""
+    roles = (gr.skip() if place else role_update(chosen, i) for i in range(ROLES))
+    return [_samples(chosen, place), *roles]
 
 
 def pick_sample(visitor: Visitor, picked: str) -> Any:
     """Take a sample for the source; it is fetched where it is not here."""
     if not samples.SAMPLES[picked].present:
         visitors.require(visitor)
-        fetch(picked)
+        fetch(picked, visitor)
     one = samples.SAMPLES[picked]
     return [f"{samples.PREFIX}{picked}", one.task, one.group, *ANEW]
 
@@ -215,8 +230,8 @@ def waiting(visitor: Visitor, picked: str) -> str:
     """Say what is waited for: a sample that is fetched, or its rows."""
     one = samples.SAMPLES.get(picked)
     if one is not None and not one.present:
-        return looking(fetching(picked))
-    return looking()
+        return markup.looking(fetching(picked))
+    return markup.looking()
 
 
 def taken(page: Page, visitor: Visitor, path: str | None) -> Any:
@@ -236,13 +251,16 @@ def look(page: Page, visitor: Visitor, *values: Any) -> Any:
     try:
         answer = page.workers.call(visitor, "preview", tree=tree)
     except UserError as error:
-        return [markup.note(str(error), "bad"), gr.update(visible=False), *(gr.skip() for _ in range(SEEN))]
+        folder = str(visitor.uploads.absolute() / "_")[:-1]
+        why = str(error).replace(folder, "")  # people know their file by its name
+        return [markup.note(why, "bad"), gr.update(visible=False), *(gr.skip() for _ in range(SEEN))]
     return ["", gr.update(visible=True), *_seen(answer, tree)]
 
 
 def searched(visitor: Visitor, text: str, fits: bool, chosen: str, place: str) -> str:
     """Search data sets of the Hub."""
-    results = search.datasets(text, chosen if fits else None, visitor.token)
+    with LINE.turn(visitor):
+        results = search.datasets(text, chosen if fits else None, visitor.token)
     return search.shown(results, place, say("Data sets on the Hub"))
 
 
@@ -254,14 +272,8 @@ def origin_of(visitor: Visitor, tree: Mapping[str, Any]) -> str:
     if source.startswith(samples.PREFIX):
         return SAMPLE
     if visitor.owns(source) and Path(source).is_relative_to(visitor.uploads.absolute()):
-        return UPLOAD
+        return EXAMPLES if teaching.is_source(source) else UPLOAD
     return HUB if visitor.local is False or is_hub_id(source) else PATH
-
-
-def looking(words: str = "Reading the first rows …") -> str:
-    """Return what stands where an answer will."""
-    told = markup.text(retold(words))
-    return f'<div class="note" role="status">{told}<div class="progress waiting"><i></i></div></div>'
 
 
 def _samples(task: str, source: str | None) -> str:
@@ -315,7 +327,7 @@ def _seen(answer: dict[str, Any], tree: dict[str, Any]) -> list[Any]:
         (retold(n.capitalize()), markup.count(k)) for n, k in splits.items()
     ]
     pairs += [("Labels", str(len(answer["balance"])) if answer.get("balance") else "")]
-    source = markup.title(tree["data"]["source"].rsplit("/", 1)[-1], task_guess.label(task))
+    source = markup.title(teaching.called(tree["data"]["source"]), task_guess.label(task))
     head = source + markup.facts(pairs)
     problem = unclear(answer.get("unclear")) or markup.note(answer.get("problem") or "", "bad")
     warnings = problem + markup.warnings(answer.get("warnings", []))
@@ -323,16 +335,36 @@ def _seen(answer: dict[str, Any], tree: dict[str, Any]) -> list[Any]:
     reasons = "".join(f"<li>{markup.text(_reason(c))}</li>" for c in answer["choices"])
     balance = [(str(b["label"]), b["count"]) for b in answer.get("balance", [])]
     return [
-        head + (f"<div style='margin-top:16px'>{guesses}{warnings}</div>" if guesses or warnings else ""),
+        head
+        + rows_shown.tells_of(answer)
+        + (f"<div style='margin-top:16px'>{guesses}{warnings}</div>" if guesses or warnings else ""),
         *roles,
         f'<ul class="quiet small" style="margin:0;padding-left:18px">{reasons}</ul>' if reasons else "",
         markup.title("Balance", "rows of each label") + markup.bars(balance) if balance else "",
-        markup.title("Some of the rows") + shown_rows(columns, answer.get("rows", [])),
+        _drawn(answer.get("drawn", ()))
+        + markup.title("Some of the rows")
+        + rows_shown.table_of(columns, answer.get("rows", [])),
     ]
+
+
+def _drawn(pictures: Sequence[str]) -> str:
+    """Return pictures in which is drawn what was read for them, under a heading; empty where there are none."""
+    if not pictures:
+        return ""
+    shown = "".join(
+        f"<figure>{markup.picture(one, say('a picture with what was read drawn in'))}</figure>" for one in pictures
+    )
+    style = "grid-template-columns: repeat(auto-fill, minmax(min(100%, 200px), 1fr)); margin-bottom: 24px"
+    return (
+        markup.title("As it will be learnt", "what was read, drawn into its picture")
+        + f'<div class="pictures" style="{style}">{shown}</div>'
+    )
 
 
 def _reason(choice: Mapping[str, Any]) -> str:
     role, why = retold(choice["role"].replace("_", " ")), retold(choice["reason"])
+    if choice["role"] == choice["column"]:
+        return say("{role}: {why}", role=role, why=why)
     return say("{role} is {column}: {why}", role=role, column=choice["column"], why=why)
 
 
@@ -346,18 +378,3 @@ def unclear(found: Mapping[str, Any] | None) -> str:
     else:
         words = say("Which column is the {role}? Nothing looks like one: choose it below.", role=role)
     return markup.note(words, "warn")
-
-
-def shown_rows(columns: list[str], rows: list[dict[str, Any]]) -> str:
-    """Return rows as a table, pictures as pictures."""
-    cells = [[cell(row.get(name)) for name in columns] for row in rows]
-    return markup.table(columns, cells)
-
-
-def cell(entry: dict[str, Any] | None) -> str:
-    """Return one cell of a preview as HTML: text, number, picture or nothing."""
-    if not entry or entry.get("value") is None:
-        return '<span class="quiet">' + say("empty") + "</span>"
-    if entry.get("form") == "picture":
-        return markup.picture(entry["value"], say("row"))
-    return markup.text(entry["value"])

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import threading
 import zipfile
-from collections.abc import Iterator
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from hftransfer.errors import UserError
 from hftransfer.runs import Run
 from hftransfer.ui import received, uploads, visitors
+from hftransfer.ui.line import LINE
 from hftransfer.ui.settings import Settings
 from hftransfer.ui.visitors import Visitor
 
+KEPT = 1000  # files that are known to be there
+_PACKED: OrderedDict[Path, tuple[list[tuple[str, int, int]], Path]] = OrderedDict()  # the last one of each run
+_PACKING = threading.Lock()
 BESIDE = ("result.json", "config.yaml", "label_issues.csv", "likely_copies.csv", "predictions/test.parquet")
 
 
@@ -21,8 +28,21 @@ def packed(visitor: Visitor, run: Run, settings: Settings) -> Path:
     found = dict(_parts(run))
     if not run.artifact.is_dir() or not found:
         raise UserError("a run with a trained model is needed", f"{run.name} has none", "Wait for it, or train again.")
-    uploads.require_room(visitor, settings, sum(path.stat().st_size for path in found.values()) / 2**20)
-    target = received.place(f"{run.name}.zip")
+    with LINE.turn(visitor), _PACKING:
+        made = [(name, path.stat().st_size, path.stat().st_mtime_ns) for name, path in found.items()]
+        known, target = _PACKED.get(run.folder, ([], None))
+        if target is None or known != made or not target.is_file():
+            size = sum(size for _, size, _ in made) / 2**20
+            uploads.require_room(visitor, settings, size)
+            target = _zipped(run, found, received.lend(visitor, settings, f"{run.name}.zip", size))
+            _PACKED[run.folder] = (made, target)
+            while len(_PACKED) > KEPT:
+                _PACKED.popitem(last=False)
+        os.utime(target)  # it is swept an hour after it was asked for last
+        return target
+
+
+def _zipped(run: Run, found: Mapping[str, Path], target: Path) -> Path:
     with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:  # weights do not get smaller
         for name, path in found.items():
             archive.write(path, f"{run.name}/{name}")

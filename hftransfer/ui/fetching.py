@@ -5,15 +5,19 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
 from hftransfer import samples
 from hftransfer.errors import UserError
 from hftransfer.ui import visitors
+from hftransfer.ui.line import LINE
 from hftransfer.ui.saying import say
+from hftransfer.ui.visitors import Visitor
 
 FETCH_SECONDS = 900.0
+_FETCHING = threading.BoundedSemaphore(2)  # each is a package manager at work
 
 
 def fetching(name: str) -> str:
@@ -23,8 +27,13 @@ def fetching(name: str) -> str:
     return say("Fetching {name}, {size}, from {registry}; once …", name=name, size=size, registry=one.registry)
 
 
-def fetch(name: str) -> None:
+def fetch(name: str, visitor: Visitor) -> None:
     """Fetch a sample in a process of its own; UserError with its words when that fails."""
+    with LINE.turn(visitor), _FETCHING:
+        _fetch(name)
+
+
+def _fetch(name: str) -> None:
     command = [sys.executable, "-m", "hftransfer.cli", "samples", name]
     try:
         done = subprocess.run(

@@ -97,7 +97,7 @@ def _read(path: str, value: Any) -> Any:
     if path == "data.columns":
         return {role: _columns(column) for role, column in value.items() if column} or None
     if path in NUMBERS:
-        return _number(value)
+        return number_of(value)
     return value.strip() if isinstance(value, str) else value
 
 
@@ -122,7 +122,7 @@ def _columns(value: str) -> str | list[str]:
     return [str(one) for one in found]
 
 
-def _number(value: Any) -> Any:
+def number_of(value: Any) -> Any:
     """Return what was typed as the number it is; anything else stays as it is, for RunConfig to say what is wrong."""
     try:
         found = float(value)

@@ -10,17 +10,17 @@ import contextlib
 import json
 import re
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 from urllib.parse import parse_qs
 
 from hftransfer.ui import disk, received, visitors
+from hftransfer.ui.patience import Message, Receive, paced
 from hftransfer.ui.same_origin import FRAMES, refusal
 from hftransfer.ui.settings import Settings
 from hftransfer.ui.shares import GUESTS, Shares
 
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 FILES, STREAM = "/gradio_api/upload", "/gradio_api/queue/data"
@@ -39,6 +39,8 @@ BELOW = (
     "/gradio_api/mcp/", "/gradio_api/run/",
 )  # fmt: skip
 
+SEEN = re.compile(r"/gradio_api/stream/[0-9a-f]{16,64}(/close)?")  # what a camera sees goes to a question under way
+
 JSON_MB = 32  # of a question: a program's pictures come in it
 GUEST_JSON_MB = 15  # one picture of GUEST_MB, as text
 GUEST_MB = 10  # of a file from somebody who has not signed in: a picture to try
@@ -52,13 +54,20 @@ ADDRESS = re.compile(r"[\s\x00-\x1f/]*(https?|ftp|file):", re.IGNORECASE)
 FILE = re.compile(rb"filename\*?=")
 
 
+def served(method: str, path: str) -> bool:
+    """Tell whether there is such a page: gradio leads to any address that is called a file."""
+    if _is_address(path.removeprefix(BROUGHT)):
+        return False
+    return path == "/" or path in SERVED or path.startswith(BELOW) or (method == "POST" and bool(SEEN.fullmatch(path)))
+
+
 class Gate:
     """ASGI middleware: `launch(app_kwargs={"middleware": [Middleware(Gate, settings=settings)]})`."""
 
     def __init__(self, app: Any, settings: Settings) -> None:
         self.app, self.settings = app, settings
         self.json = Shares(MINUTE)
-        self.files = Shares(received.STALE)
+        self.files = received.SHARES
         self._streams: OrderedDict[str, str] = OrderedDict()
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -73,10 +82,8 @@ class Gate:
         method, path = scope["method"], "/" + scope["path"].strip("/")
         if words := refusal(method, path, headers, self.settings.space):
             await _refuse(send, 403, words)
-        elif (path != "/" and path not in SERVED and not path.startswith(BELOW)) or _is_address(
-            path.removeprefix(BROUGHT)
-        ):
-            await _refuse(send, 404, "there is no such page")  # gradio leads to any address that is called a file
+        elif not served(method, path):
+            await _refuse(send, 404, "there is no such page")
         elif method not in ("POST", "PUT", "PATCH"):
             if path == STREAM and not self._is_own(scope, parse_qs(scope["query_string"].decode("latin-1"))):
                 await _refuse(send, 403, "this is somebody else's")
@@ -85,9 +92,9 @@ class Gate:
             more = "; sandbox; default-src 'none'" if path.startswith(BROUGHT) else ""
             await self.app(scope, receive, self._framed(send, more))
         elif path == FILES:
-            await self._file(scope, receive, send, headers)
+            await self._file(scope, paced(receive), send, headers)
         else:
-            await self._json(scope, receive, send, headers)
+            await self._json(scope, paced(receive), send, headers)
 
     def _framed(self, send: Send, more: str = "") -> Send:
         """Let no other site show the page in a frame, where a click means what that site wants."""
@@ -116,7 +123,9 @@ class Gate:
         # guests have a quarter of it, one visitor a half: nobody fills what all share
         own = max(room / (4 if who == GUESTS else 2), most or 0) if room else float("inf")
         wanted = max(length / 2**20, disk.INODE / 2**20)
-        if room and not (self.files.take(who, wanted, own) and await _in_thread(self._has_room, wanted)):
+        if room and not (
+            self.files.take(who, wanted, own) and await _in_thread(partial(received.has_room, settings), wanted)
+        ):
             await _refuse(send, 507, "too many files are on their way to this Space; try again later")
             return
         paid = 1
@@ -129,12 +138,6 @@ class Gate:
             return more <= 0 or not room or self.files.take(who, more * disk.INODE / 2**20, own)
 
         await self.app(scope, _bounded(receive, most * 2**20, counted), send)
-
-    def _has_room(self, more_mb: float) -> bool:
-        if received.used_mb() + more_mb <= self.settings.received_mb:
-            return True
-        received.sweep()
-        return received.used_mb() + more_mb <= self.settings.received_mb
 
     # --- questions ---
 

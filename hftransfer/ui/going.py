@@ -13,6 +13,7 @@ from hftransfer.ui.saying import say
 
 FLAT = 4  # evaluations without a better one behind which a curve is called flat
 LEAST = 0.002  # of a share: what is gained beyond it counts
+LOOKS = ("labels", "copies")  # phases that may come when training is over
 Event = Mapping[str, Any]
 
 
@@ -94,7 +95,7 @@ def left(view: View, estimate: Mapping[str, Any], earlier: Iterable[float], now:
     if status.phase == "training" and log.get("eta_seconds") is not None:
         rest = max(log["eta_seconds"] - (now - float(log.get("time", now))), 0)
         return say("about {time} of training", time=markup.roughly(rest))
-    if status.phase in ("evaluation", "saving"):
+    if status.phase in ("evaluation", "intervals", "saving") or (status.phase in LOOKS and status.step):
         return say("under a minute or two: training is over")
     if view.trial and (rest := _of_trials(view)) is not None:
         return _reasoned(rest, say("learning rates are tried, {n} so far", n=len(view.trials)))

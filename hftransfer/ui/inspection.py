@@ -5,7 +5,6 @@ Run by hftransfer.ui.uploads: python -m hftransfer.ui.inspection '{"path": ..., 
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import io
 import json
@@ -19,14 +18,14 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
+from hftransfer.data.suffixes import OF_PEOPLE
 from hftransfer.errors import UserError
-from hftransfer.inputs._sounds import SUFFIXES as SOUNDS
 from hftransfer.safety import fence, machine
+from hftransfer.safety.pictures import ACTIVE
 from hftransfer.safety.pictures import SUFFIXES as PICTURES
 from hftransfer.safety.unpacking import require_places, require_safe
 from hftransfer.ui.disk import INODE
-from hftransfer.ui.picture_inspection import ACTIVE, is_marked, require_picture
-from hftransfer.ui.recording_inspection import require_recording
+from hftransfer.ui.metadata_inspection import require_inside
 
 MEMORY = 3 * 2**30  # of this process
 CPU_SECONDS = 120
@@ -39,9 +38,10 @@ DEPTH = 32  # of nested JSON
 NAME = 200  # characters of a name in a zip
 SENTENCES = (".conll", ".conllu", ".bio", ".iob", ".iob2")
 WORKBOOKS = (".xlsx", ".xlsm")
-TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet", ".pq", *WORKBOOKS, *SENTENCES)
+TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet", ".pq", ".tmx", *WORKBOOKS, *SENTENCES)
 MAPPED = (".arrow", ".feather")  # read where they lie, not checked value by value
 TEXTS = (".txt", ".text")
+TABULAR = (*TABLES, *TEXTS, *OF_PEOPLE)
 BINARY = (b"PK\x03\x04", b"\x7fELF", b"\x1f\x8b", b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"%PDF", b"MZ", b"PAR1")
 
 
@@ -56,9 +56,9 @@ class Limits:
 
 def main() -> int:
     """Look at the file that the one argument tells of; print {"found": ...} or {"refused": [...]}."""
-    machine.give_way()
-    fence.close(sockets="none")
     asked = json.loads(sys.argv[1])
+    machine.give_way(asked["later"])
+    fence.close(sockets="none")
     for kind, most in (("AS", MEMORY), ("CPU", CPU_SECONDS), ("FSIZE", 0), ("CORE", 0)):
         machine.limit(kind, most)
     try:
@@ -81,9 +81,15 @@ def inspect(path: Path, suffix: str, limits: Limits) -> dict[str, Any]:
     if suffix == ".zip":
         return _zip(path, limits)
     if suffix in PICTURES:
+        from hftransfer.ui.picture_inspection import require_picture
+
         return require_picture(path.read_bytes(), path.name, limits.pixels, decode=True)
-    if suffix in SOUNDS:
-        return require_recording(path.read_bytes(), path.name)
+    if suffix not in TABULAR:  # what most people bring needs none of what reads pictures and recordings
+        from hftransfer.inputs._sounds import SUFFIXES as SOUNDS
+        from hftransfer.ui.recording_inspection import require_recording
+
+        if suffix in SOUNDS:
+            return require_recording(path.read_bytes(), path.name)
     with open(path, "rb") as file:
         return _table(file, suffix, path.name, limits)
 
@@ -96,8 +102,10 @@ def _table(file: IO[bytes], suffix: str, name: str, limits: Limits) -> dict[str,
         return _parquet(file, name, limits)
     if suffix in WORKBOOKS:
         return _workbook(file, name, limits)
+    if suffix == ".tmx":  # XML, which its reader takes apart piece by piece and opens nothing for
+        return {"columns": 2}
     _require_text(file, name)
-    if suffix in (*TEXTS, *SENTENCES):
+    if suffix in (*TEXTS, *SENTENCES, *OF_PEOPLE):
         return {"rows": sum(1 for _ in _lines(file, name)), "columns": 1}
     if suffix in (".csv", ".tsv"):
         return _delimited(file, name, limits)
@@ -234,9 +242,8 @@ def _parquet(file: IO[bytes], name: str, limits: Limits) -> dict[str, Any]:
         _require_columns(table.metadata.num_columns, name, limits)
         total = 0
         if table.metadata.num_rows * max(1, table.metadata.num_columns) > limits.unpacked:
-            raise _too_large(
-                name, limits
-            )  # cells that are empty unpack to nothing, and still are looked at one by one
+            # cells that are empty unpack to nothing, and still are looked at one by one
+            raise _too_large(name, limits)
         # a few bytes can stand for any number of equal rows: only unpacking tells
         for batch in table.iter_batches(batch_size=256):
             total += sum(_unpacked(column, name) for column in batch.columns)
@@ -300,6 +307,10 @@ def _zip(path: Path, limits: Limits) -> dict[str, Any]:
 
 
 def _entries(name: str, archive: zipfile.ZipFile, limits: Limits) -> dict[str, Any]:
+    from hftransfer.inputs._dicom import refuse_volumes
+    from hftransfer.inputs._sounds import SUFFIXES as SOUNDS
+    from hftransfer.ui.picture_inspection import is_marked
+
     require_places(name, archive, min(ENTRIES, limits.unpacked // INODE))
     entries = [entry for entry in archive.infolist() if not entry.is_dir()]
     pictures, sounds, tables, texts = [], [], [], []
@@ -320,31 +331,35 @@ def _entries(name: str, archive: zipfile.ZipFile, limits: Limits) -> dict[str, A
             pictures.append(entry)
         elif suffix in SOUNDS:
             sounds.append(entry)
-        elif suffix in TABLES:
+        elif suffix in (*TABLES, *OF_PEOPLE):
             tables.append(entry)
         elif suffix in TEXTS:
             texts.append(entry)
     if not pictures and not sounds and not tables and not texts:
+        refuse_volumes([entry.filename for entry in entries])
         raise UserError(
-            f"{name} must hold pictures, recordings, texts or tables",
-            f"it holds {len(entries)} other files",
+            f"{name} must hold pictures, recordings, texts or tables", f"it holds {len(entries)} other files",
             "Pack it again.",
-        )
+        )  # fmt: skip
     readable = _pictures(archive, pictures, limits)
     if pictures and not readable:
         raise UserError(f"the pictures of {name} must be readable", "none that was tried is", "Pack it again.")
     if pictures:
         texts = []  # notes beside them, which nobody reads
+    if pictures or sounds:  # beside which such names are those of other files
+        tables = [one for one in tables if not one.filename.lower().endswith(OF_PEOPLE)]
     for entry in [*tables, *texts]:
         data = io.BytesIO(archive.read(entry))
         _table(data, PurePosixPath(entry.filename.lower()).suffix, entry.filename, limits)
         if PurePosixPath(entry.filename).stem == "metadata" and (pictures or sounds):
             data.seek(0)
-            _require_inside(data, entry.filename)
+            require_inside(data, entry.filename)
     return {"pictures": len(pictures), "recordings": len(sounds), "tables": len(tables), "texts": len(texts)}
 
 
 def _pictures(archive: zipfile.ZipFile, entries: list[zipfile.ZipInfo], limits: Limits) -> int:
+    from hftransfer.ui.picture_inspection import require_picture
+
     readable = 0
     for entry in entries[:: 1 + len(entries) // LOOKED_AT]:
         if entry.file_size > PICTURE_BYTES:
@@ -357,38 +372,6 @@ def _pictures(archive: zipfile.ZipFile, entries: list[zipfile.ZipInfo], limits: 
             if "pixels" in error.wanted or "program" in error.found:
                 raise
     return readable  # damaged ones among them are found, counted and left out when the data is read
-
-
-def _require_inside(file: IO[bytes], name: str) -> None:
-    """Refuse metadata that names pictures elsewhere than beside it."""
-    for value in _file_names(file, name):
-        parts = PurePosixPath(value.replace("\\", "/")).parts
-        if value.startswith(("/", "~", "\\")) or ".." in parts or ":" in value or "\0" in value:
-            raise UserError(f"{name} must name files beside it", f"found {value[:80]!r}", "Mend the file.")
-
-
-def _file_names(file: IO[bytes], name: str) -> Iterator[str]:
-    suffix = PurePosixPath(name.lower()).suffix
-    if suffix == ".parquet":
-        import pyarrow.parquet as pq
-
-        table = pq.ParquetFile(file)
-        if "file_name" in table.schema_arrow.names:
-            yield from (str(value) for value in table.read(["file_name"])["file_name"].to_pylist())
-    elif suffix in (".csv", ".tsv"):
-        text = file.read().decode("utf-8-sig", errors="replace")
-        for delimiter in ",;\t|":
-            rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-            header = next(rows, [])
-            if "file_name" in header:
-                place = header.index("file_name")
-                yield from (row[place] for row in rows if len(row) > place)
-    else:
-        for line in file:
-            with contextlib.suppress(ValueError):
-                row = json.loads(line)
-                if isinstance(row, dict) and "file_name" in row:
-                    yield str(row["file_name"])
 
 
 if __name__ == "__main__":

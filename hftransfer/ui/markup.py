@@ -70,6 +70,12 @@ def note(words: str | Sequence[str], tone: Tone = "") -> str:
     return f'<div class="note {tone}"{role}>{inside}</div>'
 
 
+def looking(words: str = "Reading the first rows …") -> str:
+    """Return what stands where an answer will."""
+    told = text(retold(words))
+    return f'<div class="note" role="status">{told}<div class="progress waiting"><i></i></div></div>'
+
+
 FEW = 2  # warnings that stand open: more of them would hide the page behind them
 SUBJECTS = {  # of warnings that begin with a word for what they are about, as a page sums them up
     "leakage": "rows that stand in more than one split", "labels": "labels that may be wrong",
@@ -99,15 +105,21 @@ def fold(head: str, inside: str, tone: Tone = "") -> str:
     return f'<details class="more {tone}"><summary>{text(retold(head))}</summary>{inside}</details>'
 
 
+SETTING = re.compile(" ?[(\uff08]((?:data|train|evaluation|method)\\.[^()\uff08\uff09]*)[)\uff09]")
+
+
 def _told(words: str) -> str:
-    """Return a sentence; the rows that a warning names stand behind a fold."""
-    rows = rows_in(words)
+    """Return a sentence; the rows that a warning names stand behind a fold, a setting it names where one rests."""
+    rows, told = rows_in(words), retold(brief(words))
     shown = f" <details><summary>{say('show')}</summary>{text(rows, 2000)}</details>" if rows else ""
-    return _lines(retold(brief(words))) + shown
+    named, told = "; ".join(SETTING.findall(told)), SETTING.sub("", told)
+    lines = _lines(told)
+    return (f'<span title="{text(named)}">{lines}</span>' if named else lines) + shown
 
 
 def _lines(words: str) -> str:
-    return "<br>".join(text(line, 2000) for line in words.splitlines())
+    lines = "<br>".join(text(line, 2000) for line in words.splitlines())
+    return re.sub("&#96;(.+?)&#96;", r"<q>\1</q>", lines)  # names stand as in Markdown, which is the card's
 
 
 def empty(what: str, do: str, step: str = "", link: str = "") -> str:

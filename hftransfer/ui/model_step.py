@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -11,16 +11,19 @@ import gradio as gr
 
 from hftransfer import catalog, samples
 from hftransfer.errors import UserError
-from hftransfer.ui import form, markup, received, rules, search, visitors
-from hftransfer.ui.data_step import FIRST, looking
+from hftransfer.ui import form, markup, received, rules, search, train_step, visitors
+from hftransfer.ui.data_step import FIRST
 from hftransfer.ui.fetching import fetch, presence
+from hftransfer.ui.line import LINE
 from hftransfer.ui.markup import Card
 from hftransfer.ui.page import Page, html
 from hftransfer.ui.proposing import is_proposed, sample_models, usual
 from hftransfer.ui.saying import retold, say
+from hftransfer.ui.train_view import ready_of
 from hftransfer.ui.visitors import Visitor
 
 OWN = "Your settings"
+LOOKING = "Looking at the model …"
 TIMES = [("The best there is", ""), ("5 minutes", "5"), ("15 minutes", "15"), ("an hour", "60")]
 
 
@@ -93,15 +96,18 @@ def build(page: Page) -> Callable[[], None]:
         task = page.widgets["task"]
 
         page.on(task.change, changed, [model, task, method], [short, cards, method, model])
-        for event in (short.click, found.click):
-            page.on(event, lambda visitor, picked: looking("Looking at the model …"), [], [about], picks=True)
-            picked = page.on(event, pick, [task], [model, revision], picks=True)
-            page.on(picked.success, partial(tell, page), [model, revision, task, method], [about, cards])
-        page.on(page.on(model.submit, lambda visitor: looking("Looking at the model …"), [], [about]).then,
-                partial(tell, page), [model, revision, task, method], [about, cards])  # fmt: skip
 
-        page.on(words.submit, lambda visitor: looking("Asking the Hub …"), [], [found])
-        page.on(words.submit, searched, [words, fits, task, model], [found])
+        def tell_at(event: Any) -> None:
+            page.on(event, partial(tell, page), [model, revision, task, method], [about, cards], turn="model",
+                    meanwhile=(about, LOOKING), trigger_mode="always_last")  # fmt: skip
+
+        for event in (short.click, found.click):
+            picked = page.on(event, pick, [task], [model, revision], picks=True, meanwhile=(about, LOOKING))
+            tell_at(picked.success)
+        tell_at(model.submit)
+
+        page.on(words.submit, searched, [words, fits, task, model], [found], turn="models",
+                meanwhile=(found, "Asking the Hub …"))  # fmt: skip
 
         page.on(cards.click, lambda visitor, picked: picked, [], [method], picks=True)
 
@@ -111,18 +117,23 @@ def build(page: Page) -> Callable[[], None]:
 
         page.on(add.click, set_option, [option, value, page.more], [page.more, option, value, described])
 
-        page.on(measure.click, lambda visitor: looking("Training a few real steps on this machine …"), [], [cost])
-        page.on(measure.click, partial(estimated, page), page.inputs, [cost, page.estimate])
+        page.on(measure.click, partial(estimated, page), page.inputs, [cost, page.estimate],
+                meanwhile=(cost, "Training a few real steps on this machine …"))  # fmt: skip
+        page.on(page.go["measure"].click, partial(measured, page), page.inputs,
+                [page.go["ready"], cost, page.estimate],
+                meanwhile=(page.go["ready"], "Training a few real steps on this machine …"))  # fmt: skip
+        page.on_form(partial(still, page), [page.estimate, *page.inputs], [cost, page.estimate],
+                     also=[page.estimate.change])  # fmt: skip
 
-        page.on(gr.on, partial(as_code, page), page.inputs, [code.yaml, code.command, code.python],
-                triggers=[code.fold.expand, *(w.change for w in page.inputs)], trigger_mode="always_last")  # fmt: skip
+        page.on_form(partial(as_code, page), page.inputs, [code.yaml, code.command, code.python],
+                     also=[code.fold.expand])  # fmt: skip
 
-        page.on(code.download.click, partial(offer, page), page.inputs, [code.download])
+        page.on_download(code.download, partial(offer, page), page.inputs)
 
-        page.on(code.apply.click, partial(fill, page), [code.yaml], page.inputs)
-
-        page.on(code.take.click, partial(taken, page), [code.repo], page.inputs)
-        page.on(code.repo.submit, partial(taken, page), [code.repo], page.inputs)
+        then_look = page.go["then_look"]  # the rows of the step before are those of another source
+        then_look(page.on(code.apply.click, partial(fill, page), [code.yaml], page.inputs))
+        for event in (code.take.click, code.repo.submit):
+            then_look(page.on(event, partial(taken, page), [code.repo], page.inputs))
 
     return wire
 
@@ -148,7 +159,7 @@ def _code() -> Code:
             with gr.Tab("Configuration"):
                 yaml = gr.Code(language="yaml", label="config.yaml", interactive=True, lines=8, elem_id="yaml")
                 with gr.Row(elem_classes="foot"):
-                    download = gr.DownloadButton("Download", size="sm")
+                    download = gr.DownloadButton("Download", size="sm", elem_id="yaml-file")
                     apply = gr.Button("Fill the form from this text", size="sm")
             with gr.Tab("Command"):
                 command = gr.Code(language="shell", label="what Start runs", interactive=False, lines=3)
@@ -167,7 +178,7 @@ def pick(visitor: Visitor, picked: str, chosen: str) -> list[Any]:
         one = samples.SAMPLES[picked.removeprefix(samples.PREFIX)]
         if not one.present:
             visitors.require(visitor)  # it costs a download and disk
-            fetch(one.name)
+            fetch(one.name, visitor)
     return [picked, ""]
 
 
@@ -189,7 +200,8 @@ def changed(visitor: Visitor, name: str, chosen: str, way: str) -> list[Any]:
 
 def searched(visitor: Visitor, text: str, fit: bool, chosen: str, name: str) -> str:
     """Search models of the Hub."""
-    results = search.models(text, chosen if fit else None, visitor.token)
+    with LINE.turn(visitor):
+        results = search.models(text, chosen if fit else None, visitor.token)
     return search.shown(results, name, say("Models on the Hub"))
 
 
@@ -234,6 +246,36 @@ def estimated(page: Page, visitor: Visitor, *values: Any) -> list[Any]:
     except UserError as error:
         return [markup.note(str(error), "bad"), None]
     return [_estimate(answer), {"tree": tree, "answer": answer}]
+
+
+def measured(page: Page, visitor: Visitor, *values: Any) -> list[Any]:
+    """Measure the same from the bar with the button that trains, and say it beside that button."""
+    tree = page.tree(values)
+    if unready := train_step.missing(tree):
+        return [markup.note(unready, "bad"), gr.skip(), gr.skip()]
+    cost, known = estimated(page, visitor, *values)
+    if known is None:
+        return [cost, cost, None]
+    source, model, way = (_chosen(tree, *path) for path in CHOSEN)
+    said = ready_of(page, visitor, tree["task"], source, model, way, known)
+    return [said, cost, known]
+
+
+CHOSEN = (("data", "source"), ("model",), ("method", "name"))  # of a configuration, what the bar names
+
+
+def _chosen(tree: Mapping[str, Any], *path: str) -> str:
+    found: Any = tree
+    for name in path:
+        found = found.get(name) or {}
+    return str(found or "")
+
+
+def still(page: Page, visitor: Visitor, known: Any, *values: Any) -> list[Any]:
+    """Take back what was measured once the form says something else."""
+    if not known or known["tree"] == page.tree(values):
+        return [gr.skip(), gr.skip()]
+    return [_no_estimate(), None]
 
 
 def as_code(page: Page, visitor: Visitor, *values: Any) -> list[Any]:

@@ -15,14 +15,13 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from hftransfer.errors import Damaged
 from hftransfer.events import Event
 from hftransfer.launchers import of
 from hftransfer.launchers.base import Outcome
 from hftransfer.runs import Run, Status, read_json, status_of, works_elsewhere
 from hftransfer.safety.identity import works
+from hftransfer.ui import memory
 
 KEPT = 500  # runs whose reading is kept
 STATES = ("queued", "launched", "process", "phase", "done", "failed", "stopped")  # events that decide the state
@@ -32,7 +31,9 @@ SAID = (  # events that the page tells in words
 )  # fmt: skip
 MOST_SAID = 60
 LOOKS = 5  # looks a second that all pages together may take: training comes first
-PRESENT = 30.0  # seconds after its last look that a page counts as open
+LONGEST = 15.0  # seconds until a page looks again on which something moves, however many are open
+PATIENT = 3.0  # times as long where nothing does
+PRESENT = 2 * LONGEST * PATIENT  # seconds after its last look that a page counts as open
 
 
 @dataclass
@@ -213,20 +214,24 @@ class Monitor:
         now = time.monotonic() if now is None else now
         known = self._memory.get(view.folder)
         if known is None or now - known[0] >= 1:
-            found = _memory_mb(view.run.launch().get("pid")) if view.status().state == "running" else None
-            if found is None:
+            found = memory.resident(view.run.launch().get("pid")) if view.status().state == "running" else 0
+            if not found:
                 return None
-            known = self._memory[view.folder] = (now, found)
+            known = self._memory[view.folder] = (now, found / 1e6)
         return known[1]
 
     def pause(self, who: str, wanted: float, now: float | None = None) -> float:
-        """Return the seconds until a page may look again: what it wants, longer the more pages look."""
+        """Return the seconds until a page may look again: what it wants, longer the more pages look.
+
+        One that wants to look rarely, as nothing moves on it, is made to wait in proportion.
+        """
         now = time.monotonic() if now is None else now
         with self._lock:
             self._looks[who] = now
             for gone in [one for one, at in self._looks.items() if now - at > PRESENT]:
                 del self._looks[gone]
-            return float(max(wanted, min(math.ceil(len(self._looks) / LOOKS), PRESENT / 2)))
+            longest = LONGEST if wanted <= 1 else PATIENT * LONGEST
+            return float(max(wanted, min(math.ceil(len(self._looks) / LOOKS) * wanted, longest)))
 
 
 def plots(folder: Path) -> list[dict[str, Any]]:
@@ -258,22 +263,6 @@ def curves(view: View) -> dict[str, list[tuple[float, float]]]:
 def main_curve(names: Iterable[str]) -> str | None:
     """Return the metric that a curve is drawn of: the first that is no loss."""
     return next((name for name in names if "loss" not in name), None)
-
-
-def _memory_mb(pid: Any) -> float | None:
-    if not isinstance(pid, int):
-        return None
-    total = 0
-    try:
-        root = psutil.Process(pid)
-        for process in (root, *root.children(recursive=True)):
-            try:
-                total += process.memory_info().rss
-            except psutil.Error:
-                continue
-    except psutil.Error:
-        return None
-    return total / 1e6
 
 
 def _size(path: Path) -> int:

@@ -12,7 +12,6 @@ from hftransfer.runs import Run, verdict_of
 from hftransfer.ui import adding, going, markup, train_step, train_view, visitors
 from hftransfer.ui.markup import Card
 from hftransfer.ui.page import Page
-from hftransfer.ui.queueing import TITLE
 from hftransfer.ui.saying import say
 from hftransfer.ui.visitors import Visitor
 
@@ -38,7 +37,9 @@ def cards_of(result: Mapping[str, Any], events: Mapping[str, Any]) -> str:
         counts = {"more": LONGER * updates, "before": updates}
         words = say("{more:,} updates in place of {before:,}. {gaining}", gaining=gaining, **counts)
         cards.append(Card("longer", say("Train longer"), words))
-    words = say("With a row of your own; what it gets wrong can be added to the rows.")
+    words = say("With a row of your own.")
+    if adding.offered(result) is not None:
+        words = say("With a row of your own; what it gets wrong can be added to the rows.")
     cards.append(Card("go:try", say("Try it"), words))
     if not useless:
         cards.append(Card("go:publish", say("Publish"), say("With its card, its scores and what it cannot do.")))
@@ -85,8 +86,5 @@ def longer(page: Page, visitor: Visitor, picked: str, name: str | None) -> list[
         raise UserError("a run of some updates is needed", f"{run.name} had none", "Choose a method that trains.")
     tree = adding.tree_of(visitor, run)
     train = {key: value for key, value in tree.get("train", {}).items() if key != "num_train_epochs"}
-    new = page.queue.submit(visitor, {**tree, "train": {**train, "max_steps": LONGER * updates}}, 1)
-    title = say("{run}, {n} updates", run=train_view.called(run), n=LONGER * updates)[:TITLE]
-    page.queue.entitle(visitor, new, title, "", follows=run.name)
-    entries = train_step.entries_of(page, visitor)
-    return [gr.update(choices=train_step.choices_of(entries), value=new.name), gr.Timer(train_step.FAST)]
+    title = say("{run}, {n} updates", run=train_view.called(run), n=LONGER * updates)
+    return train_step.follow(page, visitor, run, {**tree, "train": {**train, "max_steps": LONGER * updates}}, title)

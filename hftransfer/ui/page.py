@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,11 +14,13 @@ import gradio as gr
 from hftransfer import catalog
 from hftransfer.errors import UserError
 from hftransfer.ui import form, markup, saying, visitors
+from hftransfer.ui.awaited import Meanwhile, Turns, saying_first
 from hftransfer.ui.monitor import Monitor
 from hftransfer.ui.queueing import Queue
 from hftransfer.ui.saying import retold, say
 from hftransfer.ui.settings import Settings
 from hftransfer.ui.workers import Workers
+from hftransfer.yaml_core import written
 
 ROLES = max(len(catalog.task(name).roles) for name in catalog.tasks())
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": None}
@@ -36,36 +39,82 @@ class Page:
     more: Any = None  # gr.Dropdown of `a.b=value` lines
     run: Any = None  # gr.Dropdown: the run that is looked at
     estimate: Any = None  # gr.State: {tree, answer} of the last estimate
+    turns: Turns = field(default_factory=Turns)
+    settled: list[Any] = field(default_factory=list)  # what changes once the form has come to rest; one per handler
     go: dict[str, Any] = field(default_factory=dict)  # components that more than one step writes to, by name
+    _changes: Iterator[int] = field(default_factory=itertools.count)
 
     # --- handlers ---
 
     def on(
         self, event: Any, do: Callable[..., Any], inputs: Sequence[Any] = (), outputs: Sequence[Any] = (), *,
-        picks: bool = False, **options: Any,
+        picks: bool = False, meanwhile: Meanwhile | None = None, turn: str = "", outdates: str = "",
+        **options: Any,
     ) -> Any:  # fmt: skip
         """Call `do(visitor, *inputs)` on an event; with `picks`, `do(visitor, picked, *inputs)` for a click on cards.
 
         A UserError becomes a message on the page. No handler is an endpoint for programs. Where `do` is a generator,
-        the page shows each of its answers as it comes.
+        the page shows each of its answers as it comes. What is said `meanwhile` comes before the answer by the same
+        way, so that it never comes behind it: an event has no second handler that writes there. Of questions of one
+        `turn` only the last one of a browser is answered on the page; what `outdates` a turn makes those before it be
+        dropped, and is itself always answered: it says what somebody chose.
+
+        What changes may have several handlers, and a browser that waits with two of them ("always_last", Gradio's own
+        way for changes) has each call the other again without end. So each change is asked about at once, in a turn.
         """
-        words = {**QUIET, **options}
-        handler = self._handler(do, picks)
+        words, outputs = {**QUIET, **options}, list(outputs)
+        if any(getattr(one, "event_name", "") == "change" for one in words.get("triggers", [event])):
+            words = {"trigger_mode": "multiple", **words}
+            turn = turn or f"change {next(self._changes)}"
+        if meanwhile:
+            do, outputs = saying_first(do, meanwhile, outputs)
+        handler = self._handler(do, picks, (turn, outdates), len(outputs))
         if inspect.isgeneratorfunction(do.func if isinstance(do, functools.partial) else do):
             handler = _one_by_one(handler)
-        return event(fn=handler, inputs=list(inputs), outputs=list(outputs) or None, **words)
+        return event(fn=handler, inputs=list(inputs), outputs=outputs or None, **words)
 
-    def _handler(self, do: Callable[..., Any], picks: bool) -> Callable[..., Any]:
+    def on_form(
+        self, do: Callable[..., Any], inputs: Sequence[Any], outputs: Sequence[Any], also: Sequence[Any] = ()
+    ) -> None:
+        """Call `do(visitor, *inputs)` whenever the form was changed and has come to rest, and on the events of `also`.
+
+        One change of somebody's may set twenty fields; the handler is called once, and never twice at the same time.
+        """
+        # "hidden" is on the page, unlike False: what is not there tells of no change
+        rest = gr.Textbox(visible="hidden", label="Edition of the form", elem_classes="settled")
+        self.settled.append(rest)
+        self.on(gr.on, do, inputs, outputs, triggers=[rest.change, *also], trigger_mode="always_last")
+
+    def on_download(self, button: Any, do: Callable[..., Any], inputs: Sequence[Any]) -> None:
+        """Hand over the file that `do(visitor, *inputs)` writes at a click on a gr.DownloadButton.
+
+        Gradio's button alone hands over what it held before the click: nothing the first time, an older file after.
+        """
+        button.click(None, js=f"() => hftransfer.writing('{button.elem_id}')")
+        written = self.on(button.click, do, inputs, [button])
+        written.then(None, [button], [button], js=f"(file) => hftransfer.written('{button.elem_id}', file)")
+
+    def tell_settled(self) -> None:
+        """Tell the handlers of `on_form` of changes; once all of them are known."""
+        gr.on([widget.change for widget in self.inputs], None, None, self.settled,
+              js=f"() => hftransfer.settled({len(self.settled)})")  # fmt: skip
+
+    def _handler(
+        self, do: Callable[..., Any], picks: bool, turns: tuple[str, str], outputs: int
+    ) -> Callable[..., Any]:
         settings = self.settings
 
         def answer(request: Any, profile: Any, token: Any, picked: tuple[Any, ...], values: tuple[Any, ...]) -> Any:
             language = saying.of_request(request)
+            asked = self.turns.ask(str(request.session_hash), *turns)
             with saying.spoken(language):
                 try:
                     told = do(visitors.of(request, profile, token, settings), *picked, *values)
                 except UserError as error:
                     raise as_message(error) from error
-            return saying.throughout(language, told) if inspect.isgenerator(told) else told
+            if inspect.isgenerator(told):
+                return saying.throughout(language, asked.each(told, outputs) if asked else told)
+            return asked.of(told, outputs) if asked else told
 
         # on a Space Gradio hands over who signed in; elsewhere asking for it would start a mocked sign-in
         if settings.space and picks:
@@ -121,7 +170,24 @@ class Page:
         for place in range(ROLES):
             name = names[place] if place < len(names) else None
             roles.append(role_update(values.get("task"), place, columns.get(name) if name else None))
-        return [*(values.get(path) for path in self.widgets), *roles, gr.update(value=more, choices=more)]
+        found = []
+        for path, widget in self.widgets.items():
+            value, known = _as_offered(widget, values.get(path))
+            found.append(value)
+            more += [] if known else [f"{path}={written(values[path])}"]
+        return [*found, *roles, gr.update(value=more, choices=more)]
+
+
+def _as_offered(widget: Any, value: Any) -> tuple[Any, bool]:
+    """Return a value as a widget holds it, and whether it can: of some that are offered, the one that says the same.
+
+    Gradio answers nothing any more to a page one of whose choices is none that it offered.
+    """
+    if not isinstance(widget, gr.Radio):
+        return value, True
+    offered = {form.number_of(one): one for _, one in widget.choices}
+    sought = form.number_of("" if value is None else value)
+    return offered.get(sought, offered.get("")), sought in offered or value is None
 
 
 def _one_by_one(handler: Callable[..., Any]) -> Callable[..., Any]:
@@ -178,4 +244,4 @@ def role_update(
 def as_message(error: UserError) -> gr.Error:
     """Return what the page shows for something that the user can mend."""
     words = markup.text(error, 1500).replace("\n", "<br>")
-    return gr.Error(words, duration=15, print_exception=False, title=say("Not yet"))
+    return gr.Error(words, duration=15, print_exception=False)

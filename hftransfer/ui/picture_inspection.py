@@ -10,9 +10,7 @@ from typing import Any
 
 from hftransfer.errors import UserError
 from hftransfer.inputs import _dicom  # PIL knows of DICOM from here on
-from hftransfer.safety.pictures import FORMATS, is_dicom
-
-ACTIVE = (b"%!ps", b"<!doctype", b"<html", b"<svg", b"<?xml", b"<script")  # what a picture or table never begins with
+from hftransfer.safety.pictures import ACTIVE, FORMATS, is_dicom
 
 
 def require_picture(data: bytes, name: str, pixels: int, decode: bool) -> dict[str, Any]:

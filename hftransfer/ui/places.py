@@ -60,10 +60,8 @@ def build(page: Page) -> Callable[[], None]:
             **QUIET,
         )  # fmt: skip
 
-        page.on(
-            measure.click, lambda visitor: markup.note(say("Training a few real steps on this machine …")), [], [cost]
-        )
-        page.on(measure.click, partial(compared, page), page.inputs, [cost, page.estimate])
+        page.on(measure.click, partial(compared, page), page.inputs, [cost, page.estimate],
+                meanwhile=(cost, "Training a few real steps on this machine …"))  # fmt: skip
 
     return wire
 

@@ -10,20 +10,24 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
-import psutil
-
 from hftransfer.errors import UserError
 from hftransfer.launchers import HERE, _estimate, of
+from hftransfer.launchers._elsewhere import Elsewhere
 from hftransfer.launchers.base import GRACE, Launcher
 from hftransfer.runs import Run, default_name, listing
 from hftransfer.safety import machine
-from hftransfer.ui import disk, rules, turns, uploads, visitors
+from hftransfer.ui import disk, memory, rules, turns, uploads, visitors
 from hftransfer.ui.settings import Settings
 from hftransfer.ui.visitors import Visitor
 
+QUEUE = "queue"  # the thread that starts runs
+# a thread of a trainer that waits for the next piece of work turns for milliseconds; so it does for a tenth of one
+# first, and then leaves its core to those who look and ask
+SPINS = ("GOMP_SPINCOUNT", "20000")
 POLL = 1.0  # seconds between two looks at the runs
 DISK_POLL = 15.0  # seconds between two looks at a visitor's disk
 TITLE, NOTE = 80, 1000  # characters of what people call a run, and of a note on it
@@ -41,6 +45,7 @@ class Ticket:
     resume: bool = False
     started: float = 0.0  # seconds since the epoch
     ending: bool = False
+    launching: bool = False  # taken out of the queue, and not at work yet
     place: Launcher | None = None  # where it happens, asked by the visitor's token; None for this machine
     follower: threading.Thread | None = None  # brings what happens there into the run's folder
     disk_due: float = field(default=0.0, repr=False)
@@ -51,6 +56,8 @@ class Queue:
 
     def __init__(self, settings: Settings, launcher: Launcher) -> None:
         self.settings, self.launcher = settings, launcher
+        if settings.disk_mb:
+            Elsewhere.keep_to(partial(uploads.left_for, settings))
         self._waiting: list[Ticket] = []
         self._working: dict[Path, Ticket] = {}
         self._changed = threading.Condition(threading.RLock())
@@ -61,7 +68,7 @@ class Queue:
     def start(self) -> None:
         """Start the thread that starts runs; what waited locally when the app ended waits again."""
         self._adopt()
-        self._thread = threading.Thread(target=self._work, name="queue", daemon=True)
+        self._thread = threading.Thread(target=self._work, name=QUEUE, daemon=True)
         self._thread.start()
 
     def close(self) -> None:
@@ -102,8 +109,8 @@ class Queue:
         visitors.require(visitor)
         own = self._own(visitor, run)
         with self._changed:
-            state = own.status().state
-            if self.place(own) is not None or state == "running":
+            state, begun = own.status().state, self._working.get(own.folder)
+            if self.place(own) is not None or state == "running" or (begun is not None and begun.launching):
                 raise UserError("a run that has ended is needed", f"{own.name} goes on", "Stop it first.")
             if state == "done":
                 raise UserError("a run that is not done is needed", f"{own.name} is done", "Start another.")
@@ -231,6 +238,7 @@ class Queue:
                 self._watch()
                 while (ticket := self._next()) is not None:
                     self._launch(ticket)
+                    ticket.launching = False
             except Exception:  # one broken run must not keep the others waiting for ever
                 log.exception("the queue goes on after an error")
             with self._changed:
@@ -254,7 +262,7 @@ class Queue:
                 busy = sum(other.visitor.folder == ticket.visitor.folder for other in beside)
                 if busy < (most or busy + 1):
                     self._waiting.remove(ticket)
-                    ticket.started = time.time()
+                    ticket.started, ticket.launching = time.time(), True
                     self._working[ticket.run.folder] = ticket
                     return ticket
         return None
@@ -270,6 +278,8 @@ class Queue:
             return
         try:
             environment = visitors.environment(ticket.visitor, self.settings)
+            if self.settings.space:
+                environment.setdefault(*SPINS)
             self.launcher.start(run, ticket.resume, ticket.processes, environment)
         except (UserError, OSError) as error:
             with self._changed:
@@ -300,7 +310,10 @@ class Queue:
             limit = f"a run may take {settings.run_seconds:,} s here"
             run.event("warning", message=f"{limit}: it is stopped with a checkpoint, and can be resumed")
             self._end(run)
-        elif settings.run_memory_mb and (used := memory_mb(run)) > settings.run_memory_mb:
+        elif (
+            settings.run_memory_mb
+            and (used := memory.held_mb(run.launch().get("pid"), settings.run_memory_mb)) > settings.run_memory_mb
+        ):
             ticket.ending = True
             limit = f"a run may use {settings.run_memory_mb:,} MB of memory here, and this one took {used:,.0f}"
             self._fail(run, f"{limit}: set train.per_device_train_batch_size or data.max_length lower")
@@ -376,18 +389,3 @@ class Queue:
             return machine.lock(self._mine.fileno(), within=True)
         except OSError:
             return False
-
-
-def memory_mb(run: Run) -> float:
-    """Return the memory of a run's processes, pages that they share counted once."""
-    pid = run.launch().get("pid")
-    total = 0.0
-    try:
-        first = psutil.Process(pid)
-        for process in (first, *first.children(recursive=True)):
-            with contextlib.suppress(psutil.Error):
-                found = process.memory_full_info()
-                total += getattr(found, "pss", found.rss)
-    except psutil.Error:
-        return 0.0
-    return total / 2**20

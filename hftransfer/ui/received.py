@@ -10,10 +10,15 @@ import threading
 import time
 from pathlib import Path
 
+from hftransfer.errors import UserError
 from hftransfer.ui import disk
+from hftransfer.ui.settings import Settings
+from hftransfer.ui.shares import Shares
+from hftransfer.ui.visitors import Visitor
 
 STALE = 3600.0  # seconds after which a file that nobody took is deleted
 EVERY = 300.0  # seconds between two looks for such
+SHARES = Shares(STALE)  # of them, by whose they are
 MADE = 60.0  # seconds in which a new folder gets its file
 
 
@@ -27,6 +32,36 @@ def place(name: str) -> Path:
     own = folder() / f"lent-{secrets.token_hex(8)}"
     own.mkdir(parents=True)
     return own / name
+
+
+def lend(visitor: Visitor, settings: Settings, name: str, mb: float) -> Path:
+    """Return a place for a file of that size that a page hands out; UserError where too much of such lies here.
+
+    One visitor has a half, as of what arrives: whoever asks for the same again and again fills no disk of all.
+    """
+    room = settings.received_mb
+    if room and not (SHARES.take(visitor.folder.name, mb, max(room / 2, mb)) and has_room(settings, mb)):
+        raise UserError(
+            "room for files on their way is needed", f"this one takes {mb:,.0f} MB, and others lie here",
+            "Try again within the hour.",
+        )  # fmt: skip
+    return place(name)
+
+
+def has_room(settings: Settings, more_mb: float) -> bool:
+    """Tell whether so much more may lie here, what is old deleted first."""
+    most = max(settings.received_mb, more_mb)
+    if used_mb() + more_mb <= most:
+        return True
+    sweep()
+    return used_mb() + more_mb <= most
+
+
+def forget(path: str | Path) -> None:
+    """Delete a file that arrived and is not needed any more; what lies elsewhere is left alone."""
+    if Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder())):
+        with contextlib.suppress(OSError):
+            Path(path).unlink()
 
 
 def used_mb() -> float:

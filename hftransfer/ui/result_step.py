@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -18,8 +17,9 @@ from hftransfer.runs import Run, verdict_of
 from hftransfer.ui import (
     charts,
     downloads,
+    headline,
     markup,
-    mending,
+    mending_part,
     monitor,
     next_steps,
     rows_found,
@@ -27,20 +27,17 @@ from hftransfer.ui import (
     train_view,
     visitors,
 )
-from hftransfer.ui.comparing import comparison, comparison_of
-from hftransfer.ui.data_step import looking
+from hftransfer.ui.comparing import comparison, comparison_of, names_of
 from hftransfer.ui.page import Page, html
 from hftransfer.ui.saying import retold, say
 from hftransfer.ui.visitors import Visitor
 
 ERRORS = 48
-FEW_SCORES = 3  # that stand open
 TITLES = {  # of charts, in a page's words
     "matrix": "What it takes for what", "bars": "What it finds of each label",
     "reliability": "When it is sure, is it right?", "scatter": "How far off",
     "lines": "Is it worth acting on?",
 }  # fmt: skip
-MOST_COMPARED = 6
 
 
 def none() -> str:
@@ -65,12 +62,11 @@ def build(page: Page) -> Callable[[], None]:
                 html(markup.title("Where it is wrong", "the surest mistakes first"))
                 errors = html(elem_id="errors")
                 ask = gr.Button("Show the worst mistakes", elem_classes="narrow", elem_id="show-errors")
-            mend = mending.build(page)
+            mend = mending_part.build(page)
             cost = html(elem_classes="card-block", elem_id="cost")
         with gr.Column(elem_classes="card-block"):
             html(markup.title("Side by side", "scores, curves, and only what differs in the settings"))
-            others = gr.Dropdown([], value=[], multiselect=True, label="Compare with", max_choices=MOST_COMPARED - 1,
-                                 elem_id="compare")  # fmt: skip
+            others = gr.Dropdown([], value=[], multiselect=True, label="Compare with", elem_id="compare")
             judged = html(elem_id="verdict")
             side = html(elem_id="side")
         runs = runs_part.build(page)
@@ -91,14 +87,14 @@ def build(page: Page) -> Callable[[], None]:
         )
         page.on(more.success, tick, told, shown)
 
-        page.on(ask.click, lambda visitor: looking("Looking at the test rows …"), [], [errors])
-        page.on(ask.click, partial(worst, page), [page.run], [errors, ask])
+        page.on(ask.click, partial(worst, page), [page.run], [errors, ask], turn="errors",
+                meanwhile=(errors, "Looking at the test rows …"))  # fmt: skip
 
-        page.on(take.click, partial(pack, page), [page.run], [take])
+        page.on_download(take, partial(pack, page), [page.run])
 
-        compared = page.on(others.change, partial(compare, page), [page.run, others], [side])
-        waiting = page.on(compared.success, judging, [page.run, others], [judged])
-        page.on(waiting.success, partial(judge, page), [page.run, others], [judged])
+        compared = page.on(others.change, partial(compare, page), [page.run, others], [side], turn="compared")
+        page.on(compared.success, partial(judge, page), [page.run, others], [judged], turn="judged",
+                meanwhile=(judged, judging), trigger_mode="always_last")  # fmt: skip
 
     return wire
 
@@ -140,12 +136,12 @@ def compare(page: Page, visitor: Visitor, name: str | None, chosen: Sequence[str
     names = [n for n in (name, *(chosen or ())) if n]
     if len(names) < 2:
         return ""
-    return comparison(page, [visitors.find(visitor, n).folder for n in names[:MOST_COMPARED]])
+    return comparison(page, [visitors.find(visitor, n).folder for n in names])
 
 
 def judging(visitor: Visitor, name: str | None, chosen: Sequence[str]) -> str:
     """Say that runs are being compared."""
-    return looking("Comparing row by row …") if name and chosen else ""
+    return markup.looking("Comparing row by row …") if name and chosen else ""
 
 
 def judge(page: Page, visitor: Visitor, name: str | None, chosen: Sequence[str]) -> str:
@@ -153,10 +149,10 @@ def judge(page: Page, visitor: Visitor, name: str | None, chosen: Sequence[str])
     if not name or not chosen:
         return ""
     try:
-        found = page.workers.call(visitor, "verdict", run=name, others=list(chosen)[: MOST_COMPARED - 1])
+        found = page.workers.call(visitor, "verdict", run=name, others=list(chosen))
     except UserError as error:
         return markup.note(str(error), "warn")
-    return comparison_of(found)
+    return comparison_of(found, names_of([visitors.find(visitor, one).folder for one in (name, *chosen)]))
 
 
 # --- one run ---
@@ -174,31 +170,28 @@ def scores_of(result: Mapping[str, Any]) -> str:
         for name, score in test["metrics"].items()
     ]  # fmt: skip
     verdict = verdict_of(result)
-    plain = [advice for advice in verdict.advice if not in_settings(advice)]
+    plain = [advice for advice in verdict.advice if not headline.in_settings(advice)]
     words = markup.note([*verdict.sentences, *plain], "bad" if verdict.useless else "warn")
-    noted = [*test.get("notes", ()), *telling.sentences(result), *(one for one in verdict.advice if in_settings(one))]
+    noted = [
+        *test.get("notes", ()),
+        *telling.sentences(result),
+        *(one for one in verdict.advice if headline.in_settings(one)),
+    ]
     aside = markup.note(noted)
     of = say(" in {n:,} groups, which are resampled", n=test["groups"]) if test.get("groups") else ""
     known = {"n": test["n"], "groups": of, "share": confidence}
-    head = markup.title(say("Scores on the test rows"), say("{n:,} rows{groups}, {share} interval", **known))
-    first, second = _headline(result)
     table = markup.table([say("score"), say("this run"), retold(baseline["name"])], rows, [2])
-    scores = head + table + aside
-    if len(rows) > FEW_SCORES or aside:
-        every = say("All {n} scores", n=len(rows)) if len(rows) > 1 else say("The score")
-        line = say("{scores} on {n:,} test rows{groups}, with {share} intervals", scores=every, **known)
-        scores = markup.fold(line, table + aside)
+    every = say("All {n} scores", n=len(rows)) if len(rows) > 1 else say("The score")
+    line = say("{scores} on {n:,} test rows{groups}, with {share} intervals", scores=every, **known)
+    scores = markup.fold(line, table + aside)
     apart = "".join(
         markup.title(found.title)
         + markup.table([*map(retold, found.header)], [[*map(markup.text, row)] for row in found.rows])
         for found in telling.tables(result)
     )
-    return f"{first}{words}{scores}{apart}{second}"
-
-
-def in_settings(words: str) -> bool:
-    """Tell whether an advice is of commands and settings: it stands behind the line that opens all scores."""
-    return "hftransfer " in words or re.search(r"\w\.\w+=", words) is not None
+    warnings = markup.warnings(result["data"].get("warnings", []))
+    second = f'<div style="margin-top:14px">{warnings}</div>' if warnings else ""
+    return f"{headline.of(result)}{words}{scores}{apart}{second}"
 
 
 def _explained(name: str) -> str:
@@ -209,31 +202,6 @@ def _explained(name: str) -> str:
         return words
     better = say("higher is better") if metric.greater_is_better else say("lower is better")
     return f'<abbr title="{markup.text(retold(metric.about))}; {better}">{words}</abbr>'
-
-
-def _headline(result: Mapping[str, Any]) -> tuple[str, str]:
-    name, score = next(iter(result["test"]["metrics"].items()))
-    trivial = result["baseline"]["metrics"].get(name, {}).get("value")
-    low, high = score.get("low"), score.get("high")
-    ends = "" if low is None else say("between {low:.3f} and {high:.3f}", low=low, high=high)
-    against = "" if trivial is None else f"{retold(result['baseline']['name'])}: {trivial:.3f}"
-    small = "; ".join(part for part in (ends, against) if part)
-    words = f"{markup.text(name.replace('_', ' '))} {score['value']:.3f}<small>{markup.text(small)}</small>"
-    head = f'<p class="answer">{words}</p>{_in_words(name, score, trivial)}'
-    warnings = markup.warnings(result["data"].get("warnings", []))
-    return head, f'<div style="margin-top:14px">{warnings}</div>' if warnings else ""
-
-
-def _in_words(name: str, score: Mapping[str, Any], trivial: float | None) -> str:
-    """Return what a share of right rows means, in a sentence; nothing for other scores."""
-    metric = answers.metrics().get(name)
-    if metric is None or not metric.is_share or score.get("low") is None:
-        return ""
-    right, low, high = (round(100 * score[end]) for end in ("value", "low", "high"))
-    words = say("Of 100 rows like these it is right on about {n} ({low} to {high}).", n=right, low=low, high=high)
-    if trivial is not None:
-        words += say(" An answer that does not look is right on {n}.", n=round(100 * trivial))
-    return f"<p>{words}</p>"
 
 
 def where_of(result: Mapping[str, Any], folder: Path) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from hftransfer.audit import cleanliness_report
 from hftransfer.ui import markup
-from hftransfer.ui.data_step import cell
+from hftransfer.ui.rows_shown import cell, heard
 from hftransfer.ui.saying import retold, say
 
 SHOWN = 10
@@ -92,8 +92,5 @@ def _held(entries: Mapping[str, Mapping[str, Any]]) -> str:
     """Return what a row holds: pictures and texts, a recording to be heard."""
     parts = []
     for entry in entries.values():
-        shown = f'<div class="held">{cell(dict(entry))}</div>'
-        if "sound" in entry:
-            shown += f'<audio controls preload="none" src="{markup.text(entry["sound"], 10**7)}"></audio>'
-        parts.append(shown)
+        parts.append(f'<div class="held">{cell(dict(entry))}</div>{heard(entry)}')
     return "".join(parts)

@@ -42,11 +42,45 @@ def _kept(run: Run, file: str, n: int, longest: int = TEXT) -> list[dict[str, An
     import pyarrow.parquet as pq
 
     rows = pq.read_table(path).slice(0, n).to_pylist()
-    takes = _takes(run)
+    takes, titles = _takes(run), titles_of(run)
     return [
-        {"row_id": row.pop("row_id"), "input": {r: entry(_told(takes, r, v), None, longest) for r, v in row.items()}}
+        {
+            "row_id": row.pop("row_id"),
+            "input": {r: _shown(takes, r, v, None, longest, titles) for r, v in row.items()},
+        }
         for row in rows
     ]
+
+
+def titles_of(run: Run) -> dict[str, str]:
+    """Return what the entries that a run's model chooses from are called, by their ids; of other runs nothing."""
+    from hftransfer.answers._catalogue import FILE
+
+    path = next((path for path in (run.artifact / FILE, run.folder / FILE) if path.is_file()), None)
+    if path is None:
+        return {}
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(path, columns=["id", "title"])
+    return {
+        name: title for name, title in zip(*(table[one].to_pylist() for one in ("id", "title")), strict=True) if title
+    }
+
+
+def called(value: Any, titles: Mapping[str, str]) -> Any:
+    """Return ids of entries by what people call these; any other value as it is."""
+    if isinstance(value, list):
+        return [called(one, titles) for one in value]
+    return titles.get(value, value) if isinstance(value, str) else value
+
+
+def _shown(
+    takes: Mapping[str, Any], role: str, value: Any, folder: Path | None, longest: int, titles: Mapping[str, str]
+) -> dict[str, Any]:
+    """Return a value as the page can show it; of ids it has in `called` what people call them."""
+    found = entry(_told(takes, role, value), folder, longest)
+    named = called(value, titles) if isinstance(value, list) else value
+    return found if named == value else {**found, "called": _told(takes, role, named)}
 
 
 def _takes(run: Run) -> dict[str, Any]:
@@ -72,14 +106,15 @@ def errors(run: str, n: int = 12) -> list[dict[str, Any]]:
     scored = list(zip(map(answer.badness, stored.truth, stored.outputs), range(len(stored)), strict=True))
     worst = [place for bad, place in sorted(scored, key=lambda pair: (-pair[0], pair[1])) if bad > 0][:n]
     columns = answer.columns([stored.truth[i] for i in worst], [stored.outputs[i] for i in worst]) if worst else {}
+    titles = titles_of(found)
     near = near_of(found, [stored.row_ids[place] for place in worst])
     asked = [*(stored.row_ids[place] for place in worst), *(row for rows in near.values() for row, _ in rows)]
     inputs, truths = inputs_of(found, asked), truths_of(found, [row for rows in near.values() for row, _ in rows])
     return [
         {
             "row_id": stored.row_ids[place],
-            "label": said(answer.in_words(columns["label"][at].as_py())),
-            "prediction": said(answer.in_words(columns["prediction"][at].as_py())),
+            "label": said(called(answer.in_words(columns["label"][at].as_py()), titles)),
+            "prediction": said(called(answer.in_words(columns["prediction"][at].as_py()), titles)),
             "score": None if (sure := answer.sureness(stored.outputs[place])) is None else round(sure, 4),
             "input": inputs.get(stored.row_ids[place], {}),
             "near": [
@@ -132,10 +167,10 @@ def answers_of(run: Run) -> list[dict[str, Any]]:
 
 def inputs_of(run: Run, row_ids: Sequence[str], longest: int = TEXT) -> dict[str, dict[str, Any]]:
     """Return the inputs of rows by role, read from the run's source again; nothing where it is gone."""
-    takes = _takes(run)
+    takes, titles = _takes(run), titles_of(run)
     return {
         row_id: {
-            role: entry(_told(takes, role, _beside(row.get(column))), split.folder, longest)
+            role: _shown(takes, role, _beside(row.get(column)), split.folder, longest, titles)
             for role, column in columns.items()
         }
         for row_id, row, split, columns in _rows(run, row_ids, {*takes})

@@ -45,7 +45,7 @@ def build(page: Page) -> Callable[[], None]:
         page.on(gone.success, tick, told, shown)
         back = page.on(undo.click, partial(restore, page), [], [page.run, undo])
         page.on(back.success, tick, told, shown)
-        page.on(report.click, partial(reporting.write, page), [page.run], [report])
+        page.on_download(report, partial(reporting.write, page), [page.run])
 
     return wire
 

@@ -15,9 +15,11 @@ ENGLISH = "en"
 PLACE = Path(__file__).parent / "words"
 TAGS = {ENGLISH: "en", "zh": "zh-CN"}  # as HTML and browsers name a language; one that is not here names itself
 PROPERTIES = ("label", "info", "placeholder")  # of a widget, all of them words of ours
-LONGEST = 500  # letters of a sentence from below; what is longer holds somebody's data, and matching it takes long
+LONGEST = 5000  # letters of a sentence from below; what is longer holds somebody's data
 MARK = re.compile("\ue000(\\d+)\ue001")
 FORM = re.compile(r"\{(\w+)[^}]*\}")
+QUOTED = re.compile(r"`\{(\w+)\}`")
+NAMES = frozenset({"names", "file", "column"})  # what a value is called in a form that is somebody's and stays
 
 _chosen: ContextVar[str] = ContextVar("chosen", default=ENGLISH)
 _laid_out: ContextVar[bool] = ContextVar("laid_out", default=False)
@@ -65,6 +67,12 @@ def retold(words: str) -> str:
     return words if language == ENGLISH else _retold(language, words)
 
 
+def begun(words: str) -> str:
+    """Return a line from below as it stands by itself, in the language of who looks: English begins with a capital."""
+    told = retold(words)
+    return told if told != words else retold(words[:1].upper() + words[1:])
+
+
 def _in(language: str, words: str, values: Mapping[str, Any]) -> str:
     found = words if language == ENGLISH else _words(language).get(words, words)
     return found.format(**values) if values else found
@@ -89,22 +97,42 @@ def _mark(words: str, values: dict[str, Any]) -> str:
 
 
 @cache
-def _forms(language: str) -> list[tuple[re.Pattern[str], str]]:
-    """Return the sentences from below that take values, as what matches them and what they become."""
+def _forms(language: str) -> list[tuple[list[str], str, frozenset[str]]]:
+    """Return the sentences from below that take values: words and names in turn, what they become, which stay.
+
+    A value between backticks is a name of somebody's data, a label or a column, and stays whatever it says, and so
+    does one that a form calls by NAMES. Those with the most words of their own come first: they say the most.
+    """
     found = []
     for words, told in below_of(language).items():
         if FORM.search(words):
-            parts = re.split(r"\{(\w+)\}", words)
-            at = [re.escape(part) if place % 2 == 0 else f"(?P<{part}>.+?)" for place, part in enumerate(parts)]
-            found.append((re.compile("".join(at), re.DOTALL), told))
+            found.append((re.split(r"\{(\w+)\}", words), told, NAMES | {*QUOTED.findall(words)}))
+    return sorted(found, key=lambda one: -sum(map(len, one[0][::2])))
+
+
+def _values(form: list[str], words: str) -> dict[str, str] | None:
+    """Return what stands in a sentence for each name of a form, as little as can be; None where it is another one.
+
+    In one pass: a pattern would try every way to share out what somebody wrote among the names.
+    """
+    first, last = form[0], form[-1]
+    end = len(words) - len(last)
+    if not words.startswith(first) or not words.endswith(last):
+        return None
+    found, at = {}, len(first)
+    for name, behind in zip(form[1::2], [*form[2:-1:2], None], strict=True):
+        stop = end if behind is None else words.find(behind, at, end)
+        if stop < at:
+            return None
+        found[name], at = words[at:stop], stop + len(behind or "")
     return found
 
 
 @lru_cache(4096)
 def _retold_form(language: str, words: str) -> str | None:
-    for form, told in _forms(language):
-        if (match := form.fullmatch(words)) is not None:
-            return told.format(**{name: _retold(language, value) for name, value in match.groupdict().items()})
+    for form, told, kept in _forms(language):
+        if (values := _values(form, words)) is not None:
+            return told.format(**{n: v if n in kept else _retold(language, v) for n, v in values.items()})
     return None
 
 

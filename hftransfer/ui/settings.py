@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hftransfer.errors import UserError
+from hftransfer.safety import machine
 from hftransfer.ui.saying import say
 
 PREFIX = "HFTRANSFER_"
@@ -46,12 +47,18 @@ class Settings:
     predictions_per_minute: int = field(
         metadata=_option("predictions of one visitor (all anonymous ones count as one)", 0, 60)
     )
-    workers: int = field(metadata=_option("prediction processes at the same time, of all visitors", 4, 2))
+    workers: int = field(metadata=_option("prediction processes at work at the same time, of all visitors", 4, 2))
     worker_memory_mb: int = field(metadata=_option("memory of one prediction process", 0, 3_500, "MB"))
     worker_idle_seconds: int = field(
         metadata=_option("time after which an unused prediction process is ended", 600, 300, "s")
     )
+    pushes: int = field(metadata=_option("pushes to the Hub at the same time, of all visitors; of each one", 0, 2))
     worker_seconds: int = field(metadata=_option("time one preview, estimate or prediction may take", 600, 120, "s"))
+
+    @property
+    def later(self) -> int:
+        """How far what answers and looks at uploads gives way: where strangers ask, whoever trains is first."""
+        return machine.LAST if self.space else machine.LATER
 
     @classmethod
     def read(cls, environment: Mapping[str, str] | None = None) -> Settings:

@@ -62,7 +62,9 @@ def script(tag: str) -> str:
     words = {
         "tag": tag,
         "gone": say("The app does not answer at the moment. Runs go on; this page will find them again."),
+        "large": say("That is more than fits one upload here: bring it as a path, or from the Hub."),
         "copied": say("Copied"),
+        "refused": say("Not yet"),
         "delete": say("Delete {name}?", name="NAME"),
     }
     told = json.dumps(words, ensure_ascii=False).replace("<", "\\u003c")

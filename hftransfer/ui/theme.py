@@ -119,5 +119,5 @@ def theme() -> gr.themes.Base:
 
 def head() -> str:
     """Return what stands in the page's head: our styles and the few lines of script that switch between the steps."""
-    css, script = (PLACE / name for name in ("page.css", "page.js"))
-    return f"<style>{css.read_text(encoding='utf-8')}</style><script>{script.read_text(encoding='utf-8')}</script>"
+    css, *scripts = ((PLACE / name).read_text(encoding="utf-8") for name in ("page.css", "page.js", "bring.js"))
+    return f"<style>{css}</style>" + "".join(f"<script>{script}</script>" for script in scripts)

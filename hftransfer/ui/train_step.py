@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -13,8 +14,7 @@ from hftransfer import samples
 from hftransfer.errors import UserError
 from hftransfer.launchers.base import Launcher
 from hftransfer.runs import Run, Status
-from hftransfer.ui import markup, places, publish_step, visitors
-from hftransfer.ui.data_step import looking
+from hftransfer.ui import markup, places, publish_step, saying, visitors, watched
 from hftransfer.ui.fetching import fetch, fetching
 from hftransfer.ui.monitor import View
 from hftransfer.ui.page import Page, html
@@ -36,6 +36,7 @@ from hftransfer.ui.train_view import (
 from hftransfer.ui.visitors import Visitor
 
 STAR = "★ "
+STOPPING = "Stopping after this step; a checkpoint is saved first."
 KEPT = ("task", "model", "revision", "data", "seed", "evaluation")  # of a configuration whose probe is taken
 FAST, SLOW = 1.0, 5.0  # seconds between two looks: while something moves, and while nothing does
 STICK = """
@@ -101,8 +102,8 @@ def build(page: Page) -> Callable[[], None]:
         shown = [page.run, head, how, body, told, log, page.go["publishing"], viewed, timer, seen]
         told_inputs = [page.run, *chosen, viewed, seen]
 
-        page.on(gr.on, chose, chosen, [summary, said], triggers=[widget.change for widget in chosen])
-        page.on(gr.on, partial(ready_of, page), [widgets["task"], *chosen], [page.go["ready"]],
+        page.on(gr.on, chose, chosen, [summary], triggers=[widget.change for widget in chosen])
+        page.on(gr.on, partial(ready_of, page), [widgets["task"], *chosen, page.estimate], [page.go["ready"]],
                 triggers=[widget.change for widget in chosen])  # fmt: skip
         refresh = (partial(tick, page), told_inputs, shown)
         page.go["refresh"] = refresh
@@ -115,16 +116,16 @@ def build(page: Page) -> Callable[[], None]:
         told_to = [page.estimate, page.go["processes"], *where, *page.inputs]
         page.go["train"].click(None, js="() => hftransfer.go('train')")
         for button in (start, page.go["train"]):
+            button.click(None, page.inputs, js="(...form) => hftransfer.saidOf('train', form)")
             begun = page.on(button.click, begin, told_to, [said, page.run, timer, page.estimate])
             page.on(begun.success, *refresh)
 
-        page.on(
-            stop.click,
-            lambda visitor: [markup.note("Stopping after this step; a checkpoint is saved first.")],
-            [],
-            [said],
-        )
-        page.on(page.on(stop.click, partial(end, page), [page.run]).then, lambda visitor: "", [], [said])
+        # what Start said goes once the form is another one: a browser knows the order of what happens in it, and an
+        # answer that crosses the network late would take away what was said since
+        gr.on([widget.change for widget in page.inputs], None, page.inputs, [said],
+              js="(...form) => hftransfer.stale('train', form) ? '' : undefined")  # fmt: skip
+        page.on(stop.click, partial(end, page), [page.run], [said],
+                meanwhile=(said, lambda visitor, name: markup.note(STOPPING)))  # fmt: skip
         page.on(page.on(resume.click, partial(go_on, page), [page.run, onto, *where], [timer]).success, *refresh)
         taken = page.on(first.click, partial(first_model, page), [page.run], [page.run, timer])
         page.on(taken.success, *refresh)
@@ -153,6 +154,11 @@ def tick(
     now = [run.name, _stamp(view) if state == "done" else None] if run and view else None
     moving = any(state in ("running", "queued") for _, state, _ in entries) or publish_step.goes_on(view)
     others = [r for r, s, _ in entries if s in ("killed", "created") and r.name != name]
+    pause = page.monitor.pause(screen.who, FAST if moving else SLOW)
+    # most looks of most pages are at what nothing works on any more: they draw nothing anew
+    still = None if moving else _still(page, visitor, entries, view, (name, source, model, method))
+    if screen.stands(still):
+        return [*[gr.skip()] * 7, gr.skip() if now == known else now, screen.timer(pause), screen.now]
     return [
         screen.drop("run", choices_of(entries)),
         screen(
@@ -165,19 +171,31 @@ def tick(
         screen("log", log_of(view) if view else ""),
         screen("publishing", publish_step.progress_of(view) if view else ""),
         gr.skip() if now == known else now,
-        screen.timer(page.monitor.pause(screen.who, FAST if moving else SLOW)),
+        screen.timer(pause),
         screen.now,
     ]
 
 
-def chose(visitor: Visitor, source: str, model: str, method: str) -> list[str]:
-    """Show what Start would train; what was said of another choice goes."""
-    return [about(source, model, method), ""]  # what was said stood there of another choice
+def _still(
+    page: Page, visitor: Visitor, entries: Sequence[Entry], view: View | None, chosen: tuple[Any, ...]
+) -> list[Any]:
+    """Return what all that a page shows is made of while nothing goes on: equal ones look the same."""
+    seen = None
+    if view is not None:
+        files = [_changed(path) for path in (view.run.result_path, view.run.log_path, view.run.launch_path)]
+        seen = [view.offset, len(watched.INPUTS.of(page, visitor, view)), *files]
+    return [saying.tag(), *chosen, seen, [(run.name, state, _changed(run.title_path)) for run, state, _ in entries]]
 
 
-def end(page: Page, visitor: Visitor, name: str) -> None:
-    """Stop a run with a checkpoint."""
+def chose(visitor: Visitor, source: str, model: str, method: str) -> str:
+    """Show what Start would train."""
+    return about(source, model, method)
+
+
+def end(page: Page, visitor: Visitor, name: str) -> str:
+    """Stop a run with a checkpoint; nothing more is to be said of it here."""
     page.queue.stop(visitor, name)
+    return ""
 
 
 def take_up(page: Page, visitor: Visitor, picked: str) -> list[Any]:
@@ -212,8 +230,8 @@ def started(page: Page, visitor: Visitor, known: Any, count: Any, *values: Any) 
     try:
         visitors.require(visitor)
         if (one := to_fetch(tree)) is not None:
-            yield [looking(fetching(one.name)), gr.skip(), gr.skip(), gr.skip()]
-            fetch(one.name)
+            yield [markup.looking(fetching(one.name)), gr.skip(), gr.skip(), gr.skip()]
+            fetch(one.name, visitor)
         yield submitted(page, visitor, tree, known if known and known["tree"] == tree else None, count, options)
     except UserError as error:
         yield [markup.note(str(error), "bad"), gr.skip(), gr.skip(), gr.skip()]
@@ -254,8 +272,15 @@ def first_model(page: Page, visitor: Visitor, name: str) -> list[Any]:
     tree = run.config().to_dict()
     data: dict[str, Any] = {key: tree[key] for key in KEPT if key in tree}
     page.queue.stop(visitor, name)
-    new = page.queue.submit(visitor, {**data, "method": {"name": "probe"}}, 1)
-    page.queue.entitle(visitor, new, say("{run}, the first model", run=called(run))[:TITLE], "", follows=run.name)
+    title = say("{run}, the first model", run=called(run))
+    return follow(page, visitor, run, {**data, "method": {"name": "probe"}}, title)
+
+
+def follow(page: Page, visitor: Visitor, run: Run, tree: Mapping[str, Any], title: str) -> list[Any]:
+    """Queue a run that follows another one, and is called so; return (the run in view, the timer)."""
+    visitors.require(visitor)
+    new = page.queue.submit(visitor, tree, 1)
+    page.queue.entitle(visitor, new, title[:TITLE], "", follows=run.name)
     return [gr.update(choices=choices_of(entries_of(page, visitor)), value=new.name), gr.Timer(FAST)]
 
 
@@ -279,6 +304,12 @@ class _Screen:
 
     def __call__(self, name: str, html: str) -> Any:
         return gr.skip() if self._same(name, html) else html
+
+    def stands(self, still: Sequence[Any] | None) -> bool:
+        """Tell whether a page that nothing moves on was drawn of the same; None of one on which something does."""
+        made = None if still is None else hash(repr(still))
+        before, self.now["still"] = self.before.get("still"), made
+        return made is not None and before == made
 
     def drop(self, name: str, choices: list[tuple[str, str]]) -> Any:
         same = self._same(name, str(choices))
@@ -313,9 +344,13 @@ def choices_of(entries: Sequence[Entry]) -> list[tuple[str, str]]:
 
 
 def _stamp(view: View) -> int | None:
+    return _changed(view.run.result_path)
+
+
+def _changed(path: Path) -> int | None:
     try:
-        return int(view.run.result_path.stat().st_mtime_ns)
-    except FileNotFoundError:
+        return int(path.stat().st_mtime_ns)
+    except (FileNotFoundError, NotADirectoryError):
         return None
 
 

@@ -14,13 +14,13 @@ from hftransfer import catalog, follow
 from hftransfer.launchers import HERE, launcher, of
 from hftransfer.launchers._elsewhere import Elsewhere
 from hftransfer.launchers._estimate import foreseen
-from hftransfer.runs import Run, Status
-from hftransfer.ui import charts, going, markup, monitor, visitors, watched
+from hftransfer.runs import Run, Status, verdict_of
+from hftransfer.ui import charts, going, headline, markup, monitor, teaching, visitors, watched
 from hftransfer.ui.charts import Line
 from hftransfer.ui.markup import Card
 from hftransfer.ui.monitor import View
 from hftransfer.ui.page import Page
-from hftransfer.ui.saying import retold, say
+from hftransfer.ui.saying import begun, retold, say
 from hftransfer.ui.visitors import Visitor
 
 SHOWN_RUNS = 100
@@ -56,18 +56,36 @@ def about(source: str | None, model: str | None, method: str | None) -> str:
     return markup.title("What will be trained") + markup.facts(pairs)
 
 
-def ready_of(page: Page, visitor: Visitor, task: str, source: str, model: str, method: str) -> str:
-    """Return what Train would start, and how long such runs took, beside the button; empty without data."""
+def ready_of(
+    page: Page, visitor: Visitor, task: str, source: str, model: str, method: str, known: Any = None
+) -> str:  # fmt: skip
+    """Return what Train would start beside its button, and what that takes: as measured, or as earlier runs took.
+
+    `known` is {tree, answer} of a measured estimate; one of another source, model or method says nothing. Empty
+    without data.
+    """
     if not source or not model:
         return ""
-    alike = f"{task}-{short(model).lower()}"
-    took = took_of(page, visitor, alike)
     time = say("Its time is measured as it starts, and shown.")
-    if took:
-        time = say("Runs like it took about {time}.", time=markup.roughly(median(took)))
     way = method or catalog.USUAL
+    if known and _is_of(known["tree"], source, model, way):
+        found = {
+            "time": markup.roughly(known["answer"]["seconds"]),
+            "memory": markup.size(known["answer"]["memory_mb"]),
+        }
+        time = say("Measured: about {time}, and {memory} of memory.", **found)
+    elif costs := costs_of(page, visitor, f"{task}-{short(model).lower()}"):
+        took = markup.roughly(median(float(cost["total_seconds"]) for cost in costs))
+        memory = markup.size(max(float(cost.get("peak_memory_mb") or 0) for cost in costs))
+        time = say("Runs like it took about {time}, and up to {memory} of memory.", time=took, memory=memory)
     words = say("Train starts from {model}, by {method}. {time}", model=short(model), method=way, time=time)
     return f'<p class="quiet small">{markup.text(words)}</p>'
+
+
+def _is_of(tree: Mapping[str, Any], source: str, model: str, method: str) -> bool:
+    """Tell whether a configuration is of a source, a model and a method."""
+    named = tree.get("method", {}).get("name") or catalog.USUAL
+    return (tree.get("data", {}).get("source"), tree.get("model"), named) == (source, model, method)
 
 
 def called(run: Run) -> str:
@@ -96,7 +114,7 @@ def cut_off_of(runs: Sequence[Run]) -> str:
 
 def short(place: str) -> str:
     """Return the last part of a source or model's name."""
-    return place.removeprefix("sample:").rstrip("/").rsplit("/", 1)[-1]
+    return teaching.called(place.removeprefix("sample:"))
 
 
 def head_of(page: Page, view: View, state: str | None) -> str:
@@ -127,7 +145,14 @@ def head_of(page: Page, view: View, state: str | None) -> str:
         return _headed(head + GAP + markup.note(status.message or "A file of it cannot be read.", "bad"))
     if state == "created":
         return _headed(head + GAP + markup.note("It has not started. Resume starts it.", "warn"))
-    return _headed(head)
+    result = page.monitor.result(view.folder)
+    return _headed(head + (GAP + came_of(result) if result else ""))
+
+
+def came_of(result: Mapping[str, Any]) -> str:
+    """Return what came of a run that is done: its main score, and that it is of no use where it is."""
+    verdict = verdict_of(result)
+    return headline.of(result) + (markup.note(list(verdict.sentences), "bad") if verdict.useless else "")
 
 
 def _resuming(view: View) -> str:
@@ -192,9 +217,13 @@ def earlier(page: Page, visitor: Visitor, view: View) -> list[float]:
 
 def took_of(page: Page, visitor: Visitor, alike: str) -> list[float]:
     """Return the seconds that finished runs took whose names hold these words."""
+    return [float(cost["total_seconds"]) for cost in costs_of(page, visitor, alike)]
+
+
+def costs_of(page: Page, visitor: Visitor, alike: str) -> list[Mapping[str, Any]]:
+    """Return what finished runs cost whose names hold these words."""
     runs = [run for run in page.queue.runs(visitor)[:SHOWN_RUNS] if alike in run.name]
-    results = [page.monitor.result(run.folder) for run in runs]
-    return [float(found["cost"]["total_seconds"]) for found in results if found]
+    return [found["cost"] for run in runs if (found := page.monitor.result(run.folder))]
 
 
 def figures_of(page: Page, visitor: Visitor, view: View, state: str | None, now: float | None = None) -> str:
@@ -269,32 +298,61 @@ def timeline(view: View) -> str:
     start = view.began or float(view.created.get("time", 0))
     items = []
     for event in view.said:
-        lines = follow.lines_of(event) or _more(event)
+        lines = _own(event) or follow.lines_of(event)
         after = max(float(event.get("time", start)) - start, 0)
         css = "warning" if event["type"] == "warning" else ""
         items += [
             f'<li class="{css}"><time>{follow.duration(after)}</time>'
-            f"<span>{markup.text(retold(line[:1].upper() + line[1:]))}</span></li>"
-            for line in (line.removeprefix("warning: ") for line in lines)
+            f"<span>{markup.text(begun(line.removeprefix('warning: ')))}</span></li>"
+            for line in lines
         ]
     return f'<ol class="timeline">{"".join(items)}</ol>'
 
 
-def _more(event: Mapping[str, Any]) -> list[str]:
+def _own(event: Mapping[str, Any]) -> list[str]:
+    """Return what an event says where it is more than one sentence from below; nothing for the others."""
     kind = event["type"]
+    if kind == "columns":
+        return [
+            say("{role} is {column}: {why}", role=retold(one["role"].replace("_", " ")), column=one["column"],
+                why=retold(one["reason"]))
+            for one in event["choices"]
+        ]  # fmt: skip
+    if kind == "phase" and event.get("detail"):
+        return [say("{phase}: {what}", phase=begun(follow.PHASES.get(event["name"], "")), what=event["detail"])]
     if kind == "tuned":
         precision = "bfloat16" if event.get("bf16") else "float32"
         found = {name: event.get(name) for name in ("attention", "threads")}
         return [
             say("Fastest here: {attention} attention, {precision}, {threads} threads", precision=precision, **found)
         ]
-    if kind == "failed":
-        return [say("Failed: {message}", message=event.get("message"))]
+    if kind == "chosen":
+        return [_chosen(one) for one in event["settings"]]
+    if kind == "tried":
+        told = f"{event['judged_by']} {event['loss']:.4f}" if "loss" in event else say("it diverged")
+        rate = f"{event['learning_rate']:g}"
+        return [say("Tried {name}, learning rate {rate}: {told}", name=retold(event["name"]), rate=rate, told=told)]
+    if kind == "checkpoint":
+        return [say("Checkpoint at step {step}", step=event["step"])]
     if kind == "checkpoint_pushed":
-        return [say("Checkpoint pushed to {repo}", repo=event.get("repo", "Hub"))]
+        return [say("Checkpoint of step {step} pushed", step=event["step"])]
     if kind == "checkpoint_not_pushed":
-        return [say("A checkpoint was not pushed: {message}", message=event.get("message", ""))]
+        message = retold(event.get("message", ""))
+        return [say("{name} could not be pushed: {message}", name=retold(event["name"]), message=message)]
+    if kind == "done":
+        return [say("Done in {time}", time=markup.roughly(event["seconds"]))]
+    if kind == "stopped":
+        return [say("Stopped: {message}", message=retold(event["message"]))]
+    if kind == "failed":
+        return [say("Failed: {message}", message=retold(event.get("message") or ""))]
     return []
+
+
+def _chosen(one: Mapping[str, Any]) -> str:
+    name, value, origin, why = (
+        retold(words) for words in (one["name"], follow.settled(one["value"]), one["origin"], one["reason"])
+    )
+    return say("{name} = {value}: {origin}, {why}", name=name, value=value, origin=origin, why=why)
 
 
 def log_of(view: View) -> str:

@@ -13,9 +13,19 @@ import gradio as gr
 from hftransfer import catalog
 from hftransfer.errors import UserError
 from hftransfer.safety.pictures import DICOM
-from hftransfer.ui import adding_part, chatting, doubtful, markup, received, rules, task_guess, uploads, visitors
+from hftransfer.ui import (
+    adding_part,
+    chatting,
+    doubtful,
+    markup,
+    received,
+    rules,
+    task_guess,
+    train_view,
+    uploads,
+    visitors,
+)
 from hftransfer.ui.answers_shown import answer_of, answers_of, examples_of, explanation, table_of
-from hftransfer.ui.data_step import looking
 from hftransfer.ui.page import Page, html
 from hftransfer.ui.saying import retold, say
 from hftransfer.ui.visitors import Visitor
@@ -23,6 +33,7 @@ from hftransfer.ui.visitors import Visitor
 RUN, OTHER = "The run above", "A model by its name"
 Asks = list[tuple[str, str]]  # what a model is asked with: (role, widget)
 EXAMPLES = 12
+TYPED = ("textbox", "chat")  # widgets that are boxes of text
 
 
 def build(page: Page) -> Callable[[], None]:
@@ -99,35 +110,36 @@ def build(page: Page) -> Callable[[], None]:
             talk.place,
             talk.shown,
             talk.turns,
+            image,
+            sound,
         ]
 
         page.on(origin.change, lambda visitor, chosen: gr.update(visible=chosen == OTHER), [origin], [naming])
-        page.on(name.submit, lambda visitor: looking("Looking at the model …"), [], [about])
         page.on(
-            gr.on, partial(choose, page), whom, ready,
+            gr.on, partial(choose, page), whom, ready, turn="whom", meanwhile=(about, named),
             triggers=[origin.change, name.submit, page.go["viewed"].change],
         )  # fmt: skip
 
         question = [*whom, kind, text, pair, image, sound]
+        asking: dict[str, Any] = {"turn": "answer", "meanwhile": (answer, ASKING), "trigger_mode": "always_last"}
         for event in (ask.click, text.submit):
-            page.on(event, lambda visitor: looking("Asking …"), [], [answer])
-            page.on(event, partial(asked, page), [*question, against], [answer, mattered])
+            page.on(event, partial(asked, page), [*question, against], [answer, mattered], **asking)
         should([*whom, kind, text, pair, image, sound], _input)
         chatting.wire(
             page, talk, lambda *given: _where(page, *given), (ask.click, text.submit), [*whom, kind, text], text
         )
 
-        page.on(why.click, lambda visitor: looking("Hiding one part after the other …"), [], [mattered])
-        page.on(why.click, partial(explained, page), question, [mattered])
+        page.on(why.click, partial(explained, page), question, [mattered], turn="answer",
+                meanwhile=(mattered, "Hiding one part after the other …"))  # fmt: skip
 
-        page.on(fold.expand, lambda visitor: looking("Fetching rows …"), [], [examples])
-        page.on(fold.expand, partial(show_examples, page), [page.run], [examples])
+        page.on(fold.expand, partial(show_examples, page), [page.run], [examples], turn="examples",
+                meanwhile=(examples, "Fetching rows …"))  # fmt: skip
 
         picked = page.on(examples.click, partial(pick, page), [page.run], [text, pair, image, sound], picks=True)
-        page.on(picked.success, partial(asked, page), [*question, against], [answer, mattered])
+        page.on(picked.success, partial(asked, page), [*question, against], [answer, mattered], **asking)
 
-        page.on(table.upload, lambda visitor: looking("Answering every row …"), [], [answers])
-        page.on(table.upload, partial(batch, page), [table, *whom, kind], [answers, download, table, unsure])
+        page.on(table.upload, partial(batch, page), [table, *whom, kind], [answers, download, table, unsure],
+                meanwhile=(answers, "Answering every row …"))  # fmt: skip
         label_them()
 
     return wire
@@ -136,22 +148,29 @@ def build(page: Page) -> Callable[[], None]:
 def choose(page: Page, visitor: Visitor, chosen: str, typed: str, run: str | None) -> list[Any]:
     """Show the widgets that a model is asked with."""
     known = _known(page, visitor, chosen, typed, run)
-    runs = [r.name for r in page.queue.runs(visitor) if r.name != run and page.monitor.result(r.folder)]
+    done = [r for r in page.queue.runs(visitor) if r.name != run and page.monitor.result(r.folder)]
+    runs = [(train_view.called(r), r.name) for r in done]
     asks = known.get("asks", [])
     there, talks = bool(asks), chatting.is_chat(asks)
-    texts = [role for role, widget in asks if widget in ("textbox", "chat")]
-    heard, labels = any(widget == "recording" for _, widget in asks), labels_of(texts, len(asks))
+    texts = [role for role, widget in asks if widget in TYPED]
+    heard, labels = any(widget == "recording" for _, widget in asks), labels_of(known.get("task"), asks)
     return [
         known["about"], asks, gr.update(visible=bool(texts)),
-        gr.update(visible=len(texts) > 1, label=labels[1]),
+        gr.update(visible=len(texts) > 1, **_label(labels, "second")),
         gr.update(visible=any(widget == "picture" for _, widget in asks)), gr.update(visible=heard),
         gr.update(visible=not there),
-        gr.update(visible=there and not talks, choices=[(say("nothing"), ""), *((r, r) for r in runs)], value=""),
+        gr.update(visible=there and not talks, choices=[(say("nothing"), ""), *runs], value=""),
         gr.update(visible=there and not talks and not heard), gr.update(visible=there),
         gr.update(visible=chosen == RUN and there), gr.update(visible=there and len(texts) == len(asks)),
-        _unasked(asks, chosen) if there and not talks else "", "", "", gr.update(label=labels[0]),
+        _unasked(asks, chosen) if there and not talks else "", "", "", gr.update(**_label(labels, "text")),
         gr.update(visible=talks), chatting.none(), [],
+        gr.update(**_label(labels, "picture")), gr.update(**_label(labels, "recording")),
     ]  # fmt: skip
+
+
+def named(visitor: Visitor, chosen: str, typed: str, run: str | None) -> Any:
+    """Say that a model is looked at, where one was named."""
+    return markup.looking("Looking at the model …") if chosen == OTHER and (typed or "").strip() else gr.skip()
 
 
 def asked(
@@ -166,11 +185,11 @@ def asked(
     value = _input(asks, words, second, {"picture": picture, "recording": recording})
     try:
         found = page.workers.call(visitor, "predict", where=where, inputs=[value], top_k=None)[0]
-        parts = [(_title(chosen, typed, run), answer_of(found))]
+        parts = [(_called(page, visitor, run if chosen == RUN else typed), answer_of(found))]
         if beside:
             place = rules.place(visitor, beside, page.settings)
             other = page.workers.call(visitor, "predict", where=place, inputs=[value], top_k=None)[0]
-            parts.append((beside, answer_of(other)))
+            parts.append((_called(page, visitor, beside), answer_of(other)))
     except UserError as error:
         return [markup.note(str(error), "bad"), ""]
     if len(parts) == 1:
@@ -245,7 +264,8 @@ def _known(page: Page, visitor: Visitor, chosen: str, typed: str, run: str | Non
         result = page.monitor.result(visitors.find(visitor, run).folder) if run else {}
         if not result:
             return {"about": ""}
-        return {"about": "", "asks": _asks(result["task"], [one["role"] for one in result.get("columns") or ()])}
+        asks = _asks(result["task"], [one["role"] for one in result.get("columns") or ()])
+        return {"about": "", "asks": asks, "task": result["task"]}
     if not (typed or "").strip():
         return {"about": ""}
     try:
@@ -262,7 +282,7 @@ def _known(page: Page, visitor: Visitor, chosen: str, typed: str, run: str | Non
     count = markup.short_count(found.get("parameters"))
     words = [say("{task}, {n} parameters.", task=task_guess.label(task), n=count)]
     words += [say("It answers with: {labels}.", labels=some)] if some else []
-    return {"about": markup.note(" ".join(words)), "asks": _asks(task, ())}
+    return {"about": markup.note(" ".join(words)), "asks": _asks(task, ()), "task": task}
 
 
 def _asks(task: str, found: Sequence[str]) -> Asks:
@@ -272,6 +292,7 @@ def _asks(task: str, found: Sequence[str]) -> Asks:
     return [(role.name, role.takes.widget) for role in roles if role.takes is not None]
 
 
+ASKING = "Asking …"
 GIVEN = {"picture": "take, paste or drop a picture", "recording": "record a sound or drop a file"}
 
 
@@ -285,12 +306,18 @@ def _unasked(asks: Asks, chosen: str) -> str:
     return markup.empty("Nothing asked yet", words[0].upper() + words[1:])
 
 
-def labels_of(roles: Sequence[str], asked: int = 0) -> tuple[str, str]:
-    """Return what the two boxes of text are called: by roles of two things, or of one where `asked` has others."""
-    if len(roles) < 2 or roles[1].startswith(roles[0]):
-        first = roles[0].capitalize() if len(roles) == 1 and asked > 1 else "Text"
-        return retold(first), say("Second text")
-    return retold(roles[0].capitalize()), retold(roles[1].capitalize())
+def labels_of(task: str | None, asks: Asks) -> dict[str, str]:
+    """Return what is given with each widget, in words; `second` is the second box of text, `text` the first."""
+    roles = {role.name: role for role in catalog.task(task).shown} if task else {}
+    found: dict[str, str] = {}
+    for role, widget in asks:
+        place = widget if widget not in TYPED else "second" if "text" in found else "text"
+        found[place] = retold(roles[role].asked[:1].upper() + roles[role].asked[1:])
+    return found
+
+
+def _label(labels: Mapping[str, str], place: str) -> dict[str, Any]:
+    return {"label": labels[place]} if place in labels else {}
 
 
 def _where(page: Page, visitor: Visitor, chosen: str, typed: str, run: str | None) -> str:
@@ -300,8 +327,10 @@ def _where(page: Page, visitor: Visitor, chosen: str, typed: str, run: str | Non
     return rules.place(visitor, wanted, page.settings)
 
 
-def _title(chosen: str, typed: str, run: str | None) -> str:
-    return str(run) if chosen == RUN else typed.strip()
+def _called(page: Page, visitor: Visitor, name: str | None) -> str:
+    """Return what a model is called over its answer: a run as people call it, any other by its name."""
+    words = (name or "").strip()
+    return next((train_view.called(run) for run in page.queue.runs(visitor) if run.name == words), words)
 
 
 FILES = {

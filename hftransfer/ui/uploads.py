@@ -14,20 +14,26 @@ import sys
 import tempfile
 import threading
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
 from hftransfer.errors import UserError
+from hftransfer.runs import Run
 from hftransfer.safety.pictures import COMMON
 from hftransfer.ui import disk, received, visitors
+from hftransfer.ui.line import LINE
 from hftransfer.ui.settings import Settings
 from hftransfer.ui.visitors import Visitor
 
-KINDS = (".csv", ".tsv", ".jsonl", ".json", ".parquet", ".xlsx", ".conll", ".zip")  # what a file input offers
+KINDS = (".csv", ".tsv", ".jsonl", ".json", ".parquet", ".xlsx", ".conll", ".tmx", ".zip")  # what a file input offers
 ASKED = (*KINDS[:-1], ".txt")  # what holds inputs to ask with
 PICTURES = COMMON  # what a prediction takes besides
 RECORDINGS = (".wav", ".flac", ".mp3", ".ogg", ".opus")
+INSTEAD = {  # of a file that is of none of these kinds
+    PICTURES: "Save it as JPEG or PNG, or take the picture here.",
+    RECORDINGS: "Save it as WAV or MP3, or record it here.",
+}
 SECONDS = 300.0  # for one inspection
 STEM = 80  # characters of a file's name
 BLOCK = 2**20
@@ -36,10 +42,15 @@ _INSPECTING = threading.BoundedSemaphore(2)  # each may take 3 GB
 SPARE_MB = 300.0  # of the disk that nobody fills: events and results are still written
 
 
+def kinds_of(suffixes: Collection[str]) -> tuple[str, ...]:
+    """Return which of the files that are taken one by one have one of these suffixes."""
+    return tuple(kind for kind in (*PICTURES, *RECORDINGS) if kind in suffixes)
+
+
 def accept(visitor: Visitor, path: str | Path, settings: Settings, kinds: tuple[str, ...] = KINDS) -> Path:
     """Check an uploaded file and move it into the visitor's uploads; return where it is, UserError when refused."""
     visitors.require(visitor)
-    with held(visitor, path, settings, kinds) as found:
+    with LINE.turn(visitor), held(visitor, path, settings, kinds) as found:
         visitor.uploads.mkdir(parents=True, exist_ok=True)
         return moved(found, visitor.uploads / found.name)
 
@@ -63,12 +74,14 @@ def moved(path: Path, target: Path) -> Path:
 def held(visitor: Visitor, path: str | Path, settings: Settings, kinds: tuple[str, ...]) -> Iterator[Path]:
     """Check an uploaded file and keep a copy, where the visitor's processes can read it, as long as the block lasts.
 
-    The app itself reads no byte of it: a process with little memory, a time limit and no way to other files does.
+    The app itself reads no byte of it: a process with little memory, a time limit and no way to other files does,
+    which takes a while: whoever calls this waits in the line of `line.LINE`.
     """
     path = Path(path)
     suffix = path.suffix.lower()
     if suffix not in kinds:
-        raise UserError(f"a file ending in {', '.join(kinds)} is needed", f"found {_shown(path.name)}", "Convert it.")
+        how = next((how for some, how in INSTEAD.items() if {*kinds} <= {*some}), "Convert it.")
+        raise UserError(f"a file ending in {', '.join(kinds)} is needed", f"found {_shown(path.name)}", how)
     _require_received(path, settings)
     visitor.temporary.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(dir=visitor.temporary, prefix="upload-"))
@@ -109,6 +122,12 @@ def require_room(visitor: Visitor, settings: Settings, more_mb: float = 0.0) -> 
             f"at most {settings.disk_mb:,} MB may be kept here",
             f"you use {used:,.0f} MB and want {more_mb:,.0f} more", "Delete uploads or runs.",
         )  # fmt: skip
+
+
+def left_for(settings: Settings, run: Run) -> float:
+    """Return the bytes that may be brought into a visitor's run: their bucket holds whatever they put into it."""
+    place = run.folder.parents[1]  # the visitor's
+    return min(shutil.disk_usage(place).free - SPARE_MB * 2**20, (settings.disk_mb - disk.used_mb(place)) * 2**20)
 
 
 def safe_name(name: str) -> str:
@@ -157,7 +176,7 @@ def _inspect(copy: Path, suffix: str, visitor: Visitor, settings: Settings) -> d
         "pixels": settings.picture_megapixels * 10**6 or NO_LIMIT,
         "columns": settings.columns or NO_LIMIT,
     }
-    asked = json.dumps({"path": str(copy), "suffix": suffix, "limits": limits})
+    asked = json.dumps({"path": str(copy), "suffix": suffix, "limits": limits, "later": settings.later})
     environment = visitors.environment(visitor, settings) | {"ARROW_DEFAULT_MEMORY_POOL": "system"}
     environment.pop("HF_TOKEN", None)
     try:

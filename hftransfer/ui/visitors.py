@@ -21,6 +21,7 @@ from hftransfer.safety import fence, machine
 from hftransfer.ui import tokens
 from hftransfer.ui.settings import Settings
 
+REPO = re.compile(r"[\w][\w.-]{0,95}(/[\w][\w.-]{0,95})?", re.ASCII)
 PACKAGE = Path(__file__).parents[1]
 LOCAL = "local"
 GUESTS = "guests"  # the folder of all who have not signed in: what they try is public
@@ -114,6 +115,21 @@ def _folder(name: str, identity: str | None) -> str:
 def guest(settings: Settings) -> Visitor:
     """Return the visitor that stands for all who have not signed in."""
     return Visitor("", settings.root.absolute() / GUESTS)
+
+
+def require_writing(visitor: Visitor, repo: str | None) -> str:
+    """Return the name of a repo that a visitor may write to, or UserError where it is none, or they hold no token."""
+    name = (repo or "").strip()
+    if not REPO.fullmatch(name):
+        raise UserError(
+            "a name like owner/name is needed", f"found {name[:60]!r}", "Letters, digits, - _ . and one /."
+        )
+    if visitor.token is None:
+        raise UserError(
+            "a token that may write is needed", "there is none",
+            "Set HF_TOKEN before the app starts, or run: hf auth login",
+        )  # fmt: skip
+    return name
 
 
 def require(visitor: Visitor) -> None:

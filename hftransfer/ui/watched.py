@@ -10,9 +10,9 @@ from typing import Any
 
 from hftransfer.errors import UserError
 from hftransfer.ui import markup
-from hftransfer.ui.data_step import cell
 from hftransfer.ui.monitor import View
 from hftransfer.ui.page import Page
+from hftransfer.ui.rows_shown import cell
 from hftransfer.ui.saying import say
 from hftransfer.ui.visitors import Visitor
 

@@ -24,27 +24,28 @@ from hftransfer.hub import connection
 from hftransfer.safety import fence, machine
 
 if TYPE_CHECKING:
+    from hftransfer.data import Data
     from hftransfer.data.named_splits import Picked, Split
     from hftransfer.tasks.base import Task
 from hftransfer.ui.asking import listing, predict, write
-from hftransfer.ui.cells import entry
+from hftransfer.ui.cells import entry, with_truth
 from hftransfer.ui.explaining import explain
 from hftransfer.ui.published import settings
-from hftransfer.ui.revision import revision
+from hftransfer.ui.revision import pushed, revision
 from hftransfer.ui.rows_of_runs import errors, examples, verdict, watched
 from hftransfer.ui.teaching_worker import taught
 from hftransfer.ui.worker_limits import bound_memory, limits
 
-ROWS = 8  # shown of a data set
+ROWS, MORE = 8, 16  # shown of a data set: as many as it has labels, from so many to so many
 LOOKED_AT = 20_000  # rows among which one of each label is looked for
 
 
 def main() -> int:
     """Answer until stdin ends."""
-    machine.give_way()
+    limits.update(json.loads(sys.argv[1]))
+    machine.give_way(limits["later"])
     gpu = Path("/dev/nvidiactl").exists()  # its driver may want a socket of its own
     fence.close(sockets="all" if gpu else "internet")
-    limits.update(json.loads(sys.argv[1]))
     # what libraries print must not come between the answers
     out = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
@@ -60,7 +61,7 @@ def respond(function: str, arguments: Mapping[str, Any]) -> Iterator[dict[str, A
     """Yield what a function answers, or why not; before it, of one that grows its answer, what there is so far."""
     try:
         with imports.uncollected():
-            pass
+            ready()
         if function not in GROWING:
             yield {"answer": FUNCTIONS[function](**arguments)}
             return
@@ -81,6 +82,15 @@ def respond(function: str, arguments: Mapping[str, Any]) -> Iterator[dict[str, A
         yield {"failed": " ".join(str(error).split())[:300]}
 
 
+def ready() -> None:
+    """Import what looking at rows needs, which takes seconds, before anybody waits for it."""
+    from hftransfer import data  # noqa: F401
+    from hftransfer.data import fitting_tasks  # noqa: F401
+    from hftransfer.modeling import loading
+
+    loading.silence_libraries()
+
+
 def preview(tree: Mapping[str, Any]) -> dict[str, Any]:
     """Show the first rows and what is made of the columns."""
     from hftransfer.column_types import type_name
@@ -94,15 +104,29 @@ def preview(tree: Mapping[str, Any]) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="preview-") as place:
         picked = picked_of(config, task, Path(place))
         train = picked.splits["train"]
-        names = list(train.rows.features)
+        names = [name for name in train.rows.features if name != "_drawn_size"]  # of annotations, for us alone
         found = understood(config, task, picked, Path(place))
+        recorded = {role.name for role in task.shown if role.takes is not None and role.takes.widget == "recording"}
+        sounds = {choice["column"] for choice in found["choices"] if choice["role"] in recorded}
+        shown = min(max(ROWS, len(found["balance"])), MORE)
         truth = next((choice["column"] for choice in found["choices"] if choice["role"] == task.truth.name), None)
         return {
             "columns": [{"name": name, "type": type_name(train.rows.features[name])} for name in names],
-            "rows": [{name: entry(row.get(name)) for name in names} for row in some_rows(train, ROWS, truth)],
+            "rows": [
+                {
+                    name: entry(placed(row.get(name), name in sounds), train.folder if name in sounds else None)
+                    for name in names
+                }
+                for row in some_rows(train, shown, truth)
+            ],
             "parts": columns_of_one(train.rows, task),
             **found,
         }
+
+
+def placed(value: Any, recorded: bool) -> Any:
+    """Return a value as it is, and the name of a recording as a recording."""
+    return {"bytes": None, "path": value} if recorded and isinstance(value, str) else value
 
 
 def picked_of(config: RunConfig, task: Task, place: Path) -> Picked:
@@ -125,7 +149,7 @@ def understood(config: RunConfig, task: Task, picked: Picked, place: Path) -> di
     section = config.data.model_copy(update={"max_rows": min(wanted, most), "streaming": False})
     warnings = [*picked.warnings]
     said = {"warnings": warnings, "guesses": list(picked.guesses)}
-    nothing: dict[str, Any] = {"choices": [], "balance": [], "splits": {}, "answers": None, **said}
+    nothing: dict[str, Any] = {"choices": [], "balance": [], "splits": {}, "answers": None, "drawn": [], **said}
     if config.data.streaming:
         return {**nothing, "problem": None}
     nothing["splits"] = {use: len(split.rows) for use, split in picked.splits.items()}
@@ -141,13 +165,32 @@ def understood(config: RunConfig, task: Task, picked: Picked, place: Path) -> di
     counts = found.answer.counts or (0,) * len(names)
     return {
         "choices": [{"role": c.role, "column": c.column, "reason": c.reason} for c in found.columns],
+        "drawn": with_truth(found, task, section),
         "balance": [{"label": name, "count": count} for name, count in zip(names, counts, strict=True)],
         "splits": dict(found.sizes),
         "answers": found.answer.called,
         "guesses": list(found.guesses),
         "warnings": [*dict.fromkeys([*warnings, *found.warnings])],
+        "tells": telling(found, config) if wanted == (rows or wanted) else None,
         "problem": None,
     }
+
+
+def telling(found: Data, config: RunConfig) -> dict[str, Any] | None:
+    """Return {n, near, half, difference} of what test rows can show of a share of right rows; None of other scores.
+
+    Half the interval of a share `near` some value, and the difference that tells two models apart: as a check says
+    it of rows that stand each for itself.
+    """
+    from hftransfer.evaluation import resolution
+
+    answer, n = found.answer, found.sizes.get("test", 0)
+    if not n or config.data.group or not answer.counts or not answer.metrics[answer.main_metric].is_share:
+        return None
+    trivial = max(answer.counts) / max(sum(answer.counts), 1)
+    near = max(resolution.USUAL, (1 + trivial) / 2)
+    half = resolution.half(near, n, config.evaluation.confidence)
+    return {"n": n, "near": near, "half": half, "difference": half * 2**0.5}
 
 
 def tasks_for(tree: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -247,10 +290,12 @@ def _processor(source: str, revision: str | None, task: Task) -> Any:
 
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "ready": ready,
     "preview": preview,
     "tasks_for": tasks_for,
     "taught": taught,
     "revision": revision,
+    "pushed": pushed,
     "model": model,
     "settings": settings,
     "predict": predict,

@@ -21,6 +21,7 @@ from hftransfer.ui.settings import Settings
 from hftransfer.ui.visitors import Visitor
 
 INPUTS = 2_000  # of one call
+READY = "ready"  # asked of a new process first
 LINE = 64 * 2**20  # bytes of one answer
 LOG = 2**20  # bytes of a worker's log that are kept when the next one starts
 TICK = 0.2  # seconds between two looks at a worker that thinks
@@ -39,7 +40,12 @@ class WorkerProcess:
         self._disk_due = 0.0
         self._answers: queue.Queue[bytes] = queue.Queue()
         environment = visitors.environment(visitor, settings)
-        limits = {"memory_mb": settings.worker_memory_mb, "model_mb": settings.model_mb, "inputs": INPUTS}
+        limits = {
+            "memory_mb": settings.worker_memory_mb,
+            "model_mb": settings.model_mb,
+            "inputs": INPUTS,
+            "later": settings.later,
+        }
         log = visitor.home / "worker.log" if settings.space else None
         with open(log, "wb") if log else contextlib.nullcontext(subprocess.DEVNULL) as errors:
             self._process = subprocess.Popen(
@@ -53,11 +59,6 @@ class WorkerProcess:
             )
         assert self._process.stdout is not None
         threading.Thread(target=self._read, args=(self._process.stdout,), daemon=True).start()
-
-    @property
-    def busy(self) -> bool:
-        """Tell whether somebody waits for its answer."""
-        return self._turn.locked()
 
     def lives(self) -> bool:
         """Tell whether the process is there."""
@@ -73,8 +74,10 @@ class WorkerProcess:
         if not self._turn.acquire(timeout=-1 if limit is None else limit):
             raise UserError("an answer is needed", "earlier questions are not answered yet", "Try again in a moment.")
         try:
-            self._number += 1
-            self._send({"id": self._number, "function": function, "arguments": arguments})
+            if not self._number and function != READY:  # its imports have seconds of their own beside the answer's
+                self._put(READY, {})
+                self._wait(limit)
+            self._put(function, arguments)
             while "part" in (answer := self._wait(limit)):
                 yield answer
         finally:
@@ -99,6 +102,10 @@ class WorkerProcess:
             with contextlib.suppress(OSError):
                 if pipe is not None and pipe is not self._process.stdout:  # its reader closes that one
                     pipe.close()
+
+    def _put(self, function: str, arguments: Mapping[str, Any]) -> None:
+        self._number += 1
+        self._send({"id": self._number, "function": function, "arguments": arguments})
 
     def _send(self, question: dict[str, Any]) -> None:
         assert self._process.stdin is not None
@@ -129,7 +136,7 @@ class WorkerProcess:
         if time.monotonic() > end:
             self.end()
             raise UserError("an answer in time is needed", f"it took more than {limit:,.0f} s", "Ask for less.")
-        if self.memory_mb and (used := self._memory()) > self.memory_mb:
+        if self.memory_mb and (used := self.memory()) > self.memory_mb:
             self.end()
             raise UserError(
                 f"at most {self.memory_mb:,} MB of memory may be used for an answer", f"this took {used:,.0f} MB",
@@ -145,7 +152,8 @@ class WorkerProcess:
                     "Choose something smaller, or delete uploads or runs.",
                 )  # fmt: skip
 
-    def _memory(self) -> float:
+    def memory(self) -> float:
+        """Return what it holds, in MB."""
         try:
             return float(psutil.Process(self._process.pid).memory_info().rss) / 2**20
         except psutil.Error:

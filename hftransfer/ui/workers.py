@@ -5,24 +5,25 @@ from __future__ import annotations
 import shutil
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from hftransfer import catalog
 from hftransfer.errors import UserError
 from hftransfer.ui import disk, rules, uploads, visitors
 from hftransfer.ui.asking import PLAIN
 from hftransfer.ui.estimating import ESTIMATE_PATIENCE, estimate
+from hftransfer.ui.line import LINE
 from hftransfer.ui.settings import Settings
 from hftransfer.ui.visitors import Visitor
 from hftransfer.ui.worker_process import INPUTS, WorkerProcess
 
-FUNCTIONS = ("preview", "tasks_for", "taught", "revision", "model", "settings", "estimate", "predict",
+FUNCTIONS = ("preview", "tasks_for", "taught", "revision", "pushed", "model", "settings", "estimate", "predict",
              "examples", "watched", "errors", "verdict", "explain")  # fmt: skip
 COUNTED = ("predict", "explain", "settings", "model")  # against predictions_per_minute
-IN_LINE = {"one visitor": 4, "guests": 8, "all": 24}  # questions that wait; gradio has 40 threads
 CHARACTERS = 100_000  # of one text
 FILES = {
     "image": uploads.PICTURES,
@@ -30,6 +31,7 @@ FILES = {
     "table": uploads.ASKED,
 }  # inputs that are uploads, and what those may be
 DISK_POLL = 15.0  # seconds between two looks at a visitor's disk when they ask
+PATIENCE = 30.0  # seconds that a question waits while others are at work
 REAP = 2.0  # seconds between two looks at those that do not
 
 
@@ -40,9 +42,9 @@ class Workers:
         self.settings = settings
         self._workers: dict[Path, WorkerProcess] = {}
         self._asked: dict[Path, deque[float]] = {}
-        self._waiting: dict[Path, int] = {}
         self._looked: dict[Path, float] = {}
-        self._lock = threading.Lock()
+        self._busy: Counter[Path] = Counter()  # questions that are being answered, by whose they are
+        self._lock = threading.Condition(threading.RLock())
         self._estimating = threading.BoundedSemaphore(1)  # each is a model in training: two would time each other
         self._closed = threading.Event()
         threading.Thread(target=self._reap, name="workers", daemon=True).start()
@@ -64,6 +66,7 @@ class Workers:
         examples(run, n)                   [{row_id, input: {role: {form, value}}}] of the test rows
         taught(task, model, rows, asked, folder)  {counts, right, answer: [[label, share]]} of examples
         revision(tree, form, target)       {rows} of the rows as they are now, written to `target`
+        pushed(tree, repo)                 {rows, url} of the same rows, committed as a data set of the Hub
         watched(run)                       the same of the validation rows that are asked again in training
         errors(run, n)                     [{row_id, label, prediction, score, input: {...}}], worst first
         verdict(run, others)               {verdict, notes: [..], table: [[cell]]} of finished runs on the same rows
@@ -75,7 +78,7 @@ class Workers:
         limit = timeout or self.settings.worker_seconds or None
         if function in COUNTED:
             self._count(visitor)
-        with self._in_line(visitor), self._admitted(visitor, function, arguments) as allowed:
+        with LINE.turn(visitor), self._admitted(visitor, function, arguments) as allowed:
             if function == "estimate":
                 if not self._estimating.acquire(timeout=ESTIMATE_PATIENCE):
                     raise UserError("an estimate at a time", "others are being made", "Try again in a moment.")
@@ -91,7 +94,7 @@ class Workers:
         self._count(visitor)
         arguments = {"where": where, "input": input}
         with (
-            self._in_line(visitor),
+            LINE.turn(visitor),
             self._admitted(visitor, "write", arguments) as allowed,
             self._at_work(visitor) as worker,
         ):
@@ -102,14 +105,49 @@ class Workers:
     def _at_work(self, visitor: Visitor) -> Iterator[WorkerProcess]:
         """Give a visitor's worker, and forget it where it did not outlive the question."""
         self._hold_to_disk(visitor)
-        worker = self._worker(visitor)
+        with self._place(visitor):
+            worker = self._worker(visitor)
+            try:
+                yield worker
+            finally:
+                if not worker.lives():
+                    with self._lock:
+                        if self._workers.get(visitor.folder) is worker:
+                            del self._workers[visitor.folder]
+
+    @contextmanager
+    def _place(self, visitor: Visitor) -> Iterator[None]:
+        """Wait until one more process may be at work; questions of one visitor are answered by one."""
+        most = self.settings.workers or float("inf")
+
+        def is_free() -> bool:
+            return self._busy[visitor.folder] > 0 or len(+self._busy) < most
+
+        with self._lock:
+            if not self._lock.wait_for(is_free, PATIENCE):
+                found = f"all {most} are at work for others"
+                raise UserError("a free process is needed", found, "Try again in a moment.")
+            self._busy[visitor.folder] += 1
         try:
-            yield worker
+            yield
         finally:
-            if not worker.lives():
-                with self._lock:
-                    if self._workers.get(visitor.folder) is worker:
-                        del self._workers[visitor.folder]
+            with self._lock:
+                self._busy[visitor.folder] -= 1
+                self._busy = +self._busy
+                self._lock.notify_all()
+
+    def prepare(self, visitor: Visitor) -> None:
+        """Start the worker of who has the machine alone: it imports what it needs while a file is chosen."""
+        if not visitor.local:
+            return  # where many look, most bring nothing
+        with self._lock:
+            if visitor.folder in self._workers:
+                return
+        threading.Thread(target=self._ready, args=(visitor,), name="prepare", daemon=True).start()
+
+    def _ready(self, visitor: Visitor) -> None:
+        with suppress(UserError), self._at_work(visitor) as worker:
+            worker.ask("ready", {}, self.settings.worker_seconds or None)
 
     def close(self) -> None:
         """End every worker."""
@@ -130,11 +168,11 @@ class Workers:
                 allowed["tree"] = rules.admit_data(visitor, arguments["tree"], settings)
                 if not str(allowed["tree"]["data"]["source"]).startswith("sample:"):
                     visitors.require(visitor)
-            elif function == "revision":
+            elif function in ("revision", "pushed"):
                 visitors.require(visitor)
                 uploads.require_room(visitor, settings)
                 allowed["tree"] = rules.admit(visitor, arguments["tree"], settings).to_dict()
-                if not visitor.local and not visitor.owns(arguments["target"]):
+                if function == "revision" and not visitor.local and not visitor.owns(arguments["target"]):
                     raise UserError("a place of yours is needed", "this is none", "Try again.")
             elif function == "taught":
                 allowed |= self._lesson(visitor, arguments, lent)
@@ -167,16 +205,17 @@ class Workers:
             yield allowed
 
     def _lesson(self, visitor: Visitor, given: Mapping[str, Any], lent: ExitStack) -> dict[str, Any]:
-        """Return a lesson's arguments as a worker takes them: its pictures lie in a folder of the visitor's own."""
+        """Return a lesson's arguments as a worker takes them: its files lie in a folder of the visitor's own."""
         visitors.require(visitor)
         folder, asked = given["folder"], given["asked"]
         if folder is not None and not visitor.owns(folder):
             raise UserError("a lesson of yours is needed", "this is none", "Begin a new one.")
         if folder is not None and asked:
-            asked = str(lent.enter_context(uploads.held(visitor, asked, self.settings, uploads.PICTURES)))
+            kinds = uploads.kinds_of(catalog.task(given["task"]).suffixes)
+            asked = str(lent.enter_context(uploads.held(visitor, asked, self.settings, kinds)))
         for row in given["rows"]:
             if folder is not None and (Path(row["value"]).is_absolute() or ".." in Path(row["value"]).parts):
-                raise UserError("pictures of the lesson are needed", "one lies elsewhere", "Begin a new one.")
+                raise UserError("files of the lesson are needed", "one lies elsewhere", "Begin a new one.")
         return {"model": rules.place(visitor, given["model"], self.settings), "asked": asked}
 
     def _input(self, visitor: Visitor, value: Any, lent: ExitStack) -> Any:
@@ -199,25 +238,6 @@ class Workers:
             else:
                 raise UserError(f"a text of up to {CHARACTERS:,} characters is needed", "this is none", "Shorten it.")
         return found
-
-    @contextmanager
-    def _in_line(self, visitor: Visitor) -> Iterator[None]:
-        """Let only so many questions wait at the same time: each holds a thread of the app."""
-        own = IN_LINE["guests" if visitor.anonymous else "one visitor"]
-        with self._lock:
-            waiting = self._waiting.get(visitor.folder, 0)
-            if waiting >= own or sum(self._waiting.values()) >= IN_LINE["all"]:
-                raise UserError(
-                    "an earlier answer is needed first", f"{waiting} are awaited", "Try again in a moment."
-                )
-            self._waiting[visitor.folder] = waiting + 1
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._waiting[visitor.folder] -= 1
-                if not self._waiting[visitor.folder]:
-                    del self._waiting[visitor.folder]
 
     def _count(self, visitor: Visitor) -> None:
         most, now = self.settings.predictions_per_minute, time.monotonic()
@@ -264,23 +284,31 @@ class Workers:
             self._workers[visitor.folder] = WorkerProcess(visitor, self.settings)
             return self._workers[visitor.folder]
 
-    def _make_room(self) -> None:
-        most = self.settings.workers
-        if not most or len(self._workers) < most:
-            return
-        idle = [(worker.used, folder) for folder, worker in self._workers.items() if not worker.busy]
-        if not idle:
-            raise UserError("a free process is needed", f"all {most} are at work for others", "Try again in a moment.")
-        self._workers.pop(min(idle)[1]).end()
+    def _make_room(self, for_one: bool = True) -> None:
+        """End those that are idle the longest, until one more has its memory, or there are as many as may be.
+
+        To start one takes seconds of every core: whoever comes back within minutes finds theirs again.
+        """
+        most, each = self.settings.workers, self.settings.worker_memory_mb
+        idle = sorted((w.used, folder) for folder, w in self._workers.items() if folder not in self._busy)
+        while most and idle:
+            if each:
+                full = sum(w.memory() for w in self._workers.values()) > each * (most - for_one)
+            else:
+                full = len(self._workers) + for_one > most
+            if not full:
+                return
+            self._workers.pop(idle.pop(0)[1]).end()
 
     def _reap(self) -> None:
         while not self._closed.wait(REAP):
             with self._lock:
                 limit = time.monotonic() - (self.settings.worker_idle_seconds or float("inf"))
                 for folder, worker in list(self._workers.items()):
-                    if not worker.busy and (worker.used < limit or not worker.lives()):
+                    if folder not in self._busy and (worker.used < limit or not worker.lives()):
                         del self._workers[folder]
                         worker.end()
+                self._make_room(for_one=False)
 
 
 def _is_text(part: Any) -> bool:

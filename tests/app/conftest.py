@@ -12,9 +12,11 @@ import pytest
 
 from hftransfer.launchers import launcher
 from hftransfer.runs import Run
+from hftransfer.ui import received as files_on_their_way
 from hftransfer.ui import visitors
 from hftransfer.ui.queueing import Queue
 from hftransfer.ui.settings import Settings
+from hftransfer.ui.shares import Shares
 from hftransfer.ui.visitors import Visitor
 from tests import tiny
 
@@ -29,6 +31,7 @@ def received(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "received"
     folder.mkdir()
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(folder))
+    monkeypatch.setattr(files_on_their_way, "SHARES", Shares(files_on_their_way.STALE))
     return folder
 
 

@@ -50,6 +50,10 @@ def test_rows_are_kept_and_trained_on(run: Run, alice: Visitor, space: Settings)
     # what was added before is the beginning of what is added after the next run
     after = finished_run(alice, "two", added=str(place))
     assert adding.add(alice, space, after, {"text": "another one"}, "negative") == 2
+    adding.take_back(alice, after)
+    assert adding.tree_of(alice, after)["data"]["added"] == str(adding.place_of(alice, after))
+    adding.take_back(alice, after)
+    assert "added" not in adding.tree_of(alice, after)["data"], "what was taken back is not learned from again"
 
 
 def test_pictures_are_looked_at_and_copied(alice: Visitor, space: Settings, received: Path) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from hftransfer import views
+from hftransfer.errors import UserError
 from hftransfer.runs import Run
 from hftransfer.ui import (
     answers_shown,
@@ -86,6 +87,18 @@ def test_every_handler_of_the_page_is_private_and_waits_for_nobody(settings: Set
         if isinstance(block, gr.components.FormComponent) and not getattr(block, "label", None) and block.visible
     ]  # fmt: skip
     assert not labels, "a widget without a label says nothing to a screen reader"
+
+
+def test_no_two_handlers_of_one_event_wait_for_each_other(settings: Settings) -> None:
+    """A browser that held back calls of both asks all handlers of the event again after each, without end."""
+    waiting: dict[tuple[int, str], list[int]] = {}
+    for one in app.build(settings).config["dependencies"]:
+        if one["backend_fn"] and one["trigger_mode"] == "always_last":
+            for target, event in one["targets"]:
+                if target is not None:
+                    waiting.setdefault((target, event), []).append(one["id"])
+    assert waiting
+    assert not {where: several for where, several in waiting.items() if len(several) > 1}
 
 
 # --- nothing of the data is HTML ---
@@ -179,6 +192,14 @@ def test_a_link_leads_to_the_web_or_nowhere(tmp_path: Path) -> None:
 # --- what is said ---
 
 
+def test_a_page_that_does_not_answer_is_no_traceback() -> None:
+    """On a machine that is busy with something else gradio waits for its own page for seconds, and gives up."""
+    with pytest.raises(UserError, match=r"does not answer there.*Try again.*NO_PROXY"), app.reached():
+        raise ValueError("When localhost is not accessible, a shareable link must be created.")
+    with pytest.raises(ValueError, match="else"), app.reached():
+        raise ValueError("something else")
+
+
 def test_only_what_differs_is_compared() -> None:
     trees = [
         {"task": "t", "model": "a", "train": {"learning_rate": 1e-3}, "output": "x"},
@@ -251,3 +272,24 @@ def test_the_words_below_the_steps_tell_how_far_a_run_is(tmp_path: Path) -> None
         view.fold({"time": 1.0, **event})
     found = train_step.navigation("sample:vader-tweets", "google/vit", "full", view, "running")
     assert 'data-data="vader-tweets"' in found and 'data-model="vit"' in found and 'data-train="25%"' in found
+
+
+def test_runs_are_compared_by_what_people_call_them(tmp_path: Path) -> None:
+    folders = []
+    for number, title in enumerate(("first try", "", "twice", "twice")):
+        folder = tmp_path / f"20261201-00000{number}-text-classification-m-full"
+        folder.mkdir()
+        (folder / "config.yaml").write_text("task: text-classification\nmodel: m\ndata: {source: x}\n")
+        if title:
+            Run(folder).entitle(title, "")
+        folders.append(folder)
+    names = comparing.names_of(folders)
+    first, second, third, fourth = (names[folder.name] for folder in folders)
+    assert first == "first try" and second.startswith("Text classification") and third == folders[2].name
+    found = {
+        "verdict": f"{folders[0].name} beats {folders[3].name}.",
+        "notes": [],
+        "table": [["run"], [folders[1].name]],
+    }
+    told = comparing.comparison_of(found, names)
+    assert f"first try beats {fourth}." in told and second in told and folders[0].name not in told

@@ -16,6 +16,8 @@ from hftransfer.inputs.audio import AUDIO
 from hftransfer.ui import inspection, try_step, uploads, workers
 from hftransfer.ui.cells import entry
 from hftransfer.ui.recording_inspection import require_recording
+from hftransfer.ui.settings import Settings
+from hftransfer.ui.visitors import Visitor
 from tests import tiny_heard
 
 LIMITS = inspection.Limits(2**30, 10**8, 1000)
@@ -55,9 +57,25 @@ def test_uploads_are_looked_at(recording: Path, tmp_path: Path) -> None:
     for content in (b"<html>", b"nothing of a sound", recording.read_bytes()[:200]):
         with pytest.raises(UserError, match="must be a recording"):
             require_recording(content, "clip.flac")
+    for samples, words in (([0.0] * 16_000, "microphone muted"), ([0.1] * 16, "lasts 1 ms"), ([], "lasts 0 ms")):
+        soundfile.write(tmp_path / "none.wav", samples, tiny_heard.RATE)
+        with pytest.raises(UserError, match=words):
+            require_recording((tmp_path / "none.wav").read_bytes(), "none.wav")
     path = tmp_path / "rows.zip"
     with zipfile.ZipFile(path, "w") as archive:
         archive.write(recording, "low/clip.flac")
         archive.writestr("metadata.csv", "file_name,text\n/etc/passwd,low\n")
     with pytest.raises(UserError, match="must name"):
         inspection.inspect(path, ".zip", LIMITS)
+
+
+def test_a_file_of_another_kind_is_answered_with_what_to_do_instead(alice: Visitor, space: Settings) -> None:
+    """Phones keep what they record as .m4a, and their pictures as .heic: nobody there has a program that converts."""
+    for kinds, name, words in (
+        (uploads.RECORDINGS, "memo.m4a", "record it here"),
+        (uploads.kinds_of(AUDIO.suffixes), "memo.m4a", "record it here"),
+        (uploads.PICTURES, "IMG_1.heic", "take the picture here"),
+        (uploads.KINDS, "letter.docx", "Convert it"),
+    ):
+        with pytest.raises(UserError, match=words), uploads.held(alice, name, space, kinds):
+            raise AssertionError

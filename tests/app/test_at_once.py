@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+import subprocess
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,10 +16,11 @@ import pytest
 
 from hftransfer.errors import UserError
 from hftransfer.runs import Run
-from hftransfer.ui import adding, mending, publish_step, uploads
+from hftransfer.ui import adding, mending, publish_step, uploads, visitors
 from hftransfer.ui.settings import Settings
 from hftransfer.ui.visitors import Visitor
 from tests.app.test_adding import finished_run
+from tests.app.test_queueing import until
 
 MANY = 12
 
@@ -43,7 +47,16 @@ def test_files_of_one_name_are_all_kept(
     for number in range(MANY):
         (received / f"{number}").mkdir()
         (received / f"{number}" / "rows.csv").write_text(f"text,label\n{number},1\n")
-    kept = at_once(lambda number: uploads.accept(alice, received / f"{number}" / "rows.csv", space))
+
+    def accept(number: int) -> Path:
+        while True:  # who brings more than a few at once is told to try again
+            try:
+                return uploads.accept(alice, received / f"{number}" / "rows.csv", space)
+            except UserError as error:
+                assert "are awaited" in str(error)
+                time.sleep(0.01)
+
+    kept = at_once(accept)
     assert len({*kept}) == MANY and {*uploads.listing(alice)} == {*kept}
     assert [path.read_text() for path in kept] == [f"text,label\n{number},1\n" for number in range(MANY)]
     assert len([*alice.uploads.iterdir()]) == MANY, "nothing is left beside them"
@@ -78,6 +91,49 @@ def test_two_clicks_are_one_push(alice: Visitor, space: Settings, monkeypatch: p
     assert sum(one is child for one in found) == 1
     assert all("one push at a time" in str(one) for one in found if one is not child)
     pushing.set()
+
+
+def test_pushes_are_few_at_a_time_and_bounded_as_runs_are(
+    alice: Visitor, bob: Visitor, space: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each loads a model: a hundred clicks on a hundred runs would take the memory of all."""
+    children: list[Any] = []
+
+    class Push:
+        def __init__(self, *words: Any, **options: Any) -> None:
+            self.pid, self.code = -1, None
+            children.append(self)
+
+        def poll(self) -> int | None:
+            return self.code
+
+        def wait(self, timeout: float | None = None) -> int:
+            if self.code is None:
+                time.sleep(0.01)
+                raise subprocess.TimeoutExpired("push", timeout or 0)
+            return self.code
+
+    def start(who: Visitor, name: str) -> Any:
+        return publish_step.start(space, who, finished_run(who, name), f"{who.name}/new", "", True, False)
+
+    used = {"mb": 10.0}
+    monkeypatch.setattr(publish_step.subprocess, "Popen", Push)
+    monkeypatch.setattr(publish_step.memory, "held_mb", lambda pid, most: used["mb"])
+    monkeypatch.setattr(publish_step.machine, "end_session", lambda pid: [setattr(c, "code", -9) for c in children])
+    start(alice, "one")
+    with pytest.raises(UserError, match="another run of yours is being published"):
+        start(alice, "two")
+    start(bob, "one")
+    carol = dataclasses.replace(alice, name="carol", folder=alice.folder.with_name("carol"))
+    with pytest.raises(UserError, match="at most 2 runs are published at the same time"):
+        start(carol, "one")
+    used["mb"] = space.run_memory_mb + 1.0
+    until(lambda: not publish_step._PUSHING)
+    last = visitors.find(alice, "one").events()[0][-1]
+    assert last["type"] == "unpublished" and "MB of memory" in last["message"] and len(children) == 2
+    assert start(carol, "two") is children[-1]
+    children[-1].code = 0
+    until(lambda: not publish_step._PUSHING)
 
 
 def test_what_was_added_by_others_is_not_taken_over(alice: Visitor, bob: Visitor, space: Settings) -> None:

@@ -124,6 +124,12 @@ def test_a_card_shows_the_pictures_of_its_run_and_no_others(tmp_path: Path) -> N
     assert len(card_part.text_of(run, {}, "", "")) == card_part.LONGEST
 
 
+def test_the_page_keeps_one_first_heading(tmp_path: Path) -> None:
+    text = "# A model\n\n## Use\n\n```python\n# ask it\n```\n\n###### Least\n#hashtag"
+    shown = card_part.looks(text, Run(tmp_path))
+    assert shown == "### A model\n\n#### Use\n\n```python\n# ask it\n```\n\n###### Least\n#hashtag"
+
+
 def test_a_card_is_a_text(tmp_path: Path) -> None:
     card = tmp_path / "card.md"
     card.write_text("---\ntags: [x]\n---\n\nMine.\n")

@@ -49,6 +49,16 @@ def test_what_somebody_writes_is_not_read_beyond_bounds(monkeypatch: pytest.Monk
     assert not read
 
 
+def test_a_long_conversation_keeps_how_it_was_set_up_and_begins_with_the_user():
+    system = {"role": "system", "content": "be kind"}
+    turns = [{"role": role, "content": f"{number}"} for number in range(60) for role in ("user", "assistant")]
+    kept = chatting.latest([system, *turns])
+    assert kept[0] == system and [turn["role"] for turn in kept[1:3]] == ["user", "assistant"]
+    assert len(kept) == chatting.MOST + 1 and kept[-1] == turns[-1]
+    assert chatting.latest(turns)[0]["role"] == chatting.latest(turns[1:])[0]["role"] == "user"
+    assert chatting.latest(turns[:4]) == turns[:4]
+
+
 def test_a_model_that_writes_is_asked_in_a_conversation():
     assert chatting.is_chat(try_step._asks("text-generation", ()))
     assert not chatting.is_chat(try_step._asks("translation", ()))

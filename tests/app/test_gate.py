@@ -166,6 +166,23 @@ def test_a_file_at_an_address_is_not_fetched(asked: Any, fetched: bool) -> None:
 # --- shares ---
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "there"),
+    [
+        ("GET", "/", True),
+        ("POST", f"/gradio_api/stream/{'0af9' * 8}", True),
+        ("POST", f"/gradio_api/stream/{'0af9' * 8}/close", True),
+        ("GET", f"/gradio_api/stream/{'0af9' * 8}", False),
+        ("POST", "/gradio_api/stream/a/b/1/playlist.m3u8", False),
+        ("POST", "/gradio_api/stream/../upload", False),
+        ("GET", "/gradio_api/file=https://elsewhere", False),
+        ("GET", "/gradio_api/component_server", False),
+    ],
+)
+def test_what_there_is(method: str, path: str, there: bool) -> None:
+    assert gate.served(method, path) == there
+
+
 def test_a_share_is_free_again_after_its_time() -> None:
     now = [0.0]
     shares = Shares(60.0, clock=lambda: now[0])

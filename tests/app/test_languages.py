@@ -5,13 +5,14 @@ from __future__ import annotations
 import ast
 import json
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import gradio as gr
 import pytest
 
-from hftransfer import answers, catalog, samples
+from hftransfer import answers, catalog, evaluation, samples
 from hftransfer.launchers import launcher, launchers
 from hftransfer.ui import app, form, markup, page, places, saying, settings, spoken_page
 from hftransfer.ui.monitor import Monitor
@@ -33,12 +34,13 @@ NAMED = (
     "DownloadButton",
 )  # widgets whose first argument is what they say
 TABLES = {  # module-level names that hold words
-    "app.py": ("STEPS",), "chatting.py": ("SAID",), "data_step.py": ("ORIGINS",), "form.py": ("WORDS",),
-    "markup.py": ("SUBJECTS", "NOTHING_WRITTEN"), "model_step.py": ("TIMES", "OWN"),
+    "app.py": ("STEPS",), "chatting.py": ("SAID",), "data_step.py": ("ORIGINS", "READING"), "form.py": ("WORDS",),
+    "markup.py": ("SUBJECTS", "NOTHING_WRITTEN"), "model_step.py": ("TIMES", "OWN", "LOOKING"),
     "places.py": ("CALLED", "ABBREVIATED"),
     "publish_step.py": ("STAGES", "SURE"), "result_step.py": ("TITLES",), "rows_found.py": ("TITLES",),
-    "search.py": ("OFFLINE",), "teaching_part.py": ("KINDS",), "train_view.py": ("WAITS", "NAMES"),
-    "try_step.py": ("RUN", "GIVEN"),
+    "search.py": ("OFFLINE",), "teaching_part.py": ("KINDS", "FIRST", "LOADING"), "train_step.py": ("STOPPING",),
+    "train_view.py": ("WAITS", "NAMES"),
+    "try_step.py": ("RUN", "GIVEN", "ASKING"),
 }  # fmt: skip
 
 
@@ -64,6 +66,8 @@ def said(tree: ast.Module, tables: tuple[str, ...]) -> Iterator[ast.expr]:
             if ast.unparse(node.func).startswith("gr."):
                 yield from (one.value for one in node.keywords if one.arg in saying.PROPERTIES)
                 yield from node.args[:1] if short in NAMED else ()
+            waits = (one.value for one in node.keywords if one.arg == "meanwhile")  # (where, what is said there)
+            yield from (one.elts[1] for one in waits if isinstance(one, ast.Tuple))
         if isinstance(node, ast.FunctionDef):
             if "markup.facts(" in ast.unparse(node):  # pairs of a name and a value
                 pairs = (one.elts for one in ast.walk(node) if isinstance(one, ast.Tuple) and len(one.elts) == 2)
@@ -95,6 +99,7 @@ def words_from_below() -> set[str]:
     found = {name.replace("-", " ").capitalize() for name in catalog.tasks()}
     found |= {role.name.replace("_", " ") for role in roles} | {role.about.capitalize() for role in roles}
     found |= {role.name.replace("_", " ").capitalize() for role in roles}
+    found |= {role.asked[:1].upper() + role.asked[1:] for task in tasks for role in task.shown}
     found |= {model.about for task in tasks for model in task.known_models}
     found |= {one.about for one in samples.SAMPLES.values()}
     found |= {form.about_method(name) for name in form.method_names() if catalog.methods().get(name) != catalog.PEFT}
@@ -157,7 +162,7 @@ def test_a_language_is_asked_for_by_the_address_else_by_the_browser() -> None:
 
 def test_words_are_told_in_the_language_of_who_looks() -> None:
     with saying.spoken("zh"):
-        assert "次运行" in saying.say("{n} rows were added after this run.", n=3)
+        assert "目前" in saying.say("Rows you added so far: {n}.", n=3)
         assert markup.roughly(30) == "30 秒"
         assert saying.retold("It never answers `a` (3 in the test rows).") == "它从不回答 `a` (3 in the test rows)。"
         assert saying.retold("a row of somebody") == "a row of somebody"
@@ -168,6 +173,95 @@ def test_words_are_told_in_the_language_of_who_looks() -> None:
 
     answers_given = saying.throughout("zh", parts())
     assert next(answers_given) == "完成" and saying.say("done") == "done" and next(answers_given) == "失败"
+
+
+EVALUATION = Path(evaluation.__file__).parent
+SAID_OF_RESULTS = ("beside", "folds", "operating", "resolution", "slices", "telling", "usefulness")  # modules
+
+
+PIECES = {  # what stands for some words of such a sentence, where these have forms of their own
+    "beside.shown": "is worse than", "folds.times": "once", "folds.seen": "it", "folds.shown": "",
+    "operating.where": "from a probability of 0.3 on", "resolution.rows": "With 40 test rows", "resolution.alike": "",
+    "usefulness.name": "the majority class (accuracy 0.5)", "usefulness.trivial[name]": "0.5",
+}  # fmt: skip
+
+
+def written(module: str, node: ast.JoinedStr) -> str:
+    """Return what an f-string gives, with 7 for each value that is not named above."""
+    values = ((one, ast.unparse(one.value)) for one in node.values if isinstance(one, ast.FormattedValue))
+    told = {id(one): PIECES.get(f"{module}.{words}", "7") for one, words in values}
+    return "".join(str(one.value) if isinstance(one, ast.Constant) else told[id(one)] for one in node.values)
+
+
+def sentences_of_results() -> Iterator[tuple[str, str]]:
+    """Yield the sentences that a result's page shows, and the modules they stand in."""
+    for name in SAID_OF_RESULTS:
+        tree = ast.parse((EVALUATION / f"{name}.py").read_text(encoding="utf-8"))
+        parts = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
+        docs = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+        begun = [  # the beginnings of sentences that are ended further below
+            (node.lineno, written(name, node.value)) for node in ast.walk(tree)
+            if isinstance(node, ast.Assign) and isinstance(node.value, ast.JoinedStr)
+            and ast.unparse(node.targets[0]) == "said"
+        ]  # fmt: skip
+        for node in ast.walk(tree):
+            if isinstance(node, ast.JoinedStr):
+                first = node.values[0]
+                whole = ast.unparse(first.value) if isinstance(first, ast.FormattedValue) else ""
+                words = written(name, node)
+                if whole == "said":
+                    words = max(one for one in begun if one[0] < node.lineno)[1] + words.removeprefix("7")
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in parts | docs:
+                words = node.value
+            else:
+                continue
+            if words.endswith(".") and " " in words:
+                yield name, words
+
+
+@pytest.mark.parametrize("language", OTHERS)
+def test_what_a_result_says_is_told_in_every_language(language: str) -> None:
+    said = dict.fromkeys(sentences_of_results())
+    assert len(said) > 20 and any("positive class is" in words for _, words in said)
+    with saying.spoken(language):
+        assert not [one for one in said if saying.retold(one[1]) == one[1]]
+
+
+@pytest.mark.parametrize("language", OTHERS)
+def test_trivial_answers_are_told_in_every_language(language: str) -> None:
+    """What each is called, and what it does, as verdicts name them."""
+    found = set()
+    for path in Path(answers.__file__).parent.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in ("Trivial", "constant"):
+                for one in node.args[:2]:
+                    if isinstance(one, ast.JoinedStr):
+                        parts = (str(p.value) if isinstance(p, ast.Constant) else "7" for p in one.values)
+                        found.add("".join(parts))
+                    elif isinstance(one, ast.Constant):
+                        found.add(str(one.value))
+    assert len(found) > 20
+    with saying.spoken(language):
+        assert {words for words in found if saying.retold(words) == words} <= {"BM25", "TF-IDF"}
+
+
+def test_a_form_takes_as_little_as_can_be_for_each_name() -> None:
+    form = re.split(r"\{(\w+)\}", "{a}: {b} of {c} end")
+    assert saying._values(form, "x: 1 of 2 of 3 end") == {"a": "x", "b": "1", "c": "2 of 3"}
+    assert saying._values(form, ":  of  end") == {"a": "", "b": "", "c": ""}
+    for words in ("x: 1 of 2 ends", "x 1 of 2 end", "x: of end", " end"):
+        assert saying._values(form, words) is None
+    began = time.monotonic()
+    for part in (": ", " of ", ": of ", " end"):  # what somebody writes costs no more than its length
+        saying.retold(part * 1000)
+        assert saying._values(form, part * 1000) is None
+    assert time.monotonic() - began < 5
+
+
+def test_names_of_somebodys_data_stay_as_they_are() -> None:
+    with saying.spoken("zh"):
+        told = saying.retold("The positive class is `nothing` (by its name): average_precision is of it.")
+    assert "`nothing`" in told and "据其名称" in told
 
 
 def test_the_page_is_laid_out_once_and_sent_in_each_language(tmp_path: Path) -> None:

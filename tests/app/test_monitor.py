@@ -113,8 +113,10 @@ def test_pages_look_less_often_the_more_are_open() -> None:
     reader = Monitor()
     assert reader.pause("alice", 1.0, now=0.0) == 1.0
     assert [reader.pause(f"visitor-{k}", 1.0, now=1.0) for k in range(20)][-1] == 5.0
-    assert max(reader.pause(f"visitor-{k}", 1.0, now=2.0) for k in range(500)) == monitor.PRESENT / 2
-    assert reader.pause("alice", 1.0, now=100.0) == 1.0  # the others have left
+    assert max(reader.pause(f"visitor-{k}", 1.0, now=2.0) for k in range(500)) == monitor.LONGEST
+    assert reader.pause("bob", 5.0, now=3.0) == monitor.PATIENT * monitor.LONGEST < monitor.PRESENT
+    assert reader.pause("alice", 1.0, now=200.0) == 1.0  # the others have left
+    assert [reader.pause(f"visitor-{k}", 5.0, now=201.0) for k in range(7)][-1] == 10.0
 
 
 def test_a_long_line_is_drawn_with_few_points_and_keeps_its_ends_and_peaks() -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from hftransfer.errors import UserError
@@ -208,6 +211,31 @@ def test_a_running_one_stops_with_its_checkpoint_and_resumes(
     assert place.started[1][:2] == (run.name, True)
 
 
+def test_a_run_that_is_being_started_is_not_taken_up_once_more(
+    space: Settings, alice: Visitor, place: Pretended, opened: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two pages, one click each: the second one would begin the run again behind the first."""
+    queue = opened(space)
+    run = queue.submit(alice, TREE)
+    until(lambda: place.started)
+    queue.stop(alice, run)
+    until(lambda: run.status().state == "stopped")
+    begun, go_on, start = threading.Event(), threading.Event(), place.start
+
+    def slowly(*asked: Any) -> Any:
+        begun.set()
+        assert go_on.wait(20)
+        return start(*asked)
+
+    monkeypatch.setattr(place, "start", slowly)
+    queue.resume(alice, run)
+    assert begun.wait(20)
+    with pytest.raises(UserError, match="goes on"):
+        queue.resume(alice, run)
+    go_on.set()
+    until(lambda: len(place.started) == 2)
+
+
 def test_nobody_touches_anothers_run(
     space: Settings, alice: Visitor, bob: Visitor, guest: Visitor, opened: Any
 ) -> None:
@@ -257,7 +285,7 @@ def test_a_run_over_memory_or_disk_is_ended_in_words(
     queue = opened(replace(space, **{limit: 50}))
     run = queue.submit(alice, TREE)
     until(lambda: place.started)
-    monkeypatch.setattr(queueing, "memory_mb", lambda run: 60.0)
+    monkeypatch.setattr(queueing.memory, "held_mb", lambda pid, most: 60.0)
     monkeypatch.setattr(disk, "used_mb", lambda folder: 60.0)
     monkeypatch.setattr(queueing, "DISK_POLL", 0.0)
     until(lambda: place.stopped)
@@ -368,3 +396,13 @@ def test_a_broken_run_does_not_keep_the_app_from_starting(tmp_path: Path, opened
     after._adopt()
     assert after.place(waiting) == 1
     assert broken.folder not in [run.folder for run in after.unfinished(local)]
+
+
+def test_memory_is_counted_exactly_where_it_decides(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    whole = psutil.Process.memory_full_info
+    monkeypatch.setattr(psutil.Process, "memory_full_info", lambda one: asked.append(one.pid) or whole(one))
+    plain = queueing.memory.held_mb(os.getpid(), 10**6)
+    assert plain == pytest.approx(queueing.memory.resident(os.getpid()) / 2**20, rel=0.2) and plain > 10 and not asked
+    assert 1 < queueing.memory.held_mb(os.getpid(), 1) <= plain * 1.2 and asked[0] == os.getpid()
+    assert queueing.memory.held_mb(None, 1) == queueing.memory.held_mb(2**30, 1) == 0

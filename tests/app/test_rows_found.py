@@ -84,4 +84,4 @@ def test_a_long_answer_leaves_room_for_the_label_in_a_sentence(monkeypatch: pyte
     monkeypatch.setattr(adding_part, "opened", lambda visitor, name, words: told.append(words))
     page: Any = SimpleNamespace(settings=None)
     adding_part.kept(page, cast(Any, None), lambda *_: {}, "", "", "run", (), "", "", None, None, long)
-    assert len(told[0]) < 250 and told[0].endswith("3 rows were added after this run.")
+    assert len(told[0]) < 250 and told[0].endswith("Rows you added so far: 3.")

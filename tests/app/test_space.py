@@ -110,6 +110,14 @@ class SignIn(BaseHTTPRequestHandler):
         pass
 
 
+def listing(config: dict[str, Any]) -> int:
+    """Return the number of the call by which the page asks for one's own uploads when rows are to come from there."""
+    (origin,) = [one["id"] for one in config["components"] if one["props"].get("label") == "Rows from"]
+    called = [one for one in config["dependencies"] if [origin, "change"] in [list(to) for to in one["targets"]]]
+    (index,) = [one["id"] for one in called if one["inputs"] == [origin]]
+    return int(index)
+
+
 @dataclass
 class Browser:
     """Somebody's browser: the cookies it holds, and what it asks."""
@@ -135,8 +143,7 @@ class Browser:
     def files(self) -> str:
         """Return the part of the page that lists one's own uploads, as the page itself asks for it."""
         config = self.get("/config").json()
-        (origin,) = [c["id"] for c in config["components"] if c["props"].get("label") == "Rows from"]
-        (index,) = [d["id"] for d in config["dependencies"] if [origin, "change"] in [list(t) for t in d["targets"]]]
+        index = listing(config)
         session = f"s{time.monotonic_ns()}"
         body = {"data": ["Upload"], "fn_index": index, "session_hash": session}
         httpx.post(f"{self.url}/gradio_api/queue/join", json=body, headers=self.headers()).raise_for_status()
@@ -332,8 +339,7 @@ def test_another_site_cannot_act_as_who_is_signed_in(
         page.get_by_role("button", name="Sign in with Hugging Face").click()
         expect(page.get_by_role("button", name="Logout (alice)")).to_be_visible(timeout=30_000)
         config = Browser(served[0]).get("/config").json()
-        (origin,) = [c["id"] for c in config["components"] if c["props"].get("label") == "Rows from"]
-        (index,) = [d["id"] for d in config["dependencies"] if [origin, "change"] in [list(t) for t in d["targets"]]]
+        index = listing(config)
         for host in ("localhost", "127.0.0.1"):  # of the same site at another port, and of another site
             other, sent = page.context.new_page(), []
             other.on("request", lambda request, sent=sent: sent.append(request))

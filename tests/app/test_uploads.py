@@ -254,6 +254,7 @@ HOSTILE: dict[str, tuple[str, Build, str]] = {
     ),
     "a zip with an entry of no name": ("a.zip", nameless, "no name"),
     "a zip of nothing to read": ("a.zip", archive(a_dot_exe=b"MZ"), "other files"),
+    "a zip of volumes": ("a.zip", packed([("images/a.nii.gz", b"\x1f\x8b")]), "MONAI"),
     "a zip of zips": ("a.zip", archive(inner_dot_zip=b"PK\x03\x04"), "other files"),
     "a zip with a control character in a name": ("a.zip", packed([("re\x1b[31md/a.png", png())]), "plain names"),
     "a zip with a name that turns around": ("a.zip", packed([("red/gpj\u202e.png", png())]), "plain names"),
@@ -292,6 +293,7 @@ HOSTILE: dict[str, tuple[str, Build, str]] = {
         "program",
     ),
     "a zip of texts that are none": ("a.zip", packed([("pos/a.txt", b"\x7fELF\0\0")]), "something else"),
+    "a zip of interactions that are none": ("a.zip", packed([("ratings.dat", b"\x7fELF\0\0")]), "something else"),
     "a text that is a page": ("a.txt", text("<script>alert(1)</script>"), "something else"),
     "a zip of broken pictures": ("a.zip", packed([("red/a.png", b"\x89PNG broken")]), "readable"),
     "a picture of 4 gigapixels": ("a.png", text(png_that_claims(65535, 65535)), "megapixels"),
@@ -322,6 +324,25 @@ def test_a_hostile_file_is_refused_in_words(case: str, tmp_path: Path) -> None:
 
 GOOD: dict[str, tuple[str, Build]] = {
     "csv": ("rows.csv", lambda path: tiny.text_csv(path, 30)),
+    "MovieLens": (
+        "ml.zip",
+        packed(
+            [
+                ("ml/ratings.dat", b"1::2::5::978300760\n"),
+                ("ml/movies.dat", "2::Été (1995)::Drama\n".encode("latin-1")),
+            ]
+        ),
+    ),
+    "RecBole": (
+        "ml.zip",
+        packed(
+            [
+                ("ml.inter", b"user_id:token\titem_id:token\n1\t2\n"),
+                ("ml.item", b"item_id:token\ttitle:token_seq\n2\ta\n"),
+            ]
+        ),
+    ),
+    "pictures beside a cache": ("a.zip", packed([("a/b.png", png()), ("cache.dat", b"\x7fELF\0\0")])),
     "csv in UTF-16": ("rows.csv", text("text;label\nä,b;1\n".encode("utf-16"))),
     "csv of tags and quotes": ("rows.csv", text('text,label\n"<script>alert(1)</script>\n, more",<b>good</b>\n')),
     "jsonl": ("rows.jsonl", lambda path: tiny.token_jsonl(path, 30)),
@@ -335,6 +356,7 @@ GOOD: dict[str, tuple[str, Build]] = {
     "zip of rarer suffixes": ("photos.zip", archive(a__1_dot_jfif=png(), b__1_dot_jp2=png(), b__2_dot_heic=b"x")),
     "workbook": ("rows.xlsx", workbook),
     "sentences": ("rows.conll", text("Anna B-PER\nlives O\n\n")),
+    "translation memory": ("memory.tmx", text('<?xml version="1.0"?><tmx version="1.4"><body></body></tmx>')),
     "columns of pandas": ("rows.json", text(json.dumps({"text": {str(i): "a" for i in range(5000)}}))),
     "csv in UTF-16 without its mark": ("rows.csv", text("text;label\nab;1\n".encode("utf-16-le"))),
     "texts": ("ask.txt", text("one\ntwo\n")),

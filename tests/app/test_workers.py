@@ -10,6 +10,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -21,12 +22,14 @@ from PIL import Image
 
 from hftransfer import catalog
 from hftransfer.errors import UserError
-from hftransfer.ui import asking, estimating, visitors, worker_process, workers
+from hftransfer.ui import asking, estimating, fetching, uploads, visitors, worker_process, workers
+from hftransfer.ui.line import LINE
 from hftransfer.ui.settings import Settings
 from hftransfer.ui.visitors import Visitor
 from hftransfer.ui.workers import Workers
 from tests import tiny
 from tests.app.conftest import BOB_TOKEN, Finished, tree_of
+from tests.app.test_queueing import until
 
 
 @pytest.fixture(scope="module")
@@ -265,16 +268,22 @@ def test_predictions_a_minute_are_limited(
         opened.call(bob, "predict", where="/etc", inputs=["x"])
 
 
-def test_questions_that_wait_do_not_take_every_thread(space: Settings, alice: Visitor, bob: Visitor) -> None:
+def test_what_waits_does_not_take_every_thread(space: Settings, alice: Visitor, bob: Visitor, tmp_path: Path) -> None:
     opened = Workers(space)
     with ExitStack() as waiting:
         for _ in range(4):
-            waiting.enter_context(opened._in_line(alice))
+            waiting.enter_context(LINE.turn(alice))
         with pytest.raises(UserError, match="4 are awaited"):
             opened.call(alice, "examples", run=a_run(alice))
         with pytest.raises(UserError, match="one of your runs"):
             opened.call(bob, "examples", run="none")
-    assert not opened._waiting
+        with pytest.raises(UserError, match="4 are awaited"):
+            uploads.accept(alice, tmp_path / "rows.csv", space)
+        with pytest.raises(UserError, match="4 are awaited"):
+            fetching.fetch("digits", alice)
+        with pytest.raises(UserError, match="is not there"):
+            uploads.accept(bob, tmp_path / "rows.csv", space)
+    assert not len(LINE)
 
 
 # --- death, time and memory: a stand-in for the worker's process, so that no test waits for imports ---
@@ -389,7 +398,7 @@ def test_idle_workers_end_and_the_longest_idle_makes_room(
 ) -> None:
     monkeypatch.setattr(workers, "REAP", 0.05)
     standing_in("pass")
-    opened = Workers(replace(space, workers=1, worker_idle_seconds=1))
+    opened = Workers(replace(space, workers=1, worker_idle_seconds=1, worker_memory_mb=0))
     first = opened.call(alice, "examples", run=a_run(alice))[0]
     second = opened.call(bob, "examples", run=a_run(bob))[0]
     assert not psutil.pid_exists(first)
@@ -397,6 +406,29 @@ def test_idle_workers_end_and_the_longest_idle_makes_room(
     while psutil.pid_exists(second) and time.monotonic() < end:
         time.sleep(0.05)
     assert not psutil.pid_exists(second)
+    opened.close()
+
+
+def test_idle_workers_stay_while_there_is_memory_and_few_are_at_work(
+    space: Settings, alice: Visitor, bob: Visitor, guest: Visitor, standing_in: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers, "REAP", 0.05)
+    monkeypatch.setattr(workers, "PATIENCE", 0.1)
+    held = {"mb": 900.0}
+    monkeypatch.setattr(worker_process.WorkerProcess, "memory", lambda one: held["mb"])
+    standing_in("time.sleep(asked['arguments'].get('n') or 0)")
+    opened = Workers(replace(space, workers=2, worker_memory_mb=2000))
+    pids = [opened.call(one, "examples", run=a_run(one), n=0)[0] for one in (alice, bob, guest)]
+    assert len({*pids}) == 3 and all(map(psutil.pid_exists, pids)), "1,800 of 4,000 MB leave one its 2,000"
+    with ThreadPoolExecutor(2) as pool:
+        busy = [pool.submit(opened.call, one, "examples", run=a_run(one), n=1) for one in (alice, bob)]
+        until(lambda: len(opened._busy) == 2)
+        with pytest.raises(UserError, match="all 2 are at work for others"):
+            opened.call(guest, "examples", run=a_run(guest), n=0)
+        assert [one.result()[0] for one in busy] == pids[:2]
+    held["mb"] = 1500.0  # three of them are more than two may have
+    until(lambda: not psutil.pid_exists(pids[2]))
+    assert all(map(psutil.pid_exists, pids[:2])) and not opened._busy
     opened.close()
 
 

@@ -63,7 +63,7 @@ MODELS: dict[str, Callable[[Path], Any]] = {
 ROWS: dict[str, Callable[[Path], Any]] = {
     "text-classification": lambda place: tiny.text_csv(place / "tickets.csv", 300),
     "token-classification": lambda place: tiny.token_jsonl(place / "words.jsonl", 300),
-    "question-answering": lambda place: tiny_spans.jsonl(place / "questions.jsonl", 300),
+    "question-answering": lambda place: tiny_spans.jsonl(place / "questions.jsonl", 600),
     "sentence-similarity": lambda place: tiny_pairs.jsonl(place / "pairs.jsonl", 300),
     "retrieval": lambda place: tiny_catalogue.collection(place, 300),
     "recommendation": lambda place: tiny_catalogue.interactions(place, 150),

@@ -13,6 +13,7 @@ from hftransfer import answers, catalog
 from hftransfer.runs import Run
 from tests.browser.big_buttons import MODELS, ROWS, brought, serving, well_known
 from tests.browser.conftest import App, Window, shot
+from tests.browser.test_the_way import wait_for
 from tests.hub_server import HubServer
 
 pytestmark = [pytest.mark.slow, pytest.mark.long]
@@ -50,10 +51,13 @@ def test_big_buttons_alone_end_in_a_model_above_the_baseline(
     assert page.locator("#task input:checked").get_attribute("value") == task
     assert not page.locator("#panel-data .note.bad").count(), page.locator("#panel-data").inner_text()
     shot(page, f"{task}-1-data")
-    known = {*(app.folder / "runs").glob("*")}
+    runs = (app.folder / "runs").glob
+    known = {*runs("[0-9]*")}
     page.locator("#train-now").click()
-    page.wait_for_selector("#run-head .state, #train-said .note.bad")
-    (made_now,) = {*(app.folder / "runs").glob("*")} - known
+    wait_for(  # the head of an earlier run stands there until this one has begun
+        lambda: page.locator("#train-said .note.bad").count() or {*runs("[0-9]*")} - known, "a run"
+    )
+    (made_now,) = {*runs("[0-9]*")} - known
     run = Run(made_now)
     seen = unsaid = 0
     while time.monotonic() - began < 60 * MINUTES and not run.status().finished:

@@ -77,7 +77,7 @@ def test_the_whole_way_in_chinese(app: App, materials: Path, window: Callable[..
     page.wait_for_selector("#answer .bars")
     look("try")
     go(page, "publish")
-    page.wait_for_selector("#card h1")
+    page.wait_for_selector("#card h3")
     look("publish")
     assert not {where: words for where, words in told.items() if words}
 

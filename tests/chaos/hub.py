@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hftransfer.runs import Run
+from tests.chaos.orders import Orders
 from tests.chaos.report import Tries
 from tests.chaos.zygote import Zygote
 from tests.hub import finished
@@ -48,27 +49,25 @@ class Hub:
         place.mkdir()
         run = finished.copy(self.run, place)
         self.number += 1
-        repo, ordered, orders = f"alice/try-{self.number}", [], {}
-        for _ in range(random.randint(1, 3)):
-            name, route = random.choice([*FAULTS, *MEANWHILE]), random.choice(ROUTES)
-            times = 1 if name in MEANWHILE else random.choice([1, 1, 2, 4, None])
-            fault = FAULTS.get(name) or {"do": partial(self._meanwhile, name, repo)}
-            orders[name] = self.server.fault(route, times=times, after=random.choice([0, 0, 1, 2]), **fault)
-            ordered.append(f"{name} at {route} x {times}")
+        repo = f"alice/try-{self.number}"
+        orders = Orders(
+            self.server, random, FAULTS, [*FAULTS, *MEANWHILE], lambda _: ROUTES, partial(self._meanwhile, repo),
+            (0, 0, 1, 2),
+        )  # fmt: skip
         killed = random.random() < 0.3
         try:
             child = self.zygote.start("command", *_publish(run, repo), cwd=place)
             if killed:
-                tries.add("hub: killed")
                 child.wait(random.uniform(0.1, 3.0))
-                child.signal(random.choice([signal.SIGKILL, signal.SIGTERM, signal.SIGINT]))
+                if child.signal(random.choice([signal.SIGKILL, signal.SIGTERM, signal.SIGINT])):
+                    tries.add("hub: killed")
             code = child.wait(LONG)
             assert code is not None, "publishing hangs"
             said = [event["type"] for event in run.events()[0]]
             assert run.status().state == "done", "a failed upload is no failed training"
             if code == 0:
                 assert said[-1] == "published", said[-1]
-                if not {"deleted", "moved"} & {*orders}:
+                if not {"deleted", "moved"} & orders.names:
                     self._require_whole(repo, run)
             elif not killed:
                 assert said[-1] == "unpublished" or "publishing" not in said, f"{code}: {said[-1]}"
@@ -85,17 +84,14 @@ class Hub:
             assert len(trees) == len(set(trees)), f"{len(trees) - len(set(trees))} commits change nothing"
             self._require_secret(place)
         except AssertionError as error:
-            tries.broke("hub", f"{', '.join(ordered)}{', killed' if killed else ''}: {error}", place)
+            tries.broke("hub", f"{', '.join(orders.words)}{', killed' if killed else ''}: {error}", place)
         else:
             shutil.rmtree(place)
         finally:
-            self.server.clear_faults()
+            orders.settle(tries, str)
             self.server.store.tokens[self.token].revoked = False
-            for name, order in orders.items():
-                if any(one.fault is order for one in self.server.fired):  # others waited for a request that never came
-                    tries.add(f"hub: {name}")
 
-    def _meanwhile(self, what: str, repo: str, record: Record) -> None:
+    def _meanwhile(self, repo: str, what: str, record: Record) -> None:
         """Do what somebody does to a repo while it is published."""
         there = self.server.repo(repo)
         if what == "token revoked":

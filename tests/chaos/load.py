@@ -14,6 +14,7 @@ import datetime
 import hashlib
 import json
 import os
+import random
 import secrets
 import socket
 import statistics
@@ -32,9 +33,11 @@ import psutil
 
 from benchmarks.app import CONFIG
 from hftransfer.runs import Run
-from hftransfer.ui import visitors
+from hftransfer.safety import machine
+from hftransfer.ui import monitor, visitors
 from hftransfer.ui.settings import Settings
 from tests.chaos import report
+from tests.chaos.spent import Spent
 from tests.hub_server import HubServer
 
 ROOT = Path(__file__).parents[2]
@@ -42,7 +45,7 @@ MODEL = "acme/asked"  # that people ask
 EVENTS = 2_000  # of the finished run that each page looks at
 FILE = 2**20  # bytes of an uploaded table
 PAUSE = 10.0  # seconds in which somebody looks at what came back, before the next file or question
-PATIENCE = 180.0  # seconds for one answer
+PATIENCE = 300.0  # seconds for one answer
 SPACE = {
     "SPACE_ID": "owner/space", "SYSTEM": "spaces", "OAUTH_CLIENT_ID": "client", "OAUTH_CLIENT_SECRET": "secret",
     "OAUTH_SCOPES": "openid profile", "OPENID_PROVIDER_URL": "http://127.0.0.1:1",
@@ -57,6 +60,7 @@ class Person:
     name: str
     token: str
     folder: Path
+    page: str = field(default_factory=lambda: secrets.token_hex(8))  # that they have open
 
     @property
     def headers(self) -> dict[str, str]:
@@ -72,8 +76,11 @@ class Seen:
 
     counts: Counter[str] = field(default_factory=Counter)
     dropped: list[str] = field(default_factory=list)
+    waited: dict[str, list[float]] = field(default_factory=lambda: {"look": [], "upload": [], "question": []})
     app: float = 0.0
     others: float = 0.0  # the app and all it started but the trainer
+    spent: Counter[str] = field(default_factory=Counter)  # seconds of the processors by what took them
+    whole: float = 0.0  # of all there are
     over: asyncio.Event = field(default_factory=asyncio.Event)  # whoever is there leaves after what is under way
 
     async def wait(self, seconds: float) -> None:
@@ -98,7 +105,8 @@ def main() -> int:
     words = [f"--{n} {getattr(options, n)}" for n in ("lookers", "uploaders", "askers", "rounds", "rows")]
     command = f"python -m tests.chaos.load {' '.join(words)} --write docs/reliability.md"
     found = {
-        "command": command, "date": str(datetime.date.today()), "machine": report.machine(), "rows": rows,
+        "command": command, "date": str(datetime.date.today()), "machine": report.machine(),
+        "code": report.commit(), "rows": rows,
     }  # fmt: skip
     if options.write:
         report.keep({"load": found}, options.write)
@@ -120,6 +128,9 @@ async def measured(place: Path, options: argparse.Namespace) -> tuple[list[tuple
             first = await trained(web, url, owner, app, options.rows, [], Seen())  # its model is what people ask
             files = {p.name: p.read_bytes() for p in first.artifact.iterdir() if p.is_file()}
             hub.create_repo(MODEL, files=files)
+            for one in others[: options.lookers]:  # pages are open before anybody trains
+                await handled(web, url, tick_of(pages)["id"], LOOK, one, one.page)
+            machine.let_first(())  # those who ask are elsewhere, and take nothing of this machine
             for number in range(options.rounds):
                 for crowd in (False, True) if number % 2 == 0 else (True, False):
                     seen.over.clear()
@@ -135,11 +146,15 @@ async def measured(place: Path, options: argparse.Namespace) -> tuple[list[tuple
         ("of these files, whole and with their owner alone", f"{kept:,}"),
         (f"{options.askers} who ask, then read for {PAUSE:g} s: answered, dropped", told(counts, "question")),
         ("of these, told to try again in a moment first", f"{counts['question waited'] + counts['upload waited']:,}"),
+        *((f"seconds until a {what} was answered: half of them, the longest",
+           f"{statistics.median(times):.1f}, {max(times):.1f}") for what, times in seen.waited.items() if times),
         ("the app's memory, before and at most", f"{before:.0f} MB, {seen.app:.0f} MB"),
         ("the app's and of all its processes but the trainer's, at most", f"{seen.others:,.0f} MB"),
         ("examples/s of training, alone", ", ".join(f"{rate:.1f}" for rate in alone)),
         ("examples/s of training, among them", ", ".join(f"{rate:.1f}" for rate in among)),
         ("training slowed by (medians)", f"{slowed:.1%}"),
+        *((f"of all processor time while they were there: {who}", f"{seconds / seen.whole:.1%}")
+          for who, seconds in seen.spent.most_common()),
     ]  # fmt: skip
     return rows, seen.dropped
 
@@ -234,11 +249,19 @@ def is_trainer(process: psutil.Process) -> bool:
 # --- what they do ---
 
 
+LOOK = ["looked-at", "sample:vader-tweets", "sample:all-minilm-l6-v2", "full", None, None]  # what a page sends with it
+
+
+def tick_of(pages: list[Any]) -> dict[str, Any]:
+    """Return the handler that looks at a run."""
+    return next(d for d in pages if any(target[1] == "tick" for target in d["targets"]))
+
+
 def crowd_of(
     web: httpx.AsyncClient, url: str, pages: list[Any], people: list[Person], options: argparse.Namespace, seen: Seen
 ) -> list[asyncio.Task[None]]:
     """Let everybody begin."""
-    tick = next(d for d in pages if any(target[1] == "tick" for target in d["targets"]))
+    tick = tick_of(pages)
     taken = next(
         d for d in pages if [t[1] for t in d["targets"]] == ["upload"] and d["inputs"] == [d["targets"][0][0]]
     )
@@ -256,24 +279,28 @@ async def trained(
 ) -> Run:  # fmt: skip
     """Train once, and let the crowd go when the run has ended."""
     config = {**CONFIG, "data": {**CONFIG["data"], "max_rows": rows}}  # type: ignore[dict-item]
-    begun = await called(web, url, "start", [json.dumps(config), 1], owner)
+    begun = await called(web, url, "start", [json.dumps(config), 1, "local", None], owner)
     assert "run" in begun, begun
-    run = Run(owner.folder / "runs" / begun["run"])
+    run, spent = Run(owner.folder / "runs" / begun["run"]), Spent(app)
     while not (status := await asyncio.to_thread(run.status)).finished:
         seen.app = max(seen.app, memory(app))
-        with contextlib.suppress(psutil.Error):
-            held = [memory(one) for one in app.children(recursive=True) if not is_trainer(one)]
-            seen.others = max(seen.others, memory(app) + sum(held))
+        held = [memory(one) for one in spent.look() if not is_trainer(one)]
+        seen.others = max(seen.others, memory(app) + sum(held))
         await asyncio.sleep(0.5)
+    seconds, whole = spent.shares(machine.cores())
+    seen.spent.update(seconds)
+    seen.whole += whole
     seen.over.set()
     await asyncio.gather(*crowd)
     assert status.state == "done", (status, run.log_path.read_text()[-2000:])
     return run
 
 
-async def handled(web: httpx.AsyncClient, url: str, number: int, data: list[Any], who: Person) -> dict[str, Any]:
-    """Call a handler of the page, and return what its stream says at the end."""
-    session = secrets.token_hex(8)
+async def handled(
+    web: httpx.AsyncClient, url: str, number: int, data: list[Any], who: Person, session: str = ""
+) -> dict[str, Any]:  # fmt: skip
+    """Call a handler of the page, an open one's of that session, and return what its stream says at the end."""
+    session = session or secrets.token_hex(8)
     body = {"data": data, "fn_index": number, "session_hash": session}
     (await web.post(f"{url}/gradio_api/queue/join", json=body, headers=who.headers)).raise_for_status()
     stream = f"{url}/gradio_api/queue/data?session_hash={session}"
@@ -303,13 +330,15 @@ async def called(web: httpx.AsyncClient, url: str, name: str, data: list[Any], w
 
 async def look(web: httpx.AsyncClient, url: str, tick: dict[str, Any], who: Person, seen: Seen) -> None:
     """Look at one's run as an open page does, as often as its timer says."""
-    data = ["looked-at", "sample:vader-tweets", "sample:all-minilm-l6-v2", "full", None, None]
     place, pause = tick["outputs"].index(tick["targets"][0][0]), 1.0
+    await seen.wait(random.uniform(0, monitor.LONGEST))  # pages were opened one after the other
     while not seen.over.is_set():
         try:
-            answer = await handled(web, url, tick["id"], data, who)
+            began = time.monotonic()
+            answer = await handled(web, url, tick["id"], LOOK, who, who.page)
             if answer["success"]:
                 seen.counts["look answered"] += 1
+                seen.waited["look"].append(time.monotonic() - began)
                 pause = float((answer["output"]["data"][place] or {}).get("value", pause))
             else:
                 seen.drop("look", answer)
@@ -321,6 +350,7 @@ async def look(web: httpx.AsyncClient, url: str, tick: dict[str, Any], who: Pers
 async def upload(web: httpx.AsyncClient, url: str, number: int, who: Person, seen: Seen) -> None:
     """Bring one file after the other, each named by its content."""
     while not seen.over.is_set():
+        began = time.monotonic()
         row = f"a film of {secrets.token_hex(16)},good\n".encode()
         content = b"text,label\n" + row * (FILE // len(row))
         name = f"{who.name}-{hashlib.sha256(content).hexdigest()}.csv"
@@ -328,9 +358,10 @@ async def upload(web: httpx.AsyncClient, url: str, number: int, who: Person, see
             sent = await web.post(f"{url}/gradio_api/upload", files={"files": (name, content)}, headers=who.headers)
             sent.raise_for_status()
             file = {"path": sent.json()[0], "orig_name": name, "meta": {"_type": "gradio.FileData"}}
-            answer = await handled(web, url, number, [file], who)
+            answer = await handled(web, url, number, [file], who, f"{who.page}-data")
             if answer["success"]:
                 seen.counts["upload answered"] += 1
+                seen.waited["upload"].append(time.monotonic() - began)
             else:
                 seen.drop("upload", answer["output"])
         except (httpx.HTTPError, ConnectionError) as error:
@@ -341,12 +372,13 @@ async def upload(web: httpx.AsyncClient, url: str, number: int, who: Person, see
 async def ask(web: httpx.AsyncClient, url: str, who: Person, seen: Seen) -> None:
     """Ask one question after the other; who is told to try again in a moment does."""
     while not seen.over.is_set():
-        end = time.monotonic() + PATIENCE
+        began, end = time.monotonic(), time.monotonic() + PATIENCE
         try:
             while True:
                 answer = await called(web, url, "predict", [MODEL, ["what a good film"], 2], who)
                 if isinstance(answer, list):
                     seen.counts["question answered"] += 1
+                    seen.waited["question"].append(time.monotonic() - began)
                     break
                 if "again" not in str(answer) or time.monotonic() > end:
                     seen.drop("question", answer)

@@ -22,6 +22,7 @@ class Tries:
     def __init__(self, say: bool = True) -> None:
         self.counts: Counter[str] = Counter()
         self.outcomes: Counter[str] = Counter()
+        self.moments: Counter[str] = Counter()  # what a trainer was doing when it was struck
         self.breaks: list[tuple[str, str]] = []
         self.say = say
 
@@ -30,8 +31,10 @@ class Tries:
         """All tries so far, one for each fault."""
         return sum(self.counts.values()) + len(self.breaks)
 
-    def add(self, kind: str) -> None:
+    def add(self, kind: str, doing: str = "") -> None:
         self.counts[kind] += 1
+        if doing:
+            self.moments[doing] += 1
 
     def broke(self, kind: str, words: str, where: Path) -> None:
         self.breaks.append((kind, " ".join(words.split())[:400]))
@@ -39,20 +42,23 @@ class Tries:
             print(f"BROKE {kind}: {words}\n    {where}", flush=True)
 
 
-GOALS = {"engine": 500, "hub": 200, "inputs": 300, "app": 0}
+GOALS = {"engine": 500, "hub": 200, "inputs": 300, "app": 60}
 WHAT = {
     "engine": "a trainer is killed, stopped, frozen, starved of disk or memory, moved, a checkpoint torn; it is taken"
     " up again",
-    "hub": "publishing meets errors, cut and slow connections, lost answers, a repo that is deleted, moved or hidden,"
-    " and its own end",
+    "hub": "publishing, and training on what is there, meet errors, cut and slow connections, lost answers, wrong"
+    " bytes of the right length, a repo that is deleted, moved, hidden or goes on, and their own end",
     "inputs": "a file that is hostile or damaged is uploaded and, if let in, shown",
-    "app": "visitors and a guest upload, start, stop, ask and pry, while workers, trainers and the queue are ended",
+    "app": "visitors and a guest upload, start, stop, ask, publish and pry, on several pages and at once, and leave"
+    " in the middle, while workers, trainers, pushes and the queue are ended",
 }
 HOLDS = {
     "engine": "the run ends done, once, with the weights and answers of the undisturbed run; no process is left",
-    "hub": "the repo is whole when the run says so, and after another try; no commit twice; no file holds the token",
+    "hub": "the repo is whole when the run says so, and after another try; no commit twice; no file holds the token;"
+    " what trains has the weights of the quiet run on the commits that it names, or says why not",
     "inputs": "it is shown or refused, within its time and memory, and nothing is written elsewhere",
-    "app": "every accepted upload and run is there, whole, once, and its owner's alone",
+    "app": "every accepted upload, run and publication is there, whole, once, and its owner's alone; no run has two"
+    " trainers",
 }
 
 
@@ -73,9 +79,10 @@ def free_seed(kept: Mapping[str, Any]) -> int:
 def entry(tries: Tries, minutes: float, seed: int, only: str | None) -> dict[str, Any]:
     """Return one run as it is kept."""
     return {
-        "date": str(datetime.date.today()), "seed": seed, "only": only, "minutes": minutes, "commit": _commit(),
+        "date": str(datetime.date.today()), "seed": seed, "only": only, "minutes": minutes, "commit": commit(),
         "machine": machine(), "counts": dict(sorted(tries.counts.items())),
-        "outcomes": dict(sorted(tries.outcomes.items())), "breaks": [list(found) for found in tries.breaks],
+        "outcomes": dict(sorted(tries.outcomes.items())), "moments": dict(sorted(tries.moments.items())),
+        "breaks": [list(found) for found in tries.breaks],
     }  # fmt: skip
 
 
@@ -104,7 +111,8 @@ def machine() -> str:
     return f"{os.cpu_count()} cores of {platform.machine()}"
 
 
-def _commit() -> str:
+def commit() -> str:
+    """Return which commit this is."""
     done = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], cwd=KEPT.parent, capture_output=True, text=True, check=False
     )
@@ -117,7 +125,7 @@ def _commit() -> str:
 def page(kept: Mapping[str, Any]) -> str:
     """Return docs/reliability.md."""
     runs: list[dict[str, Any]] = kept["tries"]
-    counts, outcomes = _sum(run["counts"] for run in runs), _sum(run["outcomes"] for run in runs)
+    counts, outcomes, moments = (_sum(run.get(what, {}) for run in runs) for what in ("counts", "outcomes", "moments"))
     breaks = [(*found, run["seed"]) for run in runs for found in run["breaks"]]
     lines = [
         "# Reliability", "",
@@ -141,6 +149,9 @@ def page(kept: Mapping[str, Any]) -> str:
     ]
     lines += ["", "## By fault", "", "| fault | times |", "| --- | --- |"]
     lines += [f"| {name} | {count} |" for name, count in sorted(counts.items())]
+    if moments:
+        lines += ["", "## What trainers were doing when they were struck", "", "| | times |", "| --- | --- |"]
+        lines += [f"| {name} | {count} |" for name, count in sorted(moments.items())]
     if outcomes:
         lines += ["", "## What became of hostile files", "", "| | times |", "| --- | --- |"]
         lines += [f"| {name} | {count} |" for name, count in sorted(outcomes.items())]
@@ -149,6 +160,10 @@ def page(kept: Mapping[str, Any]) -> str:
     lines += _load(kept["load"])
     lines += [
         "", "## What this does not show", "",
+        "* Most trainers are forks of a process that has imported everything before, and draw plots with few dots:",
+        "  they start in no time, so that hundreds fit. They are processes of their own; signals, disks, memory are",
+        "  real. What a start from nothing and the launcher add is tried by the share called `by command`, compared",
+        "  with the same undisturbed run. `of one of two`: two processes that train together, and one is struck.",
         "* Full disks and memory that runs out are a small disk and a memory cgroup of their own, where the machine",
         "  lets the command make them; elsewhere a limit on the size of files and SIGKILL stand for them.",
         "* What [the fence](space.md#the-fence) holds and what not: its table is tried by a test, row by row.", "",
@@ -159,8 +174,18 @@ def page(kept: Mapping[str, Any]) -> str:
 def _load(load: Mapping[str, Any] | None) -> list[str]:
     if load is None:
         return []
-    lines = ["", "## Under load", "", "```", load["command"], "```", "", f"{load['date']}, {load['machine']}.", ""]
-    return [*lines, "| what | measured |", "| --- | --- |", *(f"| {what} | {value} |" for what, value in load["rows"])]
+    code = f", {load['code']}" if "code" in load else ""
+    lines = ["", "## Under load", "", "```", load["command"], "```", "", f"{load['date']}{code}, {load['machine']}."]
+    lines += ["", "| what | measured |", "| --- | --- |", *(f"| {what} | {value} |" for what, value in load["rows"])]
+    if not code:  # of before: who answers did not give way as told below
+        return lines
+    return [
+        *lines, "",
+        "Whoever trains comes first: what answers and looks at uploads has a low priority, the app's threads and",
+        "those who ask (this command, whose people are elsewhere in truth) one in the middle. What remains is what",
+        "they take all the same, and that two threads of a run wait for one another: a core that one of them loses",
+        "for a moment, both lose.",
+    ]  # fmt: skip
 
 
 def _sum(found: Iterable[Mapping[str, int]]) -> Counter[str]:

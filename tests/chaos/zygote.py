@@ -1,11 +1,15 @@
 """A process that has imported everything and forks: a trainer or a command then starts in no time, and can be killed.
 
-Started by tests.chaos: a line of JSON on stdin, {id, do, arguments, log, cwd, umask}, forks a child and gives
-{id, pid}; when the child has ended, {id, status}.
+Started by tests.chaos: a line of JSON on stdin, {id, do, arguments, log, cwd, umask, environment, modules}, forks a
+child and gives {id, pid}; when the child has ended, {id, status}. A child that is told `modules` writes what it had
+imported at its end there; {imports: FILE} has this process import the same, so that the children after it find it.
 """
 
 from __future__ import annotations
 
+import contextlib
+import gc
+import importlib
 import json
 import os
 import select
@@ -18,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
+DPI = 40  # of plots: every run that ends draws some
 
 
 def train(arguments: Sequence[str]) -> int:
@@ -26,19 +31,30 @@ def train(arguments: Sequence[str]) -> int:
     return script.main(arguments)
 
 
+def pull(arguments: Sequence[str]) -> int:
+    _hurry()
+    return train(arguments)
+
+
 def command(arguments: Sequence[str]) -> int:
+    from hftransfer import cli
+
+    _hurry()
+    return cli.main(arguments)
+
+
+def _hurry() -> None:
+    """Try again after a tenth of a second, where it would be after seconds."""
     import types
 
     from huggingface_hub.utils import _http
 
-    from hftransfer import cli
     from hftransfer.hub import retrying
 
     retrying.PAUSES = (0.05, 0.1)  # type: ignore[assignment]
     # the client's own pauses between its tries would take minutes
     quick = {**vars(time), "sleep": lambda seconds: time.sleep(min(seconds, 0.05))}
     _http.time = types.SimpleNamespace(**quick)  # type: ignore[attr-defined]
-    return cli.main(arguments)
 
 
 def look(arguments: Sequence[str]) -> int:
@@ -60,7 +76,7 @@ def look(arguments: Sequence[str]) -> int:
     return 3 if "failed" in answer else 0 if "answer" in answer else 2
 
 
-DO = {"train": train, "command": command, "look": look}
+DO = {"train": train, "pull": pull, "command": command, "look": look}
 
 
 def main() -> None:
@@ -72,11 +88,14 @@ def main() -> None:
 
     from hftransfer import cli, training  # noqa: F401
     from hftransfer import train as script  # noqa: F401
+    from hftransfer.evaluation import drawing
 
     # loaded on first use, which would be in every child
     _ = (transformers.Trainer, transformers.BertForSequenceClassification, transformers.PreTrainedTokenizerFast)
     datasets.disable_progress_bars()
     torch.set_num_threads(1)
+    drawing.DPI = DPI
+    gc.freeze()  # children need not go through what nobody will ever free
     print(json.dumps({"ready": True}), flush=True)
     children: dict[int, int] = {}
     while True:
@@ -86,6 +105,9 @@ def main() -> None:
             if not line:
                 return
             asked = json.loads(line)
+            if "imports" in asked:
+                _import(Path(asked["imports"]))
+                continue
             if not (pid := os.fork()):
                 _be(asked)
             children[pid] = asked["id"]
@@ -105,6 +127,7 @@ def _be(asked: dict[str, Any]) -> None:
             os.dup2(opened, number)
         os.chdir(asked["cwd"])
         os.umask(asked.get("umask", 0o022))
+        os.environ.update(asked["environment"])
         code = DO[asked["do"]](asked["arguments"])
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 1
@@ -113,7 +136,17 @@ def _be(asked: dict[str, Any]) -> None:
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
+        if asked["modules"]:
+            Path(asked["modules"]).write_text("\n".join(sys.modules))
         os._exit(code)
+
+
+def _import(names: Path) -> None:
+    for name in names.read_text().split("\n"):
+        if name not in sys.modules:
+            with contextlib.suppress(Exception):  # some names are no modules that can be found
+                importlib.import_module(name)
+    gc.freeze()
 
 
 class Child:
@@ -151,19 +184,28 @@ class Zygote:
         self._rest = b""
         assert self.read(300), (folder / "zygote.log").read_text()
 
-    def start(self, do: str, *arguments: str | Path, cwd: Path, umask: int = 0o022) -> Child:
+    def start(
+        self, do: str, *arguments: str | Path, cwd: Path, umask: int = 0o022, modules: Path | None = None,
+        **environment: str,
+    ) -> Child:  # fmt: skip
         """Fork a child that does this."""
         self._number += 1
-        asked = {
+        self._ask({
             "id": self._number, "do": do, "arguments": [*map(str, arguments)], "cwd": str(cwd), "umask": umask,
-            "log": str(cwd / f"{do}.log"),
-        }  # fmt: skip
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(asked).encode() + b"\n")
-        self._process.stdin.flush()
+            "log": str(cwd / f"{do}.log"), "environment": environment, "modules": str(modules) if modules else None,
+        })  # fmt: skip
         while self._number not in self._pids:
             assert self.read(60), "the zygote says nothing"
         return Child(self, self._number, self._pids[self._number])
+
+    def imports(self, modules: Path) -> None:
+        """Have imported, before the next fork, what a child wrote at its end that it had imported."""
+        self._ask({"imports": str(modules)})
+
+    def _ask(self, asked: dict[str, Any]) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(asked).encode() + b"\n")
+        self._process.stdin.flush()
 
     def read(self, seconds: float) -> bool:
         """Take what the zygote says within the time; False when it says nothing."""

@@ -10,6 +10,7 @@ import pytest
 
 from hftransfer import catalog, data
 from hftransfer.config import build
+from hftransfer.data import folding
 from hftransfer.errors import UserError
 from hftransfer.safety.fence import VARIABLE as FENCED
 from tests import tiny
@@ -44,6 +45,23 @@ def test_added_rows_are_trained_on_and_test_rows_stay(texts: Path, options: dict
     assert after.splits["train"]["row_id"] == [*before.splits["train"]["row_id"], "added:0", "added:1"]
     assert after.answer.names == ("a", "b", "c") and after.splits["train"]["label"][-2:] == [1, 0]
     assert after.fingerprints["train"] != before.fingerprints["train"]
+
+
+@pytest.mark.parametrize("options", [{}, {"group": "owner"}])
+def test_folds_learn_from_added_rows_and_test_none_of_them(texts: Path, options: dict[str, Any]) -> None:
+    rows = [{"text": f"something quite new {i}", "label": "abc"[i % 3]} for i in range(6)]
+    path = written(texts.parent / "added", *rows)
+    (texts.parent / "mended.csv").write_text("row_id,label\nadded:3,\n")  # one of them is left out after a look
+    corrections = str(texts.parent / "mended.csv")
+    before = folding.each(load(texts, **options), "label", 4, 2, 1)
+    after = folding.each(load(texts, added=path, corrections=corrections, **options), "label", 4, 2, 1)
+    for one, other in zip(before, after, strict=True):
+        for use in ("test", "validation"):
+            assert other.data.splits[use]["row_id"] == one.data.splits[use]["row_id"]
+        learned = [f"added:{i}" for i in (0, 1, 2, 4, 5)]
+        assert other.data.splits["train"]["row_id"] == [*one.data.splits["train"]["row_id"], *learned]
+        assert sum(other.data.answer.counts) == other.data.sizes["train"]
+        assert not options or other.data.groups["train"][-5:] == learned
 
 
 def test_added_pictures_lie_beside_their_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 
 import datasets
 import numpy as np
+import pyarrow as pa
 import pytest
 from PIL import Image
 
@@ -179,6 +180,34 @@ def test_every_form_is_read_as_what_was_drawn(form: str, tmp_path: Path) -> None
     assert found.answer.names == ("cat", "dog") and found.answer.rows == sum(found.sizes.values()) - 4
     assert any("boxes are" in guess and "data.boxes" in guess for guess in found.guesses)
     assert any("1 of 20 pictures have no box" in warning for warning in found.warnings)
+
+
+@pytest.mark.parametrize("form", ["voc", "metadata"])
+def test_what_is_marked_as_difficult_is_kept_as_such(form: str, tmp_path: Path) -> None:
+    root = WRITTEN[form](tmp_path / "set")
+    if form == "voc":
+        for path in (root / "Annotations").iterdir():
+            marked = "<name>cat</name><difficult>1</difficult>"
+            text = path.read_text().replace("<name>dog</name>", "<name>dog</name><difficult>0</difficult>")
+            path.write_text(text.replace("<name>cat</name>", marked))
+    else:
+        lines = [json.loads(line) for line in (root / "metadata.jsonl").read_text().splitlines()]
+        for line in lines:
+            line["objects"]["difficult"] = [int(kind == "cat") for kind in line["objects"]["category"]]
+        (root / "metadata.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n")
+    found = load(root)
+    assert read(found) == truth()  # learnt like others
+    marks = {
+        (one["label"], one["difficult"]) for rows in found.splits.values() for row in rows for one in row["objects"]
+    }
+    assert marks == {(0, True), (1, False)}
+    cats = sum(kind == "cat" for boxes in truth() for kind, *_ in boxes)
+    assert any(f"{cats:,} boxes are marked `difficult`" in guess for guess in found.guesses)
+    answer, rows = found.answer, found.splits["train"].with_format("arrow")[:]["objects"].combine_chunks()
+    tables = answer.truth(rows)
+    kept, _ = answer.from_columns(pa.table(answer.columns(tables, [np.zeros((0, 6), np.float32)] * len(tables))))
+    assert all(np.array_equal(one, other) for one, other in zip(tables, kept, strict=True))
+    assert {(row[4], row[5]) for table in kept for row in table} == {(0.0, 2.0), (1.0, 0.0)}
 
 
 @pytest.mark.parametrize("relative", [False, True])

@@ -139,7 +139,11 @@ def test_a_new_kind_goes_all_the_way(toys: None, tmp_path: Path, capsys: pytest.
     (answer,) = predictor.answer(["the film was good"])
     assert answer["low"] == pytest.approx(1.0, abs=0.7)
     assert cli.main(["predict", str(runs[0].folder), "the film was good"]) == 0
-    assert capsys.readouterr().out.strip().splitlines()[-1].endswith(views.line(predictor.views([answer])[0]))
+    printed = [line.split() for line in capsys.readouterr().out.splitlines()]
+    items = predictor.views([answer])[0]
+    assert isinstance(items, views.Items)
+    for name, value, about in items.found:  # of one question all that it is answered with, a line each
+        assert [name, f"{value:.3f}", *about.split()] in printed
     known: dict[str, Any] = {}
     exec(predictor.task.snippet(repr(str(runs[0].artifact)), {"text": "'the film was good'"}, {}), known)
     assert predictor.answered.distance(predictor.answered.as_json(known["answer"]), answer) < 1e-3
@@ -207,8 +211,8 @@ def test_a_new_task_stands_in_every_step_of_the_page(toys: None, tmp_path: Path)
     # Data: it can be chosen, has its roles, and its rows are shown
     choices = [one["props"]["choices"] for one in blocks.config["components"] if one["props"].get("elem_id") == "task"]
     assert ("Text to interval", task) in [tuple(one) for one in choices[0]]
-    _, _, *roles = data_step.change_task(visitor, task, source)
-    assert [role["label"] for role in [_, *roles] if role["visible"]] == ["Text", "Interval"]
+    _, *roles = data_step.change_task(visitor, task, "")
+    assert [role["label"] for role in roles if role["visible"]] == ["Text", "Interval"]
     values = [tree["data"]["source"] if path == "data.source" else tree.get(path) for path in page.widgets]
     said, there, summary, *_, shown = data_step.look(page, visitor, *values, *[""] * len(page.roles), [])
     assert said == "" and there["visible"] and "Text to interval" in summary and "<table" in shown

@@ -21,6 +21,7 @@ from hftransfer.predictor import Predictor
 from hftransfer.runs import Run
 from hftransfer.training import set_scene
 from tests import tiny_heard
+from tests.engine import accumulation
 from tests.engine.conftest import QUICK
 from tests.engine.test_resume import resume, same_weights, start
 
@@ -120,6 +121,19 @@ def test_four_batches_of_four_are_one_of_sixteen(folder, tmp_path):
     assert torch.allclose(grown[0][1], grown[1][1], atol=1e-6)
 
 
+@pytest.mark.parametrize("architecture", ["whisper", "wav2vec2", "ast"])
+def test_an_update_of_four_batches_is_one_of_sixteen(architecture, tmp_path, train):
+    """Through Trainer, which multiplies the loss of such heads by the number of batches."""
+    rows = tiny_heard.class_folder(tmp_path / "rows", 40)
+    place = tiny_heard.heard_model(tmp_path / "model", architecture)
+    tree = {
+        "task": "audio-classification",
+        "model": str(accumulation.still(place)),
+        "data": {"source": str(rows), **QUIET, "augmentation": False},
+    }
+    accumulation.require_exact(train, tree)
+
+
 def test_a_stopped_run_ends_with_the_very_same_weights(folder, tmp_path):
     rows = tree(folder, train={"learning_rate": 1e-3, "per_device_train_batch_size": 8})  # changed at random by row
     whole = start(rows, tmp_path / "whole")
@@ -210,6 +224,18 @@ def test_features_pool_over_what_is_heard(folder, tmp_path):
     setup = dataclasses.replace(found.setup, rows={**found.setup.rows, "test": rows})
     alone = features.of_first_rows(setup, found.loaded, "test", 1)
     assert np.allclose(one["mean"][1], alone["mean"][0], atol=1e-5)
+
+
+def test_spectra_are_made_in_full_where_the_model_answers_in_half(folder, tmp_path, monkeypatch):
+    """Whisper's are made by torch, which autocast reaches."""
+    from hftransfer.fitting import precision
+    from hftransfer.frozen import features
+
+    found = scene(folder, tmp_path, architecture="whisper")
+    exact = features.extract(found.setup, found.loaded, "test", exact=True)
+    monkeypatch.setattr(precision, "quick_bf16", lambda: True)
+    half = features.extract(found.setup, found.loaded, "test")
+    assert half.pooled["mean"].dtype == np.float32 and np.allclose(half.pooled["mean"], exact.pooled["mean"], atol=0.1)
 
 
 def test_features_are_kept_by_how_much_of_a_recording_is_shown(folder, tmp_path):

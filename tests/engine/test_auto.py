@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ from safetensors.torch import load_file
 from transformers import TrainerState, TrainingArguments
 
 from hftransfer import catalog, runs, training
-from hftransfer.fitting import planning, rules, soup, trials
+from hftransfer.fitting import planning, rules, soup, trainer, trials
 from hftransfer.fitting.guard import Guard
 from hftransfer.fitting.interruption import Interrupted, Interruption
 from hftransfer.fitting.recorder import LowerLossOfEquals
@@ -77,7 +78,7 @@ def test_the_whole_way(tmp_path: Path) -> None:
     assert names[:3] == ["0.001", "0.003", "0.00033"] and names[-1] == "probe's head"
     inner = min(found["trials"][:3], key=lambda one: one["loss"])["name"]
     assert names[3:-1] == {"0.001": [], "0.003": ["0.009"], "0.00033": ["0.00011"]}[inner]
-    best = min(found["trials"], key=lambda one: one["loss"])
+    best = min((one for one in found["trials"] if "loss" in one), key=lambda one: one["loss"])  # none: it diverged
     assert found["final"]["judged_by"] == "log loss" and found["looks"] > len(found["trials"])
     events = run.events()[0]
     rates = [event["learning_rate"] for event in events if event["type"] == "log"]
@@ -140,20 +141,35 @@ class StopAfter(Interruption):
 )
 def test_a_resume_repeats_what_was_chosen(tmp_path: Path, type: str, count: int) -> None:
     quick = tree(tmp_path, train={"max_steps": 80})
-    whole, _ = start(quick, tmp_path / "whole")
+    whole, expected = start(quick, tmp_path / "whole")
     with pytest.raises(Interrupted):
         start(quick, tmp_path / "cut", StopAfter(tmp_path / "cut", type, count))
+    assert type != "evaluation" or [*(tmp_path / "cut" / "checkpoints").glob(f"checkpoint-*/{runs.UNPLANNED}")]
     cut, result = start(quick, tmp_path / "cut", resume=True)
+    kept, others = ({one.name for one in run.checkpoints.glob("checkpoint-*")} for run in (cut, whole))
+    assert kept == others, "a checkpoint of the stop takes no other one's place"
+    assert result["auto"]["soup"] == expected["auto"]["soup"]
     assert result["auto"]["trials"] and {one["name"] for one in result["auto"]["trials"]}
     for name, value in weights(whole).items():
         assert torch.equal(value, weights(cut)[name]), name
 
 
-def setup_of(folder: Path, rows: int = 200) -> tuple[Any, Any]:
-    built = catalog.build_config({**tree(folder, rows), "method": {"name": "full"}})
+def setup_of(folder: Path, rows: int = 200, **more: Any) -> tuple[Any, Any]:
+    built = catalog.build_config({**tree(folder, rows, **more), "method": {"name": "full"}})
     with Interruption() as caught:
         scene = training.set_scene(built, Run.create(built, folder / "run"), caught, resume=False)
     return scene.setup, scene.loaded
+
+
+def test_every_fit_of_a_model_computes_in_the_precision_that_was_asked_for(tmp_path: Path) -> None:
+    setup, loaded = setup_of(tmp_path, train={"bf16": True, "max_steps": 2})
+    computed: list[set[torch.dtype]] = []
+    layer = loaded.model.bert.encoder.layer[0].output.dense
+    layer.register_forward_hook(lambda module, given, made: computed[-1].add(made.dtype) if module.training else None)
+    for name in ("a", "b"):  # of a trial, and what goes on from it
+        computed.append(set())
+        trainer.descend(dataclasses.replace(setup, checkpoints=setup.run.folder / name), loaded.model, 1e-3)
+    assert computed == [{torch.bfloat16}] * 2
 
 
 def test_a_fit_that_learned_nothing_begins_once_more(tmp_path: Path) -> None:

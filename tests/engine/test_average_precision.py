@@ -113,3 +113,23 @@ def test_the_threshold_gives_the_best_f1() -> None:
     tried = np.unique(np.concatenate([one[:, 4] for one in outputs]))
     assert f1(best) == max(map(f1, tried))
     assert best_threshold(Pictures([np.zeros((0, 8))], [np.zeros((0, 6))], 1, 0.0).by_class()) is None
+
+
+def test_what_is_difficult_is_passed_over() -> None:
+    """As Pascal VOC scores: not to be found, and whoever finds it, once or twice, is not wrong."""
+    box, hard = [10.0, 10, 20, 20], [100.0, 100, 30, 30]
+    truth = [np.array([[*box, 0, 0, 500, 500], [*hard, 0, 2, 500, 500]])]
+
+    def scores(found: Rows, actual: Rows = truth) -> tuple[float, ...]:
+        pictures = Pictures(actual, found, 1, 0.5)
+        sample = PictureSample(pictures, np.ones((len(actual), 1)))
+        return (*(float(part[0]) for part in sample.decided()), float(mean(sample.precisions().mean(1))[0]))
+
+    right = [*box, 0.6, 0]
+    assert scores([np.array([right])]) == pytest.approx((1, 1, 1, 1))
+    assert scores([np.array([[*hard, 0.9, 0], [*hard, 0.8, 0], right])]) == pytest.approx((1, 1, 1, 1))
+    assert scores([np.array([[300, 300, 30, 30, 0.9, 0], right])]) == pytest.approx((1, 2, 1, 0.5))
+    # a box inside of it is no part of a crowd: it overlaps too little
+    assert scores([np.array([[105, 105, 5, 5, 0.9, 0], right])]) == pytest.approx((1, 2, 1, 0.5))
+    plain = [np.where(np.arange(8) == 5, 0, truth[0])]
+    assert scores([np.array([right])], plain)[:3] == (1, 1, 2)

@@ -271,6 +271,17 @@ def test_the_untuned_model_lora_and_their_comparison(folder, train):
     )
 
 
+@pytest.mark.long
+def test_runs_are_fused(folder, train):
+    runs = [train(tree(folder), f"train.learning_rate={rate}", name=f"run{rate}")[0] for rate in (1e-3, 3e-3)]
+    for run in runs:
+        run.event("done", seconds=1.0)
+    mixed = {"name": "fuse", "runs": [str(run.folder) for run in runs], "how": "greedy"}
+    fused, result = train({**tree(folder), "method": mixed}, name="mixed")
+    assert result["method"] == "fuse" and result["test"]["metrics"]["mean_recall_10"]["value"] > 0
+    assert transformers.AutoModelForZeroShotImageClassification.from_pretrained(fused.artifact)
+
+
 def test_a_model_of_the_hub_is_asked_without_any_training(folder):
     predictor = Predictor(model_of(folder, "CLIP"))
     assert predictor.task.name == TASK.name

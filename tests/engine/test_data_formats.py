@@ -444,6 +444,48 @@ def test_conll_files(read: Any, refused: Any, tmp_path: Path) -> None:
     assert texts_of(data, "words")[0] == ["de", "le"] and data.answer.names == ("ADP", "DET")
 
 
+def memory(pairs: Sequence[tuple[str, str]], languages: tuple[str, str] = ("en-GB", "fr"), more: str = "") -> str:
+    """Return a translation memory; every second unit has its languages the other way round, and in capitals."""
+    units = "".join(
+        f'<tu tuid="{i}"><note>a note</note><tuv xml:lang="{languages[i % 2]}"><seg>{pair[i % 2]}</seg></tuv>'
+        f'<tuv xml:lang="{languages[1 - i % 2].upper()}"><seg>{pair[1 - i % 2]}</seg></tuv></tu>\n'
+        for i, pair in enumerate(pairs)
+    )
+    head = '<?xml version="1.0" encoding="utf-8"?>\n<!DOCTYPE tmx SYSTEM "tmx14.dtd">\n'
+    return f'{head}<tmx version="1.4"><header srclang="{languages[0]}" /><body>{units}{more}</body></tmx>'
+
+
+def test_translation_memories(read: Any, refused: Any) -> None:
+    marks = "<bpt i='1'>&lt;b></bpt>{}<ept i='1'/>"
+    pairs = [(f"a house {marks.format(i)} &amp; more", f"une maison\n   n\u00b0 {i}") for i in range(N)]
+    half = '<tu><tuv xml:lang="fr"><seg>seule</seg></tuv></tu>'
+    data = read(memory(pairs, more=half), "memory.tmx", task="translation")
+    assert texts_of(data) == [f"a house {i} & more" for i in range(N)]
+    assert texts_of(data, "translation") == [f"une maison n\u00b0 {i}" for i in range(N)]
+    assert "from en-gb, which the file declares as its source, to fr" in guess(data, "memory.tmx")
+    assert any(f"1 of {N + 1} units have one language alone" in warning for warning in data.warnings)
+
+    # ways to write a language are one language where another one stands beside them
+    others = [(f"t {i}", f"u {i}") for i in range(N)]
+    mixed = memory(others).replace('"en-GB"', '"en-US"', N // 2).replace('"FR"', '"fr-CA"')
+    data = read(mixed, "mixed.tmx", task="translation")
+    assert texts_of(data) == [one for one, _ in others] and guess(data, "from en, which")
+
+
+def test_translation_memories_that_cannot_be_read(refused: Any) -> None:
+    def said(text: str) -> str:
+        return str(refused(text, "m.tmx", task="translation"))
+
+    three = "".join(f'<tuv xml:lang="{name}"><seg>a</seg></tuv>' for name in ("de", "fr", "en"))
+    assert "de in 2, fr in 2, en in 2" in said(memory([], more=f"<tu>{three}</tu>" * 2))
+    assert "of 0 units found none" in said(memory([]))
+    bomb = memory([("a", "b")]).replace('SYSTEM "tmx14.dtd"', '[<!ENTITY a "ha"><!ENTITY b "&a;&a;">]')
+    assert "declarations" in said(bomb)
+    assert "root is <html>" in said("<html></html>")
+    assert "readable as TMX" in said(memory([("a", "b")])[:-30])
+    assert "readable as TMX" in said("PK\x03\x04 no XML")
+
+
 def test_a_word_a_row(read: Any) -> None:
     lines = [(f"Sentence: {i}" if not j else "", word, tag) for i in range(N) for j, (word, tag) in enumerate(
         [("Anna", "B-PER"), ("lives", "O"), ("NA", "O")])]  # fmt: skip
@@ -489,6 +531,46 @@ def test_spans_inside_words_beyond_the_text_and_over_one_another(read: Any, refu
     assert texts_of(data, "words")[0] == ["un", "happy", "Rome"]
     assert "share characters" in refused(rows([0, 5, "A"], [2, 7, "B"]), "rows.jsonl", task=TAGS)
     assert "is not in it" in refused(rows([8, 20, "A"]), "rows.jsonl", task=TAGS)
+
+
+def studio(number: int, *results: Any, **more: Any) -> dict[str, Any]:
+    """Return a task of Label Studio with one annotation of these results, or with those in `more`."""
+    return {"id": number, "data": {"text": f"{TEXT} {number}"}, "annotations": [{"result": list(results)}], **more}
+
+
+def test_a_task_that_nobody_did_is_no_text_without_a_span(read: Any) -> None:
+    tasks = [studio(i, *RESULT) for i in range(N)]
+    tasks[3] = studio(3, annotations=[])
+    tasks[5] = studio(5, annotations=[{"result": [], "was_cancelled": True}, {"result": RESULT}])  # skipped, then done
+    tasks[7] = studio(7, annotations=[{"result": [], "was_cancelled": True}])
+    data = read(json.dumps(tasks), "rows.json", task=TAGS)
+    assert sum(data.sizes.values()) == N - 2
+    assert any(f"2 of {N} rows dropped" in warning for warning in data.warnings)
+    assert all(
+        any(data.answer.names[tag] != "O" for tag in row["tags"]) for rows in data.splits.values() for row in rows
+    )
+
+
+def test_questions_of_label_studio_are_columns_of_their_own(read: Any) -> None:
+    """Both answers in one list would make a row of two labels: its mood and its topic."""
+
+    def chosen(question: str, *names: str) -> dict[str, Any]:
+        return {"from_name": question, "type": "choices", "value": {"choices": list(names)}}
+
+    tasks = [studio(i, chosen("mood", ("bad", "good")[i % 2]), chosen("topic", "food")) for i in range(N)]
+    data = read(json.dumps(tasks), "rows.json", columns={"text": "text", "label": "mood"})
+    assert data.answer.kind == "single_label" and data.answer.names == ("bad", "good")
+    assert guess(data, "a column for each of its questions: mood, topic")
+    one = read(json.dumps([studio(i, chosen("mood", ("bad", "good")[i % 2])) for i in range(N)]), "rows.json")
+    assert one.answer.names == ("bad", "good")
+
+
+def test_spans_that_are_none_are_refused_and_whole_decimals_are_read(read: Any, refused: Any) -> None:
+    rows = [{"text": f"{TEXT} {i}", "label": SPANS} for i in range(150)]
+    rows[120] = {"text": rows[120]["text"], "label": [[0.0, 10.0, "PER"]]}
+    assert sum(read("\n".join(map(json.dumps, rows)), "rows.jsonl", task=TAGS).sizes.values()) == 150
+    rows[120] = {"text": rows[120]["text"], "label": [[0, "10", "PER"]]}
+    assert "is no start, end and name" in refused("\n".join(map(json.dumps, rows)), "rows.jsonl", task=TAGS)
 
 
 # --- any table of any writer ---

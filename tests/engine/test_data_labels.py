@@ -11,7 +11,7 @@ import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
 
 from hftransfer.config import DataConfig
-from hftransfer.data import Data, load
+from hftransfer.data import Data, load, read_inputs
 from hftransfer.errors import UserError
 from hftransfer.inputs.text import TEXT as STRING
 from hftransfer.inputs.words import WORDS
@@ -169,6 +169,151 @@ def test_regression(read: Any, refused: Any) -> None:
     assert texts.fingerprint == data.fingerprint
     message = refused({"text": SENTENCES, "label": NAMES}, problem_type="regression")
     assert "a column of numbers is needed" in message
+
+
+def test_numbers_are_read_in_one_way_in_every_row_and_split(read: Any, refused: Any) -> None:
+    """A point that is dropped as if it divided thousands would make 35 of 3.5."""
+    commas, points = ([f"{i // 4}{sign}{i % 4}" for i in range(N)] for sign in ",.")
+    train = {"text": SENTENCES, "label": commas}
+    data = read(train, problem_type="regression")
+    found = {row["text"]: row["label"] for rows in data.splits.values() for row in rows}
+    assert [found[text] for text in SENTENCES] == [float(value) for value in points]
+    for decimal, other in ((None, points), (",", points)):
+        message = refused(
+            train, test={"text": ["a", "b"], "label": other[-2:]}, problem_type="regression", decimal=decimal
+        )
+        assert "with `,` before decimals (data.decimal)" in message and "'9.2'" in message
+    train["label"] = points
+    assert "'9,2'" in refused(train, test={"text": ["a", "b"], "label": commas[-2:]}, problem_type="regression")
+    assert "'0,0', '0,1'" in refused({**train, "label": commas}, problem_type="regression", decimal=".")
+
+
+@pytest.mark.parametrize(
+    ("values", "decimal", "expected"),
+    [
+        (["1.234,5", "2,25"], None, [1234.5, 2.25]),
+        (["1,234.5", "2.25"], None, [1234.5, 2.25]),
+        (["1.234.567", "2.500"], None, [1234567, 2500]),
+        (["1.234", "950"], ",", [1234, 950]),
+        (["1.234", "950"], ".", [1.234, 950]),
+        (["0.125", "2"], None, [0.125, 2]),
+        (["1.234", "1500"], None, [1.234, 1500]),
+        (["1.234", "2.345"], None, [1.234, 2.345]),
+        (["\u22123.5", "+2.5"], None, [-3.5, 2.5]),
+        (["1e-3", "2.5E2"], None, [0.001, 250]),
+    ],
+)
+def test_numbers_written_as_texts(read: Any, values: list[str], decimal: str | None, expected: list[float]) -> None:
+    columns = {"text": SENTENCES, "label": [values[i % 2] for i in range(N)]}
+    data = read(columns, problem_type="regression", decimal=decimal)
+    found = {row["text"]: row["label"] for rows in data.splits.values() for row in rows}
+    assert [found[text] for text in SENTENCES[:2]] == pytest.approx(expected)
+
+
+def test_points_that_may_divide_thousands_are_asked_about(refused: Any) -> None:
+    message = refused({"text": SENTENCES, "label": ["1.234", "950"] * (N // 2)}, problem_type="regression")
+    assert "'1.234' can be read as 1234 or as it is written" in message and "data.decimal to ," in message
+
+
+def test_what_stands_for_no_number_is_a_row_without_one(read: Any, refused: Any) -> None:
+    values = ["NA", "n/a", "", "?", "nan", *(f"{i},5" for i in range(N - 5))]
+    data = read({"text": SENTENCES, "label": values}, problem_type="regression")
+    assert sum(data.sizes.values()) == N - 5 and any("5 with no label" in warning for warning in data.warnings)
+    units = refused({"text": SENTENCES, "label": [f"{i}%" for i in range(N)]}, problem_type="regression")
+    assert "'0%', '1%', '2%' are not written so" in units and "without units" in units
+
+
+def test_names_that_look_the_same_are_one_or_are_said_to_be_several(read: Any) -> None:
+    same = ["\u00e9t\u00e9", "e\u0301te\u0301", "\u200b\u00e9t\u00e9\ufeff", "hiver"]  # NFC, NFD, unseen signs
+    data = read({"text": SENTENCES, "label": same * (N // 4)}, test={"text": ["a", "b"], "label": same[1:3]})
+    assert data.answer.names == ("hiver", "\u00e9t\u00e9")
+    assert not any("different labels" in warning for warning in data.warnings)
+    for names, how in (
+        (["1", "1.0", "0", "0.0"], "how a number is written are different labels: `0` and `0.0`, `1` and `1.0`"),
+        (["Pos", "pos", "neg", "neg"], "capitals alone"),
+        (["\uff30\uff2f\uff33", "POS", "neg", "neg"], "signs that look alike"),
+    ):
+        warnings = read({"text": SENTENCES, "label": names * (N // 4)}).warnings
+        assert sum("different labels" in warning for warning in warnings) == 1
+        assert any(how in warning for warning in warnings)
+
+
+def test_a_name_that_may_be_several_is_said_to_be_one(read: Any) -> None:
+    data = read({"text": SENTENCES, "label": ["law", "law; food", "sport", "sport; war"] * (N // 4)})
+    assert data.answer.names == ("law", "law; food", "sport", "sport; war")
+    (guess,) = [guess for guess in data.guesses if "is one label" in guess]
+    assert "'law; food'" in guess and 'data.label_separator=";"' in guess
+
+
+def test_columns_of_other_splits_are_found_under_other_capitals(read: Any, refused: Any) -> None:
+    """Labels called `Label` are labels: others, cut out of train, would be scored in their place."""
+    data = read({"text": SENTENCES, "label": NAMES}, test={"Label": ["pos", "neg", "pos"], "TEXT": ["a", "b", "c"]})
+    assert data.sizes["test"] == 3 and [row["text"] for row in data.splits["test"]] == ["a", "b", "c"]
+    assert [data.answer.names[row["label"]] for row in data.splits["test"]] == ["pos", "neg", "pos"]
+    assert any("test: its column `Label` is `label`" in guess for guess in data.guesses)
+    other = read({"text": SENTENCES, "label": NAMES}, test={"text": ["a", "b"], "verdict": ["pos", "neg"]})
+    assert any("it has no column `label` but text, verdict" in warning for warning in other.warnings)
+    hot = {"text": SENTENCES, "a": [i % 2 for i in range(N)], "b": [i % 3 == 0 for i in range(N)]}
+    part = {"text": ["x", "y"], "a": [0, 1]}
+    assert "test has no b" in refused(hot, test=part, columns={"label": ["a", "b"]})
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_fields_inside_fields_are_columns(read: Any, streaming: bool) -> None:
+    rows = [
+        {"text": text, "stars": {"given": 1 + 4 * (i % 2), "of.all": 5}} if i else None
+        for i, text in enumerate(SENTENCES)
+    ]
+    columns = {"text": "review.text", "label": "review.stars.given"}
+    data = read({"review": rows, "id": list(range(N))}, columns=columns, streaming=streaming)
+    found = [row for rows in data.splits.values() for row in rows]
+    assert {row["text"]: data.answer.names[row["label"]] for row in found} == {
+        text: "15"[i % 2] for i, text in enumerate(SENTENCES) if i
+    }
+    assert any("1 with no text" in warning for warning in data.warnings)
+
+
+def test_a_table_to_ask_with_may_write_its_columns_otherwise(tmp_path: Path) -> None:
+    (tmp_path / "ask.csv").write_text("Titel,BEWERTUNG\neins,gut\nzwei,schlecht\n", encoding="utf-8")
+    found = read_inputs(tmp_path / "ask.csv", TEXT, {"text": "Bewertung", "label": "Note"})
+    assert found == [{"text": "gut"}, {"text": "schlecht"}]
+    (tmp_path / "ask.jsonl").write_text('{"review": {"text": "a", "by": {"name": "b"}}}\n', encoding="utf-8")
+    assert read_inputs(tmp_path / "ask.jsonl", TEXT, {"text": "review.text", "label": "x"}) == [{"text": "a"}]
+
+
+def test_what_is_no_input_is_not_asked(tmp_path: Path) -> None:
+    """Labels alone are no texts, and a first line that may be a row is not passed over."""
+    path = tmp_path / "ask.csv"
+    for content, said in (("id,label\n1,pos\n2,neg\n", "needs a column for text"),
+                          ("good film\nbad film\nso so\n", "'good film', which may be a row")):  # fmt: skip
+        path.write_text(content)
+        with pytest.raises(UserError, match=said):
+            read_inputs(path, TEXT, {"text": "comment", "label": "verdict"})
+    path.write_text("remarks\ngood film\nbad film\n")
+    assert read_inputs(path, TEXT, {"text": "comment", "label": "verdict"}) == [
+        {"text": "good film"},
+        {"text": "bad film"},
+    ]
+
+
+def test_sentences_whose_numbers_begin_anew_in_each_document(read: Any, refused: Any) -> None:
+    """Documents of one sentence each, all of number 0, would be one sentence; their group is theirs, not a list."""
+    words = [("Ann", "PER"), ("met", "O"), ("Bob", "PER")]
+    rows = [(f"e{i // 2}" if i > 9 else f"d{i}", i % 2 if i > 9 else 0, *pair) for i in range(30) for pair in words]
+    columns = dict(zip(("doc", "sentence", "word", "tag"), map(list, zip(*rows, strict=True)), strict=True))
+    columns["sentence"] = [str(n) for n in columns["sentence"]]
+    data = read(columns, task=TOKENS, columns={"words": "word", "tags": "tag"}, group="doc")
+    assert sum(data.sizes.values()) == 30 and len(data.splits["train"][0]["words"]) == 3
+    names = {use: set(found) for use, found in data.groups.items()}
+    assert len(set.union(*names.values())) == 20 and not names["train"] & names["test"]
+    assert any("30 sentences" in guess for guess in data.guesses)
+
+
+def test_tags_that_are_no_entities_among_others_that_are(read: Any, refused: Any) -> None:
+    tags = [["B-PER", "O", "X"] for _ in range(N)]
+    data = read({"tokens": [["Ann", "met", f"Bob{i}"] for i in range(N)], "ner_tags": tags}, task=TOKENS)
+    assert data.answer.main_metric == "accuracy"
+    assert any("`B-PER` does, there are others than O: `X`" in guess for guess in data.guesses)
 
 
 def test_tags(read: Any, refused: Any) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 from hftransfer.answers.multi_label import label_sets
 from hftransfer.config import DataConfig
 from hftransfer.data import Data, load
+from hftransfer.data.grouping import names_of
 from hftransfer.data.splits import Lowest, cut, hashes, sample
 from hftransfer.errors import UserError
 from hftransfer.inputs.text import TEXT as STRING
@@ -135,6 +137,27 @@ def test_groups_over_two_given_splits_are_a_warning(tmp_path: Path) -> None:
     (tmp_path / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows[:10]))
     data = read(tmp_path, rows, group="doc", test="test.jsonl")
     assert "2 groups of `doc` are in both train and test" in data.warnings
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_an_empty_cell_names_no_group(tmp_path: Path, streaming: bool) -> None:
+    """Cells of a CSV are texts: one of no letters would make a single group of all rows without a patient."""
+    cells = [("", " ", f" p{i // 4} ", f"p{i // 4}")[i % 4] for i in range(160)]
+    lines = (f"text {i},{'ab'[i % 2]},{cell}\n" for i, cell in enumerate(cells))
+    (tmp_path / "rows.csv").write_text("text,label,patient\n" + "".join(lines))
+    data = load(DataConfig(source=str(tmp_path / "rows.csv"), group="patient", streaming=streaming), TEXT, seed=5)
+    held = {use: list(names) for use, names in data.groups.items() if use != "train"}
+    assert set(held) == {"validation", "test"}
+    for use, names in held.items():
+        rows = data.splits[use]
+        numbers = [int(str(text).split()[1]) for text in rows["text"]]
+        assert [cells[n].strip() or row for n, row in zip(numbers, rows["row_id"], strict=True)] == names
+        assert len(set(names)) > 3 and 0.5 < len(rows) / (160 * SIZES[use]) < 2
+    if not streaming:
+        found = [set(data.groups[use]) for use in ("train", "validation", "test")]
+        assert not set.intersection(found[0], found[1]) and not set.intersection(found[0], found[2])
+    rows = pa.table({"g": [1.0, float("nan"), None, 2.0]})
+    assert names_of(rows["g"]).to_pylist() == ["1", None, None, "2"]
 
 
 def test_multi_label_cuts_keep_rare_sets_apart(tmp_path: Path) -> None:

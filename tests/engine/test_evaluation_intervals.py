@@ -72,6 +72,8 @@ def test_seeded_whatever_the_chunk(monkeypatch):
     assert [w.shape for w in bootstrap_weights(80, 30, 3)] == [(80, 12), (80, 12), (80, 6)]
     assert measure(p, resamples=200, seed=3) == whole
     assert measure(p, resamples=200, seed=4) != whole
+    monkeypatch.setattr(intervals, "KEPT", 0)  # too many to keep
+    assert measure(p, resamples=200, seed=3) == whole
 
 
 def test_resamples_keep_the_number_of_rows_and_the_jackknife_leaves_each_out_once():

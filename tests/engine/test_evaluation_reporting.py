@@ -1,6 +1,7 @@
 """Stored predictions, baselines, result blocks, metrics of the Hub, calibration and plots."""
 
 import json
+from types import SimpleNamespace
 
 import evaluate
 import numpy as np
@@ -13,8 +14,9 @@ from hftransfer.config import EvaluationConfig
 from hftransfer.errors import UserError
 from hftransfer.evaluation.plots import write_plots
 from hftransfer.evaluation.predictions import Predictions
-from hftransfer.evaluation.reporting import baseline, report, trivial_answers, without_rows
+from hftransfer.evaluation.reporting import baseline, report, trivial_answers, without_copies, without_rows
 from hftransfer.evaluation.scoring import measure, measure_point, prepare_metrics
+from hftransfer.fitting.base import Fitted
 from tests import tiny
 
 
@@ -257,6 +259,21 @@ def test_the_score_without_leaked_rows() -> None:
     assert block["metrics"]["accuracy"]["value"] == 0 and found.select(~leaked).row_ids == ["d", "e", "f"]
     for mask in (None, np.zeros(6, bool), np.ones(6, bool)):
         assert without_rows(found, mask, EvaluationConfig(resamples=100), 0) is None
+
+
+def test_copies_in_validation_leak_where_the_head_was_fitted_on_it_too() -> None:
+    """A probe of train and validation rows has seen both; one that chose by validation rows has not learned them."""
+    answer = tiny.answer("single_label", ("no", "yes"), (5, 5))
+    truth = np.array([0, 1, 0, 1, 0, 1])
+    found = Predictions(answer, list("abcdef"), truth, np.eye(2)[truth])
+    masks = {("test", "train"): np.arange(6) == 0, ("test", "validation"): np.arange(6) < 3}
+    likely = SimpleNamespace(masks={pair: np.arange(6) == 5 for pair in masks})
+    config = EvaluationConfig(resamples=100)
+    for held_out, learnt, left_out in ((None, ["train"], 2), (truth, ["train", "validation"], 4)):
+        fitted = Fitted(None, 1.0, 1.0, 1, 1, 1, held_out=held_out)
+        block = without_copies(found, masks, likely, fitted.learnt, config, 0)
+        assert block is not None and (block["learnt"], block["left_out"]) == (learnt, left_out)
+    assert without_copies(found, {}, likely, ["train"], config, 0) is None
 
 
 def test_sentences_are_left_out_whole() -> None:

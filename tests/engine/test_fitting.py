@@ -173,5 +173,5 @@ def test_result_has_its_parts(train, tmp_path):
     assert result["baseline"]["name"] == "majority class"
     assert {"train_seconds", "examples_per_second", "peak_memory_mb"} <= result["cost"].keys()
     assert [e["name"] for e in logs(run, "phase")] == [
-        *("data", "model", "labels", "copies", "tuning", "training", "evaluation", "saving")
+        *("data", "model", "tuning", "training", "evaluation", "labels", "copies", "intervals", "saving")
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from hftransfer import catalog
 from hftransfer.config import build
+from hftransfer.data import catalogued
 from hftransfer.data.fitting_tasks import Fitting, fitting
 from tests import tiny, tiny_catalogue, tiny_causal, tiny_pairs, tiny_spans, tiny_written
 
@@ -41,3 +43,17 @@ def test_the_task_is_guessed_by_the_columns(task: str, tmp_path: Path) -> None:
 def test_rows_for_nothing_fit_no_task(tmp_path: Path) -> None:
     (tmp_path / "numbers.csv").write_text("a,b\n" + "\n".join(f"{i},{i * i}" for i in range(50)))
     assert "image-classification" not in [one.task for one in found_for(tmp_path / "numbers.csv", tmp_path / "work")]
+
+
+@pytest.mark.parametrize("inside", ["", "shop", "export/shop"])
+@pytest.mark.parametrize("junk", [("__MACOSX/._a", ".DS_Store"), ("Thumbs.db",), ()])
+def test_an_archive_is_read_where_its_files_lie(inside: str, junk: tuple[str, ...], tmp_path: Path) -> None:
+    """Whatever folders are around them, and whatever the system that packed it left there."""
+    with zipfile.ZipFile(tmp_path / "shop.zip", "w") as archive:
+        for name in ("ratings.csv", "movies.csv"):
+            archive.writestr(f"{inside}/{name}".lstrip("/"), "a,b\n1,2\n")
+        for name in junk:
+            archive.writestr(name, b"\0")
+    section = build({"task": "recommendation", "model": "m", "data": {"source": str(tmp_path / "shop.zip")}}).data
+    found = catalogued.folder_of(section, tmp_path / "work")
+    assert found is not None and {"ratings.csv", "movies.csv"} <= {path.name for path in found.iterdir()}

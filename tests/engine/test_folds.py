@@ -127,7 +127,7 @@ def test_what_is_said_of_folds() -> None:
         for fold, value in enumerate((0.8, 0.85, 0.9, 1.0, 1.0, 0.95), 1)
     ]  # fmt: skip
     del records[0]["metrics"]["roc_auc"]
-    found = folds.report(records, answer, EvaluationConfig(folds=6), "patient", copies=True)
+    found = folds.report(records, answer, EvaluationConfig(folds=6), "patient", copies=True, added=3)
     score = found["metrics"]["accuracy"]
     assert score["value"] == pytest.approx(11 / 12) and score["low"] < 0.85 and score["high"] == 1
     assert found["advantage"]["value"] == pytest.approx(11 / 12 - 0.5)
@@ -135,7 +135,12 @@ def test_what_is_said_of_folds() -> None:
     assert (
         "each of all 120 rows was tested once, by a model that had not seen any row of its group (`patient`)" in said
     )
-    assert "roc_auc in 1" in said and "these scores flatter" in said and "is not shown" not in said
+    assert (
+        "roc_auc in 1" in said
+        and "these scores flatter" in said
+        and "added (3) are learned from in every fold" in said
+    )
+    assert "is not shown" not in said
 
 
 def test_a_probe_in_folds_and_on_from_where_it_was_stopped(

@@ -267,3 +267,25 @@ def test_an_ensemble_averages_answers_and_has_no_model(
     assert result["answer"]["temperature"] == 1.0 and result["calibration"] is None
     both = contenders.gather([names[0], str(run.folder)])  # an ensemble is compared as any other run
     assert both[1].name == "fuse" and both[1].predictions.answer.names == ("negative", "positive")
+
+
+def test_an_ensemble_with_a_threshold_is_read_again_as_it_was_scored(tmp_path: Path, runs: dict[str, Run]) -> None:
+    """What result.json says of its answer gives the scores beside it: without the threshold it would not."""
+    point = {"label": "positive", "rule": {"sensitivity": 0.99}, "prevalence": 0.1, "threshold": 0.5}
+    names = []
+    for name in ("one", "lora"):
+        folder = shutil.copytree(runs[name].folder, tmp_path / f"placed-{name}")
+        path = folder / "artifact" / "hftransfer.json"
+        notes = json.loads(path.read_text())
+        notes["answer"] |= {"positive": "positive", "points": [point]}
+        path.write_text(json.dumps(notes))
+        names.append(str(folder))
+    assert cli.main(["fuse", *names, "--how", "ensemble", "output=placed"]) == 0
+    result = Run(Path("placed").absolute()).result()
+    again = contenders.of_run(Run(Path("placed").absolute())).predictions
+    (placed,), (shown,) = again.answer.points, result["operating"]["points"]
+    assert placed.prevalence == 0.1 and placed.threshold != 0.5
+    assert shown["shown_threshold"] == pytest.approx(placed.threshold, abs=1e-12)
+    assert result["main_metric"] == again.answer.main_metric == "roc_auc"
+    for metric, value in measure_point(again, ["accuracy", "sensitivity", "ppv"]).items():
+        assert result["test"]["metrics"][metric]["value"] == pytest.approx(value), metric

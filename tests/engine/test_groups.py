@@ -17,7 +17,7 @@ from hftransfer.card import report
 from hftransfer.comparison import contenders, judging
 from hftransfer.config import DataConfig
 from hftransfer.data.columns import likely_groups
-from hftransfer.evaluation.differences import pairwise
+from hftransfer.evaluation.differences import differing, pairwise
 from hftransfer.evaluation.intervals import bootstrap_weights, jackknife_weights
 from hftransfer.evaluation.predictions import Predictions
 from hftransfer.evaluation.scoring import measure_only
@@ -62,6 +62,23 @@ def test_equal_models_are_not_told_apart_more_often_than_said() -> None:
         one, other = drawn(rng), drawn(rng)
         low += pairwise([one, other], "accuracy", resamples=200, seed=trial)[0, 1].p_value < 0.05
     assert low / 200 < 0.09
+
+
+def test_rows_of_one_group_that_differ_are_one_witness() -> None:
+    """Four patients of whom one model is better tell no more than four rows: a sign test on them shows nothing."""
+    names = [f"p{i // 10}" for i in range(300)]
+    truth = np.ones(300, np.int64)
+    better = np.tile([0.0, 1.0], (300, 1))
+    found = {}
+    for patients in (4, 7):
+        worse = better.copy()
+        worse[: 10 * patients] = [1.0, 0.0]
+        pair = [Predictions(ANSWER, [str(i) for i in range(300)], truth, one, names) for one in (better, worse)]
+        assert differing(*pair, "accuracy") == patients
+        found[patients] = pairwise(pair, "accuracy", resamples=500)[0, 1].p_value
+        alone = [Predictions(ANSWER, one.row_ids, truth, one.outputs) for one in pair]
+        assert differing(*alone, "accuracy") == 10 * patients
+    assert found[4] >= 2.0**-4 > 0.05 > found[7]
 
 
 def test_whole_groups_are_drawn_and_left_out() -> None:

@@ -247,7 +247,7 @@ def test_answers_of_many_pictures_take_the_memory_of_few(tmp_path, monkeypatch):
         return found
 
     peak(8)  # what is imported and made once
-    few, many = peak(16), peak(128)
+    few, many = (min(peak(count) for _ in range(3)) for count in (16, 128))  # threads of other tests may take some too
     held = len(made(0))
     assert many - few < 16 * held < 112 * held, "of 112 masks more, each of them held twice"
     table = pq.read_table(tmp_path / "128.parquet")
@@ -304,3 +304,6 @@ def test_predict_writes_masks_and_two_runs_compare(folder, tmp_path, train, caps
     assert isinstance(view, views.Regions) and view.measure == "share" and views.line(view)
     found = api.compare(*(str(run.folder) for run in runs))
     assert found["verdict"] and len(found["models"]) == 2
+    mixed = {"name": "fuse", "runs": [str(run.folder) for run in runs], "how": "greedy"}
+    fused, result = train(tree(folder, method=mixed), name="mixed")
+    assert result["method"] == "fuse" and Predictor(fused.artifact)(picture)["segments"]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from torch.utils.data import Dataset
 
 from hftransfer import catalog
 from hftransfer.answers._head import IGNORED
@@ -34,6 +36,23 @@ def test_a_batch_that_memory_cannot_hold_is_halved_and_stays_in_order(error: Exc
     assert asked[:2] == [11, 5] and max(asked[2:]) <= 6
     with pytest.raises(type(error)):
         inference.halving(lambda one: take({**one, "numbers": torch.arange(9)}), batch, 1)
+
+
+def test_rows_are_prepared_in_float32_whatever_the_model_computes_in() -> None:
+    """Whisper's features are a product of matrices, made as its rows are read: in bfloat16 they end the run."""
+
+    class Heard(Dataset[Any]):
+        def __getitems__(self, places: list[int]) -> list[Any]:
+            return [torch.ones(2, 2) @ torch.ones(2, 2) * place for place in places]
+
+    def take(batch: dict[str, Any]) -> list[torch.Tensor]:
+        assert (model.weight @ batch["x"]).dtype == torch.bfloat16
+        return [*batch["x"]]
+
+    model = torch.nn.Linear(2, 2)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = inference.over(model, Heard(), lambda items: {"x": torch.stack(items)}, take, [np.arange(3)])
+    assert {value.dtype for value in found.values()} == {torch.float32} and len(found) == 3
 
 
 @pytest.mark.parametrize("side", ["right", "left"])

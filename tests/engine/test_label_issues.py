@@ -14,10 +14,11 @@ import pytest
 import safetensors.numpy
 import transformers
 
-from hftransfer.audit import label_issues
+from hftransfer.audit import label_issues, looking
 from hftransfer.audit.label_issues import FILE, confident
 from hftransfer.frozen import out_of_fold
 from hftransfer.frozen.features import Features
+from hftransfer.runs import Run
 from tests import tiny
 
 
@@ -128,11 +129,22 @@ def test_a_run_lists_them_and_trains_as_without(
         "looked": 140, "found": len(issues), "issues": len(issues), "file": FILE,
     }  # fmt: skip
     assert any(f"{len(issues)} of 140 train rows" in warning for warning in result["data"]["warnings"])
+    assert phases(run).index("training") < phases(run).index("labels")  # the first step does not wait for a look
+
+    monkeypatch.setattr(looking, "FREE", 10**12)  # no memory for the model once more
+    first, told = train(tree, "train.max_steps=3", name="first")
+    assert phases(first).index("labels") < phases(first).index("training")
+    assert issues_of(first) == issues and told["data"]["label_issues"] == result["data"]["label_issues"]
+    assert sorted(told["data"]["warnings"]) == sorted(result["data"]["warnings"])
 
     plain, result = train(tree, "train.max_steps=3", "data.label_issues=false", name="plain")
     assert result["data"]["label_issues"] is None and not (plain.folder / FILE).exists()
     weights = [safetensors.numpy.load_file(r.artifact / "model.safetensors") for r in (run, plain)]
     assert all(np.array_equal(weights[0][name], weights[1][name]) for name in weights[1])
+
+
+def phases(run: Run) -> list[str]:
+    return [event["name"] for event in run.events()[0] if event["type"] == "phase"]
 
 
 def test_pictures_are_named_by_their_file(train: Callable[..., Any], tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ def test_stars_are_scored_by_how_far_off_they_are() -> None:
     assert "the whole numbers 1 to 5" in said[0] and "data.problem_type=regression" in said[0]
 
 
-@pytest.mark.parametrize("names", [("0", "1"), ("1", "2", "4"), ("a", "b", "c"), ("1", "2", "3.0")])
+@pytest.mark.parametrize("names", [("0", "1"), ("1", "2", "4"), ("a", "b", "c"), ("1", "2", "3.5")])
 def test_other_labels_have_no_order(names: tuple[str, ...]) -> None:
     answer = tiny.answer("single_label", names, [9] * len(names), 27)
     assert answer.guessed() == [] and not {"quadratic_kappa", "mae"} & {*answer.metrics, *answer.default_metrics}

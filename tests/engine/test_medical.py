@@ -158,6 +158,10 @@ def test_other_volumes_are_refused_by_name(tmp_path: Path) -> None:
     for source in (tmp_path / "scans", tmp_path / "scans" / "a.nii.gz"):
         with pytest.raises(UserError, match=r"volumes \(.nii.gz\).*MONAI"):
             load(source)
+    (tmp_path / "scans" / "b.nii.gz").write_bytes(b"\x1f\x8b")
+    (tmp_path / "scans" / "dataset.json").write_text('{"training": [{"image": "a.nii.gz", "label": "b.nii.gz"}]}')
+    with pytest.raises(UserError, match=r"MONAI"):  # a file beside them that says what they are is no table of rows
+        load(tmp_path / "scans")
     with pytest.raises(UserError, match=r"MONAI"):
         TASK.row(str(tmp_path / "scans" / "a.nii.gz"))
 

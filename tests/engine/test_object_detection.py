@@ -137,8 +137,8 @@ def batches(architecture: str, folder: Path, **options: Any) -> tuple[Any, Boxes
         times = 4 if len(rows["image"]) == 3 else 1 if len(rows["image"]) != 5 else 0
         rows["image"].append(picture)
         rows["objects"].append([
-            {**dict(zip(("x", "y", "width", "height"), box, strict=True)), "crowd": False, "picture_width": 64,
-             "picture_height": 64, "label": tiny_detectors.CLASSES.index(name)}
+            {**dict(zip(("x", "y", "width", "height"), box, strict=True)), "crowd": False, "difficult": False,
+             "picture_width": 64, "picture_height": 64, "label": tiny_detectors.CLASSES.index(name)}
             for box, name in zip(boxes * times, names * times, strict=True)
         ])  # fmt: skip
     preparation = Preparation(built.data, answer, 0)  # type: ignore[arg-type]

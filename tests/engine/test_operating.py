@@ -142,6 +142,25 @@ def test_ppv_at_a_low_prevalence_knows_that_no_false_positive_was_seen() -> None
     assert measure_outcomes(found, _operating.METRICS, Yes(truth, truth))["ppv"]["low"] > 0.9
 
 
+def test_every_model_on_the_same_rows_is_measured_at_one_prevalence() -> None:
+    """A model of the Hub has no threshold and no stated prevalence of its own: PPV would be another share."""
+    truth, scores = rows()
+    ours, _ = TWO.asked(asked(at={"specificity": 0.9}, prevalence=0.02), pa.array(truth))
+    ours = ours.placed(truth, scores)
+    kept = answers.restore(json.loads(json.dumps(ours.to_dict())))
+    ids = [str(i) for i in range(len(truth))]
+    found = [
+        contenders.Contender(str(i), "full", "m", Predictions(answer, ids, truth, scores))
+        for i, answer in enumerate((kept, TWO, kept.unplaced, kept.uncalibrated))
+    ]
+    compared = judging.compare(found, "ppv", resamples=50)
+    values = {one["name"]: one["value"] for one in compared["models"]}
+    given = scores[:, 1] >= 0.5
+    right, wrong = given[truth == 1].mean() * 0.02, given[truth == 0].mean() * 0.98
+    assert values["1"] == values["2"] == values["3"] == pytest.approx(right / (right + wrong))
+    assert values["0"] > values["1"] and values["0"] < 0.3
+
+
 def test_the_positive_class_is_named_and_why() -> None:
     assert _operating.positive_of(("a", "b"), (5, 9), None) == ("a", "the rarer class of train")
     assert _operating.positive_of(("Positive", "negative"), (9, 5), None) == ("Positive", "by its name")

@@ -147,3 +147,19 @@ def test_what_is_no_number_is_dark_and_counts_not():
     found = _pixels.seen(picture)
     assert (found.low, found.high) == (10.0, 30.0)
     assert np.asarray(_pixels.rgb(picture, (10.0, 30.0)))[0, :, 0].tolist() == [0, 255, 0, 255]
+
+
+@pytest.mark.parametrize("architecture", ["resnet", "vit"])
+def test_the_script_that_the_docs_compare_with_runs(architecture: str, tmp_path: Path, monkeypatch: Any) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "tasks" / "image-classification.md").read_text(encoding="utf-8")
+    script = page.split("## The same by hand")[1].split("```python\n")[1].split("```")[0]
+    model = tiny.image_model(tmp_path / "backbone", architecture)
+    tiny.image_folder(tmp_path / "photos", 24)
+    monkeypatch.chdir(tmp_path)
+    changed = script.replace('"microsoft/resnet-50"', repr(str(model))).replace("num_train_epochs=3", "max_steps=2")
+    assert changed.count(str(model)) == changed.count("max_steps=2") == 1
+    exec(changed, {})
+    assert set(Predictor(tmp_path / "model")(str(tmp_path / "photos" / "red" / "000.png"))["scores"]) == {
+        "red",
+        "blue",
+    }

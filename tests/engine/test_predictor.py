@@ -160,6 +160,14 @@ def test_answers_come_in_the_order_of_the_inputs(predictor):
         assert answer["scores"] == pytest.approx(ask(text)["scores"], abs=1e-5)
 
 
+@pytest.mark.parametrize("name", ["texts", "pairs"])
+def test_few_rows_are_answered_as_many(predictor, name, monkeypatch):
+    asked = {"pairs": list(zip(TEXTS[:9], SECOND, strict=False))}.get(name, TEXTS[:9])
+    without = predictor(name)(asked)
+    monkeypatch.setattr("hftransfer.modeling.prepared.FEW", 0)  # each in a data set, as thousands are
+    assert predictor(name)(asked) == without
+
+
 def test_it_joins_no_other_processes(predictor, monkeypatch):
     """What asks from within a run of several processes would wait for the others."""
     monkeypatch.setattr(inference, "PartialState", lambda: pytest.fail("a process group"))

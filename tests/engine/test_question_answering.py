@@ -26,6 +26,7 @@ from hftransfer.predictor import Predictor
 from hftransfer.runs import Run
 from hftransfer.ui import markup
 from tests import tiny_spans
+from tests.engine import accumulation
 from tests.engine.conftest import QUICK
 from tests.engine.test_resume import resume, same_weights, start
 
@@ -175,6 +176,16 @@ def test_an_answer_that_no_window_holds_teaches_nothing_and_a_given_place_is_the
     assert none == [0, 0]
 
 
+def test_of_a_text_without_a_place_the_first_one_is_learnt_whatever_window_shows_others():
+    tokenizer = tiny_spans.tokenizer()
+    context = "red cup . " + "a blue key of two ; " * 6 + "red hat ."
+    row = {"question": "what ?", "context": context, "answers": [{"text": "red", "start": -1}]}
+    found = prepared([row], tokenizer, max_length=16, stride=2)
+    held = [at for at, labels, none in zip(found["_at"], found["labels"], found["_none"], strict=True)
+            if tuple(labels) != (none, none)]  # fmt: skip
+    assert held == [0] and any("red hat" in text for text in found["_text"])
+
+
 def test_a_long_question_leaves_half_a_window_to_the_text_and_is_said(folder, train):
     rows = tiny_spans.rows(60)
     for row in rows[:30]:
@@ -212,17 +223,7 @@ def test_windows_of_a_row_are_joined():
 
 
 def test_four_batches_of_four_are_one_of_sixteen(folder, train):
-    found = []
-    for size, times in ((16, 1), (4, 4)):
-        run, _ = train(
-            tree(folder, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0),
-            f"train.per_device_train_batch_size={size}", f"train.gradient_accumulation_steps={times}",
-            "train.learning_rate=0", "train.max_steps=1", "train.logging_steps=1", "train.bf16=false",
-            "train.train_sampling_strategy=sequential", name=str(size),
-        )  # fmt: skip
-        (log,) = (event for event in run.events()[0] if event["type"] == "log")
-        found.append((log["loss"], log["grad_norm"]))
-    assert found[0] == pytest.approx(found[1], rel=1e-4)
+    accumulation.require_exact(train, tree(folder, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0))
 
 
 def test_a_stopped_run_goes_on_to_the_same_bits(folder, tmp_path):
@@ -243,7 +244,7 @@ def test_a_model_with_three_labels_gets_a_head_of_two(folder, train):
 
 
 def test_lora_is_merged_and_the_head_is_kept(folder, train):
-    run, result = train({**tree(folder), "method": {"name": "lora", "r": 8}}, "train.learning_rate=0.02")
+    run, result = train({**tree(folder), "method": {"name": "lora", "r": 8}}, "train.learning_rate=0.02", "seed=1")
     assert result["test"]["metrics"]["f1_words"]["value"] > 0.7
     assert not any("lora" in name for name in load_file(run.artifact / "model.safetensors"))
     row = shown(tiny_spans.rows(1, seed=8)[0])
@@ -389,6 +390,18 @@ def test_places_are_checked_against_the_text_and_rows_that_fail_are_named(tmp_pa
     assert "2 with an answer that does not stand where it says in its context (counted in characters)" in said
     assert "1 with an answer that is not in its context" in said and "1 with no answer given" in said
     assert "broken.jsonl:3" in said and "broken.jsonl:7" in said
+
+
+def test_a_row_with_fewer_places_than_texts_costs_no_other_row_its_own(tmp_path):
+    def change(number: int, row: dict[str, Any]) -> None:
+        if number == 3:
+            row["answers"]["text"] *= 2
+
+    source = broken(tmp_path, change)
+    found = load(config.DataConfig(source=str(source)), TASK, 1)
+    placed = [one["start"] for split in found.splits.values() for row in split for one in row["answers"]]
+    assert placed and min(placed) >= 0, "the places of all other rows are read"
+    assert any("1 with an answer that does not stand where it says" in one for one in found.warnings)
 
 
 def test_blanks_around_an_answer_are_not_part_of_it(tmp_path):

@@ -64,6 +64,8 @@ def test_every_architecture_finds_texts_and_a_stranger_gets_the_same_vectors(arc
     assert list(scores) == ["ndcg_10", "recall_10", "recall_1", "mrr_10"] and result["main_metric"] == "ndcg_10"
     assert all(score["low"] <= score["value"] <= score["high"] + 1e-9 for score in scores.values()), scores
     assert scores["recall_10"]["value"] > 0.6, "chance is a quarter"
+    (before,) = result["beside"]["models"]
+    assert before["name"] == "the model as it came" and {"value", "low", "high"} <= set(before["ahead"])
     (answer,) = Predictor(run.artifact).answer(["good film was a"])
     assert np.allclose(vector_of(run, "good film was a"), answer["vector"], atol=1e-5)
     assert np.linalg.norm(answer["vector"]) == pytest.approx(1, abs=1e-5)
@@ -174,7 +176,7 @@ def test_a_stopped_run_goes_on_to_the_same_bits(folder, tmp_path):
 def test_ranks_are_those_of_the_whole_catalogue_block_by_block(monkeypatch):
     rng = np.random.default_rng(0)
     queries, found = (rng.normal(size=(50, 4)).astype(np.float32) for _ in range(2))
-    asked = [number // 2 for number in range(50)]  # two rows ask the same
+    asked = [1000 + number // 2 for number in range(50)]  # two rows ask the same
     right = [number % 40 for number in range(50)]  # ten texts are right twice
     found = found[right]
     expected = []
@@ -229,6 +231,7 @@ def test_scored_pairs_are_learnt_as_cosines_and_a_stranger_gets_the_same(folder,
     scores = result["test"]["metrics"]
     assert list(scores) == ["spearman", "pearson"] and scores["spearman"]["value"] > 0.5
     assert result["baseline"]["name"] == "shared pieces of words"
+    assert [one["name"] for one in result["beside"]["models"]] == ["the model as it came"]
     row = {"anchor": "good film was a", "compared": "a film was bad"}
     (ours,) = Predictor(run.artifact).answer([row])
     names: dict[str, Any] = {}

@@ -257,6 +257,14 @@ def _phone(folder: Path) -> Path:
     return folder
 
 
+def _phone_classes(folder: Path) -> Path:
+    for name in ("a", "b"):
+        (folder / name).mkdir(parents=True)
+        for suffix in (".m4a", ".webm"):
+            (folder / name / f"clip{suffix}").write_bytes(b"\x1aE\xdf\xa3 not ours")
+    return folder
+
+
 def _named_phone(folder: Path) -> Path:
     _phone(folder)
     return as_csv(
@@ -304,6 +312,9 @@ def _too_short(folder: Path) -> Path:
 
 WRONG: dict[str, tuple[Callable[[Path], Path], str]] = {
     "a folder of a phone": (_phone, "2 in .m4a, .webm, such as clip.m4a. Convert them first: for f in *.m4a"),
+    "classes of a phone's": (
+        _phone_classes, 'such as a/clip.m4a. Convert them first: for f in */*.m4a */*.webm; do ffmpeg -i "$f"',
+    ),
     "a table of a phone's": (_named_phone, "ffmpeg -i clip.m4a clip.flac"),
     "no row for some": (_missing_rows, "2 of 12 have none: 10.wav, 11.wav. Add their rows"),
     "no text for some": (_missing_texts, "1 of 12 have none: 11.wav. Write the texts"),
@@ -318,6 +329,15 @@ WRONG: dict[str, tuple[Callable[[Path], Path], str]] = {
 def test_wrong_input_is_refused_with_what_to_do(name, tmp_path):
     make, message = WRONG[name]
     assert message in refused(make(tmp_path / "rows"))
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_phones_recordings_beside_others_are_said_with_what_to_do(streaming, tmp_path):
+    folder = tiny_heard.class_folder(tmp_path / "rows", 24)
+    (folder / "low" / "clip.m4a").write_bytes(b"not ours")
+    said = rows(folder, test_size=3, validation_size=3, streaming=streaming).warnings
+    told = "1 recordings are not read: low/clip.m4a. Convert them first: for f in */*.m4a; do ffmpeg"
+    assert any(one.startswith(told) for one in said)
 
 
 def test_odd_files_are_right_or_said(tmp_path):

@@ -94,3 +94,22 @@ def test_check_says_it(tmp_path: Path) -> None:
     text = "\n".join(follow.lines_of({"type": "checked", "time": 0.0, **found}))
     assert "With 24 test rows (12 of them) a value of sensitivity near 0.80 has an interval of about ±0.2" in text
     assert "evaluation.folds=5 evaluation.repeats=5" in text and "will rest on" in text
+
+
+def test_a_share_is_foreseen_from_the_groups_that_hold_its_rows() -> None:
+    """Five patients of sixty have it: sensitivity has five witnesses, however many the others are."""
+    point = {"label": "b", "rule": {"specificity": 0.9}, "prevalence": None, "threshold": 0.5}
+    answer = tiny.answer("single_label", ("a", "b"), (60, 60), 120, positive="b", points=[point])
+    truth = np.repeat(np.arange(60) < 5, 10).astype(np.int64)
+    groups = [f"p{i // 10}" for i in range(600)]
+    found = Predictions(answer, [str(i) for i in range(600)], truth, np.eye(2)[truth], groups)
+    shares = foreseen(found)["shares"]
+    assert {name: (one["of"], one["units"]) for name, one in shares.items()} == {
+        "sensitivity": (50, 5), "specificity": (550, 55),
+    }  # fmt: skip
+    assert shares["sensitivity"]["half"] == pytest.approx(resolution.half(0.8, 5, 0.95, True))
+    assert any("50 of them in 5" in sentence for sentence in foreseen(found)["sentences"])
+    score = measure_only(found, ["sensitivity"])["sensitivity"]  # faultless, so wider below than what is foreseen
+    assert (score["high"] - score["low"]) / 2 == pytest.approx(resolution.half(1.0, 5, 0.95, True), rel=0.5)
+    alone = foreseen(Predictions(answer, found.row_ids, truth, found.outputs))["shares"]["sensitivity"]
+    assert alone["units"] == 50 and alone["half"] == alone["alone"] < shares["sensitivity"]["half"]

@@ -193,6 +193,21 @@ def test_killed_after_the_last_checkpoint(tmp_path, monkeypatch, end):
     same_weights(whole, killed)
 
 
+def test_a_resume_stops_early_where_the_quiet_run_does(tmp_path):
+    """Of equal scores the lower loss is the best, which is no reason to train on; behind a resume either."""
+    slow = {**ENDS["stopped early"], "learning_rate": 3e-4}
+    tree = constant(tmp_path, **slow)
+    whole = start(tree, tmp_path / "whole")
+    scores = [e["metrics"] for e in whole.events()[0] if e["type"] == "evaluation"]
+    assert len(scores) == 2 and len({one["accuracy"] for one in scores}) == 1, scores
+    assert scores[1]["loss"] < scores[0]["loss"], scores
+    with pytest.raises(Interrupted):
+        start(tree, tmp_path / "stopped", steps=11)
+    stopped = Run(tmp_path / "stopped")
+    assert resume(stopped)["cost"]["steps"] == whole.result()["cost"]["steps"]
+    same_weights(whole, stopped)
+
+
 @pytest.mark.parametrize(
     ("end", "step"),
     [

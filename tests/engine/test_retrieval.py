@@ -221,7 +221,7 @@ def test_judgements_by_other_ids_are_refused_with_both(tmp_path):
 
 
 def test_grades_beside_pairs_are_said_to_count_for_nothing(tmp_path):
-    rows = [f"what is {i},it is {i},{i % 5}" for i in range(40)]
+    rows = [f"what is {i},it is {i},{i % 5 / 4}" for i in range(40)]
     (tmp_path / "rows.csv").write_text("\n".join(["question,passage,score", *rows]) + "\n")
     found = data.load(config.DataConfig(source=str(tmp_path / "rows.csv")), TASK, 42)
     assert any("`score` is not looked at" in one for one in (*found.warnings, *found.guesses))

@@ -26,6 +26,7 @@ from hftransfer.predictor import Predictor, task_of
 from hftransfer.runs import Run
 from hftransfer.training import set_scene
 from tests import tiny, tiny_heard
+from tests.engine import accumulation
 from tests.engine.conftest import QUICK
 from tests.engine.test_resume import resume, same_weights, start
 
@@ -122,6 +123,23 @@ def test_four_batches_of_four_are_one_of_sixteen(architecture, folder, tmp_path)
         grown.append((total, torch.cat([p.grad.flatten() for p in asked.parameters() if p.grad is not None])))
     assert grown[0][0] == pytest.approx(grown[1][0], rel=1e-5)
     assert torch.allclose(grown[0][1], grown[1][1], atol=1e-5)
+
+
+@pytest.mark.parametrize("architecture", ["whisper", "wav2vec2"])
+def test_an_update_of_four_batches_is_one_of_sixteen(architecture, tmp_path, train):
+    """Through Trainer, which multiplies the loss of such heads by the number of batches."""
+    rows = tiny_heard.spoken_folder(tmp_path / "rows", 40)
+    place = (
+        tiny_heard.whisper(tmp_path / "model")
+        if architecture == "whisper"
+        else tiny_heard.heard_model(tmp_path / "model", architecture)
+    )
+    tree = {
+        "task": "automatic-speech-recognition",
+        "model": str(accumulation.still(place)),
+        "data": {"source": str(rows), "augmentation": False},
+    }
+    accumulation.require_exact(train, tree)
 
 
 # --- place by place ---
@@ -227,6 +245,7 @@ def test_long_recordings_are_asked_in_parts_and_not_trained_on(folder, tmp_path,
         soundfile.write(rows / f"long{number}.flac", tiny_heard.speech(said, number), tiny_heard.RATE)
         lines.append(json.dumps({"file_name": f"long{number}.flac", "text": " ".join(said), "speaker": f"t{number}"}))
     (rows / "metadata.jsonl").write_text("\n".join(lines) + "\n")
+    # of a long recording so long a text is no mistake
     run, result = train(tree(folder, source=str(rows)), "train.num_train_epochs=1", "data.test_size=12")
     said = " ".join(result["data"]["warnings"])
     assert "are asked in parts: they last longer than 1 s" in said or "are not trained on: they last longer" in said
@@ -239,11 +258,15 @@ def test_transcripts_that_are_too_long_are_said_or_refused(folder, tmp_path):
     rows = tiny_heard.spoken_folder(tmp_path / "rows", 30)
     text = (rows / "metadata.jsonl").read_text().replace("low", "low" * 12)
     (rows / "metadata.jsonl").write_text(text)
-    said = " ".join(scene(folder, tmp_path / "a", source=str(rows)).warnings)
+    said = " ".join(scene(folder, tmp_path / "a", source=str(rows), long_targets="cut").warnings)
     assert "of targets" in said and "were cut at 24 tokens" in said
-    with pytest.raises(UserError, match="targets of at most 24 tokens are needed") as caught:
-        scene(folder, tmp_path / "b", source=str(rows), long_targets="refuse")
-    assert caught.value.exit_code == 2
+    for streaming in (False, True):
+        with pytest.raises(UserError, match=r"targets of at most 24 tokens are needed.*long_targets=cut or") as caught:
+            scene(folder, tmp_path / f"b{streaming}", source=str(rows), streaming=streaming)
+        assert caught.value.exit_code == 2
+    asked_for = scene(folder, tmp_path / "d", source=str(rows), max_target_length=20)
+    assert any("were cut at 20 tokens" in warning for warning in asked_for.warnings)
+    scene(folder, tmp_path / "e", "method.name=zero_shot", source=str(rows))  # nobody learns them
     places = scene(folder, tmp_path / "c", architecture="wav2vec2", source=str(rows))
     assert any(
         "have more characters than their recordings give places and are not trained on" in w for w in places.warnings
@@ -344,6 +367,22 @@ def test_a_frozen_encoder_is_run_once_and_learns_the_same(folder, train):
     assert kept and all(np.array_equal(one[name], before[name]) for name in kept)
 
 
+def test_the_encoder_is_run_once_behind_which_adapters_learn(folder, train):
+    method = {"name": "lora", "target_modules": r".*decoder.*(q|v)_proj"}
+    quiet = {**tree(folder, augmentation=False), "method": method}
+    quiet["train"] = {**quiet["train"], "bf16": False}  # states are kept in float32
+    run, _ = train(quiet, name="cached")
+    said = [event["message"] for event in run.events()[0] if event["type"] == "notice"]
+    assert any("the frozen encoder ran once over" in one for one in said)
+    other, _ = train({**quiet, "data": {**quiet["data"], "augmentation": {"gain": 0, "noise": 0}}}, name="plain")
+    said = [event["message"] for event in other.events()[0] if event["type"] == "notice"]
+    assert any("the frozen encoder runs in every epoch" in one and "data.augmentation=false" in one for one in said)
+    one, two = (load_file(each.artifact / "model.safetensors") for each in (run, other))
+    assert all(np.allclose(one[name], two[name], atol=1e-4) for name in one)
+    before = load_file(model(folder, "whisper") / "model.safetensors")
+    assert any(not np.array_equal(one[name], before[name]) for name in one if "decoder" in name)
+
+
 @pytest.mark.parametrize("architecture", ["whisper", "wav2vec2"])  # the second with dropout
 def test_a_stopped_run_ends_with_the_very_same_weights(architecture, folder, tmp_path):
     rows = {**tree(folder, architecture), "train": {"learning_rate": 1e-3, "per_device_train_batch_size": 8}}
@@ -353,6 +392,11 @@ def test_a_stopped_run_ends_with_the_very_same_weights(architecture, folder, tmp
     stopped = Run(tmp_path / "stopped")
     resume(stopped)
     same_weights(whole, stopped)
+
+
+def test_a_stream(folder, train):
+    _, result = train(tree(folder, streaming=True, test_size=12, validation_size=8), "train.num_train_epochs=1")
+    assert result["data"]["splits"] == {"train": 40, "validation": 8, "test": 12} and result["test"]["n"] == 12
 
 
 def test_a_decoder_that_is_no_whisper_is_refused_in_words(folder, tmp_path):

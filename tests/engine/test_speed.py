@@ -11,7 +11,7 @@ import transformers
 
 from hftransfer import catalog, config, data
 from hftransfer.errors import UserError
-from hftransfer.fitting import arguments, memory, rules, speed
+from hftransfer.fitting import arguments, memory, precision, rules, speed
 from hftransfer.modeling import batches, inference, loading, prepared
 from hftransfer.runs import Run
 from hftransfer.tasks.base import Preparation
@@ -92,6 +92,14 @@ def test_what_is_far_from_the_fastest_is_timed_once_but_threads(stopwatch):
     assert chosen.attention == "one" and left == {"one": 1, "two": 3, "three": 1}
     chosen, left, _ = stopwatch(times, threads=(1, 2, 1))  # a busy core halves two threads, and leaves one alone
     assert chosen.attention == "two" and left == {"one": 1, "two": 1, "three": 1}
+
+
+def test_timing_ends_when_its_seconds_are_spent(bench, stopwatch, monkeypatch):
+    monkeypatch.setattr(speed, "BUDGET_SECONDS", -1.0)
+    _, left, _ = stopwatch({"one": [1.0, 2.0, 3.0, 9], "two": [1.1, 2.2, 3.3, 9]})  # no two times agree
+    assert left == {"one": 2, "two": 2}
+    chosen = bench("text-classification", "bert")
+    assert all(f"{chosen.threads} thread" in name for name in chosen.timings), "threads are not tried any more"
 
 
 def test_a_choice_whose_run_went_otherwise_is_timed_anew(bench, tmp_path):
@@ -251,3 +259,57 @@ def test_a_gpu_gets_pinned_batches_that_travel_while_it_computes(monkeypatch, tm
     assert "accelerator_config" not in merged("cuda", "train.dataloader_pin_memory=false")
     here = merged("cpu")
     assert not here["dataloader_pin_memory"] and "accelerator_config" not in here
+
+
+def test_processes_agree_on_bf16_once_and_one_may_ask_alone_then(monkeypatch):
+    asked = []
+    monkeypatch.setattr(precision, "native_bf16", lambda: True)
+    monkeypatch.setattr(precision, "PartialState", lambda: SimpleNamespace(num_processes=2))
+    monkeypatch.setattr(precision, "agreed", lambda find: asked.append(find) or True)
+    precision._agreed_once.cache_clear()
+    try:
+        precision.settle()
+        assert precision.quick_bf16() and precision.quick_bf16()
+        assert len(asked) == 1, "what one process asks alone waits for nobody"
+    finally:
+        precision._agreed_once.cache_clear()
+
+
+def test_bf16_that_is_slower_than_float32_is_not_taken_and_the_machine_is_measured_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("HFTRANSFER_CACHE", str(tmp_path))
+    monkeypatch.setattr(precision, "native_bf16", lambda: True)
+    clock, kinds = [0.0], []
+
+    def product(left, right):
+        kinds.append(left.dtype)
+        clock[0] += 2.0 if left.dtype == torch.bfloat16 else 1.0
+        return left
+
+    monkeypatch.setattr(precision, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
+    monkeypatch.setattr(torch.nn.functional, "linear", product)
+    for _ in range(2):
+        precision._known.cache_clear()
+        assert precision.quick_bf16() is False
+    precision._known.cache_clear()
+    assert len(kinds) == 2 * (precision.ROUNDS + 1) and len([*(tmp_path / "speed").iterdir()]) == 1
+    monkeypatch.setattr(precision, "native_bf16", lambda: False)
+    assert precision.quick_bf16() is False
+
+
+def test_a_place_for_times_that_cannot_be_written_or_is_damaged_costs_nothing_but_time(tmp_path, monkeypatch):
+    monkeypatch.setattr(precision, "native_bf16", lambda: True)
+    choice = speed.Choice("eager", False, 16, 2, 0, 1, False, "timed", {"eager": 1.0})
+    (tmp_path / "file").write_text("")
+    for place in (tmp_path / "file", tmp_path / "cache"):  # a file is no folder: nothing can lie in it
+        monkeypatch.setenv("HFTRANSFER_CACHE", str(place))
+        precision._known.cache_clear()
+        assert isinstance(precision.quick_bf16(), bool)
+        speed._remember("key", choice)
+    precision._known.cache_clear()
+    assert speed._cached("key") == dataclasses.replace(choice, origin="cache")
+    for one in (tmp_path / "cache" / "speed").iterdir():
+        one.write_text("{")
+    assert isinstance(precision.quick_bf16(), bool) and speed._cached("key") is None
+    precision._known.cache_clear()
+    monkeypatch.setenv("HFTRANSFER_CACHE", str(tmp_path / "file"))
+    assert speed._cached("key") is None

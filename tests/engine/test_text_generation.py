@@ -172,7 +172,7 @@ def test_every_token_of_a_running_text_is_learned_once():
     windows = reader.text("the old cat", " sees the dog", 8)
     assert [learned(reader, item) for item in windows] == ["he old ", "cat see", "s the d", "og<|im_end|>"]
     assert all(len(item.ids) <= 8 for item in windows)
-    assert [len(item.prompt) for item in windows] == [8, 0, 0, 0]
+    assert [len(item.prompt) for item in windows] == [11, 0, 0, 0], "it is asked whole"
 
 
 def test_completions_and_what_is_cut():
@@ -335,7 +335,7 @@ def test_four_batches_of_four_are_one_of_sixteen(form, folder, train):
         )  # fmt: skip
         (log,) = (event for event in run.events()[0] if event["type"] == "log")
         found.append((log["loss"], log["grad_norm"]))
-    assert found[0] == pytest.approx(found[1], rel=1e-4)
+    assert found[0] == pytest.approx(found[1], rel=1e-5)
 
 
 def test_a_stopped_run_goes_on_to_the_same_bits(folder, tmp_path):

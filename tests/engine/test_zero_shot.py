@@ -14,6 +14,7 @@ import transformers
 from scipy.special import softmax
 
 from hftransfer import catalog, questions, runs
+from hftransfer.answers._head import matching
 from hftransfer.answers.base import Answer
 from hftransfer.errors import ConfigError, UserError
 from hftransfer.evaluation.predictions import Predictions
@@ -90,6 +91,14 @@ def test_an_entailment_model_is_asked_as_the_zero_shot_pipeline_asks_it(
         with pytest.raises(UserError, match="no model that can be loaded as one"):
             ask()
     assert "no model folder" in (run.folder / "README.md").read_text()
+
+
+def test_labels_of_a_head_correspond_by_what_tells_them_apart() -> None:
+    assert matching(("POSITIVE", "Nega-tive"), ("negative", "positive")) == [1, 0]
+    assert matching(("1.0", "0.0"), ("0", "1")) == [1, 0]
+    for head, names in ((("0", "1"), ("-1", "0")), (("1.5", "2"), ("15", "2")), (("c", "java"), ("C++", "Java"))):
+        assert matching(head, names) is None
+    assert matching(("+", "-"), ("-", "+")) == [1, 0]
 
 
 @pytest.mark.parametrize(("architecture", "plain"), [("bert", True), ("distilbert", True), ("mpnet", False)])

@@ -115,7 +115,11 @@ def test_from_the_hub_to_the_hub_and_again(hub: HubServer, tmp_path: Path) -> No
     hub.commit("bob/base", {"config.json": b"{}", "model.safetensors": b"broken"})
     hub.commit("alice/rows", {"data.csv": b"text,label\nother,rows\n"}, kind="dataset")
     elsewhere = tmp_path / "elsewhere"
-    again = call(hub, "alice", elsewhere / "home", "reproduce", "alice/tuned", "--json")
+    trusting = "evaluation.metrics=[bob/doubled]"  # code of bob's, which alice's recipe alone does not run
+    refused = call(hub, "alice", elsewhere / "home", "reproduce", "alice/tuned", "--json")
+    assert refused.returncode == 2 and "evaluation.metrics is 'bob/doubled'" in refused.stderr
+    assert not (elsewhere / "runs").exists()
+    again = call(hub, "alice", elsewhere / "home", "reproduce", "alice/tuned", trusting, "--json")
     assert again.returncode == 0, again.stdout + again.stderr
     compared = events(again.stdout)[-1]
     assert compared["agrees"] and compared["same_data"] and not compared["versions"]
@@ -127,7 +131,7 @@ def test_from_the_hub_to_the_hub_and_again(hub: HubServer, tmp_path: Path) -> No
 
     # figures that do not agree are said to: other rows, other scores
     other = tiny.text_csv(tmp_path / "other.csv", 60, seed=5)
-    words = [f"data.source={other}", "data.revision=null", "train.max_steps=1", "--json"]
+    words = [f"data.source={other}", "data.revision=null", "train.max_steps=1", "--json", trusting]
     differs = call(hub, "alice", tmp_path / "third" / "home", "reproduce", "alice/tuned", *words)
     assert differs.returncode == 1 and not events(differs.stdout)[-1]["agrees"]
     assert "other rows in" in events(differs.stdout)[-1]["data"]

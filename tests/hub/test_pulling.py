@@ -9,6 +9,10 @@ from typing import Any
 
 import pytest
 
+from hftransfer import catalog
+from hftransfer.data import sources
+from hftransfer.errors import UserError
+from hftransfer.modeling import problems
 from hftransfer.runs import Run
 from tests import tiny
 from tests.hub.conftest import python
@@ -63,6 +67,60 @@ def test_a_download_that_breaks_is_taken_up_again(hub: HubServer, run: Run, tmp_
         hub.fault("cdn-get", **fault)
     assert answers(hub, tmp_path / "home", ["ask(None, 'alice/open')"]) == ["positive"]
     assert len(hub.fired) == 4
+
+
+def test_wrong_bytes_of_the_right_length_are_told(hub: HubServer, run: Run, tmp_path: Path) -> None:
+    files = {p.relative_to(run.artifact).as_posix(): p.read_bytes() for p in run.artifact.rglob("*") if p.is_file()}
+    hub.create_repo("alice/open", files=files)
+    hub.create_repo(
+        "alice/rows", kind="dataset", files={"data.csv": tiny.text_csv(tmp_path / "r.csv", 40).read_bytes()}
+    )
+    hub.fault("cdn-get", garble=True)  # the weights: they load, and answer otherwise
+    hub.fault("resolve", garble=True, when=lambda one: one.method == "GET" and one.path.endswith("/data.csv"))
+    rows = """
+def rows():
+    from hftransfer.config import DataConfig
+    from hftransfer.data.sources import open_source
+    try:
+        return open_source(DataConfig(source="alice/rows"), None).splits["train"].num_rows
+    except UserError as error:
+        return str(error)
+"""
+    code = (
+        textwrap.dedent(ASK) + rows + "print(json.dumps([f() for f in (lambda: ask(None, 'alice/open'), rows) * 2]))"
+    )
+    found = json.loads(python(code, hub, None, tmp_path / "home").stdout.splitlines()[-1])
+    assert len(hub.fired) == 2
+    assert "alice/open must be here as the Hub has it; model.safetensors came with other bytes" in found[0]
+    assert "alice/rows must be here as the Hub has it; data.csv came with other bytes" in found[1]
+    assert found[2:] == ["positive", 40], "and what is fetched again is used"
+
+
+@pytest.mark.parametrize("error", [OSError("no JSON"), ValueError("header"), UserError("a", "b", "c"), RuntimeError()])
+def test_what_cannot_be_read_is_told_as_wrong_bytes_where_it_is(monkeypatch, error: Exception) -> None:
+    """A configuration that is no JSON any more would stay in the cache for good, and the repo be blamed."""
+    asked: list[Any] = []
+
+    def bad(*found: Any) -> None:
+        asked.append(found)
+        raise UserError("acme/base must be here as the Hub has it", "config.json came with other bytes", "Try again.")
+
+    config = catalog.build_config(
+        {"task": "text-classification", "model": "acme/base", "data": {"source": "acme/rows"}}
+    )
+    with monkeypatch.context() as patched, pytest.raises(UserError, match="other bytes"):
+        patched.setattr(problems.intact, "require", bad)
+        with problems.explained(config, catalog.task("text-classification"), "acme/base"):
+            raise error
+
+    def unreadable(*_: Any) -> None:
+        raise error
+
+    with monkeypatch.context() as patched, pytest.raises(UserError, match="other bytes"):
+        patched.setattr(sources.intact, "require", bad)
+        patched.setattr(sources, "_open_hub", unreadable)
+        sources.open_source(config.data, None)
+    assert [found[1] for found in asked] == ["acme/base", "acme/rows"]
 
 
 def test_pulling(hub: HubServer, run: Run, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ class Fault:
 
     `cut` drops the connection hard (the client sees a reset): in the middle of the body that is being uploaded, or of
     the one that is being downloaded; `cut="fin"` closes it in good order there, so that the client sees too few bytes.
+    `garble` changes the last byte of what is sent in answer, and nothing else.
     `lost` does the work and drops the connection instead of answering. `when` is asked with the request's record;
     `do` is called with it, the caller being known already: revoke a token there, and its next call is refused.
     """
@@ -28,6 +29,7 @@ class Fault:
     cut: bool | str = False
     delay: float = 0.0
     lost: bool = False
+    garble: bool = False
     when: Callable[[Record], bool] | None = None
     do: Callable[[Record], object] | None = None
 

@@ -129,6 +129,7 @@ class Front:
                 answer = refuse(found)
             if fault is not None and fault.lost:
                 wire.drop(True)
+            wire.garble = fault is not None and fault.garble and request.method == "GET"
             await self._answer(answer, scope, wire)
         except (Dropped, ClientDisconnect):
             return
@@ -178,6 +179,7 @@ class _Wire:
     def __init__(self, transport: asyncio.Transport, receive: Any, send: Any, record: Record) -> None:
         self.transport, self.record = transport, record
         self.cut: bool | str = False
+        self.garble = False
         self._receive, self._send, self._left, self._ended = receive, send, 0, False
 
     async def receive(self) -> Message:
@@ -203,6 +205,8 @@ class _Wire:
             await self._send(message)
             return
         body = message.get("body", b"")
+        if self.garble and body and self.record.status < 300:
+            body, self.garble = body[:-1] + bytes([body[-1] ^ 1]), False
         if self.cut:
             body = body[: self._left]
             self._left -= len(body)

@@ -256,9 +256,16 @@ class HubServer:
         lost: bool = False,
         do: Callable[[Record], object] | None = None,
         message: str | None = None,
+        garble: bool = False,
     ) -> Fault:
         """Order a fault on a route, see `faults.Fault`; the answer's status may come with headers, as Retry-After."""
-        more: dict[str, Any] = {"status": status, "headers": headers or {}, "cut": cut, "delay": delay}
+        more: dict[str, Any] = {
+            "status": status,
+            "headers": headers or {},
+            "cut": cut,
+            "delay": delay,
+            "garble": garble,
+        }
         return self._faults.add(Fault(name, times, after, **more, when=when, lost=lost, do=do, message=message))
 
     def clear_faults(self) -> None:

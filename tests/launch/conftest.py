@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 import json
 import os
+import signal
+import socket
 import subprocess
 import sys
 import time
@@ -17,8 +19,11 @@ import pytest
 import yaml
 
 from hftransfer.events import Event
+from hftransfer.launchers._alone import ENVIRONMENT
+from hftransfer.launchers.local import PROCESSES
 from hftransfer.runs import MARK, Run
 from tests import tiny
+from tests.chaos.zygote import Zygote
 
 ROOT = Path(__file__).parents[2]
 CLI = [sys.executable, "-m", "hftransfer.cli"]
@@ -61,6 +66,38 @@ def write(materials: Path, folder: Path, train: dict[str, Any] | None = None, **
     path = folder / "wanted.yaml"
     path.write_text(yaml.safe_dump({**tree, **sections}))
     return path
+
+
+@pytest.fixture(scope="session")
+def zygote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Zygote]:
+    """Start the process that has imported everything and forks; see `ranks`."""
+    made = Zygote(environment(), tmp_path_factory.mktemp("zygote"))
+    yield made
+    made.close()
+
+
+def ranks(zygote: Zygote, folder: Path, *words: str | Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run `train.py` with two processes to its end, as accelerate starts them.
+
+    They are forks: three times the imports of everything took ten times as long as two tiny models do. What starts
+    processes for real is in test_processes.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+    world = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", PROCESSES: "2", **place, **ENVIRONMENT, **variables}
+    seen = (folder / "modules", None)
+    both = [
+        zygote.start("train", *words, cwd=folder, modules=seen[rank], RANK=str(rank), LOCAL_RANK=str(rank), **world)
+        for rank in (0, 1)
+    ]
+    codes = [one.wait(SECONDS) for one in both]
+    said = (folder / "train.log").read_text()
+    if None in codes:
+        [one.signal(signal.SIGKILL) for one in both]
+        raise AssertionError(f"waited in vain: {said}")
+    zygote.imports(folder / "modules")  # what the next ones find imported
+    return subprocess.CompletedProcess(words, next((code for code in codes if code), 0), said, said)
 
 
 @pytest.fixture(autouse=True)
@@ -122,14 +159,14 @@ def of(run: Run, type: str) -> list[Event]:
     return [event for event in run.events()[0] if event["type"] == type]
 
 
-def two_and_one(path: Path, folder: Path, size: int = 16, near: float = 1e-4) -> tuple[Run, Run]:
+def two_and_one(zygote: Zygote, path: Path, folder: Path, size: int = 16, near: float = 1e-4) -> tuple[Run, Run]:
     """Train a configuration by two processes, then by one on batches of `size`; both begin with the same step.
 
     What they answer is to the same test rows, each once.
     """
     from hftransfer import catalog, train
 
-    done = call("train", path, "--processes", "2", cwd=folder)
+    done = ranks(zygote, folder, "--config", path)
     assert done.returncode == 0, done.stderr
     two = Run(folder / "run")
     assert [event["world_size"] for event in of(two, "process")] == [2]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,13 +13,10 @@ from hftransfer import train
 from hftransfer.events import PREFIX, RANKED_BY
 from hftransfer.methods import fuse
 from hftransfer.runs import Run, read_json
-from tests.launch.conftest import ROOT, call, shell
+from tests.chaos.zygote import Zygote
+from tests.launch.conftest import call, ranks
 
 pytestmark = pytest.mark.slow
-TWO = [
-    sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1",
-    "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0", ROOT / "hftransfer" / "train.py",
-]  # fmt: skip
 
 
 def answers(text: str) -> list[dict[str, Any]]:
@@ -30,13 +26,14 @@ def answers(text: str) -> list[dict[str, Any]]:
 
 def test_rank_and_curve(
     configuration: Callable[..., Path], materials: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    capsys: pytest.CaptureFixture[str], zygote: Zygote,
 ) -> None:  # fmt: skip
     path, model = configuration(), str(materials / "model")
     for question in (["--rank", f"{model},./none"], ["--curve"]):
-        monkeypatch.setenv("HFTRANSFER_CACHE", str(tmp_path / f"two{question[0]}"))  # features are computed, not found
-        two = shell(*TWO, "--config", path, *question, cwd=tmp_path)
-        monkeypatch.setenv("HFTRANSFER_CACHE", str(tmp_path / f"one{question[0]}"))
+        caches = [str(tmp_path / f"{count}{question[0]}") for count in ("two", "one")]  # features are not found there
+        (place := tmp_path / f"asked{question[0]}").mkdir()
+        two = ranks(zygote, place, "--config", path, *question, HFTRANSFER_CACHE=caches[0])
+        monkeypatch.setenv("HFTRANSFER_CACHE", caches[1])
         code = train.main(["--config", str(path), *question])
         (theirs,), (ours,) = answers(two.stdout), answers(capsys.readouterr().out)
         assert (two.returncode == 0) == (code == 0), two.stderr

@@ -10,23 +10,24 @@ from safetensors.numpy import load_file
 
 from hftransfer import train
 from hftransfer.runs import Run
-from tests.launch.conftest import SECONDS, call, of, start, wait_for
+from tests.chaos.zygote import Zygote
+from tests.launch.conftest import SECONDS, call, of, ranks, start, wait_for
 
 pytestmark = pytest.mark.slow
 
 
 def test_two_processes_probe_as_one_does(
-    configuration: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    configuration: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, zygote: Zygote
 ) -> None:
     path = configuration(method={"name": "probe"})
     alone = "data.likely_copies=false"  # it computes features too
-    monkeypatch.setenv("HFTRANSFER_CACHE", str(tmp_path / "two-cache"))  # features are computed, not found
-    done = call("train", path, alone, "--processes", "2", cwd=tmp_path)
+    caches = [str(tmp_path / name) for name in ("two-cache", "one-cache")]  # features are computed, not found
+    done = ranks(zygote, tmp_path, "--config", path, alone, HFTRANSFER_CACHE=caches[0])
     assert done.returncode == 0, done.stderr
     two = Run(tmp_path / "run")
     assert of(two, "process")[0]["world_size"] == 2
     assert [event["cached"] for event in of(two, "features")] == [False]
-    monkeypatch.setenv("HFTRANSFER_CACHE", str(tmp_path / "one-cache"))
+    monkeypatch.setenv("HFTRANSFER_CACHE", caches[1])
     assert train.main(["--config", str(path), f"output={tmp_path / 'one'}", alone]) == 0
     one = Run(tmp_path / "one")
     assert of(one, "probe")[-1]["losses"] == pytest.approx(of(two, "probe")[-1]["losses"], abs=1e-4)
@@ -38,9 +39,11 @@ def test_two_processes_probe_as_one_does(
 
 
 @pytest.mark.long
-def test_two_processes_tune_on_few_rows_as_one_does(configuration: Callable[..., Path], tmp_path: Path) -> None:
+def test_two_processes_tune_on_few_rows_as_one_does(
+    configuration: Callable[..., Path], tmp_path: Path, zygote: Zygote
+) -> None:
     path = configuration(method={"name": "few_shot"}, train={"max_steps": 6})
-    done = call("train", path, "--processes", "2", cwd=tmp_path)
+    done = ranks(zygote, tmp_path, "--config", path)
     assert done.returncode == 0, done.stderr
     two = Run(tmp_path / "run")
     assert of(two, "process")[0]["world_size"] == 2

@@ -9,13 +9,16 @@ import numpy as np
 import pytest
 
 from tests import tiny_heard
+from tests.chaos.zygote import Zygote
 from tests.launch.conftest import answered, two_and_one, write
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.mark.parametrize("architecture", ["whisper", pytest.param("wav2vec2", marks=pytest.mark.long)])
-def test_two_processes_compute_what_one_does(architecture: str, materials: Path, tmp_path: Path) -> None:
+def test_two_processes_compute_what_one_does(
+    architecture: str, materials: Path, tmp_path: Path, zygote: Zygote
+) -> None:
     if architecture == "whisper":
         model = tiny_heard.whisper(tmp_path / "model")
     else:
@@ -28,7 +31,7 @@ def test_two_processes_compute_what_one_does(architecture: str, materials: Path,
         materials, tmp_path, {"max_steps": 4, "logging_steps": 1}, task="automatic-speech-recognition",
         model=str(model), data={"source": str(rows)}, evaluation={"resamples": 100, "max_new_tokens": 8},
     )  # fmt: skip
-    two, one = two_and_one(path, tmp_path, near=2e-3)
+    two, one = two_and_one(zygote, path, tmp_path, near=2e-3)
     left, right = answered(two), answered(one)
     assert [*left["label"]] == [*right["label"]]
     assert [*left["tokens"]] == [*right["tokens"]]
@@ -36,14 +39,14 @@ def test_two_processes_compute_what_one_does(architecture: str, materials: Path,
 
 
 @pytest.mark.parametrize("streaming", [False, pytest.param(True, marks=pytest.mark.long)])
-def test_two_processes_classify_as_one_does(streaming: bool, materials: Path, tmp_path: Path) -> None:
+def test_two_processes_classify_as_one_does(streaming: bool, materials: Path, tmp_path: Path, zygote: Zygote) -> None:
     rows = tiny_heard.class_folder(tmp_path / "rows", 51)
     data = {"source": str(rows), "streaming": streaming, "label_issues": False, "likely_copies": False}
     path = write(
         materials, tmp_path, {"max_steps": 4, "logging_steps": 1}, task="audio-classification",
         model=str(tiny_heard.heard_model(tmp_path / "model", "whisper")), data=data,
     )  # fmt: skip
-    two, one = two_and_one(path, tmp_path, near=2e-3)
+    two, one = two_and_one(zygote, path, tmp_path, near=2e-3)
     left, right = answered(two), answered(one)
     assert [*left["label"]] == [*right["label"]] and len(left) > 8
     scores = [np.stack(one["scores"]) for one in (left, right)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from hftransfer.runs import Run
 from tests.launch.conftest import ROOT, SECONDS, write
 
+HOME = str(Path.home())
 NOWHERE = "/dev/null/home"  # which nobody can make
 CASES: dict[str, dict[str, Any]] = {
     "no home": {"without": ("HOME", "HF_HOME", "HFTRANSFER_CACHE", "XDG_CACHE_HOME")},
@@ -29,7 +31,29 @@ CASES: dict[str, dict[str, Any]] = {
     "a time zone far away": {"env": {"TZ": "Pacific/Kiritimati"}},
     "an optimising Python": {"python": ("-O",)},
     "no standard output": {"closed": True},
-}
+    "an install that nobody may write to": {"read_only": (str(ROOT / "hftransfer"),)},
+    "no place for temporary files that may be written to": {
+        "read_only": ("/tmp", "/var/tmp"), "without": ("TMPDIR", "TEMP", "TMP"),
+        "env": {"HF_HOME": "caches", "HFTRANSFER_CACHE": "caches"},  # those of the tests lie in /tmp as well
+    },
+    "a home that may be read alone": {
+        "env": {"HOME": HOME}, "without": ("HF_HOME", "HFTRANSFER_CACHE", "XDG_CACHE_HOME"), "read_only": (HOME,),
+        "refused": "Set HF_HOME to a folder that can be written",
+    },
+    "a home that may be read alone, and caches elsewhere": {
+        "env": {"HOME": HOME, "HF_HOME": "caches", "HFTRANSFER_CACHE": "caches"}, "read_only": (HOME,),
+    },
+}  # fmt: skip
+# what is to be read-only becomes so in a mount namespace of the command's own; the folder of the test stays as it is
+ALONE = """
+place=$1; shift
+mount --make-rprivate / && mount --bind "$place" "$place" || exit 77
+while [ "$1" != -- ]; do
+  if [ -d "$1" ]; then mount --rbind "$1" "$1" && mount -o remount,bind,ro "$1" || exit 77; fi
+  shift
+done
+shift; cd "$place" && exec "$@"
+"""
 
 
 @pytest.mark.long
@@ -53,11 +77,16 @@ def test_a_run_is_done_and_listed_in_odd_surroundings(case: str, materials: Path
 
     def call(*words: str | Path) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, *given.get("python", ()), "-m", "hftransfer.cli", *map(str, words)],
+            [*alone, sys.executable, *given.get("python", ()), "-m", "hftransfer.cli", *map(str, words)],
             env=environment, cwd=place, capture_output=True, text=True, errors="replace", timeout=SECONDS,
             preexec_fn=begin, check=False,
         )  # fmt: skip
 
+    alone = []
+    if given.get("read_only"):
+        alone = ["unshare", "--mount", "sh", "-c", ALONE, "sh", str(place), *given["read_only"], "--"]
+        if not shutil.which("unshare") or subprocess.run([*alone, "true"], capture_output=True).returncode:
+            pytest.skip("this process may make nothing read-only")
     done = call("train", path)
     run = Run(place / "ein Lauf")
     if given.get("refused"):

@@ -98,13 +98,11 @@ def test_a_crash_exits_1_with_the_end_of_its_traceback(
 
 def test_two_ranks_refuse_with_one_message(configuration: Callable[..., Path], tmp_path: Path) -> None:
     data = {"source": str(tiny.text_csv(tmp_path / "rows.csv", 20)), "columns": {"text": "words"}}
-    began = time.monotonic()
     done = call("train", configuration(data=data), "--processes", "2")
     (failed,) = of(Run(tmp_path / "run"), "failed")
     assert done.returncode == 2
     assert done.stderr.splitlines() == [f"hftransfer: {failed['message']}"]
     assert "there is no column 'words'" in failed["message"]
-    assert time.monotonic() - began < 25  # torch's launcher would kill a rank that hangs after 30 s
 
 
 @pytest.fixture

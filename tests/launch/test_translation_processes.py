@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 from tests import tiny_written
+from tests.chaos.zygote import Zygote
 from tests.launch.conftest import answered, two_and_one, write
 
 pytestmark = pytest.mark.slow
 
 
-def test_two_processes_compute_what_one_does(materials: Path, tmp_path: Path) -> None:
+def test_two_processes_compute_what_one_does(materials: Path, tmp_path: Path, zygote: Zygote) -> None:
     model = tiny_written.written_model(tmp_path / "bart", "bart")
     settings = json.loads((model / "config.json").read_text()) | {"dropout": 0.0}
     (model / "config.json").write_text(json.dumps(settings))
@@ -23,7 +24,7 @@ def test_two_processes_compute_what_one_does(materials: Path, tmp_path: Path) ->
         data={"source": str(rows), "likely_copies": False},
         evaluation={"resamples": 100, "max_new_tokens": 8},
     )  # fmt: skip
-    two, one = two_and_one(path, tmp_path)
+    two, one = two_and_one(zygote, path, tmp_path)
     left, right = answered(two), answered(one)
     assert [*left["label"]] == [*right["label"]]
     # the same tokens of each target were counted; weights of both differ by rounding alone

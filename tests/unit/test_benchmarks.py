@@ -8,7 +8,8 @@ import os
 import re
 import subprocess
 import sys
-from dataclasses import asdict
+import time
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ import pytest
 import scipy.stats
 import transformers
 
-from benchmarks import figures, gpu, gpu_scene, gpu_table, guard, page, run, shares, tuning
+from benchmarks import cold, figures, gpu, gpu_scene, gpu_table, guard, page, run, shares, tuning
 from benchmarks.measuring import Sizes
 from hftransfer.runs import Run
 
@@ -123,7 +124,7 @@ def test_seconds_of_training_count_what_came_before_the_first_step_and_no_lookin
 
 def test_regret_is_against_what_validation_would_have_kept(tmp_path: Path) -> None:
     from benchmarks import regret
-    from benchmarks.regret_table import Outcome, Settings, best_of, read, told, whole
+    from benchmarks.regret_table import Outcome, Settings, best_of, made, read, told, whole
 
     def outcome(way: str, test: float, validation: float, seconds: float, seed: int = 0) -> Outcome:
         scores = ({"accuracy": test}, {"accuracy": validation})
@@ -142,6 +143,15 @@ def test_regret_is_against_what_validation_would_have_kept(tmp_path: Path) -> No
     lines = [json.dumps({"settings": asdict(settings)}), *(json.dumps(asdict(one)) for one in found)]
     (tmp_path / "runs.jsonl").write_text("\n".join(lines))
     assert read([tmp_path / "runs.jsonl"]) == (found, settings), "a file holds all that is told"
+    assert not made(tmp_path / "none.jsonl")
+    other = replace(settings, machine="another machine", day="2026-12-01")
+    failed = replace(outcome("probe", 0.1, 0.1, 1.0, seed=1), error="no memory")
+    more = [json.dumps({"settings": asdict(other)}), json.dumps(asdict(failed))]
+    (tmp_path / "runs.jsonl").write_text("\n".join([*lines, *more]))
+    done = made(tmp_path / "runs.jsonl")
+    assert len(done) == len(found) and ("digits", 200, 1, "probe") not in done, "what failed is run again"
+    both = read([tmp_path / "runs.jsonl"])[1]
+    assert (both.machine, both.day) == ("a machine and another machine", "2026-12-01")
     names = [name for name, _ in regret.ways("vader-tweets", 7)]
     assert names[:2] == ["auto", "probe"] and len(names) == 16
     assert len(list(regret.ways("emoji", 7))) == 9, "a convolution takes no LoRA"
@@ -260,8 +270,32 @@ def test_a_first_answer_is_imports_loading_and_asking(tmp_path: Path) -> None:
     settings = transformers.BertConfig(**gpu_scene.TINY.text)
     transformers.BertForSequenceClassification(settings).save_pretrained(tmp_path)
     gpu_scene.reader("[CLS] $A [SEP]").save_pretrained(tmp_path)
-    found = shares.answered(str(tmp_path), "w1 w2")
-    assert list(found) == ["imports", "loading", "answering"] and min(found["loading"], found["answering"]) > 0
+    for found in (cold.ours(str(tmp_path), "w1 w2"), cold.theirs(str(tmp_path), "w1 w2")):
+        assert list(found) == ["imports", "loading", "answering"] and min(found["loading"], found["answering"]) > 0
+
+
+def test_the_first_step_is_told_with_and_without_imports() -> None:
+    events = [{"type": "launched", "time": 10.0}, {"type": "phase", "name": "imports", "time": 11.0},
+              {"type": "phase", "name": "data", "time": 15.0}]  # fmt: skip
+    assert shares.until_first_step(events) == ""
+    said = shares.until_first_step([*events, {"type": "step", "time": 22.0}, {"type": "step", "time": 30.0}])
+    assert "after **12.0 s**, 8.0 s of them after the imports" in said
+
+
+def test_scores_and_plots_of_made_up_answers_are_timed() -> None:
+    assert all(seconds > 0 for seconds in shares.measuring(200).values())
+
+
+def test_others_work_is_told_and_ones_own_is_not() -> None:
+    watch = page.Others()
+    end = time.process_time() + 0.3
+    while time.process_time() < end:
+        pass
+    mine = watch.cores()
+    theirs = page.Others()
+    theirs.began = theirs.began[0] - 1.0, theirs.began[1] - 30.0  # 30 seconds of others within one
+    assert theirs.cores() > mine + 5
+    assert page.busy(0.0) == "" and "The machine was busy" in page.busy(float(os.cpu_count() or 1))
 
 
 def test_the_guard_ends_with_an_error_beyond_the_noise_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -523,9 +523,23 @@ def test_the_score_without_leaked_rows_stands_beside_the_score() -> None:
         "confidence": 0.95,
         "metrics": {"accuracy": {"value": 0.7, "low": 0.6, "high": 0.8}},
     }
+    both = report.render(a_result(without_leaked_rows={**clean, "learnt": ["train", "validation"]}), run_config())
+    assert "that have a copy in train or validation, which it learned from as well, the same, near or likely" in both
     text = report.render(a_result(without_leaked_rows=clean), run_config())
     assert (
         "- Without the 12 test rows that have a copy in train, the same, near or likely, `accuracy` is 0.700 "
         "(0.600 to 0.800, n = 1,020); with them" in text
     )
     assert "near or likely" not in report.render(a_result(without_leaked_rows=None), run_config())
+
+
+def test_texts_are_cut_by_the_pipeline_where_training_cut_them() -> None:
+    """Untold, it cuts nothing: it reads longer texts otherwise, and fails at those longer than the model."""
+    text = section(report.render(a_result(max_length=48), run_config()), "Use")
+    assert 'print(answer("a text", truncation=True, max_length=48))' in text
+    placed = a_result(max_length=48)
+    label = placed["answer"]["names"][1]
+    point = {"label": label, "rule": {"sensitivity": 0.9}, "prevalence": None, "threshold": 0.3}
+    placed["answer"] |= {"positive": label, "why_positive": "as asked", "points": [point]}
+    assert "top_k=None, truncation=True, max_length=48)" in section(report.render(placed, run_config()), "Use")
+    assert "truncation" not in section(report.render(a_result(max_length=None), run_config()), "Use")

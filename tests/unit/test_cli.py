@@ -372,6 +372,15 @@ def test_every_kind_of_answer_is_a_line(kind: str, answer: dict[str, Any], top_k
     assert views.line(answers.of(kind).view(answer), top_k) == text
 
 
+def test_items_are_a_line_each_where_one_question_is_asked() -> None:
+    item = {"id": "7", "title": "Heat (1995)", "score": 0.5, "near": "Ronin (1998)"}
+    found = answers.of("ranked_items").view(
+        {"vector": [1.0], "items": [item, {**item, "title": "Ran", "near": "Ikiru"}]}
+    )
+    assert views.listing([found]) == [("Heat (1995)", "0.500", "near Ronin (1998)"), ("Ran", "0.500", "near Ikiru")]
+    assert views.listing([found, found]) == [] == views.listing([views.Number(1.0)])
+
+
 def test_predict_asks_the_runs_artifact(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     run = _existing("one", {"type": "done", "seconds": 1})
     run.artifact.mkdir()

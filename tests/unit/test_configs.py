@@ -1,5 +1,6 @@
 """Every shipped configuration builds, names only what exists, and begins with the command that runs it."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ from accelerate.commands.config.config_args import load_config_from_file
 from accelerate.commands.launch import launch_command_parser
 
 from hftransfer import catalog, config, samples
+from hftransfer.samples import table
 from hftransfer.upstream.options import training_options
 
 ROOT = Path(__file__).parents[2]
@@ -37,6 +39,21 @@ def test_run_configuration_builds_and_names_what_exists(path):
     for text, kind in ((built.model, "model"), (built.data.source, "data")):
         name = text.removeprefix(samples.PREFIX)
         assert name == text or samples.SAMPLES[name].is_model == (kind == "model")
+
+
+@pytest.mark.parametrize("path", RUNS, ids=str)
+def test_what_it_says_to_fetch_is_all_that_it_names(path):
+    text = (ROOT / path).read_text(encoding="utf-8")
+    asked = re.findall(r"hftransfer samples ((?:[a-z0-9-]+ ?)+)", text.replace("\n# ", " "))
+    known = {name for part in asked for name in part.split() if name in {*table.SAMPLES, *table.GROUPS}}
+    fetched = {one for name in known for one in table.GROUPS.get(name, (name,))}
+    built = config.build(config.read_tree(ROOT / path))
+    wanted = {
+        name.removeprefix(samples.PREFIX)
+        for name in (built.model, built.data.source)
+        if name.startswith(samples.PREFIX)
+    }
+    assert wanted <= fetched
 
 
 @pytest.mark.parametrize("path", ACCELERATE, ids=str)

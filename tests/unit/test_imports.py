@@ -36,6 +36,11 @@ def test_a_light_module_imports_nothing_heavy(module: str) -> None:
     assert not HEAVY & _loaded(f"import hftransfer.{module}")
 
 
+def test_what_predict_needs_of_the_data_comes_without_their_library() -> None:
+    loaded = _loaded("from hftransfer import data\nfrom hftransfer.data import Unanswerable, suffixes")
+    assert not HEAVY & loaded
+
+
 def test_importing_the_package_does_almost_nothing() -> None:
     loaded = _loaded("import hftransfer; hftransfer.__version__")
     assert {name for name in loaded if name.startswith("hftransfer.")} == set()

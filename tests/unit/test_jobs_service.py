@@ -18,6 +18,7 @@ from huggingface_hub import constants
 from hftransfer.config import build
 from hftransfer.errors import UserError
 from hftransfer.launchers import _estimate, _job_files, jobs, launcher, of
+from hftransfer.launchers._elsewhere import Elsewhere
 from hftransfer.launchers.jobs import JobsLauncher
 from hftransfer.runs import Run
 from tests.jobs_server import ENDED, TOKEN, FolderBucket, JobsServer, stub
@@ -242,6 +243,26 @@ def test_a_job_is_found_by_its_label_where_its_number_was_not_noted(server: Jobs
     note.pop("job")
     run.launch_path.write_text(json.dumps(note))
     assert JobsLauncher().standing(run).alive
+
+
+def test_no_more_is_brought_back_than_there_is_room_for(
+    server: JobsServer, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever may write to the bucket decides what lies there; the app of a Space fetches it, unfenced."""
+    start = place()
+    start.start(run, resume=True)
+    left = Path(jobs.MOUNT) / run.launch()["label"] / "artifact"
+    left.mkdir(parents=True, exist_ok=True)
+    (left / "huge.bin").write_bytes(bytes(100_000))
+    with monkeypatch.context() as patch:
+        patch.setattr(Elsewhere, "_room", (lambda run: 50_000.0,))
+        events = [*start.follow(run)]
+        start.collect(run)
+    assert not (run.artifact / "huge.bin").exists() and run.status().state == "done"
+    told = [one["message"] for one in run.events()[0] if one["type"] == "warning"]
+    assert len(told) == 1 and "not brought back" in told[0] and "room for 0 MB" in told[0], events
+    start.collect(run)
+    assert (run.artifact / "huge.bin").is_file(), "and what there is room for now comes"
 
 
 def test_a_job_whose_time_is_over_says_so(server: JobsServer, run: Run) -> None:

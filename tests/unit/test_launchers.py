@@ -118,6 +118,9 @@ def test_no_token_is_in_the_command_or_the_folder(run: Run, monkeypatch: pytest.
 def test_a_number_of_processes_that_makes_no_sense(run: Run) -> None:
     with pytest.raises(UserError, match="at least one process"):
         LocalLauncher().start(run, processes=0)
+    with pytest.raises(UserError, match="processes are possible on this machine"):
+        LocalLauncher().start(run, processes=10**6)
+    assert not run.launch_path.exists()
 
 
 def test_stopping_what_never_ran_is_no_error(run: Run) -> None:

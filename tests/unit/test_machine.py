@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import types
 from pathlib import Path
 from typing import Any
@@ -144,3 +145,26 @@ def test_no_other_module_asks_what_differs() -> None:
         if asked.search(line) and not line.lstrip().startswith("#")
     }
     assert not found
+
+
+@pytest.mark.skipif(machine.SYSTEM != "Linux", reason="elsewhere a priority is that of a whole process")
+def test_threads_that_serve_give_way_and_what_the_others_start_does_not() -> None:
+    done = threading.Event()
+    found: dict[str, int] = {}
+    script = "import os; print(os.getpriority(os.PRIO_PROCESS, 0))"
+
+    def work(name: str) -> None:
+        done.wait(30)
+        found[name] = int(subprocess.run([sys.executable, "-c", script], capture_output=True, check=True).stdout)
+
+    threads = [threading.Thread(target=work, args=(name,), name=name) for name in ("serves", "starts runs")]
+    for thread in threads:
+        thread.start()
+    before = os.getpriority(os.PRIO_PROCESS, 0)
+    others = [thread.name for thread in threading.enumerate() if thread.name != "serves"]
+    machine.let_first(others, 15)
+    machine.let_first(others, 12)  # what gave way once does not take it back
+    done.set()
+    for thread in threads:
+        thread.join()
+    assert found == {"serves": 15, "starts runs": before} and os.getpriority(os.PRIO_PROCESS, 0) == before

@@ -12,9 +12,11 @@ from typing import Any
 
 import pytest
 
+from hftransfer import runs
 from hftransfer.config import RunConfig, build
-from hftransfer.errors import UserError
+from hftransfer.errors import Damaged, UserError
 from hftransfer.events import latest_events
+from hftransfer.launchers import _job_files
 from hftransfer.runs import (
     MANIFEST,
     Run,
@@ -30,6 +32,7 @@ from hftransfer.runs import (
     write_text,
 )
 from hftransfer.safety.identity import note_process, works
+from hftransfer.train import discard_torn
 
 
 def _config(**more: Any) -> RunConfig:
@@ -177,7 +180,7 @@ def test_the_newest_whole_checkpoint_counts(run: Run) -> None:
     assert run.checkpoint() == run.checkpoints / "checkpoint-10"
 
 
-@pytest.mark.parametrize("damage", ["short", "missing", "no manifest", "name"])
+@pytest.mark.parametrize("damage", ["short", "missing", "no manifest", "half a manifest", "name"])
 def test_a_torn_checkpoint_is_not_whole(run: Run, damage: str) -> None:
     folder = _checkpoint(run, 5)
     seal(folder)
@@ -189,10 +192,27 @@ def test_a_torn_checkpoint_is_not_whole(run: Run, damage: str) -> None:
         (folder / "sub" / "state").unlink()
     elif damage == "no manifest":
         (folder / MANIFEST).unlink()
+    elif damage == "half a manifest":
+        (folder / MANIFEST).write_text('{"files": {"wei')
     else:
         folder = folder.rename(run.checkpoints / "tmp-checkpoint-5")
     assert not is_whole(folder)
     assert run.checkpoint() is None
+
+
+def test_a_resume_goes_on_from_the_newest_checkpoint_with_the_bytes_that_were_written(run: Run) -> None:
+    for step in (2, 4, 6):
+        seal(_checkpoint(run, step))
+    note = json.loads((run.checkpoints / "checkpoint-2" / MANIFEST).read_text())
+    (run.checkpoints / "checkpoint-2" / MANIFEST).write_text(json.dumps({"files": note["files"]}))  # of before sums
+    (run.checkpoints / "checkpoint-6" / "weights").write_bytes(b"12355")  # as long as it was
+    (run.checkpoints / "checkpoint-4" / "sub" / "state").write_bytes(b"0")
+    discard_torn(run)
+    assert run.checkpoint() == run.checkpoints / "checkpoint-2"
+    aside = sorted(path.name[:20] for path in run.checkpoints.glob("damaged-*"))
+    assert aside == ["damaged-checkpoint-4", "damaged-checkpoint-6"], "nothing is deleted"
+    told = [event["message"] for event in run.events()[0] if event["type"] == "warning"]
+    assert len(told) == 2 and "checkpoint-6 is not as it was written (weights)" in told[0]
 
 
 def test_runs_inside_a_ladder_are_listed_by_a_name_that_find_takes(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -327,3 +347,22 @@ def test_what_is_written_is_as_private_as_the_umask_says(tmp_path: Path, umask: 
         os.umask(before)
     assert (tmp_path / "result.json").stat().st_mode & 0o777 == mode
     assert [path.name for path in tmp_path.iterdir()] == ["result.json"]
+
+
+def test_json_beyond_any_of_ours_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a job brings back is whatever lies in the bucket: each byte of `[{},{},...]` takes many in memory."""
+    monkeypatch.setattr(runs, "MOST_JSON", 1000)
+    path = tmp_path / "result.json"
+    path.write_text('{"a": "' + "x" * 900 + '"}')
+    assert runs.read_json(path)["a"] == "x" * 900
+    path.write_text("[" + "{}," * 400 + "{}]")
+    with pytest.raises(Damaged, match="larger than"):
+        runs.read_json(path)
+
+
+def test_a_line_of_a_job_that_is_no_event_of_ours_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_job_files, "MOST_LINE", 100)
+    path = tmp_path / "events.jsonl"
+    for line in ('{"type": "step"}', '{"type": "' + "x" * 200 + '"}', '{"type": "done"}'):
+        _job_files.append(path, line)
+    assert path.read_text() == '{"type": "step"}\n{"type": "done"}\n'

@@ -19,6 +19,7 @@ PLACES = ("bbox", "bboxes", "box", "boxes_xyxy", *CONVENTIONS, "boxes_xywh", "xy
 KINDS = ("category", "categories", "category_id", "label", "labels", "class", "classes", "class_id", "class_label",
          "class_labels", "name", "names", "category_ids", "category_name", "object_class")  # fmt: skip
 CROWDS = ("iscrowd", "is_crowd", "crowd")
+DIFFICULT = ("difficult", "is_difficult", "isdifficult")
 OUTLINES = ("segmentation", "segmentations", "outline", "polygon", "polygons")
 HOLDERS = ("objects", "annotations", "object", "detections", "faces", "instances")
 BEGINS = "box"  # other names of places
@@ -33,6 +34,13 @@ class Held:
     naming: str | None
     crowd: str | None = None
     outline: str | None = None
+    difficult: str | None = None
+
+    @property
+    def fields(self) -> list[str]:
+        """The names by which things stand."""
+        names = (self.place, self.naming, self.crowd, self.outline, self.difficult)
+        return [name for name in names if name is not None]
 
     @property
     def form(self) -> Form:
@@ -45,8 +53,7 @@ class Held:
     @property
     def columns(self) -> list[str]:
         """The columns that hold them."""
-        names = (self.place, self.naming, self.crowd, self.outline) if self.column is None else (self.column,)
-        return [name for name in names if name is not None]
+        return self.fields if self.column is None else [self.column]
 
 
 def find(rows: Dataset, named: str | None) -> Held | None:
@@ -64,7 +71,7 @@ def find(rows: Dataset, named: str | None) -> Held | None:
     if place is None or not is_list(element(features[place])):
         return None
     kind = first_of({name: 0 for name in lists if name != place}, KINDS)
-    return Held(None, place, kind, first_of(lists, CROWDS), first_of(lists, OUTLINES))
+    return Held(None, place, kind, *(first_of(lists, names) for names in (CROWDS, OUTLINES, DIFFICULT)))
 
 
 def _fields(feature: Any) -> dict[str, Any]:
@@ -81,7 +88,8 @@ def _held(column: str, fields: Mapping[str, Any]) -> Held | None:
     place, outline = _place_of(fields), first_of(fields, OUTLINES)
     if place is None and outline is None:
         return None
-    return Held(column, place or str(outline), first_of(fields, KINDS), first_of(fields, CROWDS), outline)
+    kind, crowd, difficult = (first_of(fields, names) for names in (KINDS, CROWDS, DIFFICULT))
+    return Held(column, place or str(outline), kind, crowd, outline, difficult)
 
 
 def drawn(rows: Dataset, held: Held, config: DataConfig) -> Drawn:
@@ -102,7 +110,7 @@ def _entries(value: Any, held: Held) -> list[Mapping[str, Any]] | None:
         return None
     if not isinstance(value, Mapping):
         return list(value)
-    parts = {name: value.get(name) for name in (held.place, held.naming, held.crowd, held.outline) if name is not None}
+    parts = {name: value.get(name) for name in held.fields}
     if parts[held.place] is None:
         return None
     lengths = {name: len(part) for name, part in parts.items() if part is not None}
@@ -122,7 +130,8 @@ def _thing(one: Mapping[str, Any], held: Held, names: Names) -> Thing:
         place = list(place.values())
     kind = one.get(held.naming) if held.naming is not None else None
     crowd = bool(one.get(held.crowd)) if held.crowd is not None else False
-    return Thing(place, names.of(kind), crowd, outline)
+    difficult = bool(one.get(held.difficult)) if held.difficult is not None else False
+    return Thing(place, names.of(kind), crowd, outline, difficult)
 
 
 class Names:

@@ -21,13 +21,15 @@ FORMS: dict[Form, str] = {
 class Thing:
     """One thing: four numbers of its box (None: those of its outline), its class, and its outline if it was drawn.
 
-    `outline` is a list of polygons [x, y, x, y, ...] or COCO's runs {"counts", "size"}.
+    `outline` is a list of polygons [x, y, x, y, ...] or COCO's runs {"counts", "size"}. A `difficult` one is hard to
+    recognise, as who drew it says: scores pass over it.
     """
 
     place: Sequence[float] | None
     name: str | None
     crowd: bool = False
     outline: Any = None
+    difficult: bool = False
 
 
 @dataclass(frozen=True)

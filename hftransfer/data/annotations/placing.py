@@ -89,7 +89,7 @@ def _with_truth(
 
         made = Dataset.from_dict({task.truth.name: values}, features=Features({task.truth.name: feature}))
         splits[use] = replace(split, rows=concatenate_datasets([rows, made], axis=1))
-        guesses += [f"{use}: {said}" for said in (reading.said, *drawn.guesses)]
+        guesses += [f"{use}: {said}" for said in (reading.said, *drawn.guesses, *_difficult(values))]
         warnings += [*drawn.warnings, *_said(use, values, faults)]
     return replace(picked, splits=splits, warnings=tuple(warnings), guesses=tuple(dict.fromkeys(guesses)))
 
@@ -149,7 +149,8 @@ def _row(
             continue
         place = dict(zip(("x", "y", "width", "height"), box, strict=True))
         made.append({
-            **place, "name": thing.name, "crowd": thing.crowd, "picture_width": sides[0], "picture_height": sides[1],
+            **place, "name": thing.name, "crowd": thing.crowd, "difficult": thing.difficult,
+            "picture_width": sides[0], "picture_height": sides[1],
         })  # fmt: skip
     return made
 
@@ -163,6 +164,13 @@ def _said(use: str, values: list[list[dict[str, Any]] | None], faults: Counter[s
             f"{use}: {empty:,} of {len(values):,} pictures have no box: they teach what is none ({total:,} boxes)"
         )
     return said
+
+
+def _difficult(values: Iterable[list[dict[str, Any]] | None]) -> list[str]:
+    """Say what becomes of things that are marked as difficult, where there are some."""
+    count = sum(one["difficult"] for row in values if row is not None for one in row)
+    told = "they are learnt like others, and scores pass over them: neither missed, nor wrong where they are found"
+    return [f"{count:,} boxes are marked `difficult`: {told}"] if count else []
 
 
 # --- how large pictures are ---
@@ -223,7 +231,7 @@ def as_rows(files: list[str], drawn: Drawn) -> Dataset:
 
     thing = {
         FIELD[drawn.form]: List(Value("float64")), "name": Value("string"), "crowd": Value("bool"),
-        "outline": Value("string"),
+        "outline": Value("string"), "difficult": Value("bool"),
     }  # fmt: skip
     features = Features({"image": Image(), "objects": List(thing), "_drawn_size": List(Value("int64"))})
     rows = [
@@ -235,6 +243,7 @@ def as_rows(files: list[str], drawn: Drawn) -> Dataset:
                 "name": t.name,
                 "crowd": t.crowd,
                 "outline": None if t.outline is None else json.dumps(t.outline),
+                "difficult": t.difficult,
             }
             for t in one.things
         ]

@@ -14,6 +14,7 @@ from hftransfer.errors import UserError
 
 ONE = "annotation"  # the root of Pascal VOC's files
 ALL = "annotations"  # of CVAT's
+MARKED = ("1", "true", "True")  # of an object that is difficult
 
 
 def read(path: Path) -> ElementTree.Element:
@@ -46,7 +47,8 @@ def of_voc(root: ElementTree.Element, path: Path) -> tuple[str, Picture]:
         if box is not None:
             edges = [_number(box.findtext(name)) for name in ("xmin", "ymin", "xmax", "ymax")]
             place = [edges[0] - 1, edges[1] - 1, edges[2], edges[3]]  # VOC counts pixels from 1, both ends inside
-        things.append(Thing(place, _text(one.findtext("name"))))
+        difficult = _text(one.findtext("difficult")) in MARKED
+        things.append(Thing(place, _text(one.findtext("name")), difficult=difficult))
     size = root.find("size")
     width, height = (_number(None if size is None else size.findtext(name)) for name in ("width", "height"))
     known = (int(width), int(height)) if width > 0 and height > 0 else None

@@ -56,8 +56,9 @@ def names_of(
     if len(first) == width - 1 and _numbered(below):  # as R writes the names of rows
         return True, ("Unnamed: 0", *named), (f"{path.name}: the first column has no name, and numbers the rows",)
     broken = [name for name in first if "\n" in name or "\r" in name]
-    said = f"{path.name}: line breaks in names of columns are read as blanks: "
-    return True, tuple(named), (said + ", ".join(f"`{clean(name)}`" for name in broken),) if broken else ()
+    names = ", ".join(f"`{clean(name)}`" for name in broken)
+    blanks = f"{path.name}: line breaks in names of columns are read as blanks: {names}"
+    return True, tuple(named), (blanks,) if broken else ()
 
 
 def clean(name: str) -> str:

@@ -33,29 +33,34 @@ class Reading:
     text: str
     spans: str | None = None  # the column of spans; None: Label Studio's own tree
     tokens: bool = False  # whether the export has split its texts into words
+    asked: tuple[str, ...] = ()  # what Label Studio calls its questions, where several are answered by a choice
 
     def row(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """Return a row with `tokens` and `ner_tags`, or with the label that was chosen for it."""
         if self.spans is None:
             return self._of_label_studio(row)
         kept = {name: value for name, value in row.items() if name not in (self.spans, "tokens", *_NOISE)}
-        found = [span for span in map(_span, row.get(self.spans) or ()) if span is not None]
+        found = [_span_of(value, row[self.text]) for value in row.get(self.spans) or ()]
         given = [(one["start"], one["end"]) for one in row["tokens"]] if self.tokens else None
         return {**kept, **_tagged(row[self.text], found, given)}
 
     def _of_label_studio(self, row: Mapping[str, Any]) -> dict[str, Any]:
         data = row["data"]
         kept = {name: value for name, value in data.items() if not isinstance(value, dict | list)}
-        found, chosen = [], []
-        for one in _results(row):
+        results = _results(row)
+        if results is None:
+            return kept  # nobody did it: that is no text without a span
+        found: list[Span] = []
+        chosen: dict[str, list[str]] = {}
+        for one in results:
             value = one.get("value", {})
             if "choices" in value:
-                chosen += value["choices"]
+                chosen.setdefault(_asked(one) if self.asked else "label", []).extend(value["choices"])
             span = _span(value)
             if span is not None:
                 found.append(span)
         if chosen and not found:
-            return {**kept, "label": chosen[0] if len(chosen) == 1 else chosen}
+            return {**kept, **{name: of[0] if len(of) == 1 else of for name, of in chosen.items()}}
         return {**kept, **_tagged(data[self.text], found, None)}
 
 
@@ -69,7 +74,12 @@ def detect(rows: Sequence[Mapping[str, Any]]) -> Reading | None:
         return None
     if all(isinstance(row.get("data"), dict) and ("annotations" in row or "completions" in row) for row in rows):
         text = _text_of([row["data"] for row in rows])
-        return Reading(("an export of Label Studio: what was annotated stands in columns",), text) if text else None
+        choices = (one for row in rows for one in _results(row) or () if "choices" in one.get("value", {}))
+        asked = tuple(dict.fromkeys(map(_asked, choices)))
+        several = asked if len(asked) > 1 else ()
+        said = "an export of Label Studio: what was annotated stands in columns"
+        said += f", a column for each of its questions: {', '.join(several)}" if several else ""
+        return Reading((said,), text, asked=several) if text else None
     text = _text_of(rows)
     if text is None:
         return None
@@ -105,9 +115,21 @@ def _are_tokens(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(one, dict) and {"start", "end"} <= set(one) for one in value)
 
 
-def _results(row: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    for one in (row.get("annotations") or row.get("completions") or [])[:1]:  # the first annotator's
-        yield from one.get("result", ())
+def _results(row: Mapping[str, Any]) -> Sequence[Mapping[str, Any]] | None:
+    """Return what the first annotator found who did not skip the task; None where nobody did it."""
+    done = [one for one in row.get("annotations") or row.get("completions") or [] if not one.get("was_cancelled")]
+    return (done[0].get("result") or ()) if done else None
+
+
+def _asked(result: Mapping[str, Any]) -> str:
+    return str(result.get("from_name", "label"))
+
+
+def _span_of(value: Any, text: str) -> Span:
+    found = _span(value)
+    if found is None:
+        raise _wrong(f"{str(value)[:60]} is no start, end and name", text)
+    return found
 
 
 def _span(value: Any) -> Span | None:
@@ -121,8 +143,8 @@ def _span(value: Any) -> Span | None:
         return None
     if isinstance(name, list) and name:
         name = name[0]
-    whole = all(isinstance(one, int) and not isinstance(one, bool) for one in (start, end))
-    return Span(start, end, name, text) if whole and isinstance(name, str) else None
+    whole = all(isinstance(one, int | float) and not isinstance(one, bool) and one % 1 == 0 for one in (start, end))
+    return Span(int(start), int(end), name, text) if whole and isinstance(name, str) else None
 
 
 def _tagged(text: str, spans: Sequence[Span], tokens: Sequence[tuple[int, int]] | None) -> dict[str, Any]:
