@@ -18,6 +18,7 @@ TEXT = 400  # characters shown of a text
 SIDE = 160  # pixels of a thumbnail
 HEARD = 10.0  # seconds of a recording
 LARGER = 320  # and of a picture with its heat map
+DARK = 32  # a picture of bytes that are all below it looks black: they are numbers of classes, or it needs more light
 
 
 def entry(value: Any, folder: Path | None = None, longest: int = TEXT) -> dict[str, Any]:
@@ -104,9 +105,11 @@ def with_truth(found: Data, task: Task, section: DataConfig, count: int = 4) -> 
 
 
 def data_url(picture: Any, side: int = SIDE) -> str:
-    """Return a small PNG as a data: URL."""
+    """Return a small PNG as a data: URL; one band that would look black is brightened to its whole range."""
     from hftransfer.inputs import _pixels
 
+    if picture.mode == "L" and 0 < (most := picture.getextrema()[1]) < DARK:
+        picture = picture.point([min(255, round(255 * value / most)) for value in range(256)])
     small = _pixels.own(picture)
     small.thumbnail((side, side))
     buffer = io.BytesIO()

@@ -15,7 +15,7 @@ def tells_of(answer: Mapping[str, Any]) -> str:
     if not known:
         return ""
     words = say(
-        "With {n:,} test rows a score near {near:.2f} will be known to about ±{half:.2f}; two models must differ by "
+        "Test rows: {n:,}. A score near {near:.2f} will be known to about ±{half:.2f}; two models must differ by "
         "about {difference:.2f} to be told apart.", **known,
     )  # fmt: skip
     return f'<div style="margin-top:12px">{markup.small(words)}</div>'

@@ -90,7 +90,7 @@ def test_a_preview_has_rows_of_every_class_and_says_what_they_can_show(tmp_path:
     assert {row["label"]["value"] for row in found["rows"]} == {f"c{n:02}" for n in range(12)}
     test = found["splits"]["test"]
     assert found["tells"]["n"] == test and 0.05 < found["tells"]["half"] < 0.2
-    assert f"With {test} test rows a score near 0.80 will be known to about" in rows_shown.tells_of(found)
+    assert f"Test rows: {test}. A score near 0.80 will be known to about" in rows_shown.tells_of(found)
     assert rows_shown.tells_of(worker.preview({**tree, "data": {**tree["data"], "group": "text"}})) == ""
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from hftransfer.inputs.candidates import CANDIDATES
 from hftransfer.inputs.item_history import HISTORY
@@ -68,6 +72,17 @@ def test_an_example_is_not_cut_where_a_preview_is() -> None:
 def test_a_value_with_names_inside_is_shown_in_words() -> None:
     assert cells.entry({"id": "3", "grade": 1.0, "cold": False})["value"] == "id 3, grade 1.0"
     assert cells.entry([{"id": "3"}, {"id": "4", "grade": 2}])["value"] == "id 3; id 4, grade 2"
+
+
+def test_a_mask_of_numbers_is_not_shown_black() -> None:
+    grid = np.zeros((8, 8), np.uint8)
+    grid[2:5, 2:5], grid[5:, 5:] = 1, 2
+    shown = cells.data_url(Image.fromarray(grid))
+    with Image.open(io.BytesIO(base64.b64decode(shown.partition(",")[2]))) as seen:
+        assert sorted(colour for _, (colour, *_) in seen.convert("RGB").getcolors()) == [0, 128, 255]
+    photo = Image.fromarray(np.full((8, 8), 200, np.uint8))
+    with Image.open(io.BytesIO(base64.b64decode(cells.data_url(photo).partition(",")[2]))) as seen:
+        assert seen.convert("L").getextrema() == (200, 200)
 
 
 def test_a_long_answer_leaves_room_for_the_label_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
