@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -140,3 +141,45 @@ def folder(place: Path, count: int = 24, seed: int = 0, form: str = "index", edg
         picture.save(place / "images" / f"{number:03}.png")
         as_mask(classes, form).save(place / "masks" / f"{number:03}.png")
     return place
+
+
+def objects(place: Path, count: int = 24, seed: int = 0, crowd: bool = False) -> list[list[tuple[str, np.ndarray]]]:
+    """Write pictures of two or three shapes and what is outlined in them as COCO's file; return the masks of each.
+
+    Boxes are polygons, discs are runs; shapes may lie on one another, the later on top. `crowd`: some discs are one.
+    """
+    rng = np.random.default_rng(seed)
+    place.mkdir(parents=True)
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    drawn = []
+    for number in range(count):
+        width, height = 48 + 4 * (number % 3), 40
+        pixels = rng.integers(90, 150, (height, width, 3)).astype(np.uint8)
+        down, across = np.mgrid[:height, :width]
+        masks = []
+        for _ in range(int(rng.integers(2, 4))):
+            kind = int(rng.integers(2))
+            left, top, side = (int(rng.integers(high)) for high in (width - 16, height - 16, 6))
+            side += 8
+            inside = (across >= left) & (across < left + side) & (down >= top) & (down < top + side)
+            if kind == 0:
+                inside = np.hypot(across - left - side / 2, down - top - side / 2) <= side / 2
+            pixels[inside] = COLOURS[SHAPES[kind]] + rng.integers(-20, 20, (int(inside.sum()), 3))
+            ring = [left, top, left + side, top, left + side, top + side, left, top + side]
+            flat = inside.T.ravel().astype(int)
+            runs = np.diff([0, *(np.flatnonzero(np.diff(flat)) + 1), flat.size]).tolist()
+            outline: Any = [ring] if kind else {"size": [height, width], "counts": [0, *runs] if flat[0] else runs}
+            annotations.append({
+                "id": len(annotations) + 1, "image_id": number, "category_id": kind + 1, "segmentation": outline,
+                "bbox": [left, top, side, side], "area": int(inside.sum()),
+                "iscrowd": int(crowd and not kind and number % 2 == 0),
+            })  # fmt: skip
+            masks.append((SHAPES[kind], inside))
+        Image.fromarray(pixels).save(place / f"{number:03}.png")
+        images.append({"id": number, "file_name": f"{number:03}.png", "width": width, "height": height})
+        drawn.append(masks)
+    kinds = [{"id": at + 1, "name": name} for at, name in enumerate(SHAPES)]
+    content = {"images": images, "annotations": annotations, "categories": kinds}
+    (place / "instances.json").write_text(json.dumps(content))
+    return drawn

@@ -70,6 +70,16 @@ def choose(offered: Sequence[Answer[Any]], feature: Any, config: DataConfig, wri
     return _among(known, known[wanted])
 
 
+def asked(offered: Sequence[Answer[Any]], config: DataConfig) -> Answer[Any]:
+    """Return which of a task's answers a configuration names; the usual one where it names none of them."""
+    return next((answer for answer in offered if answer.kind == config.problem_type), offered[0])
+
+
+def setting(answer: Answer[Any]) -> str:
+    """Return how a configuration names a kind."""
+    return f"data.problem_type={answer.kind}"
+
+
 def _among(kinds: Iterable[str], answer: Answer[Any]) -> Answer[Any]:
     """Return an answer that knows which others its task offers, where it speaks of them."""
     speaks = any(field.name == "siblings" for field in dataclasses.fields(answer))  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Average precision of boxes as COCO measures it, by weights: what matches in a picture is found once.
+"""Average precision of objects as COCO measures it, by weights: what matches in a picture is found once.
 
 Equal to pycocotools where no two scores of a class are equal across pictures, whose order that leaves open; within a
 picture ties are broken as there. A resample is a weight a picture: nothing is matched again.
@@ -19,7 +19,7 @@ THRESHOLDS = np.linspace(0.5, 0.95, 10)  # overlap (intersection over union) fro
 RECALLS = np.linspace(0, 1, 101)
 EDGES = np.append(RECALLS, [np.inf, np.inf])
 SIZES = {"all": (0.0, 1e10), "small": (0.0, 32.0**2), "medium": (32.0**2, 96.0**2), "large": (96.0**2, 1e10)}  # area
-MOST = 100  # boxes of a class that count in a picture, from the most certain down
+MOST = 100  # objects of a class that count in a picture, from the most certain down
 BLOCK = 4_000_000  # numbers of a table that is held at once
 CROWDED, DIFFICULT = 1, 2  # in the column CROWD: what scores pass over; 0 for what is to be found
 # columns of a picture's true boxes (n, 8), and of those found in it (n, 6), best first; x is left, y is top
@@ -37,24 +37,24 @@ def overlaps(found: np.ndarray, actual: np.ndarray, crowd: np.ndarray) -> np.nda
 
 
 def matched(
-    found: np.ndarray, actual: np.ndarray, marks_of: np.ndarray, size: tuple[float, float]
+    near: np.ndarray, own: np.ndarray, area: np.ndarray, marks_of: np.ndarray, size: tuple[float, float]
 ) -> tuple[np.ndarray, np.ndarray, int]:
-    """Return which boxes hit one (T, d), which do not count (T, d), and how many there were to hit.
+    """Return which objects hit one (T, d), which do not count (T, d), and how many there were to hit.
 
-    `found` (d, 4) is in falling order of the scores. What is CROWDED or DIFFICULT (`marks_of`, as Pascal VOC scores
-    it), or of another size, is neither to be hit nor counted against who hits it.
+    `near` (d, g) is how far those found, in falling order of their scores, overlap with those that are there; `own`
+    (d,) and `area` (g,) are the areas of both. What is CROWDED or DIFFICULT (`marks_of`, as Pascal VOC scores it), or
+    of another size, is neither to be hit nor counted against who hits it.
     """
-    area, own = actual[:, 2] * actual[:, 3], found[:, 2] * found[:, 3]
     crowd = marks_of > 0
     aside = crowd | (area < size[0]) | (area > size[1])
-    near, limits = overlaps(found, actual, marks_of == CROWDED), np.minimum(THRESHOLDS, 1 - 1e-10)
-    hit, left = np.zeros((2, len(limits), len(found)), bool)
-    free, places = np.ones((len(limits), len(actual)), bool), np.arange(len(limits))
-    for one in np.flatnonzero((near >= limits[0]).any(1)) if len(actual) else ():
+    limits = np.minimum(THRESHOLDS, 1 - 1e-10)
+    hit, left = np.zeros((2, len(limits), len(own)), bool)
+    free, places = np.ones((len(limits), len(area)), bool), np.arange(len(limits))
+    for one in np.flatnonzero((near >= limits[0]).any(1)) if len(area) else ():
         taken = np.zeros(len(limits), bool)
         for offered, marks in ((free & ~aside, hit), ((free | crowd) & aside, left)):
             row = np.where(offered, near[one], -1.0)
-            best = len(actual) - 1 - row[:, ::-1].argmax(1)  # of equal ones the last
+            best = len(area) - 1 - row[:, ::-1].argmax(1)  # of equal ones the last
             good = (row[places, best] >= limits) & ~taken
             marks[good, one] = True
             free[places[good], best[good]] = False
@@ -65,9 +65,9 @@ def matched(
 
 @dataclass(frozen=True)
 class OfClass:
-    """The boxes found of one class, in falling order of their scores, and what there is to find.
+    """The objects found of one class, in falling order of their scores, and what there is to find.
 
-    `picture`, `rank` (n,): where a box was found, and as which of its class there; `hit`, `left` (T, n): see
+    `picture`, `rank` (n,): where one was found, and as which of its class there; `hit`, `left` (T, n): see
     `matched`; `positives` (pictures,).
     """
 
@@ -142,21 +142,31 @@ class Pictures:
         self.known: dict[str, tuple[OfClass, ...]] = {}
 
     def by_class(self, size: str = "all") -> tuple[OfClass, ...]:
-        """Return what was found of each class, among boxes of a size."""
+        """Return what was found of each class, among objects of a size."""
         if size not in self.known:
             self.known[size] = tuple(self._of_class(number, size) for number in range(self.classes))
         return self.known[size]
+
+    def overlapping(self, place: int, own: np.ndarray, actual: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Return the overlap (d, g) of some objects found in a picture with some that are there, and both's areas.
+
+        `own` (d,) and `actual` (g,) are their rows.
+        """
+        found, there = self.outputs[place][own], self.truth[place][actual]
+        near = overlaps(found[:, :4], there[:, :4], there[:, CROWD] == CROWDED)
+        return near, found[:, 2] * found[:, 3], there[:, 2] * there[:, 3]
 
     def _of_class(self, number: int, size: str) -> OfClass:
         pictures, ranks, scores, hits, lefts = [], [], [], [], []
         positives = np.zeros(self.n)
         for place, (truth, found) in enumerate(zip(self.truth, self.outputs, strict=True)):
-            own, actual = found[found[:, FOUND_CLASS] == number], truth[truth[:, CLASS] == number]
-            own = own[np.argsort(-own[:, SCORE], kind="stable")[:MOST]]
-            hit, left, positives[place] = matched(own[:, :4], actual[:, :4], actual[:, CROWD], SIZES[size])
+            own, actual = (np.flatnonzero(one) for one in (found[:, FOUND_CLASS] == number, truth[:, CLASS] == number))
+            own = own[np.argsort(-found[own, SCORE], kind="stable")[:MOST]]
+            measured = self.overlapping(place, own, actual)
+            hit, left, positives[place] = matched(*measured, truth[actual, CROWD], SIZES[size])
             pictures.append(np.full(len(own), place))
             ranks.append(np.arange(len(own)))
-            scores.append(own[:, SCORE])
+            scores.append(found[own, SCORE])
             hits.append(hit)
             lefts.append(left)
         score = np.concatenate(scores)
@@ -168,7 +178,7 @@ class Pictures:
 
     @cached_property
     def decisions(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The boxes of each picture that are given and right, that are given, and that are there, (pictures,)."""
+        """The objects of each picture that are given and right, that are given, and that are there, (pictures,)."""
         right, given, there = np.zeros((3, self.n))
         for found in self.by_class():
             over = (found.score >= self.threshold) & ~found.left[0]
@@ -195,17 +205,17 @@ class PictureSample(Sample):
         return self.known[size]
 
     def recalls(self, most: int, size: str = "all") -> np.ndarray:
-        """Return the recall of each class by its first boxes in each picture, mean over overlaps, (classes, b)."""
+        """Return the recall of each class by its first objects in each picture, mean over overlaps, (classes, b)."""
         found = self.outcomes.by_class(size)
         hits = np.stack([self.total(one.recalled(most)) for one in found])
         return ratio(hits, len(THRESHOLDS) * self.support(size), np.nan)
 
     def support(self, size: str = "all") -> np.ndarray:
-        """Return how many boxes of each class there are, (classes, b)."""
+        """Return how many objects of each class there are, (classes, b)."""
         return np.stack([self.total(one.positives) for one in self.outcomes.by_class(size)])
 
     def decided(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return the totals (b,) of boxes given and right, given, and there."""
+        """Return the totals (b,) of objects given and right, given, and there."""
         right, given, there = (self.total(values) for values in self.outcomes.decisions)
         return right, given, there
 

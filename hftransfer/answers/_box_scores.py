@@ -1,7 +1,8 @@
-"""What boxes are scored by: COCO's average precisions, the boxes that are given for use, and counts of them."""
+"""What boxes and masks of objects are scored by: COCO's average precisions, those given for use, and counts."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -40,7 +41,7 @@ def _of_decisions(quality: str) -> Statistic:
 
 
 def _count(of: Callable[[np.ndarray], np.ndarray]) -> Statistic:
-    """Return a mean over pictures of how many boxes too many are given."""
+    """Return a mean over pictures of how many objects too many are given."""
 
     def value(sample: PictureSample) -> np.ndarray:
         _, given, there = sample.outcomes.decisions
@@ -65,11 +66,23 @@ METRICS: Mapping[str, Metric] = {
     "precision_boxes": Metric("share of the boxes given, from the threshold on, that are right at an overlap of .50",
                               _of_decisions("precision"), perfect=1.0),
     "recall_boxes": Metric("share of the boxes there that are given", _of_decisions("recall"), perfect=1.0),
-    "count_error": Metric("boxes given more or less than there are, mean over pictures", _count(np.abs),
+    "count_error": Metric("objects given more or less than there are, mean over pictures", _count(np.abs),
                           greater_is_better=False),
-    "count_bias": Metric("boxes given more than there are, mean over pictures: negative where too few are given",
+    "count_bias": Metric("objects given more than there are, mean over pictures: negative where too few are given",
                          _count(lambda apart: apart), greater_is_better=False, signed=True),
 }  # fmt: skip
+COUNTS = ("count_error", "count_bias")
+
+
+def _of_masks(name: str) -> str:
+    """Return what a metric of boxes is called where masks overlap; one of counts is the same."""
+    return name if name in COUNTS else name.replace("boxes", "masks") if "boxes" in name else f"mask_{name}"
+
+
+MASKS: Mapping[str, Metric] = {
+    _of_masks(name): dataclasses.replace(metric, about=metric.about.replace("boxes", "masks"))
+    for name, metric in METRICS.items()
+}
 OF_CLASSES: dict[str, Statistic] = {
     "ap": lambda sample: sample.precisions().mean(1),
     "ap_50": lambda sample: sample.precisions()[:, 0],
@@ -78,7 +91,7 @@ OF_CLASSES: dict[str, Statistic] = {
 
 
 def plots(pictures: Pictures) -> Iterator[Plot]:
-    """Yield precision by recall, what each threshold would give, and how many boxes were given too many."""
+    """Yield precision by recall, what each threshold would give, and how many objects were given too many."""
     found = pictures.by_class()
     lines = []
     for name, at in (("overlap of .50", 0), ("of .75", 5), ("of .90", 8)):
@@ -89,12 +102,12 @@ def plots(pictures: Pictures) -> Iterator[Plot]:
     if lines:
         yield Plot(
             "precision_recall", "Precision by recall on the test rows, mean over classes", "lines",
-            {"headline": f"{pictures.n:,} pictures, {_there(pictures):,} boxes", "x": "recall", "y": "precision",
+            {"headline": f"{pictures.n:,} pictures, {_there(pictures):,} objects", "x": "recall", "y": "precision",
              "lines": lines, "marks": []},
         )  # fmt: skip
     yield Plot(
         "thresholds", "What each threshold would give, at an overlap of .50", "lines",
-        {"headline": "all classes together", "x": "score from which boxes are given", "y": "share",
+        {"headline": "all classes together", "x": "score from which objects are given", "y": "share",
          "lines": _by_threshold(pictures), "marks": [{"name": "in use", "x": pictures.threshold}]},
     )  # fmt: skip
     _, given, there = pictures.decisions
@@ -102,7 +115,7 @@ def plots(pictures: Pictures) -> Iterator[Plot]:
     edges = np.arange(apart.min() - 0.5, apart.max() + 1.0, max(1.0, np.ceil(np.ptp(apart) / 40)))
     counts, edges = np.histogram(apart, bins=edges if len(edges) > 1 else 1)
     yield Plot(
-        "counts", "Boxes given more than there are", "histogram",
+        "counts", "Objects given more than there are", "histogram",
         {"headline": f"off by {np.abs(apart).mean():.2f} in a picture", "axis": "given - there",
          "edges": edges.tolist(), "counts": counts.tolist()},
     )  # fmt: skip

@@ -24,6 +24,11 @@ class Fitted(Projected):
         """
         return self, processor, []
 
+    @property
+    def in_pipeline(self) -> str:
+        """How transformers' own pipeline is told, as Python writes it, which of its answers is meant."""
+        return ""
+
     def scores_given(self, processor: Any) -> int | None:
         """Return how many tokens a model must have outputs for; None where they are what it came with."""
         return None

@@ -47,11 +47,11 @@ def feature(encoded: bool) -> Any:
     )
 
 
-def arrow(encoded: bool) -> Any:
-    """Return the type of such a column."""
+def arrow(found: Any) -> Any:
+    """Return the type of a column of such a feature."""
     from datasets.features.features import get_nested_type
 
-    return get_nested_type(feature(encoded))
+    return get_nested_type(found)
 
 
 def is_truth(found: Any) -> bool:
@@ -62,13 +62,12 @@ def is_truth(found: Any) -> bool:
     return is_list(found) and isinstance(inner, dict) and {*PLACE, "name", *MARKS, *SIZE} <= set(inner)
 
 
-def encoded(truth: pa.Array, names: Sequence[str]) -> pa.Array:
-    """Return truth with the number of each class."""
+def encoded(truth: pa.Array, names: Sequence[str], wanted: pa.DataType) -> pa.Array:
+    """Return truth with the number of each class, in the type that is `wanted`."""
     import pyarrow as pa
 
     from hftransfer.answers import _truth
 
-    wanted = arrow(encoded=True)
     flat = truth.flatten()
     parts = [
         _truth.indexes(flat.field("name"), names) if field.name == "label" else flat.field(field.name)
@@ -125,10 +124,11 @@ class Sizes(Learner):
     def add(self, truth: pa.Array) -> None:
         """Look at the boxes of a batch of pictures."""
         self.rows += len(truth)
-        for one in truth.flatten().to_pylist():
-            width, height = one["picture_width"], one["picture_height"]
-            if not one["crowd"]:
-                self.shares[one["name"]].append((one["width"] / width, one["height"] / height))
+        flat = truth.flatten()
+        columns = [flat.field(name).to_pylist() for name in ("name", "crowd", "width", "height", *SIZE)]
+        for name, crowd, across, down, width, height in zip(*columns, strict=True):
+            if not crowd:
+                self.shares[name].append((across / width, down / height))
                 self.pictures.append((width, height))
         if len(self.shares) > MOST_NAMES:
             raise UserError(
@@ -215,8 +215,11 @@ def renamed(found: np.ndarray, numbers: np.ndarray) -> np.ndarray:
 # --- stored and shown ---
 
 
-def columns(truth: Sequence[np.ndarray], outputs: Sequence[np.ndarray], names: Sequence[str]) -> dict[str, pa.Array]:
-    """Return truth and outputs as columns of lists of boxes."""
+def columns(
+    truth: Sequence[np.ndarray], outputs: Sequence[np.ndarray], names: Sequence[str],
+    more: tuple[Mapping[str, pa.Array], Mapping[str, pa.Array]] = ({}, {}),
+) -> dict[str, pa.Array]:  # fmt: skip
+    """Return truth and outputs as columns of lists of boxes; `more` is what each box of both has besides."""
     import pyarrow as pa
 
     flat, found = np.concatenate([*truth, np.zeros((0, 8))]), np.concatenate([*outputs, np.zeros((0, 6), np.float32)])
@@ -225,14 +228,21 @@ def columns(truth: Sequence[np.ndarray], outputs: Sequence[np.ndarray], names: S
     own = {
         "name": kinds.take(pa.array(flat[:, CLASS].astype(np.int64))), **place,
         **{name: pa.array(flat[:, CROWD] == mark) for name, mark in MARKS.items()},
-        **{name: pa.array(flat[:, PICTURE_WIDTH + at].astype(np.int64)) for at, name in enumerate(SIZE)},
+        **sizes(flat),
     }  # fmt: skip
     given = {
         "name": kinds.take(pa.array(found[:, FOUND_CLASS].astype(np.int64))),
         "score": pa.array(found[:, SCORE], pa.float32()),
         **{name: pa.array(found[:, at], pa.float32()) for at, name in enumerate(PLACE)},
     }
-    return {"label": _listed(own, truth), "prediction": _listed(given, outputs)}
+    return {"label": _listed({**own, **more[0]}, truth), "prediction": _listed({**given, **more[1]}, outputs)}
+
+
+def sizes(flat: np.ndarray) -> dict[str, pa.Array]:
+    """Return how large the picture of each object is, of tables (n, 8), as fields."""
+    import pyarrow as pa
+
+    return {name: pa.array(flat[:, PICTURE_WIDTH + at].astype(np.int64)) for at, name in enumerate(SIZE)}
 
 
 def _listed(fields: Mapping[str, pa.Array], rows: Sequence[np.ndarray]) -> pa.Array:

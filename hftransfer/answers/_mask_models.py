@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +23,7 @@ OTHERS = {
     "eomt_dinov3": "it cuts pictures into pieces of its own, and its processor numbers classes anew",
     "videomt": "it reads films",
 }
+SUBTASK = "subtask"  # where a config of ours holds what transformers' pipeline must be told of queries
 STRIDE = 16  # pixels a side that one logit stands for, at most, where a convolutional network can be told
 
 
@@ -48,8 +49,9 @@ def refuse_others(settings: Any) -> None:
         )  # fmt: skip
 
 
-def configure(settings: Any) -> None:
-    """Set what a model's config must say of its heads before it is made."""
+def configure(settings: Any, subtask: str) -> None:
+    """Set what a model's config must say of its heads before it is made, and what its queries are going to answer."""
+    setattr(settings, SUBTASK, subtask)
     if getattr(settings, SIDE_HEADS, False):
         setattr(settings, SIDE_HEADS, False)
     if getattr(settings, "output_stride", 0) > STRIDE:
@@ -113,14 +115,17 @@ def of_queries(classes: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
     return torch.einsum("bqc,bqhw->bchw", classes.float().softmax(-1)[..., :-1], masks.float().sigmoid())
 
 
-def attach(model: Any) -> Any:
+def attach(model: Any, loss_of: Callable[..., Any] | None = None, masks: Callable[..., Any] | None = None) -> Any:
     """Have a model of queries work out its loss of `targets` (b, h, w) beside its outputs.
 
     transformers divides by the masks of a batch, and by the weights of its queries: four batches of four are not one
     of sixteen. Here each picture's loss is that of the picture alone, times its pixels that count: a sum over them.
+    `loss_of(model, outputs, targets)` gives another sum of other targets, whose losses of one picture's masks are
+    divided by what `masks` gives.
     """
     held: list[Any] = []
-    model.criterion.get_num_masks = _masks_of_one
+    model.criterion.get_num_masks = masks or _masks_of_one
+    summed = loss_of or _loss_of
     uses = bool(getattr(model.config, "use_auxiliary_loss", False))
 
     def before(module: Any, args: Any, named: dict[str, Any]) -> Any:
@@ -132,7 +137,7 @@ def attach(model: Any) -> Any:
     def after(module: Any, args: Any, named: dict[str, Any], outputs: Any) -> Any:
         targets = held.pop() if held else None
         if targets is not None:
-            outputs["loss"] = _loss_of(module, outputs, targets)
+            outputs["loss"] = summed(module, outputs, targets)
         return outputs
 
     model.register_forward_pre_hook(before, with_kwargs=True)
@@ -147,30 +152,42 @@ def _masks_of_one(class_labels: list[torch.Tensor], device: Any) -> torch.Tensor
     return torch.tensor(float(max(len(class_labels[0]), 1)), device=device)
 
 
+def nothing(outputs: Any) -> torch.Tensor:
+    """Return 0 as a loss of a model's outputs: a picture without anything to learn from still has its place."""
+    found: torch.Tensor = 0.0 * (outputs["class_queries_logits"].float().sum() + outputs["masks_queries_logits"].sum())
+    return found
+
+
+def parts_of(model: Any, outputs: Any, place: int, drawn: torch.Tensor, present: torch.Tensor) -> dict[str, Any]:
+    """Return the parts of a model's own loss of one picture of a batch, whose masks (n, h, w) are of classes (n,)."""
+    beside, others = outputs.get("auxiliary_logits") if model.training else None, None
+    alone = slice(place, place + 1)
+    if beside:
+        others = [{name: part[alone].float() for name, part in one.items()} for one in beside]
+    classes, masks = (outputs[f"{name}_queries_logits"][alone].float() for name in ("class", "masks"))
+    found: dict[str, Any] = model.get_loss_dict(masks, classes, [drawn.float()], [present], others)
+    return found
+
+
 def _loss_of(model: Any, outputs: Any, targets: torch.Tensor) -> torch.Tensor:
-    classes, masks = outputs["class_queries_logits"].float(), outputs["masks_queries_logits"].float()
-    beside = outputs.get("auxiliary_logits") if model.training else None
-    total = 0.0 * (classes.sum() + masks.sum())  # a picture without any pixel that counts still has its place
+    total = nothing(outputs)
     for place, labels in enumerate(targets):
         present = labels[labels != IGNORED].unique()
-        if not len(present):
-            continue
-        drawn = (labels[None] == present[:, None, None]).float()
-        others = None
-        if beside:
-            others = [{name: part[place : place + 1].float() for name, part in one.items()} for one in beside]
-        parts = model.get_loss_dict(
-            masks[place : place + 1], classes[place : place + 1], [drawn], [present], others
-        )  # fmt: skip
-        total = total + model.get_loss(parts) * (labels != IGNORED).sum()
+        if len(present):
+            parts = parts_of(model, outputs, place, labels[None] == present[:, None, None], present)
+            total = total + model.get_loss(parts) * (labels != IGNORED).sum()
     return total
+
+
+def answered(model: Any, batch: dict[str, Any]) -> Any:
+    """Return a model's outputs for a batch, without what it is trained on."""
+    aside = {"labels", "targets"}
+    return model(**{name: value for name, value in batch.items() if name not in aside and not name.startswith("_")})
 
 
 def asked(model: Any, batch: dict[str, Any], processor: Any) -> list[np.ndarray]:
     """Return the class (h, w) of each pixel of each picture, as transformers' own pipeline finds it."""
-    aside = {"labels", "targets"}
-    inputs = {name: value for name, value in batch.items() if name not in aside and not name.startswith("_")}
-    outputs = model(**inputs)
+    outputs = answered(model, batch)
     maps = processor.post_process_semantic_segmentation(outputs, target_sizes=[tuple(size) for size in batch["_size"]])
     return [one.cpu().numpy().astype(np.uint8) for one in maps]
 

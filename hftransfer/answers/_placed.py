@@ -11,6 +11,7 @@ class Placed:
 
     in_places: ClassVar[bool] = False  # whether truth lies in places of the input, counted in its own pixels
     outlined: ClassVar[bool] = False  # whether truth can be made of outlines in such files
+    apart: ClassVar[bool] = False  # whether things in such outlines stay single ones, each with its class
     annotated: ClassVar[bool] = False  # whether truth may stand in the files of tools that draw on pictures
     mosaics: ClassVar[bool] = False  # whether the truths of several inputs can be that of one made of them
     stored_at_once: ClassVar[int | None] = None  # rows whose columns are in memory while they are written; none: all

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     import torch
 
 
+SUBTASK = "semantic"  # what transformers' own pipeline calls it
+
+
 class Piece(NamedTuple):
     """What was answered of a part of a picture: its classes as a PNG, and where it lies (left, top) in what size."""
 
@@ -55,13 +58,16 @@ class Mask(MaskTruth):
     def configure(self, settings: Any) -> None:
         settings.id2label = dict(enumerate(self.names))
         settings.label2id = {name: i for i, name in enumerate(self.names)}
-        _mask_models.configure(settings)
+        _mask_models.configure(settings, SUBTASK)
 
     def of_config(self, settings: Any) -> Mask:
         names = tuple(str(settings.id2label[i]) for i in sorted(settings.id2label))
         background = next((i for i, name in enumerate(names) if name.lower() in _mask_classes.SURROUND), None)
         queries = _mask_models.asks_queries(settings)
         return dataclasses.replace(self, names=names, background=background, queries=queries)
+
+    def claims(self, settings: Any) -> bool:
+        return getattr(settings, _mask_models.SUBTASK, SUBTASK) == SUBTASK
 
     def reads(
         self, processor: Any, settings: Any, generation: Any, trains: bool = True
@@ -251,6 +257,10 @@ class Mask(MaskTruth):
                 "Pixels that the masks leave out were neither learned nor measured; it gives them a class too."
             )
         return found
+
+    @property
+    def in_pipeline(self) -> str:
+        return f', subtask="{SUBTASK}"'
 
     @property
     def adds(self) -> str:

@@ -158,7 +158,7 @@ def as_a_stranger(about: About, place: str, example: str) -> list[str]:
         lines = (
             "from transformers import pipeline\n\n"
             f'answer = pipeline("{about.task.pipeline}", model={place})\n'
-            f"print(answer({about.task.given(example, carried)}{cut}))"
+            f"print(answer({about.task.given(example, carried)}{about.answer.in_pipeline}{cut}))"
         )
     return ["With transformers:", fenced(lines, "python"), *([" ".join(said)] if said else [])]
 

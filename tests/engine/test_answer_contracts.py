@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from hftransfer import answers, views
+from hftransfer.answers import _found_masks, _runs
 from hftransfer.answers._lists import Listed, Relevant
 from hftransfer.answers._mask_files import to_png
 from hftransfer.answers._prose import Generated
@@ -208,6 +209,25 @@ def mask() -> Kind:
     )  # fmt: skip
 
 
+def instances() -> Kind:
+    made, size = boxes(), (320, 240)  # the same things, each of which fills its box
+
+    def filled(rows: list[np.ndarray]) -> list[bytes]:
+        found = []
+        for row in rows:
+            runs = [_runs.of_box(one[:4], size) for one in row]
+            table = [[*_runs.box_of(counts, 240), *one[4:6], *size] for counts, one in zip(runs, row, strict=True)]
+            found.append(_found_masks.packed(np.array(table), runs))
+        return found
+
+    labels = torch.randint(0, 2, (16, 3, 2))
+    labels[::3, 1:] = -100
+    return Kind(
+        tiny.answer("instances", CLASSES, (9, 8, 7), 24, usual=[0.3, 0.4, 320.0, 240.0], threshold=0.25),
+        *map(filled, (made.truth, made.outputs, made.faultless)), lambda: (torch.randn(16, 3), labels),
+    )  # fmt: skip
+
+
 def ranked_items() -> Kind:
     rng = _rng()
     names = [f"item {i}" for i in range(30)]
@@ -229,6 +249,7 @@ KINDS: dict[str, Callable[[], Kind]] = {
     "single_label": single_label, "multi_label": multi_label, "regression": regression, "tags": tags, "text": text,
     "continuation": continuation, "span": span, "ranking": ranking, "likeness": likeness,
     "transcript": transcript, "ranked_items": ranked_items, "mask": mask, "boxes": boxes, "captions": captions,
+    "instances": instances,
 }  # fmt: skip
 EVERY = pytest.mark.parametrize("kind", KINDS)
 
@@ -299,7 +320,7 @@ def test_four_batches_of_four_are_one_of_sixteen(kind: str) -> None:
 
 def _outputs(logits: torch.Tensor, kind: str) -> dict[str, torch.Tensor]:
     """Return logits as models of the kind give them."""
-    if kind == "boxes":  # of which models give a sum, and not the parts
+    if kind in ("boxes", "instances"):  # of which models give a sum, and not the parts
         return {"loss": logits.square().sum()}
     if kind == "likeness":
         return {"vectors": logits}

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from hftransfer import answers
 from hftransfer.config import DataConfig
 from hftransfer.data import masked
 from hftransfer.data.annotations import columns, exports, placing, trees, yolo
@@ -67,7 +68,8 @@ def open_annotated(config: DataConfig, work_dir: Path | None, task: Task | None)
     if not any(answer.annotated or answer.outlined for answer in task.answers):
         return None
     path = Path(config.source).expanduser().absolute()
-    if not any(answer.annotated for answer in task.answers) and path.is_dir() and masked.has_masks(path):
+    asked = answers.asked(task.answers, config)
+    if not (asked.annotated or asked.apart) and path.is_dir() and masked.has_masks(path):
         return None  # which say more than outlines
     if path.is_dir():
         return _of_folder(path, config)
