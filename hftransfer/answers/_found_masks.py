@@ -263,7 +263,9 @@ def of_columns(table: pa.Table, names: Sequence[str]) -> tuple[list[bytes], list
         held = table[column].combine_chunks()
         flat = held.flatten()
         sides = np.column_stack([flat.field(name).to_numpy(zero_copy_only=False) for name in _found_boxes.SIZE])
-        runs = np.split(flat.field(RUNS).flatten().to_numpy(), np.cumsum(_found_boxes.lengths(flat.field(RUNS)).to_numpy())[:-1])
+        runs = np.split(
+            flat.field(RUNS).flatten().to_numpy(), np.cumsum(_found_boxes.lengths(flat.field(RUNS)).to_numpy())[:-1]
+        )
         rows, end = [], 0
         for numbers in tables:
             part = slice(end, end + len(numbers))

@@ -43,7 +43,6 @@ class Objects(Answer[R]):
     mosaics = True
     padding: ClassVar[Mapping[str, int]] = {"labels": _found_boxes.IGNORED}
     numbers: ClassVar[int] = _found_boxes.LABEL  # of a label, which each thing has
-    lost: ClassVar[str] = "boxes"  # what they are called in messages
 
     def table(self, row: Any) -> np.ndarray:
         """Return a row's truth (n, 8), or output (n, 6 or more), as `_average_precision` names the columns."""
@@ -102,8 +101,9 @@ class Objects(Answer[R]):
     def loss(self, class_weights: Any = None, smoothing: float = 0.0) -> Loss:
         if smoothing:
             raise UserError(
-                "train.label_smoothing_factor needs answers of one class a row", f"these are {self.lost}", "Drop it."
-            )
+                "train.label_smoothing_factor needs answers of one class a row", "these are objects in a picture",
+                "Drop it.",
+            )  # fmt: skip
 
         def loss(outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
             # every thing is as many numbers; a batch without one teaches that there is none
@@ -127,7 +127,7 @@ class Objects(Answer[R]):
 
     def plain(self, truth: Rows, outputs: Rows, as_text: bool) -> tuple[list[Any], list[Any]]:
         raise UserError(
-            "a metric of ours is needed", f"those of the Hub take no {self.lost}",
+            "a metric of ours is needed", "those of the Hub take no objects in a picture",
             f"Name {self.main_metric} or another of ours.",
         )  # fmt: skip
 

@@ -35,7 +35,6 @@ class Instances(Objects[Any]):
     outlined = True
     apart = True
     stored_at_once = 256
-    lost = "masks of single objects"
     numbers = _found_masks.LABEL
     METRICS: ClassVar[Mapping[str, Metric]] = _box_scores.MASKS
 
@@ -182,7 +181,7 @@ class Instances(Objects[Any]):
 
     @property
     def in_pipeline(self) -> str:
-        return f', subtask="{SUBTASK}", threshold={self.threshold:.3f}'
+        return f', subtask="{SUBTASK}", threshold={self.threshold:.6f}'
 
     @property
     def adds(self) -> str:

@@ -77,7 +77,7 @@ WITHIN = {
     "measure memory; likely_copies.csv lists them to look through{}",
     "fitting/matching.py:_strategies": "train.eval_strategy=steps: {}",
     "data/annotations/forms.py:within": "test: 7 {}", "data/annotations/placing.py:_row": "test: 7 {}",
-    "data/annotations/outlines.py:_mask": "7 {}",
+    "data/annotations/outlines.py:_seen": "7 {}",
     "data/parts_of_recordings.py:_unit": "`a` and `b` {}",
 }  # fmt: skip
 

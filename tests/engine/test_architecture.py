@@ -33,6 +33,7 @@ COMMON = (
     "audio",
     "tags",
     "mask",
+    "instances",
 )  # names that other things have too: roles, fields of the Hub
 
 

@@ -1,8 +1,9 @@
-"""A model that answers with masks, proven from outside: transformers' pipeline gives the same class to every pixel."""
+"""A model that answers with masks, proven from outside: transformers' pipeline gives the same to every pixel."""
 
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -53,3 +54,39 @@ def test_masks_are_proven_and_asked_by_strangers(architecture: str, tmp_path: Pa
     assert {one["label"] for one in json.loads(ours.stdout)["segments"]} <= set(names)
     left, right = (np.asarray(Image.open(one)) for one in (out / "noise.classes.png", tmp_path / "theirs.png"))
     assert (left == right).mean() > 0.999 and len(np.unique(left)) > 1
+
+
+TOLD = """
+import json
+import numpy as np
+
+print(json.dumps([
+    {"label": one["label"], "score": one["score"], "pixels": int((np.asarray(one["mask"]) > 0).sum())}
+    for one in found
+]))
+"""
+
+
+def test_masks_of_single_objects_are_proven_and_asked_by_the_lines_of_the_card(tmp_path: Path, hub: HubServer) -> None:
+    tiny_masks.objects(tmp_path / "rows", 14)
+    run = finished(tmp_path, {
+        "task": "image-segmentation", "model": str(tiny_masks.model(tmp_path / "model", "mask2former")),
+        "data": {"source": str(tmp_path / "rows"), "problem_type": "instances", "test_size": 4, "validation_size": 3},
+        "train": {**QUICK["train"], "learning_rate": 1e-7, "num_train_epochs": 1},
+    })  # fmt: skip
+    assert publish(hub, run, "alice/things", verify=True)["verified"]
+    card = hub.files("alice/things")["README.md"].decode()
+    assert "pipeline_tag: image-segmentation" in card and "`mask_map`" in card
+    path = tmp_path / "noise.png"
+    Image.fromarray(np.random.default_rng(3).integers(0, 256, (50, 49, 3)).astype(np.uint8)).save(path)
+    (lines,) = [part for part in re.findall(r"```python\n(.*?)```", card, re.S) if "import pipeline" in part]
+    asked = lines.replace('"photo.jpg"', repr(str(path))).replace("print(", "found = (")
+    done = python(asked + TOLD, hub, "bob", tmp_path / "stranger", HF_HUB_DISABLE_TELEMETRY="1")
+    theirs = json.loads(done.stdout.strip().splitlines()[-1])
+    ours = call(hub, "bob", tmp_path / "home", "predict", "alice/things", str(path), "--json")
+    assert ours.returncode == 0, ours.stderr
+    found = json.loads(ours.stdout)["objects"]
+    assert len(found) == len(theirs)
+    for one, other in zip(found, sorted(theirs, key=lambda one: -one["score"]), strict=True):
+        assert one["score"] == pytest.approx(other["score"], abs=1e-2)
+        assert sum(one["mask"]["counts"][1::2]) >= other["pixels"]
