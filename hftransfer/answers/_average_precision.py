@@ -147,7 +147,9 @@ class Pictures:
             self.known[size] = tuple(self._of_class(number, size) for number in range(self.classes))
         return self.known[size]
 
-    def overlapping(self, place: int, own: np.ndarray, actual: np.ndarray) -> tuple[np.ndarray, ...]:
+    def overlapping(
+        self, place: int, own: np.ndarray, actual: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return the overlap (d, g) of some objects found in a picture with some that are there, and both's areas.
 
         `own` (d,) and `actual` (g,) are their rows.
@@ -162,8 +164,8 @@ class Pictures:
         for place, (truth, found) in enumerate(zip(self.truth, self.outputs, strict=True)):
             own, actual = (np.flatnonzero(one) for one in (found[:, FOUND_CLASS] == number, truth[:, CLASS] == number))
             own = own[np.argsort(-found[own, SCORE], kind="stable")[:MOST]]
-            measured = self.overlapping(place, own, actual)
-            hit, left, positives[place] = matched(*measured, truth[actual, CROWD], SIZES[size])
+            near, area, others = self.overlapping(place, own, actual)
+            hit, left, positives[place] = matched(near, area, others, truth[actual, CROWD], SIZES[size])
             pictures.append(np.full(len(own), place))
             ranks.append(np.arange(len(own)))
             scores.append(found[own, SCORE])

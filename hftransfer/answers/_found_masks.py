@@ -88,6 +88,18 @@ def column(rows: Sequence[Sequence[Mapping[str, Any]] | None]) -> pa.Array:
     return _truth.lists(lengths, pa.StructArray.from_arrays(parts, fields=list(wanted)), unknown)
 
 
+def sizes_of(truth: pa.ChunkedArray) -> list[tuple[int, int] | None]:
+    """Return the size of the picture of each row of canonical truth; None where it has no thing that tells it."""
+    found: list[tuple[int, int] | None] = []
+    for part in truth.chunks:
+        flat = part.flatten()
+        sides = list(zip(*(flat.field(name).to_pylist() for name in _found_boxes.SIZE), strict=True))
+        ends = np.cumsum(_found_boxes.lengths(part).to_numpy())
+        begins = np.concatenate([[0], ends[:-1]]) if len(ends) else ends
+        found += [sides[begin] if end > begin else None for begin, end in zip(begins, ends, strict=True)]
+    return found
+
+
 def thing(inside: np.ndarray, **more: Any) -> dict[str, Any]:
     """Return a thing as truth has it, by its mask (h, w); `more` is what it is besides its place."""
     height, width = inside.shape
@@ -184,7 +196,9 @@ class Masks(Pictures):
         super().__init__(truth, outputs, classes, threshold)
         self.near, self.areas = near, areas
 
-    def overlapping(self, place: int, own: np.ndarray, actual: np.ndarray) -> tuple[np.ndarray, ...]:
+    def overlapping(
+        self, place: int, own: np.ndarray, actual: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         found, there = self.areas[place]
         return self.near[place][np.ix_(own, actual)], found[own], there[actual]
 

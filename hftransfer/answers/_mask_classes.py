@@ -97,7 +97,7 @@ class Values(Learner):
             return []
         return [
             f"{whole:,} of {known:,} masks count from 1 without a gap, to 1 or up to {max(ends)}: numbers of single "
-            "objects look so, and are read as classes here; object-detection finds and counts single objects"
+            "objects look so, and are read as classes here; data.problem_type=instances learns a mask for each object"
         ]
 
     def _by_colour(self) -> bool:

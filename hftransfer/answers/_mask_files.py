@@ -166,6 +166,34 @@ def read_colour(text: str) -> int | None:
         return None
 
 
+def may_hold(feature: Any) -> bool:
+    """Tell whether a column of this type can hold files of masks."""
+    from datasets import Image
+
+    from hftransfer.column_types import STRINGS, is_value
+
+    if isinstance(feature, dict):
+        return "bytes" in feature and set(feature) <= {"bytes", "path"}
+    return isinstance(feature, Image) or is_value(feature, "binary", "large_binary", *STRINGS)
+
+
+def entries(raw: pa.Array) -> list[dict[str, Any] | None]:
+    """Return the files of a raw column, each {bytes} or {path}, None where there is none."""
+    import pyarrow as pa
+
+    if pa.types.is_struct(raw.type):
+        found: list[dict[str, Any] | None] = raw.to_pylist()
+        return found
+    named = "bytes" if pa.types.is_binary(raw.type) or pa.types.is_large_binary(raw.type) else "path"
+    return [None if one is None else {named: one} for one in raw.to_pylist()]
+
+
+def other_sizes(sizes: Sequence[tuple[int, int] | None], inputs: Mapping[str, pa.ChunkedArray]) -> list[bool]:
+    """Tell which masks, of `sizes` (width, height) as far as they are known, are of another than their picture."""
+    pictures = over(next(iter(inputs.values())).to_pylist(), picture_size)
+    return [one is not None and size is not None and one != size for one, size in zip(sizes, pictures, strict=True)]
+
+
 def table_type() -> pa.DataType:
     """Return the type of a column of looks."""
     import pyarrow as pa

@@ -44,13 +44,7 @@ class MaskTruth(Answer[Any]):
     # --- truth ---
 
     def fits(self, feature: Any) -> bool:
-        from datasets import Image
-
-        from hftransfer.column_types import STRINGS, is_value
-
-        if isinstance(feature, dict):
-            return "bytes" in feature and set(feature) <= {"bytes", "path"}
-        return isinstance(feature, Image) or is_value(feature, "binary", "large_binary", *STRINGS)
+        return _mask_files.may_hold(feature)
 
     def plausible(self, distinct: int, rows: int, named: bool) -> bool:
         return named
@@ -67,14 +61,7 @@ class MaskTruth(Answer[Any]):
         return Value("binary")
 
     def canonical(self, raw: pa.Array, feature: Any, config: DataConfig) -> pa.Array:
-        import pyarrow as pa
-
-        if pa.types.is_struct(raw.type):
-            values: list[Any] = raw.to_pylist()
-        elif pa.types.is_binary(raw.type) or pa.types.is_large_binary(raw.type):
-            values = [None if one is None else {"bytes": one} for one in raw.to_pylist()]
-        else:
-            values = [None if one is None else {"path": one} for one in raw.to_pylist()]
+        values = _mask_files.entries(raw)
         looks = _mask_files.over(values, _mask_files.look)
         _refuse(looks, values)
         return _mask_files.table(looks)
@@ -87,18 +74,10 @@ class MaskTruth(Answer[Any]):
         reasons = [None if row is None else row["reason"] for row in found]
         for reason in dict.fromkeys(filter(None, reasons)):
             yield reason, [one == reason for one in reasons]
-        pictures = next(iter(inputs.values())).to_pylist()
-        sizes = _mask_files.over(pictures, _mask_files.picture_size)
-        yield (
-            SIZE,
-            [
-                row is not None
-                and row["png"] is not None
-                and size is not None
-                and size != (row["width"], row["height"])
-                for row, size in zip(found, sizes, strict=True)
-            ],
-        )
+        sizes = [
+            (row["width"], row["height"]) if row is not None and row["png"] is not None else None for row in found
+        ]
+        yield SIZE, _mask_files.other_sizes(sizes, inputs)
 
     def learner(self, column: str, features: Mapping[str, Any]) -> Learner:
         return _mask_classes.Values(self, self.said or _mask_classes.Said())

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
-from hftransfer.answers import _box_scores, _drawn_boxes, _found_boxes, _found_masks, _mask_models
+from hftransfer.answers import (
+    _box_scores,
+    _drawn_boxes,
+    _found_boxes,
+    _found_masks,
+    _mask_files,
+    _mask_models,
+    _numbered_masks,
+)
 from hftransfer.answers._average_precision import SCORE
 from hftransfer.answers._kept_masks import Kept, Lazy, keep
+from hftransfer.answers._mask_truth import SIZE
 from hftransfer.answers._objects import Objects
 from hftransfer.answers.base import Answer, Rows, Trivial
 from hftransfer.errors import UserError
@@ -47,10 +56,10 @@ class Instances(Objects[Any]):
         return _found_masks.is_truth(feature)
 
     def check_feature(self, feature: Any) -> None:
-        if not self.fits(feature):
+        if not (self.fits(feature) or _mask_files.may_hold(feature)):
             raise UserError(
-                "outlines of single objects are needed to tell them apart", "the source has masks of classes, or none",
-                "Give polygons or runs (COCO, labelme, Label Studio, CVAT, YOLO), or drop data.problem_type.",
+                "outlines or masks of single objects are needed to tell them apart", "the source has neither",
+                "Give polygons or runs (COCO, labelme, Label Studio, CVAT, YOLO), or masks with a number an object.",
             )  # fmt: skip
 
     def formed(self, values: pa.Array | None, feature: Any, column: str, config: DataConfig) -> tuple[Self, list[str]]:
@@ -59,7 +68,20 @@ class Instances(Objects[Any]):
                 "whole pictures are needed where single objects are told apart", f"data.tile is {config.tile}: tiles "
                 "would cut objects in two", "Drop data.tile, or give pictures that are cut already.",
             )  # fmt: skip
-        return self, []
+        if self.fits(feature):
+            return self, []
+        name = _numbered_masks.name_of(config)
+        said = f"each number of a mask but 0 is a single object, and all are of one class: {name} (data.label_names)"
+        return self, [said]
+
+    def canonical(self, raw: pa.Array, feature: Any, config: DataConfig) -> pa.Array:
+        if self.fits(feature):
+            return super().canonical(raw, feature, config)
+        return _found_masks.column(_numbered_masks.things(_mask_files.entries(raw), config))
+
+    def unusable(self, truth: pa.ChunkedArray, inputs: Mapping[str, pa.ChunkedArray]) -> Iterator[tuple[str, Any]]:
+        yield from super().unusable(truth, inputs)
+        yield SIZE, _mask_files.other_sizes(_found_masks.sizes_of(truth), inputs)
 
     def feature(self, encoded: bool = True) -> Any:
         return _found_masks.feature(encoded)
@@ -90,6 +112,20 @@ class Instances(Objects[Any]):
     def claims(self, settings: Any) -> bool:
         return getattr(settings, _mask_models.SUBTASK, None) == SUBTASK
 
+    def targets(
+        self, truth: Sequence[Any] | None, encoded: Mapping[str, Any], processor: Any, preparation: Any
+    ) -> Any:
+        shown = encoded.get("pixel_values")
+        if truth is None or shown is None:
+            return {}
+        made = [_found_masks.target(truth[row], (shown.shape[-1], shown.shape[-2])) for row in encoded["_row"]]
+        return {"targets": [one for one, _ in made], "labels": [label for _, label in made]}
+
+    def attach(self, model: Any) -> Any:
+        from hftransfer.answers import _single_masks
+
+        return _single_masks.attach(model, self.rows, sum(self.counts))
+
     def reads(
         self, processor: Any, settings: Any, generation: Any, trains: bool = True
     ) -> tuple[Self, Any, list[str]]:
@@ -101,20 +137,6 @@ class Instances(Objects[Any]):
             )  # fmt: skip
         processor, said = _mask_models.reader(processor)
         return self, processor, said
-
-    def targets(
-        self, truth: Sequence[Any] | None, encoded: Mapping[str, Any], processor: Any, preparation: Any
-    ) -> Any:
-        if truth is None or "pixel_values" not in encoded:
-            return {}
-        height, width = encoded["pixel_values"].shape[-2:]
-        made = [_found_masks.target(truth[row], (width, height)) for row in encoded["_row"]]
-        return {"targets": [one for one, _ in made], "labels": [label for _, label in made]}
-
-    def attach(self, model: Any) -> Any:
-        from hftransfer.answers import _single_masks
-
-        return _single_masks.attach(model, self.rows, sum(self.counts))
 
     def reduce(self, logits: Any, labels: torch.Tensor) -> Any:
         return logits[-1]  # what the model was compared by: see `_single_masks`

@@ -23,14 +23,12 @@ from hftransfer.answers import _mask_files, _mask_models, _mask_scores, _mask_vi
 from hftransfer.answers._kept_masks import Kept, Lazy, keep
 from hftransfer.answers.mask import Mask, Piece
 from hftransfer.evaluation.predictions import Predictions
-from hftransfer.fitting.interruption import Interrupted
 from hftransfer.fitting.trainer import Summed
 from hftransfer.inputs._geometry import tiles
 from hftransfer.predictor import Predictor
 from hftransfer.runs import Run
 from tests import tiny, tiny_masks
-from tests.engine.test_resume import resume
-from tests.engine.test_resume import start as started
+from tests.engine.test_resume import stopped_and_resumed
 
 NAMES = ["ground", *tiny_masks.SHAPES]
 
@@ -140,11 +138,7 @@ def test_models_of_queries_learn_the_same_however_a_batch_is_cut():
 def test_a_stopped_run_ends_with_the_same_weights(folder, tmp_path):
     data = {"test_size": 2, "augmentation": {"mosaic": 0.5}}
     wanted = tree(folder, train={"num_train_epochs": 2, "dataloader_num_workers": 0}, data=data)
-    whole = started(wanted, tmp_path / "whole")
-    with pytest.raises(Interrupted):
-        started(wanted, tmp_path / "part", steps=3)
-    part = Run(tmp_path / "part")
-    resume(part)
+    whole, part = stopped_and_resumed(wanted, tmp_path)
     left, right = (load_file(run.artifact / "model.safetensors") for run in (whole, part))
     assert all((left[name] == right[name]).all() for name in left)
     # a SegFormer's files have other names than its modules: the best checkpoint is all of it, not a mixture

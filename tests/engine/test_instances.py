@@ -20,14 +20,13 @@ from hftransfer.answers._average_precision import Pictures, PictureSample
 from hftransfer.answers._kept_masks import Kept
 from hftransfer.answers.instances import Instances
 from hftransfer.errors import UserError
-from hftransfer.fitting.interruption import Interrupted
 from hftransfer.inputs import _geometry
 from hftransfer.modeling.batches import Collator
 from hftransfer.predictor import Predictor
-from hftransfer.runs import Run
 from tests import tiny, tiny_detectors, tiny_masks
 from tests.engine.test_image_segmentation import noise
-from tests.engine.test_resume import resume, same_weights, start
+from tests.engine.test_image_segmentation import tree as semantic
+from tests.engine.test_resume import same_weights, stopped_and_resumed
 
 NAMES = ("box", "disc")
 SINGLE = {"problem_type": "instances"}
@@ -35,22 +34,14 @@ SINGLE = {"problem_type": "instances"}
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    found = tmp_path_factory.mktemp("instances")
-    tiny_masks.objects(found / "rows", 20)
-    return found
+    place = tmp_path_factory.mktemp("instances")
+    assert len(tiny_masks.objects(place / "rows", 20)) == 20
+    return place
 
 
-def tree(folder: Path, architecture: str = "mask2former", **changes: Any) -> dict[str, Any]:
-    model = folder / architecture
-    if not model.is_dir():
-        tiny_masks.model(model, architecture)
-    section = {"source": str(folder / "rows"), "test_size": 4, "validation_size": 4, **SINGLE}
-    return {
-        "task": "image-segmentation", "model": str(model), "data": {**section, **changes.pop("data", {})},
-        "train": {"learning_rate": 1e-3, "per_device_train_batch_size": 4, "num_train_epochs": 1,
-                  **changes.pop("train", {})},
-        **changes,
-    }  # fmt: skip
+def tree(place: Path, architecture: str = "mask2former", **changes: Any) -> dict[str, Any]:
+    changes["data"] = {"label_names": None, **SINGLE, **changes.get("data", {})}
+    return semantic(place, architecture, **changes)
 
 
 def read(folder: Path, **changes: Any) -> Any:
@@ -101,11 +92,31 @@ def test_what_has_no_single_outlines_is_refused(tmp_path):
     path.write_text(json.dumps(content))
     with pytest.raises(UserError, match=r"needs outlines of things; .*boxes alone.*task=object-detection"):
         read(tmp_path / "rows", **SINGLE)
-    with pytest.raises(UserError, match=r"outlines of single objects are needed.*polygons or runs"):
-        read(tiny_masks.folder(tmp_path / "classes", 12), **SINGLE)
+    with pytest.raises(UserError, match=r"numbers of single objects, which tell no classes; .* has 2\. Name one"):
+        read(tiny_masks.folder(tmp_path / "classes", 12), **SINGLE, label_names=["a", "b"])
     tiny_masks.objects(tmp_path / "whole", 12)
     with pytest.raises(UserError, match=r"tiles would cut objects in two"):
         read(tmp_path / "whole", **SINGLE, tile=32)
+
+
+def test_masks_with_a_number_an_object_are_read(tmp_path):
+    """Cells of one kind, as scientists number them; one picture has none, one mask is of another picture."""
+    rng = np.random.default_rng(0)
+    for number in range(16):
+        cells = np.zeros((40, 48), np.uint16)
+        for at in range(number % 4):
+            cells[10 * at : 10 * at + 8, 5 : 20 + at] = 300 + at
+        shown = rng.integers(0, 255, (40, 48 if number != 7 else 50, 3)).astype(np.uint8)
+        for name, content in (("images", shown), ("masks", cells)):
+            (tmp_path / "rows" / name).mkdir(exist_ok=True, parents=True)
+            Image.fromarray(content).save(tmp_path / "rows" / name / f"{number}.png")
+    found = read(tmp_path / "rows", **SINGLE)
+    assert found.answer.names == ("object",) and sum(map(len, found.splits.values())) == 15
+    assert any("each number of a mask but 0 is a single object" in guess for guess in found.guesses)
+    counts = [(int(Path(row["image"].filename).stem), row["mask"]) for part in found.splits.values() for row in part]
+    assert all(len(things) == number % 4 for number, things in counts)
+    assert {_runs.area(one["counts"]) for _, things in counts for one in things} == {8 * 15, 8 * 16, 8 * 17}
+    assert read(tmp_path / "rows", **SINGLE, label_names=["cell"]).answer.names == ("cell",)
 
 
 def test_a_model_of_pixels_is_refused(folder, train):
@@ -402,12 +413,7 @@ def test_masks_of_whole_pictures_lie_on_disk(folder):
 def test_a_stopped_run_ends_with_the_same_weights(folder, tmp_path):
     data = {"test_size": 2, "augmentation": {"crop": 0.5, "upside_down": True, "mosaic": 0.5}}
     wanted = tree(folder, train={"num_train_epochs": 2, "dataloader_num_workers": 0}, data=data)
-    whole = start(wanted, tmp_path / "whole")
-    with pytest.raises(Interrupted):
-        start(wanted, tmp_path / "part", steps=3)
-    part = Run(tmp_path / "part")
-    resume(part)
-    same_weights(whole, part)
+    same_weights(*stopped_and_resumed(wanted, tmp_path))
 
 
 @pytest.mark.long

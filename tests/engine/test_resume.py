@@ -71,6 +71,16 @@ def resume(run):
         return training.run(run.config(), run, interruption, resume=True)
 
 
+def stopped_and_resumed(tree, folder, steps=3):
+    """Return a run that was left alone, and one that a stop cut in two."""
+    whole = start(tree, folder / "whole")
+    with pytest.raises(Interrupted):
+        start(tree, folder / "part", steps=steps)
+    part = Run(folder / "part")
+    resume(part)
+    return whole, part
+
+
 def same_weights(one, other):
     left, right = (load_file(run.artifact / "model.safetensors") for run in (one, other))
     assert left.keys() == right.keys()
