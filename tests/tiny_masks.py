@@ -146,7 +146,8 @@ def folder(place: Path, count: int = 24, seed: int = 0, form: str = "index", edg
 def objects(place: Path, count: int = 24, seed: int = 0, crowd: bool = False) -> list[list[tuple[str, np.ndarray]]]:
     """Write pictures of two or three shapes and what is outlined in them as COCO's file; return the masks of each.
 
-    Boxes are polygons, discs are runs; shapes may lie on one another, the later on top. `crowd`: some discs are one.
+    Boxes are polygons, discs are runs; shapes may lie on one another, the later on top. Every fifth picture is of
+    noise alone. `crowd`: some discs are one.
     """
     rng = np.random.default_rng(seed)
     place.mkdir(parents=True)
@@ -158,7 +159,7 @@ def objects(place: Path, count: int = 24, seed: int = 0, crowd: bool = False) ->
         pixels = rng.integers(90, 150, (height, width, 3)).astype(np.uint8)
         down, across = np.mgrid[:height, :width]
         masks = []
-        for _ in range(int(rng.integers(2, 4))):
+        for _ in range(int(rng.integers(2, 4)) if number % 5 != 4 else 0):
             kind = int(rng.integers(2))
             left, top, side = (int(rng.integers(high)) for high in (width - 16, height - 16, 6))
             side += 8

@@ -168,7 +168,8 @@ def target(row: Sequence[Mapping[str, Any]], size: tuple[int, int]) -> tuple[dic
     masks = [resized(mask_of(one).astype(np.uint8), size) for one in own]
     seen = [place for place, mask in enumerate(masks) if mask.any()]
     drawn = np.stack([masks[place] for place in seen]) if seen else np.zeros((0, *size[::-1]), np.uint8)
-    label = torch.tensor([[own[at]["label"], int(own[at]["difficult"])] for at in seen]).reshape(-1, LABEL)
+    numbers = [[own[at]["label"], int(own[at]["difficult"])] for at in seen]
+    label = torch.tensor(numbers, dtype=torch.int64).reshape(-1, LABEL)
     return {"class_labels": label[:, 0].clone(), "mask_labels": torch.from_numpy(drawn)}, label
 
 

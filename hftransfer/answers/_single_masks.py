@@ -35,7 +35,8 @@ def attach(model: Any, rows: int, objects: int) -> Any:
             weight = found + rest * (queries - found)
             total = total + sum(parts.values()) - named + named * weight / usual
         if not module.training:
-            outputs[COMPARED] = compared(outputs, targets)
+            with torch.autocast(total.device.type, enabled=False):  # pixels are counted, in whole numbers
+                outputs[COMPARED] = compared(outputs, targets)
         return total
 
     return _mask_models.attach(model, loss_of, lambda labels, device: torch.ones((), device=device))

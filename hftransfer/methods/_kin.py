@@ -20,6 +20,7 @@ PARTS = "seconds_of_its_runs"  # in FILE and in a result's cost
 BESIDE = {
     "_name_or_path", "name_or_path", "transformers_version", "dtype", "torch_dtype", "architectures", "problem_type",
     "id2label", "label2id", "num_labels", "pad_token_id", "_attn_implementation", "return_dict", "use_cache",
+    "subtask",
 }  # fmt: skip
 
 

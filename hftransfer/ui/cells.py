@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 TEXT = 400  # characters shown of a text
 SIDE = 160  # pixels of a thumbnail
 HEARD = 10.0  # seconds of a recording
+MANY = 16  # entries of a list within a value
 LARGER = 320  # and of a picture with its heat map
 DARK = 32  # a picture of bytes that are all below it looks black: they are numbers of classes, or it needs more light
 
@@ -52,8 +53,14 @@ def entry(value: Any, folder: Path | None = None, longest: int = TEXT) -> dict[s
 def _plain(value: Any) -> str:
     """Return a value in words; of one with names inside those that say something, each with what it holds."""
     if isinstance(value, Mapping):
-        return ", ".join(f"{name} {part}" for name, part in value.items() if part not in (None, False, "", []))
+        said = {name: part for name, part in value.items() if part not in (None, False, "", [])}
+        return ", ".join(f"{name} {part}" for name, part in said.items() if not _long(part))
     return str(value)
+
+
+def _long(part: Any) -> bool:
+    """Tell whether a value is a list that says nothing to the eye: the runs of a mask."""
+    return isinstance(part, list) and len(part) > MANY
 
 
 def picture_entry(value: Mapping[str, Any], folder: Path | None) -> dict[str, Any]:
