@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from hftransfer.errors import UserError
 if TYPE_CHECKING:
     from hftransfer.config import DataConfig
 
+FEW, OFTEN = 10, 3  # masks by which that can be told, and how often a value stands that is a class's
 THING = "object"  # the class of things that nobody named
 
 
@@ -27,28 +29,37 @@ def name_of(config: DataConfig) -> str:
 
 
 def things(files: Sequence[Mapping[str, Any] | None], config: DataConfig) -> list[list[dict[str, Any]] | None]:
-    """Return the things of each mask, None of one that cannot be read; UserError for more of them than a byte counts.
+    """Return the things of each mask, None of one that cannot be read.
 
-    0 is around them, and black where masks are coloured; `data.ignore_value` is no thing either.
+    0 is around them, and black where masks are coloured; `data.ignore_value` is no thing either. UserError for more of
+    them than a byte counts, and for values that look like those of classes where nobody named the things.
     """
     name, aside = name_of(config), {0, config.ignore_value}
     found: list[list[dict[str, Any]] | None] = []
-    crowded = 0
+    crowded, known, gaps = 0, 0, 0
+    seen: Counter[int] = Counter()
     for one in _mask_files.each(files, _mask_files.look):
         crowded += one.reason in (_mask_files.MANY, _mask_files.SMEARED)
         if one.png is None:
             found.append(None)
             continue
         numbers, drawn = _mask_files.of_png(one.png), one.colours if one.coding == _mask_files.COLOUR else one.values
-        found.append([
-            _found_masks.thing(numbers == place, name=name, crowd=False, difficult=False)
-            for place, value in enumerate(drawn)
-            if value not in aside
-        ])  # fmt: skip
+        held = {place: value for place, value in enumerate(drawn) if value not in aside}
+        found.append([_found_masks.thing(numbers == at, name=name, crowd=False, difficult=False) for at in held])
+        seen.update(held.values())
+        known += bool(held)
+        gaps += sorted(held.values()) != [*range(1, len(held) + 1)]
     if crowded:
         raise UserError(
             f"masks of up to {_mask_files.MOST - 1} single objects are needed",
             f"{crowded:,} have more, or were saved as JPEG, which changes values",
             "Cut the pictures, and their masks, into parts; save masks as PNG.",
+        )  # fmt: skip
+    if config.label_names is None and known >= FEW and 2 * gaps > known and seen.total() >= OFTEN * len(seen):
+        raise UserError(
+            "masks with a number an object are needed",
+            f"{gaps:,} of {known:,} do not count from 1 on, and share {len(seen)} values, as masks of classes do",
+            f"Drop data.problem_type to learn classes; if each value is a single object, name them: "
+            f"data.label_names=[{THING}].",
         )  # fmt: skip
     return found

@@ -105,7 +105,7 @@ def test_masks_with_a_number_an_object_are_read(tmp_path):
     for number in range(16):
         cells = np.zeros((40, 48), np.uint16)
         for at in range(number % 4):
-            cells[10 * at : 10 * at + 8, 5 : 20 + at] = 300 + at
+            cells[10 * at : 10 * at + 8, 5 : 20 + at] = at + 1
         shown = rng.integers(0, 255, (40, 48 if number != 7 else 50, 3)).astype(np.uint8)
         for name, content in (("images", shown), ("masks", cells)):
             (tmp_path / "rows" / name).mkdir(exist_ok=True, parents=True)
@@ -116,6 +116,12 @@ def test_masks_with_a_number_an_object_are_read(tmp_path):
     counts = [(int(Path(row["image"].filename).stem), row["mask"]) for part in found.splits.values() for row in part]
     assert all(len(things) == number % 4 for number, things in counts)
     assert {_runs.area(one["counts"]) for _, things in counts for one in things} == {8 * 15, 8 * 16, 8 * 17}
+    assert read(tmp_path / "rows", **SINGLE, label_names=["cell"]).answer.names == ("cell",)
+    for path in (tmp_path / "rows" / "masks").iterdir():
+        cells = np.asarray(Image.open(path))
+        Image.fromarray(np.where(cells > 0, cells + 300, 0).astype(np.uint16)).save(path)
+    with pytest.raises(UserError, match=r"do not count from 1 on, and share 3 values, .*data\.label_names=\[object\]"):
+        read(tmp_path / "rows", **SINGLE)
     assert read(tmp_path / "rows", **SINGLE, label_names=["cell"]).answer.names == ("cell",)
 
 

@@ -161,7 +161,7 @@ def test_read_config_takes_a_file_and_overrides(tmp_path: Path) -> None:
 @pytest.mark.parametrize("asked, said", [
     ("asr", "it is called automatic-speech-recognition here. Set task=automatic-speech-recognition"),
     ("Text Classification", "it is called text-classification here"),
-    ("instance-segmentation", "object-detection finds and counts them"),
+    ("instance-segmentation", "data.problem_type=instances gives each single object a mask"),
     ("text-to-speech", "no task here makes sound"),
 ])  # fmt: skip
 def test_tasks_by_other_names(asked: str, said: str) -> None:
