@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -32,6 +33,13 @@ os.environ.pop("HF_TOKEN", None)
 # every process that a test starts would compile this checkout anew
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+
+
+# generated cases are the same in every run, so that a change is judged by what it changed;
+# pytest --hypothesis-profile=explore looks for new ones
+settings.register_profile("same", derandomize=True)
+settings.register_profile("explore", derandomize=False)
+settings.load_profile("same")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -293,8 +293,7 @@ class _Table:
         )
 
     def _distinct(self, column: str) -> int:
-        values = self.preview[column]
-        return 0 if pa.types.is_null(values.type) else int(pc.count_distinct(values).as_py())
+        return distinct(self.preview[column])
 
     def _values(self, column: str) -> list[Any]:
         if column not in self.preview.column_names:
@@ -302,15 +301,23 @@ class _Table:
         return [value for value in self.preview[column].slice(0, 20).to_pylist() if value]
 
 
+def distinct(values: pa.ChunkedArray) -> int:
+    """Return how many different values a column of any type has, gaps apart."""
+    try:
+        return len(pc.unique(values.drop_null()))
+    except pa.ArrowNotImplementedError:  # of lists and the like
+        return len({str(value) for value in values.to_pylist() if value is not None})
+
+
 def shared_values(preview: pa.Table, roles: Sequence[Role], columns: Mapping[str, str]) -> list[str]:
     """Return a warning of columns of which several rows share a value, such as a text with many questions."""
     found = []
     for column in (columns[role.name] for role in roles if role.shared and role.name in columns):
         rows = preview.num_rows
-        distinct = int(pc.count_distinct(preview[column]).as_py()) if column in preview.column_names else rows
-        if rows and 3 * distinct <= 2 * rows:
+        count = distinct(preview[column]) if column in preview.column_names else rows
+        if rows and 3 * count <= 2 * rows:
             found.append(
-                f"`{column}` has {distinct:,} values in {rows:,} rows: those of one stand on both sides of a cut, and "
+                f"`{column}` has {count:,} values in {rows:,} rows: those of one stand on both sides of a cut, and "
                 f"are no independent witnesses; data.group={column} keeps them together"
             )
     return found
@@ -344,10 +351,10 @@ def unused_folds(features: Features, preview: pa.Table, taken: Collection[str | 
         values = preview[column]
         texts = is_value(features[column], *STRINGS)
         numbers = is_value(features[column], *NUMBERS) or (texts and numbers_alone(values))
-        distinct = int(pc.count_distinct(values).as_py())
-        if numbers and 1 < distinct <= MOST_FOLDS:
+        count = distinct(values)
+        if numbers and 1 < count <= MOST_FOLDS:
             found.append(
-                f"`{column}` numbers {distinct} folds and is not used: splits are the source's own, or cut with the "
+                f"`{column}` numbers {count} folds and is not used: splits are the source's own, or cut with the "
                 "seed, and folds are drawn (evaluation.folds)"
             )
     return found
@@ -367,12 +374,12 @@ def likely_groups(features: Features, preview: pa.Table, taken: Sequence[str], w
     for column in preview.column_names:
         if column in taken or not says_whose(column) or not isinstance(features[column], ClassLabel | Value):
             continue
-        distinct = int(pc.count_distinct(preview[column]).as_py())
+        count = distinct(preview[column])
         rows = preview.num_rows - preview[column].null_count
-        if distinct >= FEW_GROUPS and distinct <= (0.9 if whole else 0.999) * rows:
+        if count >= FEW_GROUPS and count <= (0.9 if whole else 0.999) * rows:
             held = "" if whole else " that were looked at"
             found.append(
-                f"`{column}` has {distinct:,} values in {rows:,} rows{held}: rows of one may stand on both sides of a "
+                f"`{column}` has {count:,} values in {rows:,} rows{held}: rows of one may stand on both sides of a "
                 f"cut, and are no independent witnesses; data.group={column} keeps them together"
             )
     return found

@@ -32,6 +32,7 @@ SYSTEM = platform.system()  # Linux, Darwin or Windows
 resource, fcntl, msvcrt = _optional("resource"), _optional("fcntl"), _optional("msvcrt")
 BOOT = Path("/proc/sys/kernel/random/boot_id")
 PROCESSORS = Path("/proc/cpuinfo")
+AUTOGROUP = Path("/proc/self/autogroup")  # of this session, where the kernel shares out processors by session
 LATER = 10  # of 19: about a tenth of a core that another process wants as well
 LAST = 15  # about a thirtieth: with less, an answer takes minutes where a run trains on every core
 TAKEN = (errno.EACCES, errno.EAGAIN, errno.EDEADLK)  # of a lock that somebody else holds
@@ -102,10 +103,14 @@ def close_memory() -> bool:
 def give_way(later: int = LATER) -> None:
     """Let other processes of this machine go first: one that trains does not wait for one that answers.
 
-    On Linux this is of the thread that calls, and of all that it starts: see `let_first`.
+    On Linux this is of the thread that calls, and of all that it starts: see `let_first`. A kernel that shares out
+    processors by session compares priorities within one alone: a process that leads its own says it of that too.
     """
     if SYSTEM == "Linux":
         _give_way(0, later)
+        if os.getsid(0) == os.getpid():
+            with contextlib.suppress(OSError):  # a kernel, or a container, without them
+                AUTOGROUP.write_text(str(later))
     elif hasattr(os, "nice"):  # Windows has none
         os.nice(later)
 

@@ -194,8 +194,12 @@ def changed(visitor: Visitor, name: str, chosen: str, way: str) -> list[Any]:
     """Show the models and methods of another task; what does not fit it gives way."""
     names = form.method_names(chosen)
     fit = way if way in names else catalog.USUAL
-    name = name if name and not is_proposed(name) else usual(chosen)
-    return [_short(chosen, name), _methods(fit, chosen), gr.update(choices=names, value=fit), name]
+    kept = name if name and not is_proposed(name) else usual(chosen)
+    # a name that stays is left alone: whoever cleared it meanwhile does not get it back
+    return [
+        _short(chosen, kept), _methods(fit, chosen), gr.update(choices=names, value=fit),
+        gr.skip() if kept == name else kept,
+    ]  # fmt: skip
 
 
 def searched(visitor: Visitor, text: str, fit: bool, chosen: str, name: str) -> str:

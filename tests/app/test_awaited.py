@@ -13,7 +13,7 @@ import pytest
 
 from hftransfer.errors import UserError
 from hftransfer.launchers import launcher
-from hftransfer.ui import app, awaited, data_step, markup, model_step, visitors, workers
+from hftransfer.ui import app, awaited, data_step, markup, model_step, proposing, visitors, workers
 from hftransfer.ui.monitor import Monitor
 from hftransfer.ui.page import Page
 from hftransfer.ui.queueing import Queue
@@ -178,3 +178,11 @@ def test_a_worker_imports_what_it_needs_while_a_file_is_chosen(tmp_path: Path) -
         assert one.lives() and one._number == 1  # it answered, and was asked once
     finally:
         found.close()
+
+
+def test_a_model_that_stays_is_not_put_back_where_it_was_cleared_meanwhile() -> None:
+    text, picture = (proposing.usual(task) for task in ("text-classification", "image-classification"))
+    assert text != picture
+    *_, kept = model_step.changed(cast(Any, None), text, "text-classification", "auto")
+    *_, other = model_step.changed(cast(Any, None), text, "image-classification", "auto")
+    assert kept == gr.skip() and other == picture

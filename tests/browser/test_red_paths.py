@@ -132,6 +132,7 @@ def test_a_model_that_is_missing_is_asked_for_and_a_red_box_goes_once_it_is_ther
     page.get_by_text("Search the Hub, or name a model yourself").click()
     name = page.locator("#model input, #model textarea").first
     assert name.input_value(), "a model is proposed"
+    page.wait_for_selector("#data-said .progress.waiting", state="detached")
     name.fill("")
     name.press("Enter")
     page.get_by_role("button", name="Next: train").click()

@@ -43,6 +43,7 @@ from tests.hub_server import HubServer
 ROOT = Path(__file__).parents[2]
 MODEL = "acme/asked"  # that people ask
 EVENTS = 2_000  # of the finished run that each page looks at
+BY_SESSION = Path("/proc/sys/kernel/sched_autogroup_enabled")  # not of what runs in a container: a Space does
 FILE = 2**20  # bytes of an uploaded table
 PAUSE = 10.0  # seconds in which somebody looks at what came back, before the next file or question
 PATIENCE = 300.0  # seconds for one answer
@@ -156,7 +157,16 @@ async def measured(place: Path, options: argparse.Namespace) -> tuple[list[tuple
         *((f"of all processor time while they were there: {who}", f"{seconds / seen.whole:.1%}")
           for who, seconds in seen.spent.most_common()),
     ]  # fmt: skip
-    return rows, seen.dropped
+    return [
+        *rows,
+        ("priorities of the app and of trainers, which have sessions of their own, are", compared()),
+    ], seen.dropped
+
+
+def compared() -> str:
+    """Tell whether the kernel compares priorities of sessions, as it does in every container."""
+    by_session = BY_SESSION.exists() and BY_SESSION.read_text().strip() == "1"
+    return "not compared (sysctl kernel.sched_autogroup_enabled=0)" if by_session else "compared, as in a container"
 
 
 def told(counts: Counter[str], who: str) -> str:

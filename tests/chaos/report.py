@@ -182,9 +182,9 @@ def _load(load: Mapping[str, Any] | None) -> list[str]:
     return [
         *lines, "",
         "Whoever trains comes first: what answers and looks at uploads has a low priority, the app's threads and",
-        "those who ask (this command, whose people are elsewhere in truth) one in the middle. What remains is what",
-        "they take all the same, and that two threads of a run wait for one another: a core that one of them loses",
-        "for a moment, both lose.",
+        "those who ask (this command, whose people are elsewhere in truth) one in the middle. Outside of",
+        "containers some kernels share out processors by session first (`sysctl kernel.sched_autogroup_enabled`):",
+        "there the app, whose session is that of its terminal, takes as much as a trainer, and slows it far more.",
     ]  # fmt: skip
 
 

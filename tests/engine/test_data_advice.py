@@ -122,6 +122,14 @@ def test_following_advice_leads_on(tmp_path_factory, columns, task, seed, sized)
         options = followed(proposals[seed % len(proposals)], options)
 
 
+@pytest.mark.parametrize("kind", ["empty", "list", "classes", "few"])
+@pytest.mark.parametrize("name", ["patient_id", "user", "group", "fold", "kfold", "split", "time", "weight", "doc"])
+def test_a_column_that_no_role_takes_stops_nothing_whatever_it_holds(tmp_path, name, kind):
+    path = write(tmp_path, {"text": "text", "label": "label", name: kind}, 0)
+    error = failure(path, "text-classification", {})
+    assert error is None or (name == "split" and f"`{name}`" in str(error)), str(error)
+
+
 @pytest.mark.parametrize(
     ("columns", "options", "never"),
     [

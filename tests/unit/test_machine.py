@@ -168,3 +168,14 @@ def test_threads_that_serve_give_way_and_what_the_others_start_does_not() -> Non
     for thread in threads:
         thread.join()
     assert found == {"serves": 15, "starts runs": before} and os.getpriority(os.PRIO_PROCESS, 0) == before
+
+
+@pytest.mark.skipif(not machine.AUTOGROUP.exists(), reason="the kernel shares out no processors by session")
+def test_a_process_with_a_session_of_its_own_gives_way_as_a_session() -> None:
+    script = "from hftransfer.safety import machine; machine.give_way(12); print(machine.AUTOGROUP.read_text())"
+    ran = {
+        alone: subprocess.run([sys.executable, "-c", script], start_new_session=alone, capture_output=True, check=True)
+        for alone in (True, False)
+    }
+    assert ran[True].stdout.split()[-2:] == [b"nice", b"12"]
+    assert ran[False].stdout.split()[-1] != b"12"  # a terminal, and what else was started there
