@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,14 +21,26 @@ pytestmark = pytest.mark.slow
 def test_two_processes_compute_what_one_does(
     architecture: str, near: float, materials: Path, tmp_path: Path, zygote: Zygote
 ) -> None:
-    rows = tiny_masks.folder(tmp_path / "rows", 22, edge=True)
-    model = tiny_masks.model(tmp_path / "model", architecture)
-    data = {"source": str(rows), "test_size": 5, "validation_size": 4, "likely_copies": False}
-    path = write(
-        materials, tmp_path, {"max_steps": 3, "logging_steps": 1, "per_device_train_batch_size": 2},
-        task="image-segmentation", model=str(model), data=data,
-    )  # fmt: skip
-    two, one = two_and_one(zygote, path, tmp_path, size=4, near=near)
-    left, right = answered(two), answered(one)
+    tiny_masks.folder(tmp_path / "rows", 22, edge=True)
+    left, right = both(tmp_path, materials, zygote, architecture, near)
     assert [*left["label"]] == [*right["label"]]
     assert left["pixel_accuracy"].to_numpy() == pytest.approx(right["pixel_accuracy"].to_numpy(), abs=0.1)
+
+
+def both(place: Path, materials: Path, zygote: Zygote, architecture: str, near: float, **more: Any) -> list[Any]:
+    """Return the answers of two processes and of one, which began with the same loss."""
+    model = tiny_masks.model(place / "model", architecture)
+    data = {"source": str(place / "rows"), "test_size": 5, "validation_size": 4, "likely_copies": False, **more}
+    path = write(
+        materials, place, {"max_steps": 3, "logging_steps": 1, "per_device_train_batch_size": 2},
+        task="image-segmentation", model=str(model), data=data,
+    )  # fmt: skip
+    return [answered(run) for run in two_and_one(zygote, path, place, size=4, near=near)]
+
+
+def test_two_processes_learn_single_objects_as_one_does(materials: Path, tmp_path: Path, zygote: Zygote) -> None:
+    """Pictures hold two objects, three or none, so that processes do not have as many of them."""
+    tiny_masks.objects(tmp_path / "rows", 22)
+    left, right = both(tmp_path, materials, zygote, "maskformer", 1e-3, problem_type="instances")
+    assert [len(row) for row in left["label"]] == [len(row) for row in right["label"]]
+    assert all(len(row) for row in left["prediction"])
