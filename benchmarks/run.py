@@ -18,6 +18,7 @@ from pathlib import Path
 
 from benchmarks import (
     asking,
+    before,
     boxes,
     browser,
     captions,
@@ -105,6 +106,7 @@ LONG = {
     "clicks": Part("From a file to a first answer", 25, first_answer.measure),
     "pace": Part("The pace of a model that chats", 10, chat.speed),
     "guard": Part("Guard", 5, guard.measure),
+    "before": Part("Before and now", 1, before.measure),
     "gpu": Part(gpu_table.TITLE, 9, gpu.section),
 }  # by name alone
 PARTS = {**ENGINE, **LADDER, **LONG}

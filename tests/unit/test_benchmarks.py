@@ -19,7 +19,7 @@ import pytest
 import scipy.stats
 import transformers
 
-from benchmarks import cold, figures, gpu, gpu_scene, gpu_table, guard, page, run, shares, tuning
+from benchmarks import before, cold, figures, gpu, gpu_scene, gpu_table, guard, page, run, shares, tuning
 from benchmarks.measuring import Sizes
 from hftransfer.runs import Run
 
@@ -46,6 +46,14 @@ def test_the_page_has_the_head_and_the_sections_that_the_parts_write() -> None:
         assert re.match(rf"`python -m benchmarks.run {named[title]}\b[^`]*`, \d{{4}}-\d\d-\d\d\. .* cores", stamp), (
             title
         )
+
+
+def test_what_is_told_of_before_and_now_stands_on_the_page() -> None:
+    text = page.PAGE.read_text(encoding="utf-8")
+    assert [one for one in before.FIGURES if one.of(text) is None] == []
+    one = before.Figure("One", "x", r"ratio \*\*([\d.]+)\*\*", "2", "%")
+    held = "# B\n\n## One\n\n`x`, 2026-01-02. ratio **1.5**\n\n## Two\n\n`x`, 2026-01-03. ratio **9**\n"
+    assert one.of(held) == ("1.5%", "2026-01-02") and one.of(held.replace("ratio **1.5**", "")) is None
 
 
 def test_writing_replaces_what_was_measured_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
