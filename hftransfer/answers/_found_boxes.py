@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -93,6 +93,13 @@ def counts(found: pa.Array, classes: int) -> np.ndarray:
     return np.bincount(own.field("label").to_numpy(), minlength=classes)
 
 
+def by_picture(found: pa.Array) -> np.ndarray:
+    """Return how many boxes each picture of truth has (rows,); crowds aside."""
+    crowd = found.flatten().field("crowd").to_numpy(zero_copy_only=False).astype(bool)
+    owners = np.repeat(np.arange(len(found)), lengths(found).to_numpy())
+    return np.bincount(owners[~crowd], minlength=len(found))
+
+
 def tables(found: pa.Array) -> list[np.ndarray]:
     """Return encoded truth as (n, 8) a picture."""
     flat = found.flatten()
@@ -120,10 +127,12 @@ class Sizes(Learner):
         self.answer, self.column, self.rows = answer, column, 0
         self.shares: dict[str, list[tuple[float, float]]] = defaultdict(list)
         self.pictures: list[tuple[int, int]] = []
+        self.held: Counter[int] = Counter()
 
     def add(self, truth: pa.Array) -> None:
         """Look at the boxes of a batch of pictures."""
         self.rows += len(truth)
+        self.held.update(by_picture(truth).tolist())
         flat = truth.flatten()
         columns = [flat.field(name).to_pylist() for name in ("name", "crowd", "width", "height", *SIZE)]
         for name, crowd, across, down, width, height in zip(*columns, strict=True):
@@ -149,7 +158,8 @@ class Sizes(Learner):
         known = tuple(len(self.shares[name]) for name in names)
         box = np.median(np.array(self.shares[names[int(np.argmax(known))]]), axis=0)
         usual = (*box.tolist(), *np.median(np.array(self.pictures), axis=0).tolist())
-        return dataclasses.replace(self.answer, names=names, counts=known, rows=self.rows, usual=usual)
+        held = tuple(self.held[number] for number in range(max(self.held) + 1))
+        return dataclasses.replace(self.answer, names=names, counts=known, rows=self.rows, usual=usual, held=held)
 
 
 def grid(usual: Sequence[float], kind: int, truth: Sequence[np.ndarray]) -> list[np.ndarray]:

@@ -38,6 +38,11 @@ def asks_queries(settings: Any) -> bool:
     return type(settings) in one and type(settings) not in other
 
 
+def queries(settings: Any) -> int:
+    """Return how many masks a model of queries gives, at most."""
+    return int(settings.to_dict().get("num_queries") or settings.decoder_config.num_queries)
+
+
 def refuse_others(settings: Any) -> None:
     """Raise UserError for a model of queries that is asked, or taught, in another way than the ones here."""
     kind = settings.model_type

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hftransfer.answers import _found_masks, _mask_files
+from hftransfer.answers._mask_classes import USUAL_IGNORED
 from hftransfer.errors import UserError
 
 if TYPE_CHECKING:
@@ -28,13 +29,34 @@ def name_of(config: DataConfig) -> str:
     return str(names[0])
 
 
+def said(config: DataConfig) -> str:
+    """Return what is told of how such masks are read."""
+    named = f"is a single object, and all are of one class: {name_of(config)} (data.label_names)"
+    if config.ignore_value is not None:
+        return f"each number of a mask but 0 {named}"
+    return f"each number of a mask but 0, and but {USUAL_IGNORED} beside 1, 2, 3 ... (data.ignore_value), {named}"
+
+
+def _held(one: _mask_files.Look, ignored: int | None) -> dict[int, int]:
+    """Return the value of each thing of a mask, by its place among the values."""
+    coloured = one.coding == _mask_files.COLOUR
+    found = {
+        at: value for at, value in enumerate(one.colours if coloured else one.values) if value not in (0, ignored)
+    }
+    rest = sorted({*found.values()} - {USUAL_IGNORED})
+    counts = bool(rest) and rest == [*range(1, len(rest) + 1)] and rest[-1] < USUAL_IGNORED - 1
+    edges = ignored is None and not coloured and counts
+    return {at: value for at, value in found.items() if not (edges and value == USUAL_IGNORED)}
+
+
 def things(files: Sequence[Mapping[str, Any] | None], config: DataConfig) -> list[list[dict[str, Any]] | None]:
     """Return the things of each mask, None of one that cannot be read.
 
-    0 is around them, and black where masks are coloured; `data.ignore_value` is no thing either. UserError for more of
+    0 is around them, and black where masks are coloured; `data.ignore_value` is no thing either, and by itself the 255
+    of edges (Pascal VOC's) beside numbers that count from 1 on. UserError for more of
     them than a byte counts, and for values that look like those of classes where nobody named the things.
     """
-    name, aside = name_of(config), {0, config.ignore_value}
+    name = name_of(config)
     found: list[list[dict[str, Any]] | None] = []
     crowded, known, gaps = 0, 0, 0
     seen: Counter[int] = Counter()
@@ -43,8 +65,7 @@ def things(files: Sequence[Mapping[str, Any] | None], config: DataConfig) -> lis
         if one.png is None:
             found.append(None)
             continue
-        numbers, drawn = _mask_files.of_png(one.png), one.colours if one.coding == _mask_files.COLOUR else one.values
-        held = {place: value for place, value in enumerate(drawn) if value not in aside}
+        numbers, held = _mask_files.of_png(one.png), _held(one, config.ignore_value)
         found.append([_found_masks.thing(numbers == at, name=name, crowd=False, difficult=False) for at in held])
         seen.update(held.values())
         known += bool(held)

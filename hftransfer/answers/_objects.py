@@ -35,6 +35,7 @@ class Objects(Answer[R]):
     rows: int = 0
     usual: tuple[float, ...] = ()  # the middle size of the most common class's boxes, in shares; a picture's pixels
     threshold: float = THRESHOLD
+    held: tuple[int, ...] = ()  # how many pictures have no object, one, two ...: crowds aside
 
     unit = "pictures"
     contradicts = False
@@ -70,11 +71,18 @@ class Objects(Answer[R]):
 
     def counted(self, encoded: pa.Array) -> Self:
         counts = _found_boxes.counts(encoded, len(self.names))
-        return dataclasses.replace(self, counts=tuple(counts.tolist()), rows=len(encoded))
+        held = np.bincount(_found_boxes.by_picture(encoded))
+        return dataclasses.replace(
+            self, counts=tuple(counts.tolist()), rows=len(encoded), held=tuple(held.tolist())
+        )  # fmt: skip
 
     def less(self, encoded: pa.Array) -> Self:
         counts = np.array(self.counts) - _found_boxes.counts(encoded, len(self.names))
-        return dataclasses.replace(self, counts=tuple(counts.tolist()), rows=self.rows - len(encoded))
+        gone = np.bincount(_found_boxes.by_picture(encoded), minlength=len(self.held))
+        held = tuple((np.array(self.held, np.int64) - gone).tolist()) if len(gone) == len(self.held) else self.held
+        return dataclasses.replace(
+            self, counts=tuple(counts.tolist()), rows=self.rows - len(encoded), held=held
+        )  # fmt: skip
 
     def missing(self, split: str, encoded: pa.Array | None = None) -> list[str]:
         from hftransfer.answers import _truth
@@ -221,5 +229,5 @@ class Objects(Answer[R]):
     def restore(self, noted: Mapping[str, Any]) -> Self:
         return type(self)(
             tuple(noted["names"]), tuple(noted["counts"]), int(noted["rows"]), tuple(noted["usual"]),
-            float(noted["threshold"]),
+            float(noted["threshold"]), tuple(noted.get("held", ())),
         )  # fmt: skip

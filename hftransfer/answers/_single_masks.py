@@ -23,7 +23,7 @@ def attach(model: Any, rows: int, objects: int) -> Any:
     The loss over classes is a weighted mean over queries; it is divided by what that weight is on average of train's
     `rows` and `objects`. Targets are {class_labels (n,), mask_labels (n, h, w)} a picture.
     """
-    queries, rest = int(model.config.to_dict().get("num_queries") or _queries(model)), float(model.criterion.eos_coef)
+    queries, rest = _mask_models.queries(model.config), float(model.criterion.eos_coef)
     usual = 1 - rest + rest * queries * rows / max(objects, 1)
 
     def loss_of(module: Any, outputs: Any, targets: Sequence[Mapping[str, Any]]) -> torch.Tensor:
@@ -43,10 +43,6 @@ def attach(model: Any, rows: int, objects: int) -> Any:
 
 
 COMPARED = "compared"  # among a model's outputs, the last of them
-
-
-def _queries(model: Any) -> int:
-    return int(model.config.decoder_config.num_queries)
 
 
 def compared(outputs: Any, targets: Sequence[Mapping[str, Any]]) -> torch.Tensor:
@@ -79,6 +75,9 @@ def asked(model: Any, batch: dict[str, Any], processor: Any) -> list[bytes]:
     found = []
     for place, size in enumerate(batch["_size"]):  # one by one: a batch's masks, each of a whole picture, are many
         alone = SimpleNamespace(**{name: getattr(outputs, name)[place : place + 1].float().cpu() for name in names})
+        if any(bool(getattr(alone, name).isnan().any()) for name in names):  # theirs would find nothing, and say so
+            found.append(_found_masks.broken((int(size[0]), int(size[1]))))
+            continue
         made = processor.post_process_instance_segmentation(alone, threshold=0.0, return_binary_maps=True)[0]
         found.append(_packed(made, (int(size[0]), int(size[1]))))
     return found

@@ -43,7 +43,7 @@ class Instances(Objects[Any]):
     needs = "list of objects with their masks"
     outlined = True
     apart = True
-    stored_at_once = 256
+    stored_at_once = 16  # of a picture of 12 megapixels the runs of 100 masks can be 16 MB
     numbers = _found_masks.LABEL
     METRICS: ClassVar[Mapping[str, Metric]] = _box_scores.MASKS
 
@@ -70,9 +70,7 @@ class Instances(Objects[Any]):
             )  # fmt: skip
         if self.fits(feature):
             return self, []
-        name = _numbered_masks.name_of(config)
-        said = f"each number of a mask but 0 is a single object, and all are of one class: {name} (data.label_names)"
-        return self, [said]
+        return self, [_numbered_masks.said(config)]
 
     def canonical(self, raw: pa.Array, feature: Any, config: DataConfig) -> pa.Array:
         if self.fits(feature):
@@ -136,6 +134,13 @@ class Instances(Objects[Any]):
                 "Choose such a model (facebook/mask2former-swin-tiny-coco-instance), or drop data.problem_type.",
             )  # fmt: skip
         processor, said = _mask_models.reader(processor)
+        most = min(_mask_models.queries(settings), _found_boxes.MOST)
+        more = sum(self.held[most + 1 :])
+        if more:
+            said.append(
+                f"{more:,} of {self.rows:,} pictures of train hold more than {most} objects, which is as many as this "
+                "model finds in one: the rest stays unfound; cut such pictures into parts"
+            )
         return self, processor, said
 
     def reduce(self, logits: Any, labels: torch.Tensor) -> Any:

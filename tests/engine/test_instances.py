@@ -112,7 +112,7 @@ def test_masks_with_a_number_an_object_are_read(tmp_path):
             Image.fromarray(content).save(tmp_path / "rows" / name / f"{number}.png")
     found = read(tmp_path / "rows", **SINGLE)
     assert found.answer.names == ("object",) and sum(map(len, found.splits.values())) == 15
-    assert any("each number of a mask but 0 is a single object" in guess for guess in found.guesses)
+    assert any("each number of a mask but 0, and but 255 beside 1, 2, 3" in guess for guess in found.guesses)
     counts = [(int(Path(row["image"].filename).stem), row["mask"]) for part in found.splits.values() for row in part]
     assert all(len(things) == number % 4 for number, things in counts)
     assert {_runs.area(one["counts"]) for _, things in counts for one in things} == {8 * 15, 8 * 16, 8 * 17}
@@ -123,6 +123,28 @@ def test_masks_with_a_number_an_object_are_read(tmp_path):
     with pytest.raises(UserError, match=r"do not count from 1 on, and share 3 values, .*data\.label_names=\[object\]"):
         read(tmp_path / "rows", **SINGLE)
     assert read(tmp_path / "rows", **SINGLE, label_names=["cell"]).answer.names == ("cell",)
+
+
+def test_edges_of_255_are_no_objects(tmp_path):
+    """As Pascal VOC draws them around objects; 255 alone, or without gap behind 254, is one, and so if one says it."""
+    rng = np.random.default_rng(0)
+    for number in range(14):
+        cells = np.zeros((40, 48), np.uint8)
+        for at in range(number % 3 + 1):
+            cells[12 * at : 12 * at + 10, 4:22] = 255
+            cells[12 * at + 1 : 12 * at + 9, 5:21] = 255 if number == 6 else at + 1
+        for name, content in (("images", rng.integers(0, 255, (40, 48, 3)).astype(np.uint8)), ("masks", cells)):
+            (tmp_path / "rows" / name).mkdir(exist_ok=True, parents=True)
+            Image.fromarray(content).save(tmp_path / "rows" / name / f"{number}.png")
+
+    def counts(**more: Any) -> list[int]:
+        found = read(tmp_path / "rows", **SINGLE, **more)
+        rows = [(int(Path(row["image"].filename).stem), len(row["mask"])) for s in found.splits.values() for row in s]
+        return [count for _, count in sorted(rows)]
+
+    assert counts() == [number % 3 + 1 for number in range(14)]
+    kept = counts(label_names=["cell"], ignore_value=-1)
+    assert kept == [number % 3 + 1 + (number != 6) for number in range(14)]
 
 
 def test_a_model_of_pixels_is_refused(folder, train):
@@ -300,7 +322,49 @@ def test_validation_is_the_score_of_what_the_model_was_compared_by():
     assert ours == pytest.approx({name: whole[name] for name in answer.validated}, abs=1e-6)
 
 
+def test_what_came_to_no_numbers_is_not_nothing_found():
+    """transformers' own post-processing finds nothing where a model's weights are NaN."""
+    from hftransfer.answers import _single_masks
+    from hftransfer.evaluation.predictions import Predictions
+
+    shown = {"class_queries_logits": torch.zeros(2, 5, 3), "masks_queries_logits": torch.ones(2, 5, 8, 8)}
+    shown["class_queries_logits"][1] = torch.nan
+    outputs = transformers.utils.ModelOutput(shown)
+    batch, answer = {"_size": [(40, 50), (40, 50)]}, answer_of()
+    found = _single_masks.asked(lambda **_: outputs, batch, transformers.Mask2FormerImageProcessorPil())
+    assert [answer.is_finite(one) for one in found] == [True, False] and not answer.objects(found[1])
+    truth = [row([square(0, 0)], [0, 0])] * 2
+    with pytest.raises(UserError, match="NaN or infinite: training diverged"):
+        Predictions(answer, ["a", "b"], truth, found)
+
+
+def test_masks_of_large_pictures_are_kept_tight():
+    """Those of an enlarged mask stand in many columns alike."""
+    mask = np.kron(np.random.default_rng(0).random((48, 64)) < 0.5, np.ones((16, 16), bool))
+    made = row([mask], [0.5, 0.0])
+    assert len(made) < _runs.of_mask(mask).nbytes / 4
+    (runs,) = _found_masks.unpacked(made).runs
+    assert np.array_equal(_runs.to_mask(runs, mask.shape[::-1]), mask)
+
+
 # --- learning ---
+
+
+def test_more_objects_than_queries_are_told():
+    processor = transformers.Mask2FormerImageProcessorPil()
+    for architecture in ("maskformer", "mask2former"):
+        settings = tiny_masks.MODELS[architecture]()  # of six queries
+        full = tiny.answer("instances", NAMES, (9, 9), 4, usual=[0.5, 0.5, 40.0, 40.0], threshold=0.5,
+                           held=[0, 0, 1, 0, 0, 0, 1, 2])  # fmt: skip
+        (said,) = [one for one in full.reads(processor, settings, None)[2] if "unfound" in one]
+        assert said.startswith("2 of 4 pictures of train hold more than 6 objects")
+        assert not any("unfound" in one for one in answer_of().reads(processor, settings, None)[2])
+
+
+def test_how_many_objects_pictures_hold_is_learnt(folder):
+    found = read(folder / "rows", **SINGLE)
+    numbers = [sum(not one["crowd"] for one in row["mask"]) for row in found.splits["train"]]
+    assert found.answer.held == tuple(np.bincount(numbers).tolist())
 
 
 def items(count: int = 4) -> list[dict[str, Any]]:
