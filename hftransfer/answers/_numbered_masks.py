@@ -34,7 +34,7 @@ def said(config: DataConfig) -> str:
     named = f"is a single object, and all are of one class: {name_of(config)} (data.label_names)"
     if config.ignore_value is not None:
         return f"each number of a mask but 0 {named}"
-    return f"each number of a mask but 0, and but {USUAL_IGNORED} beside 1, 2, 3 ... (data.ignore_value), {named}"
+    return f"each number of a mask but 0, and but 255 beside 1, 2, 3 ... (data.ignore_value), {named}"
 
 
 def _held(one: _mask_files.Look, ignored: int | None) -> dict[int, int]:
