@@ -273,11 +273,39 @@ def test_polygons_and_runs_of_coco_become_masks(tmp_path):
             for name in found.splits[split].cast_column("image", Image(decode=False))["image"]
         ]
         for row, mask in zip(rows, drawn(found, split), strict=True):
-            # discs that are smaller than their box lie on top, and are exact; so are boxes, by their edges
-            assert np.array_equal(mask == 2, wanted[row] == 2) or (wanted[row] == 2).sum() > (wanted[row] == 1).sum()
+            # discs that are smaller than their box lie on top
+            assert np.array_equal(mask, wanted[row]) or (wanted[row] == 2).sum() > (wanted[row] == 1).sum()
             assert (mask == wanted[row]).mean() > 0.97
             seen += 1
     assert seen == 12
+
+
+def test_polygons_hold_the_pixels_that_coco_gives_them():
+    """Whole coordinates are edges of pixels: PIL's own polygons have half a pixel more on all sides."""
+    from pycocotools import mask as coded
+
+    from hftransfer.data.annotations import outlines, rings
+
+    rng, turns = np.random.default_rng(0), np.linspace(0, 2 * np.pi, 20, endpoint=False)
+    for whole in (False, True):
+        areas = []
+        for _ in range(40):
+            far = rng.uniform(5, 40, 20)  # some of it lies outside
+            points = np.stack([32 + far * np.cos(turns), 24 + far * np.sin(turns)], 1)
+            ring = (np.rint(points) if whole else points).ravel().tolist()
+            theirs = coded.decode(coded.merge(coded.frPyObjects([ring], 48, 64))).astype(bool)
+            ours = outlines.pixels_of([ring], (64, 48))
+            assert ours is not None and (ours & theirs).sum() > 0.95 * (ours | theirs).sum()
+            areas.append(int(ours.sum()) - int(theirs.sum()))
+        assert abs(np.mean(areas)) < 5
+    for left, top, across, down in rng.integers(1, 30, (20, 4)).tolist():
+        box = rings.filled(
+            [(left, top), (left + across, top), (left + across, top + down), (left, top + down)], (64, 64)
+        )
+        wanted = np.zeros((64, 64), bool)
+        wanted[top : top + down, left : left + across] = True
+        assert np.array_equal(box, wanted)
+    assert rings.filled([(3, 3), (9, 3.1), (9, 3.2)], (20, 20)).any(), "what is thin is not lost"
 
 
 def test_runs_are_those_of_coco():
@@ -338,7 +366,7 @@ def test_outlines_in_shares_are_drawn_and_turned_with_their_pictures(tmp_path):
     (tmp_path / "data.yaml").write_text("names: [cat, dog]\n")
     found = read(tmp_path, validation_size=2, test_size=2)
     assert found.answer.names == ("background", "cat", "dog")
-    assert all((mask > 0).sum() == pytest.approx(3600, abs=130) for mask in drawn(found))
+    assert all((mask > 0).sum() == 3600 for mask in drawn(found))
 
     place = tmp_path / "turned"
     place.mkdir()

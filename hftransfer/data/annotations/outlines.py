@@ -11,14 +11,13 @@ from typing import Any
 
 import numpy as np
 import PIL.Image
-import PIL.ImageDraw
 import pyarrow as pa
 from datasets import Dataset, Features, Image, IterableDataset, concatenate_datasets
 
 from hftransfer import answers
 from hftransfer.answers import _found_masks, _runs
 from hftransfer.config import DataConfig
-from hftransfer.data.annotations import columns
+from hftransfer.data.annotations import columns, rings
 from hftransfer.data.annotations.drawn import Drawn, Picture, Thing
 from hftransfer.data.annotations.forms import RELATIVE
 from hftransfer.data.annotations.placing import Size, sizes_of
@@ -241,19 +240,18 @@ def pixels_of(outline: Any, size: tuple[int, int], shares: bool = False) -> np.n
         outline = json.loads(outline)
     if isinstance(outline, Mapping):
         return runs(outline, size)
-    rings = _rings(outline)
-    if not rings:
+    found = _rings(outline)
+    if not found:
         return None
-    canvas = PIL.Image.new("1", size)
+    inside = np.zeros(size[::-1], bool)
     across, down = size if shares else (1, 1)
-    for ring in rings:
-        try:  # a coordinate is an edge of pixels, and PIL's are their middles
-            pairs = zip(ring[::2], ring[1::2], strict=False)
-            points = [(float(x) * across - 0.5, float(y) * down - 0.5) for x, y in pairs]
+    for ring in found:
+        try:
+            points = [(float(x) * across, float(y) * down) for x, y in zip(ring[::2], ring[1::2], strict=False)]
         except (TypeError, ValueError):
             return None
-        PIL.ImageDraw.Draw(canvas).polygon(points, fill=1)
-    return np.asarray(canvas)
+        inside |= rings.filled(points, size)
+    return inside
 
 
 def runs(found: Mapping[str, Any], size: tuple[int, int]) -> np.ndarray | None:
