@@ -92,7 +92,7 @@ def test_from_a_file_to_an_answer_without_a_mouse(
 
     # Data: the box for files opens by Enter; another task and back by arrows; Train
     chosen: list[Any] = []
-    page.on("filechooser", chosen.append)
+    page.on("filechooser", lambda chooser: chosen.append(chooser))
     for _ in range(3):  # what is still being laid out may take the focus along with what had it
         keys.to("#upload button")
         page.keyboard.press("Enter")
