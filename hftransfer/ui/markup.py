@@ -220,7 +220,7 @@ def view(found: views.View) -> str:
             return drawn + (table(head, rows, [1]) if rows else note("Nothing found."))
         case views.Items():
             rows = [[text(name), f"{score:.3f}", text(about)] for name, score, about in found.found]
-            return table([say("item"), say("score"), ""], rows, [1]) if rows else note("Nothing found.")
+            return table([say("item"), say("score"), say("about it")], rows, [1]) if rows else note("Nothing found.")
 
 
 def marked(found: views.Marked) -> str:

@@ -36,7 +36,6 @@ ERRORS = 48
 TITLES = {  # of charts, in a page's words
     "matrix": "What it takes for what", "bars": "What it finds of each label",
     "reliability": "When it is sure, is it right?", "scatter": "How far off",
-    "lines": "Is it worth acting on?",
 }  # fmt: skip
 
 
@@ -229,6 +228,8 @@ def where_of(result: Mapping[str, Any], folder: Path) -> str:
 
 
 def _titled(plot: Mapping[str, Any]) -> str:
+    if plot.get("y") == "net benefit":
+        return markup.title("Is it worth acting on?")
     return markup.title(TITLES.get(plot["chart"], plot.get("title", "")))
 
 

@@ -122,21 +122,18 @@ def build(page: Page) -> Callable[[], None]:
 
         question = [*whom, kind, text, pair, image, sound]
         asking: dict[str, Any] = {"turn": "answer", "meanwhile": (answer, ASKING), "trigger_mode": "always_last"}
-        for event in (ask.click, text.submit):
+        picked = page.on(examples.click, partial(pick, page), [page.run], [text, pair, image, sound], picks=True)
+        events = (ask.click, text.submit, picked.success)
+        for event in events:
             page.on(event, partial(asked, page), [*question, against], [answer, mattered], **asking)
         should([*whom, kind, text, pair, image, sound], _input)
-        chatting.wire(
-            page, talk, lambda *given: _where(page, *given), (ask.click, text.submit), [*whom, kind, text], text
-        )
+        chatting.wire(page, talk, lambda *given: _where(page, *given), events, [*whom, kind, text], text)
 
         page.on(why.click, partial(explained, page), question, [mattered], turn="answer",
                 meanwhile=(mattered, "Hiding one part after the other …"))  # fmt: skip
 
         page.on(fold.expand, partial(show_examples, page), [page.run], [examples], turn="examples",
                 meanwhile=(examples, "Fetching rows …"))  # fmt: skip
-
-        picked = page.on(examples.click, partial(pick, page), [page.run], [text, pair, image, sound], picks=True)
-        page.on(picked.success, partial(asked, page), [*question, against], [answer, mattered], **asking)
 
         page.on(table.upload, partial(batch, page), [table, *whom, kind], [answers, download, table, unsure],
                 meanwhile=(answers, "Answering every row …"))  # fmt: skip
