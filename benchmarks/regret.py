@@ -115,19 +115,22 @@ def run(folder: Path, cell: Cell, threads: int | None) -> dict[str, Any]:
     from hftransfer.evaluation.scoring import measure_point
     from hftransfer.fitting.answering import answers_of
     from hftransfer.fitting.interruption import Interruption
+    from hftransfer.fitting.precision import quick_bf16
     from hftransfer.runs import Run
 
-    alone = {"dataloader_num_workers": 0} if threads else {}  # as many processes as cores already
     pictures = SETS[cell.name] == PICTURES
+    train: dict[str, Any] = {"dataloader_num_workers": 0} if threads else {}  # as many processes as cores already
+    if pictures:
+        train["bf16"] = quick_bf16()  # so that timing decides the layout in memory alone, not what is computed
     tree = {
         "task": "image-classification" if pictures else "text-classification",
         "model": str(smaller(folder)) if pictures else SETS[cell.name],
-        "seed": cell.seed, "speed": {"tune": False, "threads": threads},
+        "seed": cell.seed, "speed": {"tune": pictures, "threads": threads},
         "data": {"source": cell.name if "/" in cell.name else f"sample:{cell.name}",
                  "max_rows": cell.rows + TEST, "test_size": TEST,
                  "validation_size": round(cell.rows * max(0.1, min(0.3, 100 / cell.rows))),
                  "label_issues": False, "likely_copies": False},
-        **cell.sections, "train": {**alone, **cell.sections["train"]},
+        **cell.sections, "train": {**train, **cell.sections["train"]},
     }  # fmt: skip
     settings = catalog.build_config(tree)
     place = folder / "run"

@@ -26,6 +26,7 @@ from hftransfer.config import RunConfig
 from hftransfer.data import Data
 from hftransfer.data.folding import Fold
 from hftransfer.data.streaming import to_keep
+from hftransfer.data.unheeded import unheeded_later
 from hftransfer.errors import UserError
 from hftransfer.evaluation import beside, folds, reporting, slices
 from hftransfer.evaluation.plots import write_plots
@@ -259,7 +260,8 @@ def ask_of(found: Data, task: Task, config: RunConfig) -> tuple[Data, list[str]]
     answer, said = found.answer.asked(config.evaluation, validation.combine_chunks())
     crossing.foresee(dataclasses.replace(found, answer=answer), task.truth.name, config)
     uneven = [] if config.train.class_weights is not None else answer.uneven()
-    return dataclasses.replace(found, answer=answer), [*said, *uneven]
+    idle = unheeded_later(config.evaluation, task, answer)
+    return dataclasses.replace(found, answer=answer), [*said, *uneven, *idle]
 
 
 def prepare_process(config: RunConfig) -> int:

@@ -20,6 +20,7 @@ Rows = Any
 class Asked(OfCatalogue):
     """The part of an answer that kinds with labels fill in; others refuse what they cannot give."""
 
+    heeds: ClassVar[frozenset[str]] = frozenset()  # settings that are for it: see `data.unheeded`
     has_points: ClassVar[bool] = False  # whether thresholds can be chosen for such answers
     points: tuple[Point, ...] = ()  # where a yes begins, of each label that has such a point
     why_positive: str = ""  # why one class of two is the one that is looked for

@@ -83,4 +83,11 @@ def things(files: Sequence[Mapping[str, Any] | None], config: DataConfig) -> lis
             f"Drop data.problem_type to learn classes; if each value is a single object, name them: "
             f"data.label_names=[{THING}].",
         )  # fmt: skip
+    if config.label_names is None and known >= FEW and len(seen) == 1:
+        raise UserError(
+            "masks with a number an object are needed",
+            f"all {known:,} hold {next(iter(seen))} alone, as masks of one class do, however many objects it has",
+            f"Drop data.problem_type to learn that class; if each picture has one object, name it: "
+            f"data.label_names=[{THING}].",
+        )  # fmt: skip
     return found

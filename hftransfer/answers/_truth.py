@@ -52,10 +52,11 @@ def plain_lists(values: pa.Array) -> pa.Array:
     return values
 
 
-def names(values: pa.Array, feature: Any, number: str | None = None) -> pa.Array:
+def names(values: pa.Array, feature: Any, number: str | None = None, given: Sequence[str] | None = None) -> pa.Array:
     """Return single values by name, without blanks around it; -1 and blanks alone name nothing.
 
-    UserError for decimals; `number` is the kind that learns them, where there is one.
+    UserError for decimals; `number` is the kind that learns them, where there is one. `given` are names of whole
+    numbers, from 0 on.
     """
     if isinstance(feature, ClassLabel):
         index = values.cast(pa.int64())
@@ -67,7 +68,23 @@ def names(values: pa.Array, feature: Any, number: str | None = None) -> pa.Array
         values = pc.if_else(pc.is_nan(values), pa.scalar(None, values.type), values)
         _refuse_decimals(values, number)
         values = values.cast(pa.int64())
+    if given and (pa.types.is_integer(values.type) or pa.types.is_boolean(values.type)):
+        return _named(values.cast(pa.int64()), given)
     return trimmed(values.cast(pa.string()))
+
+
+def _named(numbers: pa.Array, given: Sequence[str]) -> pa.Array:
+    """Return whole numbers by the names that the user gave for them; UserError for one without a name."""
+    numbers = pc.if_else(pc.equal(numbers, -1), pa.scalar(None, pa.int64()), numbers)  # -1 hides a label
+    strange = pc.unique(numbers.filter(pc.or_(pc.less(numbers, 0), pc.greater_equal(numbers, len(given))))).to_pylist()
+    if strange:
+        few = ", ".join(map(str, sorted(strange)[:5]))
+        raise UserError(
+            "data.label_names must name every number that is a label", f"it has {len(given)} names, for 0 to "
+            f"{len(given) - 1}, and labels are {few} too",
+            "Name them all, in order; where labels begin with 1, put a name for 0 first.",
+        )  # fmt: skip
+    return trimmed(pa.array(given, pa.string()).take(numbers))
 
 
 def trimmed(values: pa.Array) -> pa.Array:
@@ -97,9 +114,9 @@ def _refuse_decimals(values: pa.Array | pa.ChunkedArray, number: str | None) -> 
         )
 
 
-def name_lists(values: pa.Array, feature: Any) -> pa.Array:
-    """Return lists of values as lists of names."""
-    return map_lists(values, lambda flat: names(flat, feature.feature))
+def name_lists(values: pa.Array, feature: Any, given: Sequence[str] | None = None) -> pa.Array:
+    """Return lists of values as lists of names; `given` are those of whole numbers."""
+    return map_lists(values, lambda flat: names(flat, feature.feature, given=given))
 
 
 def as_lists(values: pa.Array, feature: Any, separator: str | None) -> pa.Array:

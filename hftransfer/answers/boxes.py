@@ -24,6 +24,7 @@ class Boxes(Objects[np.ndarray]):
     """Truth is a list of (n, 8), outputs are a list of (n, 6), as `_average_precision` names their columns."""
 
     kind = "boxes"
+    heeds = frozenset({"boxes", "label_names"})
     needs = "list of boxes with their classes"
     annotated = True
     backbone_rate = 0.1

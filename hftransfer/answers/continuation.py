@@ -52,6 +52,7 @@ class Continuation(Prose):
     vocabulary: int = 1 << 16  # tokens of the model
 
     kind = "continuation"
+    heeds = frozenset({"forgetting", "long_targets", "max_new_tokens", "max_target_length", "num_beams"})
     aligned = True
     padding: ClassVar[Mapping[str, int]] = {"labels": IGNORED, "position_ids": 0}
 

@@ -40,6 +40,7 @@ class Instances(Objects[Any]):
     """Truth and outputs are lists of bytes, the things of a picture as `_found_masks.packed` has them."""
 
     kind = "instances"
+    heeds = frozenset({"boxes", "ignore_value", "label_names"})
     needs = "list of objects with their masks"
     outlined = True
     apart = True

@@ -40,6 +40,7 @@ class Likeness(Vectors):
     decimal: str | None = None  # what stands before decimals in the column that is read
 
     kind = "likeness"
+    heeds = frozenset({"decimal"})
     needs = "number"
     measures_untuned = True
     told_by_values = True

@@ -42,6 +42,7 @@ class Mask(MaskTruth):
     """Truth and outputs are lists of grey PNGs: the number of a pixel's class, 255 where none counts."""
 
     kind = "mask"
+    heeds = frozenset({"background_class", "boxes", "ignore_value", "label_colors", "label_names"})
     needs = "mask (a picture of classes)"
     unit = "pictures"
     contradicts = False

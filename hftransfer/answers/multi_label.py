@@ -36,6 +36,7 @@ class MultiLabel(Head):
     points: tuple[Point, ...] = ()  # one a label, where thresholds are asked for
 
     kind = "multi_label"
+    heeds = frozenset({"label_names", "label_separator"})
     several = True
     needs = "class names, whole numbers, or lists of them"
     told_by_values = True

@@ -54,6 +54,7 @@ class RankedItems(Weighed, Found):
     pictured: bool = False  # whether entries are seen, as pictures, and not read
 
     kind = "ranked_items"
+    heeds = frozenset({"crowd"})
     needs = "list"
     measures_untuned = True
 

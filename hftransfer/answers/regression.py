@@ -33,6 +33,7 @@ class Regression(OneValue, Head):
     decimal: str | None = None  # what stands before decimals in the column that is read, where that is said or seen
 
     kind = "regression"
+    heeds = frozenset({"decimal"})
     typed = float
     contradicts = False
     linear: ClassVar[Numbers] = Numbers()

@@ -40,6 +40,7 @@ class SingleLabel(OneValue, Head):
     siblings: tuple[str, ...] = dataclasses.field(default=(), compare=False)  # other kinds that its task offers
 
     kind = "single_label"
+    heeds = frozenset({"label_names"})
     typed = str
     linear: ClassVar[Classes] = Classes()
     problem = "single_label_classification"
@@ -70,7 +71,7 @@ class SingleLabel(OneValue, Head):
     def canonical(self, raw: pa.Array, feature: Any, config: DataConfig) -> pa.Array:
         from hftransfer.answers import _truth
 
-        return _truth.names(raw, feature, self._numbers)
+        return _truth.names(raw, feature, self._numbers, config.label_names)
 
     @property
     def _numbers(self) -> str | None:

@@ -30,6 +30,7 @@ class Tags(Head):
     """Truth is a list of (words,) class numbers, outputs are a list of (words, k) probabilities."""
 
     kind = "tags"
+    heeds = frozenset({"label_names"})
     needs = "list of class names"
     unit = "sentences"
     linear: ClassVar[Classes] = Classes(by_part=True)
@@ -51,7 +52,7 @@ class Tags(Head):
     def canonical(self, raw: pa.Array, feature: Any, config: DataConfig) -> pa.Array:
         from hftransfer.answers import _truth
 
-        return _truth.name_lists(_truth.plain_lists(raw), feature)
+        return _truth.name_lists(_truth.plain_lists(raw), feature, config.label_names)
 
     def unusable(self, truth: pa.ChunkedArray, inputs: Mapping[str, pa.ChunkedArray]) -> Any:
         import pyarrow as pa

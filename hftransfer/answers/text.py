@@ -12,6 +12,7 @@ class Text(Prose):
     """Truth is a list of texts, outputs are a list of Generated: see Prose."""
 
     kind = "text"
+    heeds = frozenset({"long_targets", "max_new_tokens", "max_target_length", "num_beams"})
     typed = str
 
 

@@ -55,6 +55,7 @@ class Transcript(Prose):
     small: bool = False  # whether letters are made small to be learned and scored: the vocabulary knows one case
 
     kind = "transcript"
+    heeds = frozenset({"long_targets", "max_new_tokens", "max_target_length", "num_beams"})
     typed = str
     refuses_long = True  # so much is not said in the seconds that a model hears at once
     METRICS: ClassVar[Mapping[str, Metric]] = _spoken.METRICS

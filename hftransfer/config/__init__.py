@@ -106,7 +106,7 @@ class DataConfig(Section):
     form: Literal["text", "completion", "chat"] | None = None  # of texts to go on from; none: by the rows
     label_separator: Annotated[str, Field(min_length=1)] | None = None
     label_pattern: Annotated[str, Field(min_length=1)] | None = None  # where a file's path holds its class
-    label_names: tuple[str, ...] | None = None  # of the places of lists of 0 and 1, or of the values of masks
+    label_names: tuple[str, ...] | None = None  # of labels that are numbers, from 0 on
     label_colors: tuple[str, ...] | None = None  # of masks: the colour of each of label_names, "#ff8000"
     ignore_value: int | None = None  # of pixels of masks that are neither learned nor measured; none: by the masks
     tile: Annotated[int, Field(ge=16)] | None = None  # pixels a side of the tiles of large pictures; none: whole

@@ -36,7 +36,7 @@ KEYS: dict[str, str] = {
     "data.sentence_column": "column that says which sentence a word is of, in tables of a word a row",
     "data.label_separator": "what stands between several labels in one string; makes the labels multi_label",
     "data.label_pattern": "where a file's path holds its class, such as `{label}.{number}.*` of cat.1.png",
-    "data.label_names": "names of the places of labels that are lists of 0 and 1, or of the values 0, 1, 2 of masks",
+    "data.label_names": "names of labels that are numbers from 0 on: of rows, of masks, of places in lists of 0 and 1",
     "data.label_colors": "of masks whose colours are classes: the colour of each of `data.label_names`, `#ff8000`",
     "data.ignore_value": "value of pixels of masks that are neither learned nor measured: found in the masks unless "
     "given; -1: none",

@@ -26,6 +26,7 @@ from hftransfer.data.result import Data
 from hftransfer.data.sources import open_source, pick_splits
 from hftransfer.data.split_column import divided
 from hftransfer.data.streaming import stream
+from hftransfer.data.unheeded import unheeded
 from hftransfer.data.word_rows import grouped
 from hftransfer.errors import UserError, brief
 from hftransfer.tasks.base import Task
@@ -63,9 +64,10 @@ def load(
         )
     say("reading the data")
     if task.reads is not None:
-        picked, catalogue, config = read_catalogued(config, task, work_dir)
-        return read(picked, config, task, seed, say, slices, catalogue)
-    parts = parts_of(config, task)
+        picked, catalogue, read_by = read_catalogued(config, task, work_dir)
+        data = read(picked, read_by, task, seed, say, slices, catalogue)
+        return replace(data, warnings=(*data.warnings, *unheeded(config, task, data.answer)))
+    given, parts = config, parts_of(config, task)
     picked = pick(config, work_dir, task)
     config = config.model_copy(update=_unsaid(picked.settings, config))
     splits = {use: replace(split, rows=joined(split.rows, parts, use)) for use, split in picked.splits.items()}
@@ -87,7 +89,8 @@ def load(
         # what was left out may be why; what a source offers comes first
         found = "; ".join([error.found, *map(brief, picked.asides)])
         raise error.amended(found, " ".join([*picked.offers, error.action])) from error.__cause__
-    return replace(data, settled={**settled, **data.settled})
+    warnings = (*data.warnings, *unheeded(given, task, data.answer))
+    return replace(data, warnings=warnings, settled={**settled, **data.settled})
 
 
 def _unsaid(settings: Mapping[str, Any], config: DataConfig) -> dict[str, Any]:

@@ -34,6 +34,7 @@ class Audio(Input):
     """An encoded recording, its path, or samples with their rate."""
 
     kind = "audio"
+    heeds = frozenset({"augmentation", "max_seconds"})
     needs = "audio"
     words = ("sound", "sounds")
     widget = "recording"

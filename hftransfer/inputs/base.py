@@ -52,6 +52,7 @@ class Input(ABC):
     suffixes: ClassVar[frozenset[str]] = frozenset()  # of files that hold one each: a table may name such files
     buffer: ClassVar[int] = 10_000  # rows of a stream that are shuffled in memory
     preview: ClassVar[int] = 20_000  # rows that a preview checks
+    heeds: ClassVar[frozenset[str]] = frozenset()  # settings that are for it: see `data.unheeded`
 
     # --- columns ---
 

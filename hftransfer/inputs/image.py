@@ -38,6 +38,7 @@ class Image(Input):
     """An encoded picture, its path, or a picture of PIL."""
 
     kind = "image"
+    heeds = frozenset({"augmentation", "background", "depth", "reduced", "window"})
     needs = "image"
     words = ("pixels", "pixels")
     widget = "picture"

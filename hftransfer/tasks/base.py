@@ -211,6 +211,7 @@ class Task(ABC):
 
         return getattr(transformers, self.auto_model)
 
+    heeds: ClassVar[frozenset[str]] = frozenset()  # settings that are for it: see `data.unheeded`
     carried: ClassVar[tuple[str, ...]] = ()  # settings of `data` that say how a model reads a row: it is asked so
 
     def conditions(self, said: Mapping[str, Any]) -> list[str]:

@@ -21,6 +21,7 @@ class Recommendation(_vectors.OfCatalogue):
 
     name = "recommendation"
     about = "what somebody had, to the items of a catalogue that come next, the best first"
+    heeds = frozenset({"background", "cut", "depth", "window"})
     roles = (
         Role("history", HISTORY, "ids of what somebody had, the oldest first", ("history",)),
         truth("relevant", "what came next", ("relevant",)),

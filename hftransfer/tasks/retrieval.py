@@ -17,6 +17,7 @@ class Retrieval(_vectors.OfCatalogue):
 
     name = "retrieval"
     about = "a question to the passages of a corpus that answer it, the best first"
+    heeds = frozenset({"background", "depth", "window"})
     roles = (
         Role("query", TEXT, "a question", ("query", "question", "anchor", "sentence1", "text1", "text")),
         truth("relevant", "the passage that answers it, several, or their ids in a corpus", ("relevant", "positive",

@@ -20,6 +20,7 @@ class TextGeneration(Task):
     name = "text-generation"
     by_length = False  # most of memory goes by length times vocabulary
     about = "a prompt or a conversation to what comes next"
+    heeds = frozenset({"form"})
     roles = (
         Role(_dialogues.PROMPT, CONVERSATION, "a prompt, or the turns of a conversation", _dialogues.PROMPTS),
         truth(_dialogues.COMPLETION, "what comes next", _dialogues.COMPLETIONS),

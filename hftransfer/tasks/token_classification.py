@@ -15,6 +15,7 @@ class TokenClassification(Task):
 
     name = "token-classification"
     about = "a tag for every word: entities, parts of speech"
+    heeds = frozenset({"sentence_column"})
     roles = (
         Role("words", WORDS, "a list of words", ("tokens", "words", "sentence", "text", "token", "word")),
         truth("tags", "a list of tags, one for each word", ("ner_tags", "tags", "labels", "ner_tag", "tag",

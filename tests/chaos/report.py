@@ -91,7 +91,8 @@ def keep(found: Mapping[str, Any], page_at: Path, path: Path = KEPT) -> str:
 
     A run of a seed and class that there is already stands in its place: it draws the same faults.
     """
-    with open(path.with_suffix(".lock"), "w") as held:
+    held = os.open(path.parent, os.O_RDONLY)  # a folder can be locked, and no file of locks is left behind
+    try:
         fcntl.flock(held, fcntl.LOCK_EX)  # several may run side by side
         kept = read(path)
         if "load" in found:
@@ -102,7 +103,8 @@ def keep(found: Mapping[str, Any], page_at: Path, path: Path = KEPT) -> str:
         path.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         text = page(kept)
         page_at.write_text(text, encoding="utf-8")
-    path.with_suffix(".lock").unlink(missing_ok=True)
+    finally:
+        os.close(held)
     return text
 
 

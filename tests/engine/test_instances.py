@@ -122,6 +122,13 @@ def test_masks_with_a_number_an_object_are_read(tmp_path):
     with pytest.raises(UserError, match=r"do not count from 1 on, and share 3 values, .*data\.label_names=\[object\]"):
         read(tmp_path / "rows", **SINGLE)
     assert read(tmp_path / "rows", **SINGLE, label_names=["cell"]).answer.names == ("cell",)
+    for path in (tmp_path / "rows" / "masks").iterdir():
+        Image.fromarray((np.asarray(Image.open(path)) > 0).astype(np.uint8)).save(path)
+    with pytest.raises(
+        UserError, match=r"all 12 hold 1 alone, as masks of one class do.*data\.label_names=\[object\]"
+    ):
+        read(tmp_path / "rows", **SINGLE)
+    assert read(tmp_path / "rows", **SINGLE, label_names=["leaf"]).answer.names == ("leaf",)
 
 
 def test_edges_of_255_are_no_objects(tmp_path):
