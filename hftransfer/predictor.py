@@ -25,6 +25,7 @@ from hftransfer.tasks.base import Preparation, Task
 from hftransfer.views import Prose, View
 
 BATCH = 32
+AT_ONCE = 2_048  # rows whose answers are made before the first is given
 NOT_NEEDED = ("*.bin", "*.pt", "*.h5", "*.onnx", "*.msgpack", "*.py", "plots/*", "adapter/*", "checkpoints/*")
 TABLES = frozenset({*BUILDERS, *TEXTS})
 
@@ -70,7 +71,15 @@ class Predictor:
         and `scores`; `score` alone; `words`, `tags` and `scores`, one a word; `text`. A row of a table that holds
         nothing to ask with has `unanswered`, the reason.
         """
+        return [one for part in self.answers(inputs, top_k) for one in part]
+
+    def answers(self, inputs: Sequence[Any], top_k: int | None = None) -> Iterator[list[dict[str, Any]]]:
+        """Yield what `answer` returns as it is made, AT_ONCE rows at a time: of a long table all is never held."""
         values = [row for value in inputs for row in self._expand(value)]
+        for first in range(0, len(values), AT_ONCE):
+            yield self._answer(values[first : first + AT_ONCE], top_k)
+
+    def _answer(self, values: Sequence[Any], top_k: int | None) -> list[dict[str, Any]]:
         rows = [self.task.row(value) for value in values if not isinstance(value, data.Unanswerable)]
         answers = iter([self.answered.to_json(row, out, top_k) for row, out in zip(rows, self.ask(rows), strict=True)])
         return [

@@ -52,16 +52,18 @@ def predict(options: argparse.Namespace) -> int:
         from hftransfer.predictor import Predictor
 
     predictor = Predictor(where, options.revision)
-    answers = predictor.answer(options.rest, top_k=options.top_k)
-    if options.files is not None:
-        _write_files(Path(options.files), answers, [predictor.answered.files(answer) for answer in answers])
-    if options.json:
-        print(*map(json.dumps, answers), sep="\n")
-    else:
+    taken: Counter[str] = Counter()
+    for answers in predictor.answers(options.rest, top_k=options.top_k):  # a long table's as they are made
+        if options.files is not None:
+            files = [predictor.answered.files(answer) for answer in answers]
+            _write_files(Path(options.files), answers, files, taken)
+        if options.json:
+            print(*map(json.dumps, answers), sep="\n", flush=True)
+            continue
         found = predictor.views(answers)
         shown = [views.line(view, options.top_k or 1) for view in found]
         rows = [(shortened(str(answer["input"])), line) for answer, line in zip(answers, shown, strict=True)]
-        print(*follow.table(views.listing(found) or rows), sep="\n")
+        print(*follow.table(views.listing(found) or rows), sep="\n", flush=True)
     return 0
 
 
@@ -83,12 +85,16 @@ def export(options: argparse.Namespace) -> int:
     return 0
 
 
-def _write_files(folder: Path, answers: Sequence[Mapping[str, Any]], found: Sequence[Mapping[str, bytes]]) -> None:
-    """Write what each answer holds beside text, called after its input; UserError where none holds anything."""
-    if not any(found):
+def _write_files(
+    folder: Path, answers: Sequence[Mapping[str, Any]], found: Sequence[Mapping[str, bytes]], taken: Counter[str]
+) -> None:
+    """Write what each answer holds beside text, called after its input; UserError where none holds anything.
+
+    `taken` counts the names that were given before.
+    """
+    if not any(found) and not taken:
         raise UserError("answers that are no text are needed for --files", "these are all text", "Drop --files.")
     folder.mkdir(parents=True, exist_ok=True)
-    taken: Counter[str] = Counter()
     for answer, parts in zip(answers, found, strict=True):
         given = answer["input"]
         stem = Path(str(next(iter(given.values()), "") if isinstance(given, Mapping) else given)).stem or "answer"

@@ -160,6 +160,26 @@ def test_answers_come_in_the_order_of_the_inputs(predictor):
         assert answer["scores"] == pytest.approx(ask(text)["scores"], abs=1e-5)
 
 
+def test_a_long_table_is_answered_part_by_part(predictor, tmp_path, monkeypatch):
+    """Whoever asks sees the first answers before the last are made; they are the same ones."""
+    rows = [{"text": text} for text in TEXTS[:10]]
+    rows[6]["text"] = ""
+    path, ask = table(tmp_path / "rows.csv", rows), predictor("texts")
+    whole = ask.answer([TEXTS[20], path])
+    made: list[int] = []
+    told = ask.ask
+    monkeypatch.setattr("hftransfer.predictor.AT_ONCE", 4)
+    monkeypatch.setattr(ask, "ask", lambda rows: made.append(len(rows)) or told(rows))
+    parts = ask.answers([TEXTS[20], path])
+    first = next(parts)
+    assert len(first) == 4 and made == [4]
+    found = [*first, *(one for part in parts for one in part)]
+    assert [one["input"] for one in found] == [one["input"] for one in whole] and made == [4, 3, 3]
+    for one, other in zip(found, whole, strict=True):
+        assert one.get("unanswered") == other.get("unanswered")
+        assert one.get("scores") == pytest.approx(other.get("scores"), abs=1e-5)
+
+
 @pytest.mark.parametrize("name", ["texts", "pairs"])
 def test_few_rows_are_answered_as_many(predictor, name, monkeypatch):
     asked = {"pairs": list(zip(TEXTS[:9], SECOND, strict=False))}.get(name, TEXTS[:9])

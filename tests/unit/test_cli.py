@@ -390,9 +390,10 @@ def test_predict_asks_the_runs_artifact(monkeypatch: pytest.MonkeyPatch, capsys:
         def __init__(self, where: str, revision: str | None) -> None:
             asked.append((where, revision))
 
-        def answer(self, inputs: list[str], top_k: int | None = None) -> list[dict[str, Any]]:
+        def answers(self, inputs: list[str], top_k: int | None = None) -> Iterator[list[dict[str, Any]]]:
             asked.append(top_k)
-            return [{"input": i, "label": "good", "score": 0.9, "scores": {"good": 0.9}} for i in inputs]
+            for one in inputs:
+                yield [{"input": one, "label": "good", "score": 0.9, "scores": {"good": 0.9}}]
 
         def views(self, found: list[dict[str, Any]]) -> list[views.View]:
             return [answers.of("single_label").view(answer) for answer in found]
@@ -402,7 +403,7 @@ def test_predict_asks_the_runs_artifact(monkeypatch: pytest.MonkeyPatch, capsys:
     monkeypatch.setitem(sys.modules, "hftransfer.predictor", module)
     assert cli.main(["predict", "one", "first", "--top-k", "3", "second"]) == 0
     assert asked == [(str(run.artifact), None), 3]
-    assert capsys.readouterr().out == "first   good 0.900\nsecond  good 0.900\n"
+    assert capsys.readouterr().out == "first  good 0.900\nsecond  good 0.900\n"
     assert cli.main(["predict", "one", "first", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["scores"] == {"good": 0.9}
 
