@@ -63,8 +63,9 @@ screenshots: $(VENV)/.test
 	$(BIN)/python docs/screenshots.py
 
 bench: $(VENV)/.test
-	$(BIN)/hftransfer samples text image
-	$(BIN)/python -m benchmarks.run --write
+	$(BIN)/hftransfer samples text image recommendation speech chat questions captions detection emoji-scenes mnist \
+		tree-crowns libreoffice-en-fr
+	$(BIN)/python -m benchmarks.run --write  # but what takes long or a browser: those parts by name, see --help
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

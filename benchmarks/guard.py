@@ -32,6 +32,8 @@ def measure(folder: Path, sizes: Sizes) -> str:
             EARLIER,
         )
     text = told(found)
+    if not sizes.against:
+        text += "\n\nNot compared with an earlier hftransfer: `--against PYTHON` names the Python of one."
     worse = [name for name, (values, limit) in found.items() if beyond(values, limit)]
     if worse:
         raise SystemExit(f"{text}\n\nslower than allowed, beyond the noise: {', '.join(worse)}")
@@ -48,12 +50,19 @@ def beyond(values: Sequence[float], limit: float) -> bool:
     return statistics.mean(values) - figures.half_width(values) > limit
 
 
+def verdict(values: Sequence[float], limit: float) -> str:
+    """Return what rounds say of a limit: the interval of their mean lies beyond it, below it, or on both sides."""
+    if beyond(values, limit):
+        return "slower"
+    within = statistics.mean(values) + figures.half_width(values) <= limit
+    return "holds" if within else "cannot be told by these rounds"
+
+
 def told(found: dict[str, tuple[list[float], float]]) -> str:
     """Return the ratios as a table."""
     rows: page.Table = [("engine against", "more seconds, mean and 95 % interval", "at most", "")]
     for name, (values, limit) in found.items():
-        verdict = "slower" if beyond(values, limit) else "holds"
-        rows.append((name, f"{figures.mean(values, 1, 100, '+')} %", f"+{limit:.0%}", verdict))
+        rows.append((name, f"{figures.mean(values, 1, 100, '+')} %", f"+{limit:.0%}", verdict(values, limit)))
     return page.table(rows)
 
 

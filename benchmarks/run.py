@@ -67,7 +67,7 @@ class Part:
 ENGINE = {
     "throughput": Part("Throughput on text", 8, machine.throughput),
     "overhead": Part("Overhead", 3, machine.overhead),
-    "images": Part("Images", 2, machine.images),
+    "images": Part("Images", 4, machine.images),
     "photos": Part("Photos", 4, photos.measure),
     "processes": Part("Processes", 2, machine.processes),
     "embeddings": Part("The rows of an embedding", 3, embeddings.measure),

@@ -316,7 +316,10 @@ def test_the_guard_ends_with_an_error_beyond_the_noise_alone(tmp_path: Path, mon
         guard.measure(tmp_path, sizes)
     assert "beyond the noise: loop" in str(ended.value)
     seconds["loop"] = [0.5, 1.5, 0.6, 1.4]  # as far off on the whole, and noise
-    assert "slower" not in guard.measure(tmp_path, sizes)
+    found = guard.measure(tmp_path, sizes)
+    assert "slower" not in found and "cannot be told" in found and "Not compared with an earlier" in found
+    verdicts = [guard.verdict([0.01, 0.012, 0.011], limit) for limit in (0.005, 0.011, 0.05)]
+    assert verdicts == ["slower", "cannot be told by these rounds", "holds"]
     monkeypatch.setattr(guard, "rates", lambda *given: ([90.0, 91.0, 90.0, 90.5], [100.0] * 4))
     with pytest.raises(SystemExit, match="hftransfer of /old/bin/python"):
         guard.measure(tmp_path, dataclasses.replace(sizes, against="/old/bin/python"))
