@@ -151,7 +151,7 @@ def run(
             result["verdict"], config.method.name, fits, len(test), bool(crossed) or not setup.task.crosses
         )
         phase(run, "saving")
-        plots = write_plots(test, run.folder / artifact.PLOTS)
+        plots = write_plots(test, run.folder / artifact.PLOTS, config.evaluation.confidence)
         result["artifact_plots"] = [f"{artifact.PLOTS}/{path.name}" for path in plots if path.suffix == ".png"]
         if fitted.plain:
             artifact.save(run, config, answering.knowing(setup, fitted.model), scene.data, fitted, result)

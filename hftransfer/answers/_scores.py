@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from hftransfer.weighting import Metric, Sample, Statistic, ratio, wilson
+from hftransfer.weighting import Metric, Sample, Statistic, ratio
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -113,18 +113,16 @@ def bin_of(confidence: np.ndarray) -> np.ndarray:
     return np.clip(np.ceil(np.asarray(confidence, np.float64) * BINS).astype(int) - 1, 0, BINS - 1)
 
 
-def reliability(outcomes: Outcomes, confidence: float = 0.95) -> list[dict[str, Any]]:
-    """Return, for each bin that has decisions: low, high, n, confidence, accuracy and its Wilson interval."""
+def reliability(outcomes: Outcomes) -> list[dict[str, Any]]:
+    """Return, for each bin that has decisions: low, high, n, confidence and accuracy."""
     confidences, right, _ = outcomes.decisions
     bins = bin_of(confidences)
     curve = []
     for i in np.unique(bins):
         inside = bins == i
-        share, n = float(right[inside].mean()), int(inside.sum())
-        low, high = wilson(share, n, confidence)
-        edges = {"low": float(i / BINS), "high": float((i + 1) / BINS)}
-        shares = {"accuracy": share, "accuracy_low": low, "accuracy_high": high}
-        curve.append({**edges, "n": n, "confidence": float(confidences[inside].mean()), **shares})
+        edges = {"low": float(i / BINS), "high": float((i + 1) / BINS), "n": int(inside.sum())}
+        shares = {"confidence": float(confidences[inside].mean()), "accuracy": float(right[inside].mean())}
+        curve.append({**edges, **shares})
     return curve
 
 

@@ -130,7 +130,9 @@ def _training(about: About) -> str:
 
 
 def _imbalance(about: About) -> str:
-    weights = about.config.train.class_weights
+    chosen = about.result.get("auto") or {}
+    again = (chosen.get("again") or {}).get("options", {}) if chosen.get("final", {}).get("method") != "probe" else {}
+    weights = about.config.train.class_weights or again.get("class_weights")
     return (
         "Classes are weighed in training; probabilities answer to those weights." if weights else "Not adjusted for."
     )

@@ -184,11 +184,15 @@ def in_javascript(about: About, place: str) -> list[str]:
     lines = about.task.javascript(place, '"fp32"', about.answer) if found["transformers_js"] and single else None
     if lines is None:
         return [near]
+    points = [(str(point.label), point.threshold) for point in about.answer.points]
+    told = [f"{code(label)} from {threshold:.3g} on" for label, threshold in points if threshold is not None]
     return [
         near,
         "With transformers.js, in a browser or Node (`q8`, not `fp32`: 8 bits a weight):",
         fenced(lines, "js"),
-    ]
+        *([f"These are scores. What was chosen on validation rows is not in the weights: {'; '.join(told)}."]
+          if told else []),
+    ]  # fmt: skip
 
 
 def cost(about: About) -> str:

@@ -92,7 +92,7 @@ def ensemble(config: RunConfig) -> Run:
     write_text(run.folder / FILE, json.dumps(note, indent=1))
     result = _result(config, runs, mixed)
     result["cost"] |= {"total_seconds": round(time.perf_counter() - began, 2), PARTS: note[PARTS]}
-    plots = write_plots(mixed["test"], run.folder / artifact.PLOTS)
+    plots = write_plots(mixed["test"], run.folder / artifact.PLOTS, config.evaluation.confidence)
     result["artifact_plots"] = [f"{artifact.PLOTS}/{path.name}" for path in plots if path.suffix == ".png"]
     report.write(run.folder, result, config)
     write_text(run.result_path, json.dumps(result, indent=1))

@@ -12,6 +12,7 @@ import numpy as np
 from hftransfer.evaluation import drawing
 from hftransfer.evaluation.drawing import AMBER, BLUE, INK, QUIET, ROSE
 from hftransfer.evaluation.predictions import Predictions
+from hftransfer.evaluation.reliability import with_intervals
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -20,13 +21,18 @@ MOST_COUNTS = 15  # classes up to which every cell holds its count
 MOST_NAMES = 60  # classes up to which every row and column is named
 
 
-def write_plots(predictions: Predictions, folder: str | Path) -> list[Path]:
-    """Write the plots that fit these answers into `folder` and return the paths, PNG and JSON in pairs."""
+def write_plots(predictions: Predictions, folder: str | Path, confidence: float = 0.95) -> list[Path]:
+    """Write the plots that fit these answers into `folder` and return the paths, PNG and JSON in pairs.
+
+    `confidence`: of the intervals that some of them show.
+    """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     for plot in predictions.answer.plots(predictions.truth, predictions.outputs):
         data = {"chart": plot.chart, "title": plot.title, **plot.data}
+        if "bins" in data:
+            data |= {"bins": with_intervals(data["bins"], predictions, confidence), "level": confidence}
         written += _save(folder, plot.name, CHARTS[plot.chart]({**data, **plot.arrays}), data)
     return written
 
@@ -116,7 +122,7 @@ def _reliability(plot: Mapping[str, Any]) -> Figure:
         markersize=4.5,
         linewidth=1.3,
         elinewidth=1.3,
-        label="measured, 95 % interval",
+        label=f"measured, {100 * plot['level']:g} % interval",
     )
     axes.set(xlim=(0, 1), ylim=(-0.02, 1.02))
     axes.set_ylabel("share true" if plot["several"] else "accuracy", color=QUIET)

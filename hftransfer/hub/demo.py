@@ -56,7 +56,10 @@ def page(run: Run, repo: str) -> str:
         for role in task.shown
         if role.takes is not None and role.required
     ]
+    points = (run.result().get("operating") or {}).get("points") or ()
+    told = [f"{one['label']} from {one['threshold']:.3g} on" for one in points if one.get("threshold") is not None]
     settings = {
+        "note": f"Chosen on validation rows, and not in the weights: {'; '.join(told)}." if told else "",
         "task": task.browser, "model": repo, "dtype": "q8", "roles": roles, "options": dict(task.browser_options),
     }  # fmt: skip
     template = resources.files("hftransfer.card").joinpath("demo.html").read_text(encoding="utf-8")

@@ -14,9 +14,11 @@ from hftransfer.config import EvaluationConfig
 from hftransfer.errors import UserError
 from hftransfer.evaluation.plots import write_plots
 from hftransfer.evaluation.predictions import Predictions
+from hftransfer.evaluation.reliability import with_intervals
 from hftransfer.evaluation.reporting import baseline, report, trivial_answers, without_copies, without_rows
 from hftransfer.evaluation.scoring import measure, measure_point, prepare_metrics
 from hftransfer.fitting.base import Fitted
+from hftransfer.weighting import wilson
 from tests import tiny
 
 
@@ -211,7 +213,30 @@ def test_reliability_adds_up():
     assert sum(point["n"] for point in curve) == 200
     error = sum(point["n"] * abs(point["accuracy"] - point["confidence"]) for point in curve) / 200
     assert error == pytest.approx(measure_point(p)["calibration_error"], abs=1e-6)
-    assert all(point["accuracy_low"] <= point["accuracy"] <= point["accuracy_high"] for point in curve)
+    for point in with_intervals(curve, p, 0.9):
+        ends = wilson(point["accuracy"], point["n"], 0.9)
+        assert (point["accuracy_low"], point["accuracy_high"]) == pytest.approx(ends)
+
+
+@pytest.mark.parametrize(("kind", "groups"), [("single_label", 20), ("single_label", None), ("multi_label", None)])
+def test_reliability_is_as_sure_as_its_witnesses_are_many(kind, groups):
+    """Rows of a group that are all alike tell as much as one; so do labels of a row that stand and fall together."""
+    rng = np.random.default_rng(0)
+    n = 200
+    lucky = rng.random(20)[np.arange(n) % 20] < 0.6 if groups else rng.random(n) < 0.6
+    if kind == "single_label":
+        answer = tiny.answer(kind, "ab", [n, n], 2 * n)
+        truth, outputs = np.where(lucky, 0, 1), np.tile([0.75, 0.25], (n, 1))
+    else:
+        answer = tiny.answer(kind, "abcdefghij", [n] * 10, n)
+        truth, outputs = np.tile(lucky[:, None], (1, 10)).astype(int), np.full((n, 10), 0.75)
+    names = [f"g{i % 20}" for i in range(n)] if groups else None
+    found = Predictions(answer, [str(i) for i in range(n)], truth, outputs, names)
+    (point,) = with_intervals(_scores.reliability(found.outcomes), found, 0.95)
+    width = point["accuracy_high"] - point["accuracy_low"]
+    low, high = wilson(point["accuracy"], groups or n, 0.95)
+    assert point["n"] == (n if kind == "single_label" else 10 * n)
+    assert width == pytest.approx(high - low, rel=0.2) and point["accuracy_low"] < 0.6 < point["accuracy_high"]
 
 
 ODD_NAMES = ["costs $5 & $6", r"$\frac{", "<b>", "two\nlines", "a_name_that_goes_on_and_on_and_on"]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -163,6 +165,16 @@ def test_old_checkpoints_go_and_the_best_stays(train, tmp_path):
     assert all((run.checkpoints / name / "manifest.json").exists() for name in kept)
 
 
+def outermost(told: str) -> list[str]:
+    """Return the names in quotes that stand in the first pair of braces alone, but behind a colon: values."""
+    names, depth = [], 0
+    for part in re.findall(r'[{}\[\]()]|: *"[^"]*"|"[^"]*"', told):
+        depth += (part in "{[(") - (part in "}])")
+        if depth == 1 and part.startswith('"'):
+            names.append(part.strip('"'))
+    return names
+
+
 def test_result_has_its_parts(train, tmp_path):
     run, result = train(bert(tmp_path), "data.label_issues=true")
     assert json.loads(run.result_path.read_text()) == result
@@ -172,6 +184,9 @@ def test_result_has_its_parts(train, tmp_path):
     assert 0 <= accuracy["low"] <= accuracy["value"] <= accuracy["high"] <= 1
     assert result["baseline"]["name"] == "majority class"
     assert {"train_seconds", "examples_per_second", "peak_memory_mb"} <= result["cost"].keys()
+    page = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text(encoding="utf-8")
+    told = page.partition("## result.json")[2].split("```")[1]
+    assert set(outermost(told)) == result.keys(), "docs/evaluation.md tells what result.json holds"
     assert [e["name"] for e in logs(run, "phase")] == [
         *("data", "model", "tuning", "training", "evaluation", "labels", "copies", "intervals", "saving")
     ]

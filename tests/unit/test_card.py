@@ -7,6 +7,7 @@ import re
 import shlex
 import subprocess
 import sys
+import types
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,8 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from hftransfer import answers, artifact, config, yaml_core
-from hftransfer.card import findings, markup, report
+from hftransfer import answers, artifact, catalog, config, yaml_core
+from hftransfer.card import checklist, findings, markup, report
 from hftransfer.config import RunConfig
 
 FLAWS = [
@@ -543,3 +544,37 @@ def test_texts_are_cut_by_the_pipeline_where_training_cut_them() -> None:
     placed["answer"] |= {"positive": label, "why_positive": "as asked", "points": [point]}
     assert "top_k=None, truncation=True, max_length=48)" in section(report.render(placed, run_config()), "Use")
     assert "truncation" not in section(report.render(a_result(max_length=None), run_config()), "Use")
+
+
+@pytest.mark.parametrize(
+    ("given", "auto", "weighed"),
+    [
+        (None, None, False),
+        ("balanced", None, True),
+        (None, {"again": {"options": {"class_weights": "balanced"}}, "final": {"method": "full"}}, True),
+        (None, {"again": {"options": {"class_weights": "balanced"}}, "final": {"method": "probe"}}, False),
+        (None, {"again": {"options": {"learning_rate": 1e-4}}, "final": {"method": "full"}}, False),
+        (None, {"again": {}, "final": {"method": "full"}}, False),
+    ],
+)
+def test_what_the_guard_changed_is_told_where_imbalance_is_asked_for(given: Any, auto: Any, weighed: bool) -> None:
+    train = types.SimpleNamespace(class_weights=given)
+    about: Any = types.SimpleNamespace(config=types.SimpleNamespace(train=train), result={"auto": auto})
+    assert checklist._imbalance(about).startswith("Classes are weighed" if weighed else "Not adjusted")
+
+
+def test_lines_for_a_browser_say_from_which_score_a_label_is_given() -> None:
+    answer = answers.restore({
+        "kind": "single_label", "names": ["no", "yes"], "counts": [3, 4], "rows": 7, "positive": "yes",
+        "points": [{"label": "yes", "rule": {"sensitivity": 0.9}, "threshold": 0.3125}],
+    })  # fmt: skip
+    onnx = {"rows": 3, "largest_difference": 1e-7, "quantized": None, "transformers_js": True}
+    about: Any = types.SimpleNamespace(
+        result={"onnx": onnx}, answer=answer, task=catalog.task("text-classification"), roles=None
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(report, "inputs", lambda about: ["text"])
+        told = report.in_javascript(about, '"me/mine"')
+    assert (
+        told[-1] == "These are scores. What was chosen on validation rows is not in the weights: `yes` from 0.312 on."
+    )
