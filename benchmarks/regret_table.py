@@ -79,7 +79,9 @@ def read(paths: Sequence[Path]) -> tuple[list[Outcome], Settings]:
     last = {(one.name, one.rows, one.seed, one.way): one for one in found}
     told = [Settings(**note["settings"]) for note in notes if "settings" in note]
     machines = " and ".join(dict.fromkeys(one.machine for one in told))
-    return list(last.values()), replace(told[0], machine=machines, day=told[-1].day)
+    return list(last.values()), replace(
+        told[0], machine=machines, day=told[-1].day, workers=max(one.workers for one in told)
+    )
 
 
 def made(path: Path) -> set[tuple[str, int, int, str]]:
@@ -94,7 +96,11 @@ def section(paths: Sequence[Path]) -> str:
     seeds, rates = len({one.seed for one in found}), len({one.way for one in found if one.way.startswith("full")})
     named = ", ".join(f"{name} {version}" for name, version in settings.versions.items())
     words = f"python -m benchmarks.run regret --seeds {seeds} --rates {rates}"
-    stamp = f"`{words}`, {settings.day}. {settings.machine}. {named}."
+    from benchmarks import regret
+
+    whole = len(list(regret.cells(regret.SETS, regret.ROWS, range(seeds), rates)))
+    part = f" Stopped after {len(found)} of its {whole} runs." if len(found) < whole else ""
+    stamp = f"`{words}`, {settings.day}. {settings.machine}. {named}.{part}"
     return f"{stamp}\n\n{told(found, settings)}"
 
 
@@ -165,7 +171,7 @@ def about(found: Sequence[Outcome], blocks: Mapping[Block, Ways], settings: Sett
     failed = sum(bool(one.error) for one in found)
     part = len({(one.name, one.rows, one.seed) for one in found}) - len(blocks)
     lines = [
-        f"{len(found)} runs, {settings.workers} at a time. Rows are those of train and validation together, 600 "
+        f"{len(found)} runs, up to {settings.workers} at a time. Rows are those of train and validation together, 600 "
         "others are the test; accuracy there, means over the seeds. The grid: "
         + ", ".join(f"{count} rates on {name}" for name, count in grid_size.items())
         + " (`full`, and `lora` where there are linear layers), its best chosen on validation rows, "

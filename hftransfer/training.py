@@ -260,7 +260,7 @@ def ask_of(found: Data, task: Task, config: RunConfig) -> tuple[Data, list[str]]
     answer, said = found.answer.asked(config.evaluation, validation.combine_chunks())
     crossing.foresee(dataclasses.replace(found, answer=answer), task.truth.name, config)
     uneven = [] if config.train.class_weights is not None else answer.uneven()
-    idle = unheeded_later(config.evaluation, task, answer)
+    idle = unheeded_later(config.evaluation, config.train, task, answer)
     return dataclasses.replace(found, answer=answer), [*said, *uneven, *idle]
 
 

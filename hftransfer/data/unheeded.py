@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from hftransfer.answers.base import Answer
-from hftransfer.config import DataConfig, EvaluationConfig, Section
+from hftransfer.config import DataConfig, EvaluationConfig, Section, TrainConfig
 from hftransfer.errors import UserError
 from hftransfer.tasks.base import Task
 
@@ -14,7 +14,7 @@ from hftransfer.tasks.base import Task
 EVERYWHERE = frozenset({
     "source", "name", "revision", "columns", "train", "validation", "test", "validation_size", "test_size", "max_rows",
     "group", "streaming", "problem_type", "encoding", "delimiter", "quoting", "header", "key", "lists",
-    "split_column", "label_pattern", "bad_rows", "max_length", "packing", "unlabelled", "corrections", "added",
+    "split_column", "label_pattern", "bad_rows", "packing", "unlabelled", "corrections", "added",
     "label_issues", "likely_copies",
 })  # fmt: skip
 SPECIAL = frozenset(DataConfig.model_fields) - EVERYWHERE
@@ -36,13 +36,15 @@ def unheeded(config: DataConfig, task: Task, answer: Answer[Any]) -> list[str]:
     return [*(_for_nothing(f"data.{name}", task) for name in idle), *_misnamed(config, answer)]
 
 
-def unheeded_later(evaluation: EvaluationConfig, task: Task, answer: Answer[Any]) -> list[str]:
-    """Return the same of settings of `evaluation`."""
+def unheeded_later(evaluation: EvaluationConfig, train: TrainConfig, task: Task, answer: Answer[Any]) -> list[str]:
+    """Return the same of settings of the sections `evaluation` and `train`."""
     found = [
         _for_nothing(f"evaluation.{name}", task) for name in _set(evaluation, SPECIAL_OF_EVALUATION - answer.heeds)
     ]
     if _set(evaluation, {"repeats"}) and evaluation.folds is None:
         found.append("evaluation.repeats has no effect: it repeats evaluation.folds, which is not set")
+    if train.early_stopping_threshold and train.early_stopping_patience is None:
+        found.append("train.early_stopping_threshold has no effect without train.early_stopping_patience")
     return found
 
 

@@ -57,9 +57,8 @@ def page(run: Run, repo: str) -> str:
         if role.takes is not None and role.required
     ]
     points = (run.result().get("operating") or {}).get("points") or ()
-    told = [f"{one['label']} from {one['threshold']:.3g} on" for one in points if one.get("threshold") is not None]
     settings = {
-        "note": f"Chosen on validation rows, and not in the weights: {'; '.join(told)}." if told else "",
+        "points": [[one["label"], one["threshold"]] for one in points if one.get("threshold") is not None],
         "task": task.browser, "model": repo, "dtype": "q8", "roles": roles, "options": dict(task.browser_options),
     }  # fmt: skip
     template = resources.files("hftransfer.card").joinpath("demo.html").read_text(encoding="utf-8")

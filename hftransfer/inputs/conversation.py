@@ -24,6 +24,7 @@ class Conversation(Input):
     """A string: a prompt as it stands, or the JSON of a list of turns, each with role and content."""
 
     kind = "conversation"
+    heeds = frozenset({"max_length"})
     needs = "string or list of turns"
     words = ("prompt", "prompts")
     widget = "chat"

@@ -23,6 +23,7 @@ class History(Lists):
     """A list of strings. Two people with the same history are no copies of one another."""
 
     kind = "item_history"
+    heeds = frozenset({"max_length"})
     needs = "list of ids"
     words = ("history", "histories")
     widget = "textbox"

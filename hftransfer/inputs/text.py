@@ -21,6 +21,7 @@ class Text(Input):
     """A string; an empty one says nothing."""
 
     kind = "text"
+    heeds = frozenset({"max_length"})
     needs = "string"
     words = ("text", "texts")
     widget = "textbox"

@@ -23,6 +23,7 @@ class Words(Lists):
     """A list of strings."""
 
     kind = "words"
+    heeds = frozenset({"max_length"})
     needs = "list of strings"
     words = ("words", "words")
     widget = "textbox"

@@ -95,8 +95,8 @@ def test_a_task_without_a_pipeline_is_refused(run: Run, tmp_path: Path) -> None:
 
 def test_the_page_says_from_which_score_a_label_is_given(run: Run, tmp_path: Path) -> None:
     copy = Run(Path(shutil.copytree(run.folder, tmp_path / "copy")))
-    assert '"note": ""' in demo.page(copy, "me/mine")
+    assert '"points": []' in demo.page(copy, "me/mine")
     result = json.loads(copy.result_path.read_text())
     result["operating"] = {"points": [{"label": "yes", "threshold": 0.3125}, {"label": "no", "threshold": None}]}
     copy.result_path.write_text(json.dumps(result))
-    assert "not in the weights: yes from 0.312 on." in demo.page(copy, "me/mine")
+    assert '"points": [["yes", 0.3125]]' in demo.page(copy, "me/mine")

@@ -9,7 +9,7 @@ import pytest
 from datasets import Dataset, DatasetDict, Features, List, Value
 
 from hftransfer import catalog
-from hftransfer.config import DataConfig, EvaluationConfig
+from hftransfer.config import DataConfig, EvaluationConfig, TrainConfig
 from hftransfer.data import Data, load
 from hftransfer.data.unheeded import EVERYWHERE, SPECIAL, SPECIAL_OF_EVALUATION, heeded, unheeded, unheeded_later
 from hftransfer.errors import UserError
@@ -58,9 +58,17 @@ def test_what_does_nothing_is_said(tmp_path: Path) -> None:
 def test_what_does_nothing_in_an_evaluation_is_said() -> None:
     asked = EvaluationConfig(num_beams=4, repeats=3, resamples=500)
     classes, texts = catalog.task("text-classification"), catalog.task("translation")
-    said = unheeded_later(asked, classes, classes.answers[0])
-    assert [one.split()[0] for one in said] == ["evaluation.num_beams", "evaluation.repeats"]
-    assert unheeded_later(EvaluationConfig(num_beams=4, folds=5, repeats=3), texts, texts.answers[0]) == []
+    said = unheeded_later(asked, TrainConfig(early_stopping_threshold=0.1), classes, classes.answers[0])
+    names = ["evaluation.num_beams", "evaluation.repeats", "train.early_stopping_threshold"]
+    assert [one.split()[0] for one in said] == names
+    train = TrainConfig(early_stopping_threshold=0.1, early_stopping_patience=2)
+    asked = EvaluationConfig(num_beams=4, folds=5, repeats=3)
+    assert unheeded_later(asked, train, texts, texts.answers[0]) == []
+
+
+def test_pictures_are_not_cut_in_tokens() -> None:
+    task = catalog.task("image-classification")
+    assert unheeded(DataConfig(source="-", max_length=64), task, task.answers[0])[0].startswith("data.max_length")
 
 
 @pytest.mark.parametrize("labels", [BITS, [float(one) for one in BITS], [bool(one) for one in BITS]], ids=str)
