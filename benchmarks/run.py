@@ -47,6 +47,7 @@ from benchmarks import (
     shares,
     span,
     speech,
+    traffic,
     tuning,
 )
 from benchmarks.measuring import Sizes
@@ -107,6 +108,7 @@ LONG = {
     "pace": Part("The pace of a model that chats", 10, chat.speed),
     "guard": Part("Guard", 5, guard.measure),
     "before": Part("Before and now", 1, before.measure),
+    "traffic": Part("What GPUs would send", 1, traffic.measure),
     "gpu": Part(gpu_table.TITLE, 9, gpu.section),
 }  # by name alone
 PARTS = {**ENGINE, **LADDER, **LONG}
