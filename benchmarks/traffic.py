@@ -58,9 +58,7 @@ def computing(model: Model) -> float:
 def measure(folder: Path, sizes: Sizes) -> str:
     """Return the table and what overlaps."""
     ways = {"DDP": ddp, "FSDP2": fsdp2, "ZeRO-2": zero2}
-    rows: Table = [
-        ("", "computing, ms", *(f"{way}, MB sent" for way in ways), *(f"DDP over {one}, ms" for one in LINKS))
-    ]
+    rows: Table = [("", "computing, ms", *(f"{way}, MB" for way in ways), *(f"DDP over {one}, ms" for one in LINKS))]
     rows += [
         (
             model.name, f"{1e3 * computing(model):.1f}", *(f"{way(model) / 1e6:,.1f}" for way in ways.values()),
@@ -71,7 +69,7 @@ def measure(folder: Path, sizes: Sizes) -> str:
     return "\n\n".join(
         [
             f"On paper, not measured: {GPUS} GPUs, {TOKENS:,} tokens an update on each, {REACHED:.0%} of the "
-            f"{PEAK / 1e12:.0f} TFLOP/s of an H100 assumed.",
+            f"{PEAK / 1e12:.0f} TFLOP/s of an H100 assumed; MB are what each sends in an update.",
             table(rows),
             "DDP sends buckets of 25 MiB while the backward pass goes on, so that what shows of it is the larger of "
             "both, and the last bucket: the embedding, whose gradient comes last, is most of MiniLM. With "
