@@ -139,6 +139,8 @@ def work(config: RunConfig, run: Run, resume: bool, interruption: Interruption) 
 def publish(run: Run, config: RunConfig) -> int:
     """Publish a finished run; a failure is said in an event and an exit code, and changes nothing about the run."""
     repo = str(config.hub.repo)
+    for sentence in runs.verdict_of(run.result()).sentences:  # as `hftransfer publish` does: nobody is asked first
+        run.event("warning", message=sentence)
     try:
         with publishing.leaving_at_once(run, repo):
             publishing.publish(run, repo)

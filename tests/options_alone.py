@@ -1,6 +1,6 @@
 """Each option of TrainingArguments alone, with a sensible value, on a tiny model: it trains, or is refused in words.
 
-python -m tests.options_alone [NAME ...]
+python -m tests.options_alone [--method=auto] [NAME ...]
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from hftransfer.upstream.options import Option, training_options
 from hftransfer.upstream.values import WORDS
 
 ROWS = 60
+AUTO_ROWS = 160  # as many that `auto` trains the weights: of fewer it learns in pairs, which takes few of the options
 # values for what takes any text, number or mapping; the rest is read off the types
 VALUES: dict[str, list[Any]] = {
     "lr_scheduler_kwargs": [{}], "optim_args": ["amsgrad=True"], "optim_target_modules": [["query"]],
@@ -59,15 +60,15 @@ def free(option: Option) -> bool:
     return not decided and not (option.takes.made and not str(option.takes))  # what Python alone can make
 
 
-def tree_of(folder: Path) -> dict[str, Any]:
+def tree_of(folder: Path, method: str = "full") -> dict[str, Any]:
     """Make a tiny model and rows, and return a configuration of them; it is made once in a folder."""
     from tests import tiny
 
     if not folder.exists():
         tiny.text_model(folder / "model")
-        tiny.text_csv(folder / "rows.csv", ROWS)
+        tiny.text_csv(folder / "rows.csv", AUTO_ROWS if method == "auto" else ROWS)
     return {
-        "task": "text-classification", "model": str(folder / "model"), "method": {"name": "full"},
+        "task": "text-classification", "model": str(folder / "model"), "method": {"name": method},
         "data": {"source": str(folder / "rows.csv"), "label_issues": False, "likely_copies": False},
         "train": {"num_train_epochs": 1, "per_device_train_batch_size": 8}, "evaluation": {"resamples": 100},
         "speed": {"tune": False, "threads": 1},
@@ -112,9 +113,11 @@ def as_before() -> Iterator[None]:
 
 def main(names: list[str]) -> int:
     """Try them, print a line each, and return 1 when one ended in a traceback, or was refused when all was loaded."""
-    bad = 0
+    bad, flag = 0, "--method="
+    method = next((name.removeprefix(flag) for name in names if name.startswith(flag)), "full")
+    names = [name for name in names if not name.startswith(flag)]
     with tempfile.TemporaryDirectory() as folder:
-        tree = tree_of(Path(folder) / "made")
+        tree = tree_of(Path(folder) / "made", method)
         for option in training_options().values():
             if not free(option) or (names and option.name not in names):
                 continue

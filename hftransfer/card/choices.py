@@ -1,4 +1,4 @@
-"""What a card says of settings that nobody gave: what was chosen, by rule or measured, and how often one looked."""
+"""What a card says of a run's settings: given, chosen by rule or measured, and how often one looked."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def adapted_by(result: Mapping[str, Any], method: str) -> str:
 
 
 def choices(result: Mapping[str, Any]) -> list[str]:
-    """Return the settings that `auto` chose, what it tried, and how often validation rows were looked at."""
+    """Return the settings of an `auto` run, what it tried, and how often validation rows were looked at."""
     found = result.get("auto")
     if not found:
         return []
@@ -38,7 +38,10 @@ def choices(result: Mapping[str, Any]) -> list[str]:
         (code(one["name"]), figure(one["learning_rate"]), figure(one["loss"]) if "loss" in one else "diverged")
         for one in found["trials"]
     ]
-    parts = ["Nobody gave these settings; they were chosen:", table(("setting", "value", "origin", "why"), rows)]
+    parts = [
+        "The settings, who chose them (`given`: the user) and why:",
+        table(("setting", "value", "origin", "why"), rows),
+    ]
     if tried:
         by = prose(found["trials"][0]["judged_by"])
         parts += ["Tried for the learning rate:", table(("trial", "learning rate", f"validation {by}"), tried)]

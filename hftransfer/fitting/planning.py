@@ -158,12 +158,19 @@ def _decided(setup: Setup, loaded: Loaded, probed: bool) -> Plan:
         if measured and seconds * trials.cost(total, 4) > budget:
             measured, no_trials = False, f"{config.minutes:g} minutes leave no time to measure it"
         if seconds > budget:
-            least = min(LEAST, total)
-            total = int(total * budget / seconds)
-            why = f"as many as {config.minutes:g} minutes hold on this machine"
-            if total < LEAST and probed:
-                method, reason = "probe", f"{config.minutes:g} minutes are too few to fine-tune"
-            total = max(total, least)
+            held, least = int(total * budget / seconds), min(LEAST, total)
+            if options.keys() & rules.LENGTHS:
+                why = f"set by you; they take about {_minutes(seconds)} minutes, more than auto.minutes"
+            else:
+                if held < LEAST and probed:
+                    method, reason = "probe", f"{config.minutes:g} minutes are too few to fine-tune"
+                why = f"as many as {config.minutes:g} minutes hold on this machine"
+                if held < least:
+                    about = _minutes(seconds * least / total)
+                    why = f"{least} updates at least; they take about {about} minutes, more than auto.minutes"
+                total = max(held, least)
+    if config.minutes is not None and method == "few_shot":
+        reason = f"{reason}; auto.minutes does not bound this"
     settings = [Chosen("method", method, "rule", reason)]
     if method in ("full", "lora"):
         settings.append(Chosen("updates", total, _origin(options, "max_steps", "num_train_epochs"), why))
@@ -177,8 +184,10 @@ def _decided(setup: Setup, loaded: Loaded, probed: bool) -> Plan:
             settings.append(Chosen("learning rate", tried, "measured", f"the best of these; {about}"))
         else:
             settings.append(Chosen("learning rate", rate, "rule", f"{about}; not measured: {no_trials}"))
-    guarded = total >= LEAST and held_out >= FEW
-    return Plan(method, total, rate, measured, guarded, tuple(settings))
+    unguarded = _no_guard(options, total, held_out)
+    if unguarded and method in ("full", "lora"):
+        settings.append(Chosen("guard", "off", "rule", unguarded))
+    return Plan(method, total, rate, measured, not unguarded, tuple(settings))
 
 
 def _method(setup: Setup, loaded: Loaded, probed: bool) -> tuple[str, str]:
@@ -215,6 +224,20 @@ def _may_try(setup: Setup, method: str, total: int, held_out: int) -> tuple[bool
     }
     reason = next((name for name, so in reasons.items() if so), "")
     return not reason and method in ("full", "lora"), reason
+
+
+def _no_guard(options: Mapping[str, Any], total: int, held_out: int) -> str:
+    """Return why nobody looks on the way whether anything is learned; nothing where somebody does."""
+    reasons = {
+        "train.eval_strategy=no leaves no moment for an early look": options.get("eval_strategy") == "no",
+        f"{total} updates are too few for an early look ({LEAST} are enough)": total < LEAST,
+        f"{held_out} validation rows are too few for an early look ({FEW} are enough)": held_out < FEW,
+    }
+    return next((name for name, so in reasons.items() if so), "")
+
+
+def _minutes(seconds: float) -> str:
+    return f"{max(seconds / 60, 0.1):.1f}"
 
 
 def _origin(options: Mapping[str, Any], *names: str) -> rules.Origin:

@@ -19,6 +19,7 @@ REFERENCE = 110e6  # weights of the model that a method's own rate is meant for:
 SLOPE = 0.75  # a rate falls with so much of a power of the weights
 LIMITS = (1e-5, 1e-3)  # of the rates of all weights
 ADAPTER_LIMITS = (2e-4, 2e-3)  # of those of added matrices
+LENGTHS = frozenset({"num_train_epochs", "max_steps"})  # who says one of these says how long a fit is
 LOW_RANK = ("lora", "dora", "rslora", "pissa", "olora", "qlora", "adalora", "loha", "lokr")
 HIGHER = {"t5": 4.0, "mt5": 4.0, "umt5": 4.0, "longt5": 4.0}  # families whose weights are scaled otherwise
 
@@ -67,7 +68,7 @@ def schedule(options: Mapping[str, Any], rows: int, size: int) -> dict[str, Any]
     `size`: the rows of an update of all processes. Whoever says how long a fit is, or when it is evaluated, is asked
     about nothing else here: by steps or by epochs is then theirs.
     """
-    if options.keys() & {"num_train_epochs", "max_steps"}:
+    if options.keys() & LENGTHS:
         return {}
     every = math.ceil(updates(rows, size) / EVALUATIONS)
     return of_steps(options, every * EVALUATIONS)  # the last evaluation is of the last step

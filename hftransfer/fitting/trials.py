@@ -113,8 +113,13 @@ def with_options(config: RunConfig, options: Mapping[str, Any]) -> RunConfig:
     return config.model_copy(update={"train": train})
 
 
-def attempt(setup: Setup, model: Any, name: str, rate: float, shape: Shape) -> Trial:
-    """Train `model` as it stands for a trial at a rate, and measure it; a trial that was cut off goes on."""
+def attempt(
+    setup: Setup, model: Any, name: str, rate: float, shape: Shape, groups: list[dict[str, Any]] | None = None
+) -> Trial:
+    """Train `model` as it stands for a trial at a rate, and measure it; a trial that was cut off goes on.
+
+    `groups`: those of the optimizer in the whole fit, which goes on from the optimizer of the trial that won.
+    """
     folder = setup.run.folder / FOLDER / slug(name)
     options = {
         **shape.options(shape.kept + shape.fall), "learning_rate": rate, "eval_strategy": "no",
@@ -129,7 +134,7 @@ def attempt(setup: Setup, model: Any, name: str, rate: float, shape: Shape) -> T
         setup, config=config, checkpoints=folder, trial=name, checkpoint=whole[-1] if whole else None,
         on_checkpoint=None,
     )  # fmt: skip
-    fitted = trainer.descend(part, model, rate)
+    fitted = trainer.descend(part, model, rate, groups=groups)
     told = judged(part, fitted.model)
     seconds = time.perf_counter() - began
     return Trial(name, rate, told.by, told.loss, seconds, folder / f"checkpoint-{shape.kept}")

@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from hftransfer.config import MethodConfig, Section
+from hftransfer.config import MethodConfig, RunConfig, Section
 from hftransfer.errors import UserError
 from hftransfer.methods.base import Method
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from hftransfer.fitting.planning import Plan, Record
     from hftransfer.fitting.trials import Trial
     from hftransfer.modeling.loading import Loaded
+    from hftransfer.tasks.base import Task
 
 SPREAD = 1.0  # of the logits of a head that a probe puts in: a steeper one may diverge at a rate that suits the rest
 HEAD = "probe's head"  # the trial that begins with it
@@ -34,6 +35,12 @@ class Auto(Method):
     about = "a probe, then fine-tuning at a measured learning rate; the better of both by validation rows"
     OPTIONS = Options
     learning_rate = 5e-5
+
+    def try_options(self, config: RunConfig, task: Task, threads: int) -> None:
+        """Ask TrainingArguments and Trainer, whatever the plan is going to be: what they refuse is right for none."""
+        from hftransfer.fitting import arguments
+
+        arguments.rehearse(config, task, self.learning_rate, threads)
 
     def apply(self, loaded: Loaded, config: MethodConfig) -> Any:
         """Return the model as it is fine-tuned, by the rule for its size."""
@@ -63,6 +70,8 @@ class Auto(Method):
         probe = _probe(setup, loaded) if planning.can_probe(setup, loaded) else None
         plan = planning.settled(setup, loaded, record, probe is not None)
         planning.say(setup, plan.settings)
+        for sentence in _gave_way(setup, plan, self.learning_rate):
+            planning.notice(setup, sentence)
         if plan.method == "probe" and probe is not None:
             record.note(setup.run, final={"method": "probe"})
             return dataclasses.replace(probe, auto=record.to_dict())
@@ -81,6 +90,20 @@ def _method(name: str) -> Method:
 
     own: dict[str, Method] = {"full": full.METHOD, "few_shot": few_shot.METHOD}
     return own.get(name, peft.METHOD)
+
+
+def _gave_way(setup: Setup, plan: Plan, learning_rate: float) -> list[str]:
+    """Return what of Trainer's options was set to match the user's, of a plan that Trainer carries out.
+
+    `Method.gave_way` is asked before there is a plan: a probe and pairs of rows take none of these options, and how
+    often is evaluated hangs on how many updates are planned.
+    """
+    from hftransfer.fitting import arguments, rules
+
+    if plan.method not in ("full", "lora"):
+        return []
+    own = setup.config.train.options.keys() & rules.LENGTHS
+    return arguments.gave_way(setup if own else _with(setup, {"max_steps": plan.updates}), learning_rate)
 
 
 def _as(setup: Setup, name: str) -> Setup:
@@ -136,8 +159,9 @@ def _tuned(setup: Setup, loaded: Loaded, plan: Plan, record: Record) -> Fitted:
             checkpoint = trials.go_on_from(part, best)
         if checkpoint is None:
             trials.put_back(model, start)
-        callbacks = [watch.callback()] if plan.guarded else []
-        fitted = trainer.descend(dataclasses.replace(part, checkpoint=checkpoint), model, rate, callbacks=callbacks)
+        callbacks, groups = [watch.callback()] if plan.guarded else [], _groups(setup, plan, model)
+        part = dataclasses.replace(part, checkpoint=checkpoint)
+        fitted = trainer.descend(part, model, rate, groups=groups, callbacks=callbacks)
     if record.again:
         fitted, part = _once_more(setup, model, start, plan, rate, record)
     record.note(setup.run, soup=soup.stir(part, model))
@@ -156,7 +180,8 @@ def _once_more(setup: Setup, model: Any, start: Any, plan: Plan, rate: float, re
     checkpoint = latest(part.place) if setup.resume else None
     if checkpoint is None:
         trials.put_back(model, start)
-    fitted = trainer.descend(dataclasses.replace(part, checkpoint=checkpoint), model, rate)
+    part, groups = dataclasses.replace(part, checkpoint=checkpoint), _groups(setup, plan, model)
+    fitted = trainer.descend(part, model, rate, groups=groups)
     return fitted, part
 
 
@@ -172,7 +197,7 @@ def _measured(setup: Setup, loaded: Loaded, model: Any, start: Any, plan: Plan, 
     def tried(name: str, rate: float, begins: Any) -> Trial:
         if name not in known:
             trials.put_back(model, begins)
-            known[name] = trials.attempt(setup, model, name, rate, shape)
+            known[name] = trials.attempt(setup, model, name, rate, shape, _groups(setup, plan, model))
             record.note(setup.run, trials=[one.to_dict() for one in known.values()])
             planning.tried(setup, known[name])
         return known[name]
@@ -203,6 +228,13 @@ def _head_of_probe(setup: Setup, loaded: Loaded) -> None:
     if setup.answer.linear is not None and setup.answer.linear.numeric:
         scale = 1.0  # numbers are what they are
     probe.built(setup, own, dataclasses.replace(head, weight=head.weight * scale, bias=head.bias * scale))
+
+
+def _groups(setup: Setup, plan: Plan, model: Any) -> list[dict[str, Any]] | None:
+    """Return the optimizer's groups as `full` has them by itself; None for adapters, and where all learns alike."""
+    from hftransfer.methods import full
+
+    return full.groups_of(setup, model, full.Options()) if plan.method == "full" else None
 
 
 def _with(setup: Setup, options: Mapping[str, Any]) -> Setup:

@@ -78,10 +78,7 @@ class Full(Method):
         if options.init_head == "probe":
             probe.start_head(setup, loaded)
         model = self.apply(loaded, setup.config.method)
-        rate = setup.answer.backbone_rate if options.backbone_rate is None else options.backbone_rate
-        groups = layer_groups(model, options.layer_decay) if options.layer_decay < 1 else None
-        if groups is None and rate != 1:
-            groups = backbone_groups(model, rate)
+        groups = groups_of(setup, model, options)
         callbacks = []
         if options.unfreeze_after:
             held = _backbone_parameters(model)
@@ -93,6 +90,14 @@ class Full(Method):
         with cached.computed_once(setup, model) as (shortened, seconds):
             fitted = trainer.descend(shortened, model, self.learning_rate, groups=groups)
         return dataclasses.replace(fitted, train_seconds=fitted.train_seconds + seconds)
+
+
+def groups_of(setup: Setup, model: Any, options: Options) -> list[dict[str, Any]] | None:
+    """Return optimizer groups by layer, or for the backbone, as options or the kind of answer say; None: one rate."""
+    if options.layer_decay < 1:
+        return layer_groups(model, options.layer_decay)
+    rate = setup.answer.backbone_rate if options.backbone_rate is None else options.backbone_rate
+    return backbone_groups(model, rate) if rate != 1 else None
 
 
 def require_head(setup: Setup, options: Options) -> None:

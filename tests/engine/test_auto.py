@@ -15,7 +15,8 @@ from safetensors.torch import load_file
 from transformers import TrainerState, TrainingArguments
 
 from hftransfer import catalog, runs, training
-from hftransfer.fitting import planning, rules, soup, trainer, trials
+from hftransfer.errors import UserError
+from hftransfer.fitting import arguments, planning, rules, soup, trainer, trials
 from hftransfer.fitting.guard import Guard
 from hftransfer.fitting.interruption import Interrupted, Interruption
 from hftransfer.fitting.recorder import LowerLossOfEquals
@@ -113,6 +114,99 @@ def test_few_validation_rows_leave_it_to_the_rule_and_little_time_to_the_probe(t
 def test_few_rows_a_class_are_learned_in_pairs(tmp_path: Path) -> None:
     _, result = start(tree(tmp_path, 60, data={"validation_size": 10, "test_size": 20}), tmp_path / "run")
     assert result["auto"]["plan"]["method"] == "few_shot"
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"early_stopping_patience": 2, "eval_strategy": "no"}, "eval_strategy is no"),
+        ({"use_liger_kernel": True}, "liger-kernel"),
+        ({"optim": "galore_adamw"}, "train: options that transformers takes"),
+        ({"optim": "lomo"}, "train: options that transformers takes"),
+    ],
+)
+def test_options_that_trainer_refuses_are_refused_before_anything_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], match: str
+) -> None:
+    monkeypatch.setattr(arguments, "is_liger_kernel_available", lambda: False)
+    with pytest.raises(UserError, match=match):
+        start(tree(tmp_path, train=options), tmp_path / "run")
+    assert not [event for event in Run(tmp_path / "run").events()[0] if event["type"] in ("data", "chosen")]
+
+
+def test_what_gave_way_is_said_of_what_is_planned(tmp_path: Path) -> None:
+    few = tree(tmp_path, 200, data={"validation_size": 30}, train={"eval_strategy": "steps", "max_steps": 20})
+    run, _ = start(few, tmp_path / "run")
+    told = "train.eval_strategy=steps: validation and checkpoints every 2 steps"
+    assert told in messages(run, "notice")
+    assert sum(event["type"] == "evaluation" for event in run.events()[0]) == 10
+    pairs = tree(tmp_path, 60, data={"validation_size": 10, "test_size": 20}, train={"eval_strategy": "steps"})
+    run, result = start(pairs, tmp_path / "pairs")
+    assert result["auto"]["plan"]["method"] == "few_shot", "which is not evaluated on its way"
+    assert not [message for message in messages(run, "notice") if message.startswith("train.eval_strategy")]
+
+
+def messages(run: Run, type: str) -> list[str]:
+    return [event["message"] for event in run.events()[0] if event["type"] == type]
+
+
+def plan_of(setup: Any, loaded: Any, probed: bool, minutes: float | None, **options: Any) -> planning.Plan:
+    """Return what is planned where sixteen rows take a second."""
+    config = trials.with_options(setup.config, options)
+    config = config.model_copy(update={"auto": config.auto.model_copy(update={"minutes": minutes})})
+    return planning._decided(dataclasses.replace(setup, config=config), loaded, probed)
+
+
+def said(plan: planning.Plan) -> dict[str, tuple[Any, str, str]]:
+    return {one.name: (one.value, one.origin, one.reason) for one in plan.settings}
+
+
+def test_minutes_cut_no_given_length_and_every_reason_is_the_true_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setup, loaded = setup_of(tmp_path)  # 60 training rows, four updates an epoch
+    monkeypatch.setattr(planning, "_rows_a_second", lambda setup, loaded: 16.0)
+    assert plan_of(setup, loaded, False, None).updates == 160
+    held = plan_of(setup, loaded, True, 2)
+    assert held.updates == 120 and said(held)["updates"][1:] == ("rule", "as many as 2 minutes hold on this machine")
+    least = plan_of(setup, loaded, False, 0.5)
+    told = "60 updates at least; they take about 1.0 minutes, more than auto.minutes"
+    assert least.updates == 60 and said(least)["updates"][1:] == ("rule", told)
+    assert plan_of(setup, loaded, True, 0.5).method == "probe"
+    told = "set by you; they take about 2.0 minutes, more than auto.minutes"
+    for options in ({"max_steps": 120}, {"num_train_epochs": 30}):
+        for probed in (False, True):
+            given = plan_of(setup, loaded, probed, 0.5, **options)
+            assert given.method == "full" and said(given)["updates"] == (120, "given", told)
+            assert not given.trials and "0.5 minutes leave no time to measure it" in said(given)["learning rate"][2]
+    assert said(plan_of(setup, loaded, False, 3, max_steps=120))["updates"] == (120, "given", "set by you")
+    monkeypatch.setattr(planning, "_method", lambda *given: ("few_shot", "pairs"))
+    assert said(plan_of(setup, loaded, True, 2))["method"][2] == "pairs; auto.minutes does not bound this"
+    assert said(plan_of(setup, loaded, True, None))["method"][2] == "pairs"
+
+
+def test_a_fit_that_is_not_looked_at_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    setup, loaded = setup_of(tmp_path)
+    guarded = plan_of(setup, loaded, True, None)
+    assert guarded.guarded and "guard" not in said(guarded)
+    short = plan_of(setup, loaded, True, None, max_steps=59)
+    assert not short.guarded
+    assert said(short)["guard"] == ("off", "rule", "59 updates are too few for an early look (60 are enough)")
+    blind = plan_of(setup, loaded, True, None, eval_strategy="no")
+    assert not blind.guarded and said(blind)["guard"][2].startswith("train.eval_strategy=no leaves no moment")
+    monkeypatch.setattr(planning, "FEW", 1000)
+    few = plan_of(setup, loaded, True, None)
+    assert not few.guarded and "validation rows are too few for an early look (1000 are" in said(few)["guard"][2]
+
+
+def test_a_card_says_who_chose_each_setting(tmp_path: Path) -> None:
+    from hftransfer.card.choices import choices
+
+    settings = [{"name": "updates", "value": 20, "origin": "given", "reason": "set by you"}]
+    parts = choices(
+        {"auto": {"plan": {"settings": settings}, "final": {}, "soup": {}, "again": {}, "looks": 0, "trials": []}}
+    )
+    assert "given" in "".join(parts) and "Nobody gave" not in "".join(parts)
 
 
 def weights(run: Run) -> dict[str, torch.Tensor]:

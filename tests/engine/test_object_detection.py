@@ -14,11 +14,13 @@ import transformers
 from PIL import Image
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from hftransfer import catalog, cli, views
+from hftransfer import catalog, cli, training, views
 from hftransfer.answers._detector import keep
 from hftransfer.answers.boxes import Boxes
 from hftransfer.comparison import contenders, judging
 from hftransfer.errors import UserError
+from hftransfer.fitting import planning, trainer
+from hftransfer.fitting.guard import Guard
 from hftransfer.fitting.interruption import Interrupted, Interruption
 from hftransfer.modeling.batches import Collator
 from hftransfer.modeling.loading import load_model, load_processor
@@ -27,6 +29,7 @@ from hftransfer.runs import Run
 from hftransfer.tasks.base import Preparation
 from tests import tiny, tiny_detectors
 from tests.engine.conftest import QUICK
+from tests.engine.test_auto import StopAfter
 from tests.engine.test_resume import resume, same_weights, start
 
 QUIET = {"label_issues": False, "likely_copies": False}
@@ -226,6 +229,52 @@ def test_the_backbone_learns_at_its_own_rate(folder):
     assert Boxes.backbone_rate == 0.1
 
 
+def auto_tree(folder: Path) -> dict[str, Any]:
+    """Return a run of `auto` that measures its rate, and is looked at on its way."""
+    made = {**QUICK, **tree(folder, max_steps=16, use_cpu=True), "method": {"name": "auto"}}
+    del made["train"]["learning_rate"]
+    return made
+
+
+def few_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"ENOUGH": 1, "FEW": 1, "LEAST": 4}.items():
+        monkeypatch.setattr(planning, name, value)
+
+
+def test_the_backbone_learns_at_its_own_rate_by_default_too(folder, tmp_path, monkeypatch):
+    """In every trial, in the fit that goes on from one of them, and in the one that begins once more."""
+    few_are_enough(monkeypatch)
+    made: list[tuple[str | None, bool, list[float]]] = []
+    descend = trainer.descend
+
+    def spied(setup: Any, model: Any, rate: float, groups: Any = None, callbacks: Any = ()) -> Any:
+        made.append((setup.trial, setup.checkpoints is None, [group["scale"] for group in groups or ()]))
+        return descend(setup, model, rate, groups=groups, callbacks=callbacks)
+
+    monkeypatch.setattr(trainer, "descend", spied)
+    monkeypatch.setattr(Guard, "look", lambda self, model: "nothing was learned")
+    config = catalog.build_config(auto_tree(folder))
+    with Interruption() as interruption:
+        result = training.run(config, Run.create(config, tmp_path / "run"), interruption)
+    assert len(result["auto"]["trials"]) >= 3 and result["auto"]["again"]
+    assert len(made) == len(result["auto"]["trials"]) + 2
+    assert all(scales == [0.1, 1.0] for _, _, scales in made), made
+
+
+@pytest.mark.parametrize(("type", "count"), [("trial", 2), ("evaluation", 3)])
+def test_a_default_run_resumes_with_the_rate_of_its_backbone(folder, tmp_path, monkeypatch, type, count):
+    few_are_enough(monkeypatch)
+    config = catalog.build_config(auto_tree(folder))
+    whole, cut = (Run.create(config, tmp_path / name) for name in ("whole", "cut"))
+    with Interruption() as interruption:
+        training.run(config, whole, interruption)
+    with pytest.raises(Interrupted), StopAfter(cut.folder, type, count) as interruption:
+        training.run(config, cut, interruption)
+    with Interruption() as interruption:
+        training.run(config, cut, interruption, resume=True)
+    same_weights(whole, cut)
+
+
 def test_it_resumes_bit_for_bit_with_augmentation(folder, tmp_path):
     made = tree(folder, max_steps=6)
     made["data"] = {**made["data"], "augmentation": {"crop": 0.5, "upside_down": True, "mosaic": 0.5}}
@@ -242,8 +291,6 @@ def test_it_resumes_bit_for_bit_with_augmentation(folder, tmp_path):
 
 
 def test_models_that_cannot_are_refused_in_words(folder, tmp_path):
-    from hftransfer import training
-
     def refused(model: Path, match: str, **train: Any) -> None:
         made = {**QUICK, **tree(folder, **train), "model": str(model)}
         made["train"] = {**QUICK["train"], **made["train"]}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 
 import pytest
 
-from hftransfer import train
+from hftransfer import catalog, train
+from hftransfer.runs import Run
 
 
 @pytest.mark.parametrize(
@@ -51,3 +53,17 @@ def test_a_process_that_is_alone_sees_one_gpu(monkeypatch, shown, processes, lef
     monkeypatch.setattr(os, "environ", environment)
     train.keep_to_one_gpu()
     assert environment.get("CUDA_VISIBLE_DEVICES") == left
+
+
+def test_a_push_of_a_model_of_no_use_is_warned_of_first(monkeypatch, tmp_path):
+    config = catalog.build_config({
+        "task": "text-classification", "model": str(tmp_path), "data": {"source": str(tmp_path)},
+        "hub": {"push": True, "repo": "alice/tuned"},
+    })  # fmt: skip
+    run = Run.create(config, tmp_path / "run")
+    sentences = ["It is not better than the trivial answer.", "There are few rows."]
+    run.result_path.write_text(json.dumps({"verdict": {"useless": True, "sentences": sentences}}))
+    monkeypatch.setattr(train.publishing, "publish", lambda run, repo: run.event("publishing", repo=repo, stage="x"))
+    assert train.publish(run, config) == 0
+    events = [event for event in run.events()[0] if event["type"] in ("warning", "publishing")]
+    assert [event.get("message") for event in events] == [*sentences, None]
