@@ -192,7 +192,8 @@ def _decided(setup: Setup, loaded: Loaded, probed: bool) -> Plan:
 
 def _method(setup: Setup, loaded: Loaded, probed: bool) -> tuple[str, str]:
     answer = setup.answer
-    if probed and answer.linear is not None and answer.linear.stratified and answer.counts:
+    pairs = setup.prepared["train"].on_epoch is None  # of what changes with the epoch, few_shot tunes a head alone
+    if pairs and probed and answer.linear is not None and answer.linear.stratified and answer.counts:
         each = len(setup.prepared["train"].rows) / len(answer.counts)
         if each < RARE and min(answer.counts) >= 2:
             return "few_shot", f"{each:.0f} training rows a class: pairs of rows teach more than rows"
