@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +24,14 @@ from hftransfer.safety import intact
 from hftransfer.tasks.base import Task
 
 PACKAGE = Path(__file__).parents[1]
+# what transformers says of a repo that has no such reader, or one that cannot be made here: for a folder its name is
+# enough, but the address of any file of the Hub that did not come may hold it too
+READERS = re.compile(
+    r"Can't load (the )?(tokenizer|image processor|feature extractor|processor)\b|any image processor class"
+    r"|Unrecognized (image processor|feature extractor|processing class)|instantiate the backend tokenizer"
+    r"|requires the torchvision library",
+    re.IGNORECASE,
+)
 
 
 @contextmanager
@@ -79,27 +88,43 @@ def _load_problem(name: str, task: Task, source: str, revision: str | None, erro
             "hftransfer never runs code from a repo: choose another model.",
         )
     if "Unrecognized configuration class" in text or "Unrecognized model" in text or "model_type" in text:
-        return _other_type(name, task, _model_type(source))
+        return _other_type(name, task, _model_type(source, revision))
     if not local and ("couldn't connect" in text or "offline" in text.lower() or "connection" in text.lower()):
         return _hub_problem(name, error)
     if "safetensors" in text and ("no file" in text or "does not appear to have" in text):
         return _no_weights(name, "weights as safetensors are needed", "there are none, or only pickled ones")
     if "no file named" in text or "does not appear to have a file named" in text:
         return _no_weights(name, "a folder or repo with a whole model is needed", short)
-    if local and not task.lazy and "okenizer" in text:
-        return no_tokenizer(name, task, f"{name} is {_model_type(source)}: {short}")
-    if local and task.lazy and ("rocessor" in text or "extractor" in text):
+    reads = local or (READERS.search(text) is not None and not _of_the_line(error))
+    if reads and not task.lazy and "okenizer" in text:
+        return no_tokenizer(name, task, f"{name} is {_model_type(source, revision)}: {short}")
+    if reads and task.lazy and ("rocessor" in text or "extractor" in text):
         shown = next(role.takes.asked for role in task.shown if role.takes is not None and role.takes.lazy)
         alone = "orchvision" in text or "any image processor class" in text
         more = "; processors for torchvision alone need torchvision installed" if alone else ""
         return UserError(
             f"{task.name} needs a model that is shown {shown}",
-            f"{name} is {_model_type(source)}: {text.partition('. ')[0][:300]}",
+            f"{name} is {_model_type(source, revision)}: {text.partition('. ')[0][:300]}",
             f"Choose a model for {task.name}{more}.",
         )
     if isinstance(error, KeyError):
         return error
     return UserError("a model that transformers can load is needed", f"{name}: {short}", "Check model and revision.")
+
+
+def _of_the_line(error: BaseException) -> bool:
+    """Tell whether an error came of one of the Hub's, or of the line: transformers says then that a file lacks."""
+    seen: list[BaseException] = []
+    found: BaseException | None = error
+    while found is not None and found not in seen:
+        line = isinstance(found, hub_errors.HfHubHTTPError | hub_errors.LocalEntryNotFoundError | ConnectionError)
+        if line and not isinstance(found, hub_errors.RemoteEntryNotFoundError):  # the Hub was asked, and has none
+            return True
+        if isinstance(found, TimeoutError) or type(found).__module__.startswith(("httpx", "httpcore")):
+            return True
+        seen.append(found)
+        found = found.__cause__ or found.__context__
+    return False
 
 
 def require_type(config: RunConfig, task: Task, settings: Any) -> None:
@@ -187,20 +212,31 @@ def refuse_pickle(source: str, allowed: bool) -> None:
         raise _no_weights(source, "a model folder with weights is needed", "no .safetensors file")
 
 
-def _model_type(source: str) -> str:
+def _settings_of(source: str, revision: str | None) -> Path | None:
+    """Return where the config.json of a folder is, or that of a repo in the cache."""
     path = Path(source) / "config.json"
-    settings = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    if path.is_file():
+        return path
+    if Path(source).is_absolute():
+        return None
+    try:
+        cached = huggingface_hub.try_to_load_from_cache(source, "config.json", revision=revision)
+    except hub_errors.HFValidationError:  # no id of a repo
+        return None
+    return Path(cached) if isinstance(cached, str) else None
+
+
+def _model_type(source: str, revision: str | None) -> str:
+    path = _settings_of(source, revision)
+    settings = json.loads(path.read_text(encoding="utf-8")) if path is not None else None
     kind = settings.get("model_type") if isinstance(settings, dict) else None
     return f"of type {kind!r}" if kind else "of an unknown type"
 
 
 def _remote_code(source: str, revision: str | None) -> str:
     """Return which files of a model's repo its config.json wants to run."""
-    path = Path(source) / "config.json"
-    if not path.is_file():
-        cached = huggingface_hub.try_to_load_from_cache(source, "config.json", revision=revision)
-        if not isinstance(cached, str):
-            return "auto_map in its config.json"
-        path = Path(cached)
+    path = _settings_of(source, revision)
+    if path is None:
+        return "auto_map in its config.json"
     files = json.loads(path.read_text(encoding="utf-8")).get("auto_map", {})
     return ", ".join(sorted({f"{str(v).partition('.')[0]}.py" for v in files.values()})) or "auto_map"

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
+import huggingface_hub
 import pytest
 import torch
 import transformers
@@ -156,3 +158,63 @@ def _raise(error: Exception) -> None:
 
         runs.called(None)  # type: ignore[arg-type]
     raise error
+
+
+RF_DETR = (
+    "Could not load any image processor class for acme/rf-detr. The model configuration resolves to the following "
+    "image processor classes: torchvision: RfDetrImageProcessor. None of these classes could be imported. Missing "
+    "optional dependencies: torchvision. Please install the missing dependencies or select a backend that is "
+    "available in your environment."
+)
+NO_READER = (
+    "Can't load {what} for 'acme/bert'. If you were trying to load it from 'https://huggingface.co/models', make sure "
+    "you don't have a local directory with the same name. Otherwise, make sure 'acme/bert' is the correct path to a "
+    "directory containing {file}"
+)
+NO_PICTURES = NO_READER.format(what="image processor", file="a preprocessor_config.json file")
+NO_WORDS = NO_READER.format(what="tokenizer", file="all relevant files for a BertTokenizer tokenizer.")
+DETECTOR, WORDS = "object-detection", "text-classification"
+OF_THE_HUB = {
+    "RF-DETR without torchvision": (DETECTOR, ValueError(RF_DETR), "is shown a picture; .* torchvision installed"),
+    "no processor": (DETECTOR, OSError(NO_PICTURES), r"is shown a picture; .*Choose a model for object-detection\.$"),
+    "no tokenizer": (WORDS, OSError(NO_WORDS), "needs a model with a tokenizer; .*Choose a model for text-class"),
+    "an address with a processor in it": (
+        DETECTOR, OSError("500 Server Error for url: https://x/preprocessor_config.json"), "Check model and revision"
+    ),
+    "an address with a tokenizer in it": (
+        WORDS, OSError("500 Server Error for url: https://x/tokenizer_config.json"), "Check model and revision"
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", OF_THE_HUB)
+def test_a_repo_without_what_reads_for_it_gets_the_advice_of_a_folder(case: str) -> None:
+    name, error, words = OF_THE_HUB[case]
+    config = build({"task": name, "model": "acme/bert", "data": {"source": "y"}})
+    with pytest.raises(UserError, match=words), explained(config, catalog.task(name), "acme/bert"):
+        raise error
+
+
+@pytest.mark.parametrize("line", [TimeoutError("late"), ConnectionError("no line"), httpx.ReadTimeout("late")])
+def test_a_line_that_broke_is_no_model_without_a_processor(line: Exception) -> None:
+    """transformers says so of whatever is raised while it asks the Hub for a file."""
+    config = build({"task": DETECTOR, "model": "acme/bert", "data": {"source": "y"}})
+    with (
+        pytest.raises(UserError, match="Check model and revision"),
+        explained(config, catalog.task(DETECTOR), "acme/bert"),
+    ):
+        try:
+            raise line
+        except Exception:
+            raise OSError(NO_PICTURES)  # noqa: B904
+
+
+def test_a_repo_in_the_cache_tells_its_type(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "rf_detr"}))
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_, **__: str(tmp_path / "config.json"))
+    config = build({"task": DETECTOR, "model": "acme/rf-detr", "data": {"source": "y"}})
+    with (
+        pytest.raises(UserError, match="acme/rf-detr is of type 'rf_detr': Could not load any image processor class"),
+        explained(config, catalog.task(DETECTOR), "acme/rf-detr"),
+    ):
+        raise ValueError(RF_DETR)

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from hftransfer.errors import UserError
+from hftransfer.errors import UserError, with_rows
 
 Form = Literal["xywh", "xyxy", "cxcywh"]
 CONVENTIONS: dict[str, Form] = {"bbox": "xywh", "bbox_xyxy": "xyxy", "bbox_cxcywh": "cxcywh"}  # by a field's name
@@ -48,6 +48,29 @@ class Drawn:
     form: Form = "xywh"
     warnings: tuple[str, ...] = ()
     guesses: tuple[str, ...] = field(default=())
+
+
+@dataclass
+class Skipped:
+    """How many things that were drawn cannot be read, and the pictures on which there is nothing else."""
+
+    count: int = 0
+    bare: list[str] = field(default_factory=list)
+
+    def known(self, file: str, things: Sequence[Thing], lost: int) -> Sequence[Thing] | None:
+        """Return the things of a picture, beside which some were lost; None where all were: nobody knows its truth."""
+        self.count += lost
+        if things or not lost:
+            return things
+        self.bare.append(file)
+        return None
+
+    def said(self, name: str) -> list[str]:
+        """Say of how many pictures nothing is known, by the name of their file or of its kind."""
+        if not self.bare:
+            return []
+        said = f"{name}: {len(self.bare):,} pictures hold nothing but such things: what is on them is not known"
+        return [with_rows(said, self.bare)]
 
 
 def around(outline: Any) -> tuple[float, float, float, float] | None:

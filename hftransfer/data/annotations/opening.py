@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from hftransfer import answers
+from hftransfer.answers.base import Answer
 from hftransfer.config import DataConfig
 from hftransfer.data import masked
-from hftransfer.data.annotations import columns, exports, placing, trees, yolo
-from hftransfer.data.annotations.drawn import Drawn, Form, Picture, refuse_from_one
+from hftransfer.data.annotations import columns, exports, gathered, trees, yolo
+from hftransfer.data.annotations.drawn import Picture, Skipped, refuse_from_one
+from hftransfer.data.annotations.gathered import Pictures
 from hftransfer.data.archives import unpack
 from hftransfer.data.formats.base import Settings
-from hftransfer.data.named_files import Finder
 from hftransfer.data.named_splits import Source, split_of
 from hftransfer.data.tables import read_tables
 from hftransfer.data.tree import walk
@@ -31,36 +32,6 @@ TABLES = (".csv", ".tsv", ".parquet")
 PUT = 64  # texts of a folder that are looked into, to tell labels from other texts
 
 
-class Pictures:
-    """Pictures with what was drawn on them, by split, as files of one form tell them."""
-
-    def __init__(self, root: Path, form: Form) -> None:
-        self.root, self.form = root, form
-        self.splits: dict[str, list[tuple[str, Picture]]] = defaultdict(list)
-        self.warnings: list[str] = []
-        self.guesses: list[str] = []
-        self.known = Finder(root, SUFFIXES)
-        self.found = 0
-
-    def add(self, split: str | None, name: str, picture: Picture, beside: Path | None = None) -> None:
-        """Add a picture by the name of its file, which may lie beside the file that names it."""
-        near = [] if beside is None else [beside.parent / name, beside.parent / Path(name).name]
-        place = next((one for one in near if one.is_file()), None) or self.known.place(name)
-        self.found += place.is_file()
-        self.splits[split or "train"].append((str(place), picture))
-
-    def source(self, name: str) -> Source:
-        """Return them as a source; UserError where none of the pictures is there."""
-        if not self.found:
-            raise exports.refuse_without_pictures(name)
-        rows: dict[str, Any] = {}
-        for split, held in self.splits.items():
-            drawn = Drawn([picture for _, picture in held], self.form)
-            rows[split] = placing.as_rows([file for file, _ in held], drawn)
-        warnings = [*self.warnings, *self.known.lost(name)]
-        return Source(rows, self.root, tuple(warnings), (*self.guesses, *self.known.said(name)))
-
-
 def open_annotated(config: DataConfig, work_dir: Path | None, task: Task | None) -> Source | None:
     """Return annotation files as a source, where the task's truth may stand in such and the source has some."""
     if task is None or config.source.startswith("sample:"):
@@ -72,26 +43,27 @@ def open_annotated(config: DataConfig, work_dir: Path | None, task: Task | None)
     if not (asked.annotated or asked.apart) and path.is_dir() and masked.has_masks(path):
         return None  # which say more than outlines
     if path.is_dir():
-        return _of_folder(path, config)
+        return _of_folder(path, config, asked)
     if not path.is_file():
         return None
     if path.suffix.lower() == ".zip":
-        return _of_folder(unpack(path, work_dir), config)
-    return _of_files(path.parent, [path], config)
+        return _of_folder(unpack(path, work_dir), config, asked)
+    return _of_files(path.parent, [path], config, asked)
 
 
-def _of_folder(root: Path, config: DataConfig) -> Source | None:
+def _of_folder(root: Path, config: DataConfig, asked: Answer[Any]) -> Source | None:
     files = [root.joinpath(*parts) for parts in walk(root, MOST).files]
-    files = [path for path in files if path.stem != "metadata"]
-    return _of_files(root, files, config)
+    return _of_files(root, files, config, asked)
 
 
-def _of_files(root: Path, files: Sequence[Path], config: DataConfig) -> Source | None:
-    for read in (_json, _xml, _yolo, _tables):
-        found = read(root, files, config)
-        if found is not None:
-            return found
-    return None
+def _of_files(root: Path, files: Sequence[Path], config: DataConfig, asked: Answer[Any]) -> Source | None:
+    told = [path for path in files if path.stem != "metadata"]
+    read, bare = _json_files(told)
+    found = _json(root, told, read, bare, asked) or _xml(root, told, asked) or _yolo(root, told, config)
+    found = found or _tables(root, told, config, asked)
+    if found is None and bare and asked.annotated and len(told) == len(files):  # a metadata.jsonl may hold boxes
+        raise exports.refuse_without_places(*bare[0])
+    return found
 
 
 def split_by(root: Path, path: Path) -> str | None:
@@ -116,8 +88,13 @@ def _as_written_by(kind: str, name: str) -> Iterator[None]:
 # --- JSON ---
 
 
-def _json(root: Path, files: Sequence[Path], config: DataConfig) -> Source | None:
+def _json_files(files: Sequence[Path]) -> tuple[list[tuple[str, Path, Any]], list[tuple[Path, str]]]:
+    """Return files of annotations with their kinds; and those that say nowhere where things are, with what they hold.
+
+    COCO has captions in such.
+    """
     read: list[tuple[str, Path, Any]] = []
+    bare: list[tuple[Path, str]] = []
     for path in [one for one in files if one.suffix.lower() == ".json" and one.stat().st_size < LARGEST]:
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
@@ -125,12 +102,22 @@ def _json(root: Path, files: Sequence[Path], config: DataConfig) -> Source | Non
             continue
         tests = (("COCO", exports.is_coco), ("labelme", exports.is_labelme), ("Label Studio", exports.is_label_studio))
         kind = next((kind for kind, test in tests if test(found)), None)
-        if kind is not None:
+        held = exports.without_places(found) if kind == "COCO" else None
+        if held is not None:
+            bare.append((path, held))
+        elif kind is not None:
             read.append((kind, path, found))
+    return read, bare
+
+
+def _json(
+    root: Path, files: Sequence[Path], read: list[tuple[str, Path, Any]], bare: list[tuple[Path, str]],
+    asked: Answer[Any],
+) -> Source | None:  # fmt: skip
     if not read:
         return None
     kinds = sorted({kind for kind, _, _ in read})
-    made = Pictures(root, "xywh")
+    made, parts, skipped = Pictures(root, "xywh"), dict[str, Pictures](), Skipped()
     for kind, path, found in read:
         if kind != kinds[0]:
             made.warnings.append(f"not read beside {kinds[0]}'s: {path.name} ({kind})")
@@ -138,26 +125,38 @@ def _json(root: Path, files: Sequence[Path], config: DataConfig) -> Source | Non
         split = split_by(root, path)
         with _as_written_by(kind, path.name):
             if kind == "labelme":
-                made.add(split, *exports.of_labelme(found), path)
+                made.add(split, *exports.of_labelme(found, skipped), path)
                 continue
+            part = parts[path.relative_to(root).as_posix()] = made.part()
             of = exports.of_coco if kind == "COCO" else exports.of_label_studio
-            for name, picture in of(found, path.name, made.warnings):
-                made.add(split, name, picture, path)
-    count = f"{len(read):,} files" if len(read) > 1 else read[0][1].name
-    made.guesses.append(f"annotations of {kinds[0]}: {count}")
-    with _as_written_by(kinds[0], count):
+            for name, picture in of(found, path.name, part.warnings):
+                part.add(split, name, picture, path)
+    if skipped.count:
+        made.warnings.append(
+            f"labelme: {skipped.count:,} things are neither rectangles, polygons, circles nor masks: not read"
+        )
+    made.warnings += skipped.said("labelme")
+    gathered.together(made, parts, asked)
+    for path, held in bare:
+        if (split_by(root, path) or "train") == "train" and "train" not in made.splits:
+            raise exports.refuse_without_places(path, held)
+        made.warnings.append(f"{path.name} holds {held}, and neither boxes nor outlines: not read")
+    made.warnings += gathered.unread(made, files, kinds[0])
+    number = f"{len(read):,} files" if len(read) > 1 else read[0][1].name
+    made.guesses.append(f"annotations of {kinds[0]}: {number}")
+    with _as_written_by(kinds[0], number):
         return made.source(read[0][1].name)
 
 
 # --- XML ---
 
 
-def _xml(root: Path, files: Sequence[Path], config: DataConfig) -> Source | None:
+def _xml(root: Path, files: Sequence[Path], asked: Answer[Any]) -> Source | None:
     found = [path for path in files if path.suffix.lower() == ".xml"]
     if not found:
         return None
     listed = _lists(files)
-    made, count = Pictures(root, "xyxy"), 0
+    made, parts, count = Pictures(root, "xyxy"), dict[str, Pictures](), 0
     by_stem: dict[str, list[Path]] = defaultdict(list)
     for path in files:
         if path.suffix.lower() in SUFFIXES:
@@ -172,11 +171,14 @@ def _xml(root: Path, files: Sequence[Path], config: DataConfig) -> Source | None
                 made.add(split, str(own) if own is not None else name, picture, path)
                 count += 1
             elif tree.tag == trees.ALL:
-                for name, subset, picture in trees.of_cvat(tree, path.name, made.warnings):
-                    made.add(split_of(subset or "") or split_by(root, path), name, picture, path)
+                part = parts[path.relative_to(root).as_posix()] = made.part()
+                for name, subset, picture in trees.of_cvat(tree, path.name, part.warnings):
+                    part.add(split_of(subset or "") or split_by(root, path), name, picture, path)
                 count += 1
     if not count:
         return None
+    gathered.together(made, parts, asked)
+    made.warnings += gathered.unread(made, files, "Pascal VOC or CVAT")
     made.guesses.append(f"annotations of Pascal VOC or CVAT: {count:,} of {len(found):,} XML files")
     return made.source(found[0].name)
 
@@ -231,9 +233,9 @@ def _yolo(root: Path, files: Sequence[Path], config: DataConfig) -> Source | Non
 # --- tables ---
 
 
-def _tables(root: Path, files: Sequence[Path], config: DataConfig) -> Source | None:
+def _tables(root: Path, files: Sequence[Path], config: DataConfig, asked: Answer[Any]) -> Source | None:
     made: Pictures | None = None
-    first = ""
+    parts: dict[str, Pictures] = {}
     for path in [one for one in files if one.suffix.lower() in TABLES and one.stat().st_size]:
         table = read_tables([path], False, Settings.of(config))
         how = columns.box_rows(table.rows)
@@ -241,17 +243,15 @@ def _tables(root: Path, files: Sequence[Path], config: DataConfig) -> Source | N
             continue
         names, drawn = columns.grouped(table.rows, how, config)
         made = made or Pictures(root, drawn.form)
-        first = first or path.name
-        made.warnings += table.warnings
-        made.guesses += [*table.guesses, *(f"{path.name}: {said}" for said in drawn.guesses)]
+        part = parts[path.relative_to(root).as_posix()] = made.part()
+        part.warnings += table.warnings
+        part.guesses += [*table.guesses, *(f"{path.name}: {said}" for said in drawn.guesses)]
         for name, picture in zip(names, drawn.pictures, strict=True):
-            made.add(split_by(root, path), name, picture, path)
-        left = _left(files, made)
-        if left:
-            made.warnings.append(f"{left:,} pictures are in no row of {path.name}: not read")
-    return None if made is None else made.source(first)
-
-
-def _left(files: Sequence[Path], made: Pictures) -> int:
-    known = {file for held in made.splits.values() for file, _ in held}
-    return sum(path.suffix.lower() in SUFFIXES and str(path) not in known for path in files)
+            part.add(split_by(root, path), name, picture, path)
+    if made is None:
+        return None
+    gathered.together(made, parts, asked)
+    left = len(made.left(files))
+    if left:
+        made.warnings.append(f"{left:,} pictures are in no row of {', '.join(parts)}: not read")
+    return made.source(Path(next(iter(parts))).name)

@@ -9,7 +9,7 @@ from typing import Any
 from xml.etree import ElementTree
 from xml.parsers import expat
 
-from hftransfer.data.annotations.drawn import Picture, Thing, around, around_turned
+from hftransfer.data.annotations.drawn import Picture, Skipped, Thing, around, around_turned
 from hftransfer.errors import UserError
 
 ONE = "annotation"  # the root of Pascal VOC's files
@@ -59,9 +59,9 @@ def of_voc(root: ElementTree.Element, path: Path) -> tuple[str, Picture]:
 
 def of_cvat(root: ElementTree.Element, file: str, warnings: list[str]) -> Iterator[tuple[str, str | None, Picture]]:
     """Yield the file, the subset and what was drawn (corners) of each picture in CVAT's "for images"."""
-    turned = other = 0
+    turned, skipped = 0, Skipped()
     for one in root.iter("image"):
-        things = []
+        things, lost = [], 0
         for part in one:
             if part.tag == "box":
                 place: Any = [_number(part.get(name)) for name in ("xtl", "ytl", "xbr", "ybr")]
@@ -80,14 +80,16 @@ def of_cvat(root: ElementTree.Element, file: str, warnings: list[str]) -> Iterat
                 corners = None if found is None else [found[0], found[1], found[0] + found[2], found[1] + found[3]]
                 things.append(Thing(corners, _text(part.get("label")), outline=[ring]))
             elif part.get("label") is not None and part.tag != "tag":  # an ellipse, a mask, a line, points
-                other += 1
+                lost += 1
         width, height = _number(one.get("width")), _number(one.get("height"))
         size = (int(width), int(height)) if width > 0 and height > 0 else None
-        yield str(one.get("name")), one.get("subset"), Picture(things, size)
+        known = skipped.known(str(one.get("name")), things, lost)
+        yield str(one.get("name")), one.get("subset"), Picture(known, size)
     if turned:
         warnings.append(f"{file}: {turned:,} boxes were turned by an angle: the box around them is read")
-    if other:
-        warnings.append(f"{file}: {other:,} things are neither boxes nor polygons: not read")
+    if skipped.count:
+        warnings.append(f"{file}: {skipped.count:,} things are neither boxes nor polygons: not read")
+    warnings += skipped.said(file)
 
 
 def _number(text: str | None) -> float:
