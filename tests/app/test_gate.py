@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import time
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import huggingface_hub
 import pytest
+from starlette.requests import Request
 
 from hftransfer.errors import UserError
 from hftransfer.ui import disk, gate, markup, same_origin, tokens, visitors
@@ -208,6 +212,81 @@ def test_a_session_and_a_vouched_token_have_shares_of_their_own(
     assert whose({"oauth_info": {"userinfo": who, "expires_at": time.time() - 1}}) == ""
     assert whose({}, authorization="Bearer hf_good") == "bob~64b2"
     assert whose({}, authorization="Bearer hf_other") == "", "a token that nobody vouched for is a guest's"
+
+
+# --- bodies of files ---
+
+FORM = b'--frontier\r\ncontent-disposition: form-data; name="files"; filename="%d.csv"\r\n\r\n%b\r\n'
+END = b"--frontier--\r\n"
+
+
+def brought(settings: Settings, pieces: Iterable[bytes], **headers: str) -> tuple[int, int]:
+    """Send a body in pieces through the gate, which say how long they are by a header or not at all.
+
+    Return the status of the answer, and how many bytes got through.
+    """
+    waiting, through, answers = iter(pieces), bytearray(), []
+    words = {"host": SPACE, "content-type": "multipart/form-data; boundary=frontier", **headers}
+
+    async def receive() -> gate.Message:
+        piece = next(waiting, None)
+        return {"type": "http.request", "body": piece or b"", "more_body": piece is not None}
+
+    async def send(message: gate.Message) -> None:
+        answers.extend([message["status"]] if message["type"] == "http.response.start" else [])
+
+    async def app(scope: gate.Message, receive: Any, send: Any) -> None:
+        async for piece in Request(scope, receive).stream():
+            through.extend(piece)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body"})
+
+    scope = {
+        "type": "http", "method": "POST", "path": gate.FILES, "session": {}, "query_string": b"",
+        "headers": [(name.replace("_", "-").encode(), value.encode()) for name, value in words.items()],
+    }  # fmt: skip
+    asyncio.run(gate.Gate(app, settings)(scope, receive, send))
+    (status,) = answers
+    return status, len(through)
+
+
+def test_a_body_that_does_not_say_its_length_takes_of_the_share_as_it_comes(space: Settings) -> None:
+    settings = replace(space, received_mb=80)  # of which guests have 20
+    streamed = [FORM % (1, b""), *[bytes(2**16)] * 144, END]  # 9 MB
+    answers = [brought(settings, streamed, transfer_encoding="chunked") for _ in range(4)]
+    assert [status for status, _ in answers] == [200, 200, 507, 507]
+    assert sum(count for _, count in answers) <= 20 * 2**20
+    assert brought(settings, [FORM % (1, b"x"), END], content_length=str(2**20))[0] == 507, "it is the same share"
+    assert brought(replace(space, received_mb=0), [bytes(2**20)] * 12)[0] == 413
+
+
+def test_a_body_that_is_longer_than_it_said_takes_of_the_share(space: Settings) -> None:
+    settings = replace(space, received_mb=80)
+    answers = [brought(settings, [bytes(2**20)] * 9, content_length="10")[0] for _ in range(3)]
+    assert answers == [200, 200, 507]
+
+
+def test_a_body_that_says_its_length_is_paid_for_once(space: Settings) -> None:
+    settings = replace(space, received_mb=80)
+    whole = [FORM % (1, bytes(9 * 2**20)), END]
+    length = str(sum(map(len, whole)))
+    assert [brought(settings, whole, content_length=length)[0] for _ in range(3)] == [200, 200, 507]
+
+
+@pytest.mark.parametrize("size", [1, 7, 100, 2**20])
+def test_every_file_counts_as_a_place_however_the_form_is_cut_into_pieces(space: Settings, size: int) -> None:
+    settings = replace(space, received_mb=44)  # of which guests have 11: 704 places
+    files = [b"".join(FORM % (number, b"x") for number in range(count)) + END for count in (300, 500)]
+    few, many = ([whole[at : at + size] for at in range(0, len(whole), size)] for whole in files)
+    assert brought(settings, few, content_length=str(len(files[0])))[0] == 200
+    assert brought(settings, many, content_length=str(len(files[1])))[0] == 507
+
+
+def test_a_file_counts_as_a_place_however_its_name_is_written(space: Settings) -> None:
+    settings = replace(space, received_mb=44)
+    for words in (b"FileName=", b"filename ="):
+        whole = b"".join(FORM % (number, b"x") for number in range(800)).replace(b"filename=", words) + END
+        assert brought(settings, [whole], content_length=str(len(whole)))[0] == 507
 
 
 # --- what arrived ---
