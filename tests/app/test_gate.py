@@ -12,8 +12,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import httpx2
 import huggingface_hub
 import pytest
+from huggingface_hub.errors import HfHubHTTPError
 from starlette.requests import Request
 
 from hftransfer.errors import UserError
@@ -332,6 +334,12 @@ def asked(address: str = "", **headers: str) -> Any:
     return SimpleNamespace(headers=words, client=SimpleNamespace(host=address) if address else None)
 
 
+def answered(status: int) -> HfHubHTTPError:
+    """Return what huggingface_hub raises for an answer of that status."""
+    request = httpx2.Request("GET", "https://huggingface.co/api/whoami-v2")
+    return HfHubHTTPError("no", response=httpx2.Response(status, request=request))
+
+
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Return the tokens that the Hub was asked about; hf_carol and hf_dave are good ones."""
@@ -342,12 +350,13 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         if self.token == "hf_org":
             return {"type": "org", "name": "company"}
         if self.token not in ("hf_carol", "hf_dave"):
-            raise OSError("401")
+            raise answered(401)
         return {"type": "user", "name": self.token[3:], "id": "64c3"}
 
     monkeypatch.setattr(huggingface_hub.HfApi, "whoami", whoami)
     monkeypatch.setattr(tokens, "_owners", {})
     monkeypatch.setattr(tokens, "_wrong", Shares(60.0))
+    monkeypatch.setattr(tokens, "_unanswered", Shares(60.0))
     return calls
 
 
@@ -390,3 +399,62 @@ def test_good_tokens_are_not_counted(space: Settings, hub: list[str], monkeypatc
     for _ in range(3 * tokens.WRONG_PER_MINUTE):
         monkeypatch.setattr(tokens, "_owners", {})
         assert visitors.of(asked("8.8.8.8", authorization="Bearer hf_carol"), None, None, space).name == "carol"
+
+
+@pytest.mark.parametrize("error", [answered(429), answered(500), answered(503), OSError("no way"), ValueError("HTML")])
+def test_a_hub_that_cannot_answer_makes_no_token_wrong(
+    space: Settings, hub: list[str], monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def ask(token: str) -> str:
+        return str(visitors.of(asked("8.8.8.8", authorization=f"Bearer {token}"), None, None, space).name)
+
+    assert ask("hf_dave") == "dave"
+    known = dict(tokens._owners)
+    good = huggingface_hub.HfApi.whoami
+
+    def whoami(self: Any) -> dict[str, Any]:
+        raise error
+
+    monkeypatch.setattr(tokens, "KNOWN_SECONDS", -1.0)
+    monkeypatch.setattr(huggingface_hub.HfApi, "whoami", whoami)
+    for token in ["hf_carol", "hf_dave"] * 2 * tokens.WRONG_PER_MINUTE:
+        with pytest.raises(UserError, match=r"cannot answer now. Try again in a minute\."):
+            ask(token)
+    assert tokens._owners == known, "a token that was good stays one"
+    monkeypatch.setattr(huggingface_hub.HfApi, "whoami", good)
+    assert (ask("hf_carol"), ask("hf_dave")) == ("carol", "dave")
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_token_that_the_hub_refuses_is_forgotten_and_counts(
+    space: Settings, hub: list[str], monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    def ask() -> None:
+        visitors.of(asked("8.8.8.8", authorization="Bearer hf_dave"), None, None, space)
+
+    def whoami(self: Any) -> dict[str, Any]:
+        raise answered(status)
+
+    ask()
+    monkeypatch.setattr(tokens, "KNOWN_SECONDS", -1.0)
+    monkeypatch.setattr(huggingface_hub.HfApi, "whoami", whoami)
+    for _ in range(1 + tokens.WRONG_PER_MINUTE):
+        with pytest.raises(UserError, match="Make a new one"):
+            ask()
+        assert not tokens._owners
+    with pytest.raises(UserError, match="too many wrong ones"):
+        ask()
+
+
+def test_a_hub_that_cannot_answer_is_not_asked_without_end(
+    space: Settings, hub: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def whoami(self: Any) -> dict[str, Any]:
+        hub.append(self.token)
+        raise answered(429)
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "whoami", whoami)
+    for number in range(2 * tokens.UNANSWERED_PER_MINUTE):
+        with pytest.raises(UserError, match="cannot answer now"):
+            visitors.of(asked("8.8.8.8", authorization=f"Bearer hf_{number}"), None, None, space)
+    assert len(hub) == tokens.UNANSWERED_PER_MINUTE
