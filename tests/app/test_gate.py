@@ -19,7 +19,8 @@ from huggingface_hub.errors import HfHubHTTPError
 from starlette.requests import Request
 
 from hftransfer.errors import UserError
-from hftransfer.ui import disk, gate, markup, same_origin, tokens, visitors
+from hftransfer.hub import connection
+from hftransfer.ui import disk, gate, markup, published, same_origin, tokens, visitors
 from hftransfer.ui.gate import involved
 from hftransfer.ui.same_origin import refusal
 from hftransfer.ui.settings import Settings
@@ -458,3 +459,17 @@ def test_a_hub_that_cannot_answer_is_not_asked_without_end(
         with pytest.raises(UserError, match="cannot answer now"):
             visitors.of(asked("8.8.8.8", authorization=f"Bearer hf_{number}"), None, None, space)
     assert len(hub) == tokens.UNANSWERED_PER_MINUTE
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [(404, "no hftransfer.json"), (403, "no hftransfer.json"), (429, "Try again later"), (503, "Try again later")],
+)
+def test_settings_of_a_published_model_are_missing_only_where_the_hub_says_so(
+    monkeypatch: pytest.MonkeyPatch, status: int, words: str
+) -> None:
+    client = httpx2.Client(transport=httpx2.MockTransport(lambda request: httpx2.Response(status)))
+    monkeypatch.setattr(connection, "is_offline", lambda: False)
+    monkeypatch.setattr(huggingface_hub.utils, "get_session", lambda: client)
+    with pytest.raises(UserError, match=words):
+        published.settings("owner/model")
