@@ -42,28 +42,31 @@ class _Asked:
     found: Standing
 
 
-def free(run: Run) -> float:
-    """Return the bytes that are free where a run's folder lies."""
+def free(run: Run, wanted: float) -> float:
+    """Return the bytes that are free where a run's folder lies, whatever is wanted."""
     return float(shutil.disk_usage(run.folder).free)
 
 
 class Elsewhere(Launcher):
     """A place that is asked about a run; between two questions it is left alone for longer and longer."""
 
-    _room: ClassVar[tuple[Callable[[Run], float]]] = (free,)
+    _room: ClassVar[tuple[Callable[[Run, float], float]]] = (free,)
     least: ClassVar[float] = 1.0  # seconds between two questions
     most: ClassVar[float] = 15.0
     # by the run's folder, of all launchers of this process: who shows a run and who follows it ask once for both
     _asked: ClassVar[dict[Path, _Asked]] = {}
 
     @staticmethod
-    def keep_to(room: Callable[[Run], float]) -> None:
-        """Bring no more bytes into the folder of a run than this allows: a visitor's share of the disk, on a Space."""
+    def keep_to(room: Callable[[Run, float], float]) -> None:
+        """Bring no more bytes into the folder of a run than this allows, by how many are wanted.
+
+        That is a visitor's share of the disk, on a Space.
+        """
         Elsewhere._room = (room,)
 
-    def room(self, run: Run) -> float:
-        """Return how many bytes may be brought into a run's folder."""
-        return self._room[0](run)
+    def room(self, run: Run, wanted: float) -> float:
+        """Return how many bytes may be brought into a run's folder, where so many are wanted."""
+        return self._room[0](run, wanted)
 
     @abstractmethod
     def ask(self, run: Run) -> Standing | None:

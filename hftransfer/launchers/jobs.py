@@ -327,7 +327,8 @@ exit $code"""
             return
         self._listen(run, False)
         bucket = self._bucket(note["bucket"], str(self._api(run).token))
-        size, room = bucket.size(note["label"], OWN), self.room(run)
+        size = bucket.size(note["label"], OWN)
+        room = self.room(run, size)
         if size > room:
             if not self._seen(run).get("too_large"):
                 found = f"{size / 1e6:,.0f} MB lie in {note['bucket']}/{note['label']}, and there is room for"

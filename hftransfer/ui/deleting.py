@@ -1,19 +1,20 @@
-"""A run that was deleted can be had back, until the next one is deleted."""
+"""A run that was deleted can be had back, until the next one is deleted or its room on the disk is needed."""
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from pathlib import Path
 
 from hftransfer.errors import UserError
-from hftransfer.ui import visitors
+from hftransfer.ui import disk, visitors
 from hftransfer.ui.queueing import Queue
 from hftransfer.ui.visitors import Visitor
 
 
 def place_of(visitor: Visitor) -> Path:
     """Return where the last deleted run of a visitor lies."""
-    return Path(visitor.folder) / ".deleted"
+    return Path(visitor.folder) / disk.DELETED
 
 
 def remove(queue: Queue, visitor: Visitor, name: str) -> None:
@@ -23,7 +24,7 @@ def remove(queue: Queue, visitor: Visitor, name: str) -> None:
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir(parents=True)
     queue.remove(visitor, name, new)  # refuses a run that goes on: what was put aside before stays then
-    shutil.rmtree(kept, ignore_errors=True)
+    disk.empty(visitor.folder)
     new.rename(kept)
 
 
@@ -37,7 +38,8 @@ def restore(visitor: Visitor) -> str:
     """Bring the run back that was deleted last, and return its name."""
     visitors.require(visitor)
     name = last(visitor)
-    if name is None or (visitor.runs / name).exists():
-        raise UserError("a run that was just deleted is needed", "there is none to bring back", "Train again.")
-    shutil.move(place_of(visitor) / name, visitor.runs / name)
-    return name
+    if name is not None and not (visitor.runs / name).exists():
+        with contextlib.suppress(FileNotFoundError):  # its room was needed just now
+            shutil.move(place_of(visitor) / name, visitor.runs / name)
+            return name
+    raise UserError("a run that was just deleted is needed", "there is none to bring back", "Train again.")

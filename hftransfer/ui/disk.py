@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import secrets
+import shutil
 from pathlib import Path
 
+DELETED = ".deleted"  # of a visitor's folder: the run that can be had back
+GONE = ".deleted.gone-"  # and one that cannot any more, on its way out
 INODE = 2**14  # bytes that a file or folder counts at least: ext4 makes one inode for so many
 
 
@@ -23,3 +28,34 @@ def used_mb(folder: Path) -> float:
         except OSError:
             continue  # deleted meanwhile
     return total / 2**20
+
+
+def kept_mb(folder: Path, most_mb: float) -> float:
+    """Return what a visitor keeps; where that is more than they may, a deleted run makes room first, if it suffices.
+
+    Who is told to delete runs does so, and must not be told again: then it cannot be had back.
+    """
+    used = used_mb(folder)
+    if used > most_mb and used - used_mb(folder / DELETED) <= most_mb:
+        empty(folder)
+        used = used_mb(folder)
+    return used
+
+
+def free_mb(folder: Path, wanted_mb: float) -> float:
+    """Return what is free of the disk that a visitor's folder lies on; a deleted run makes room as in `kept_mb`."""
+    place = next(one for one in (folder, *folder.parents) if one.exists())
+    free = shutil.disk_usage(place).free / 2**20
+    if free < wanted_mb <= free + used_mb(folder / DELETED):
+        empty(folder)
+        free = shutil.disk_usage(place).free / 2**20
+    return free
+
+
+def empty(folder: Path) -> None:
+    """Delete what was put aside of a visitor's runs for good."""
+    with contextlib.suppress(OSError):  # there is none
+        # first out of the way of who brings it back: its files would be deleted wherever it was moved meanwhile
+        (folder / DELETED).rename(folder / f"{GONE}{secrets.token_hex(8)}")
+    for gone in folder.glob(f"{GONE}*"):
+        shutil.rmtree(gone, ignore_errors=True)

@@ -15,6 +15,9 @@ from functools import partial
 from typing import Any
 from urllib.parse import parse_qs
 
+from python_multipart.multipart import parse_options_header
+from starlette.requests import ClientDisconnect
+
 from hftransfer.ui import disk, received, visitors
 from hftransfer.ui.patience import Message, Receive, paced
 from hftransfer.ui.same_origin import FRAMES, refusal
@@ -51,7 +54,8 @@ VALUES = 20_000  # of one JSON body: each becomes an object many times its size
 DEPTH = 64
 PARTS = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\Z)|[\[{]|[\]}]|,', re.DOTALL)  # a string is skipped as a whole
 ADDRESS = re.compile(r"[\s\x00-\x1f/]*(https?|ftp|file):", re.IGNORECASE)
-FILE = re.compile(rb"filename\*?=")
+STEP = 2**20  # bytes that a body of files takes at once, where it did not say how long it is
+FULL = "too many files are on their way to this Space; try again later"
 
 
 def served(method: str, path: str) -> bool:
@@ -122,22 +126,23 @@ class Gate:
         room = settings.received_mb
         # guests have a quarter of it, one visitor a half: nobody fills what all share
         own = max(room / (4 if who == GUESTS else 2), most or 0) if room else float("inf")
-        wanted = max(length / 2**20, disk.INODE / 2**20)
-        if room and not (
-            self.files.take(who, wanted, own) and await _in_thread(partial(received.has_room, settings), wanted)
-        ):
-            await _refuse(send, 507, "too many files are on their way to this Space; try again later")
+        asked = max(length, disk.INODE)
+        body = _Body(asked, _boundary(scope))
+
+        async def taken(count: int) -> bool:
+            more = count / 2**20
+            return self.files.take(who, more, own) and await _in_thread(partial(received.has_room, settings), more)
+
+        async def refused(message: Message) -> tuple[int, str] | None:
+            more = body.grown(message.get("body", b""))
+            if most and body.seen > most * 2**20:
+                return 413, f"at most {most - 1} MB are taken here"
+            return (507, FULL) if room and more and not await taken(more) else None
+
+        if room and not await taken(asked):
+            await _refuse(send, 507, FULL)
             return
-        paid = 1
-
-        def counted(message: Message) -> bool:
-            nonlocal paid
-            more = len(FILE.findall(message.get("body", b""))) - paid
-            paid = max(0, -more)
-            # every file takes a place on the disk, however small
-            return more <= 0 or not room or self.files.take(who, more * disk.INODE / 2**20, own)
-
-        await self.app(scope, _bounded(receive, most * 2**20, counted), send)
+        await _bounded(self.app, scope, receive, send, refused)
 
     # --- questions ---
 
@@ -250,17 +255,62 @@ def _length(headers: dict[str, str]) -> int:
     return int(text) if text.isascii() and text.isdigit() and len(text) < 16 else 0
 
 
-def _bounded(receive: Receive, most: int, allowed: Callable[[Message], bool]) -> Receive:
-    """Hang up on a body that is longer than it said, or did not say, or holds more files than somebody may bring."""
-    seen = 0
+class _Body:
+    """What of a form with files has come, and how much of it nobody has paid for."""
+
+    def __init__(self, paid: int, boundary: bytes | None) -> None:
+        self.seen, self._paid, self._boundary = 0, paid, boundary
+        self._tail, self._free = b"", 2  # one part, and the end
+
+    def grown(self, piece: bytes) -> int:
+        """Return how many bytes are to be paid for with a piece, those of files' places on the disk among them."""
+        self.seen += len(piece)
+        more = max(self.seen - self._paid, STEP) if self.seen > self._paid else 0
+        self._paid += more
+        if self._boundary:
+            text = self._tail + piece  # a boundary may come in two pieces
+            found = text.count(self._boundary) - self._free
+            self._free = max(0, -found)
+            self._tail = text[max(0, len(text) - len(self._boundary) + 1) :]
+            more += max(0, found) * disk.INODE  # every file takes a place, however small
+        return more
+
+
+def _boundary(scope: Message) -> bytes | None:
+    """Return what stands before every part of a form, read as gradio reads it; None where the body is no form."""
+    named = (value for name, value in scope["headers"] if name.lower() == b"content-type")
+    found = parse_options_header(next(named, b""))[1].get(b"boundary")
+    return None if found is None else b"--" + found
+
+
+async def _bounded(
+    app: Any, scope: Message, receive: Receive, send: Send,
+    refused: Callable[[Message], Awaitable[tuple[int, str] | None]],
+) -> None:  # fmt: skip
+    """Pass a body on as it comes, until a piece of it is refused: what is behind it is as if it had never come."""
+    why: tuple[int, str] | None = None
+    begun = False
 
     async def bounded() -> Message:
-        nonlocal seen
-        message = await receive()
-        seen += len(message.get("body", b""))
-        return {"type": "http.disconnect"} if (most and seen > most) or not allowed(message) else message
+        nonlocal why
+        if why is None:
+            message = await receive()
+            why = await refused(message)
+        return message if why is None else {"type": "http.disconnect"}
 
-    return bounded
+    async def sent(message: Message) -> None:
+        nonlocal begun
+        if why is None or begun:
+            begun = True
+            await send(message)
+
+    try:
+        await app(scope, bounded, sent)
+    except ClientDisconnect:
+        if why is None:
+            raise
+    if why is not None and not begun:
+        await _refuse(send, *why)
 
 
 async def _in_thread(do: Callable[[float], bool], value: float) -> bool:

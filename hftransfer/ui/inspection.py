@@ -5,7 +5,6 @@ Run by hftransfer.ui.uploads: python -m hftransfer.ui.inspection '{"path": ..., 
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import shutil
@@ -24,6 +23,7 @@ from hftransfer.safety import fence, machine
 from hftransfer.safety.pictures import ACTIVE
 from hftransfer.safety.pictures import SUFFIXES as PICTURES
 from hftransfer.safety.unpacking import require_places, require_safe
+from hftransfer.ui.delimited_inspection import columns_of
 from hftransfer.ui.disk import INODE
 from hftransfer.ui.metadata_inspection import require_inside
 
@@ -140,16 +140,9 @@ def _delimited(file: IO[bytes], name: str, limits: Limits) -> dict[str, Any]:
         if len(head) < LINE:
             head += line
         rows += 1
-    text = bytes(head).decode("utf-16" if head.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8", errors="replace")
-    columns = max(_columns(text, delimiter) for delimiter in ",;\t|")
+    columns = columns_of(file, bytes(head), limits.columns)
     _require_columns(columns, name, limits)
     return {"rows": max(0, rows - 1), "columns": columns}
-
-
-def _columns(head: str, delimiter: str) -> int:
-    """Return how many fields the first row of a file's head has, wherever it ends."""
-    csv.field_size_limit(2 * LINE)
-    return len(next(csv.reader(io.StringIO(head, newline=""), delimiter=delimiter), []))
 
 
 def _require_columns(columns: int, name: str, limits: Limits) -> None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import csv
-import io
 import json
 from collections.abc import Iterator
 from pathlib import PurePosixPath
-from typing import IO
+from typing import IO, Any
 
 from hftransfer.errors import UserError
+from hftransfer.ui.delimited_inspection import tables_of
 
 
 def require_inside(file: IO[bytes], name: str) -> None:
@@ -23,23 +22,44 @@ def require_inside(file: IO[bytes], name: str) -> None:
 
 def _file_names(file: IO[bytes], name: str) -> Iterator[str]:
     suffix = PurePosixPath(name.lower()).suffix
-    if suffix == ".parquet":
+    if suffix in (".parquet", ".pq"):
         import pyarrow.parquet as pq
 
         table = pq.ParquetFile(file)
         if "file_name" in table.schema_arrow.names:
             yield from (str(value) for value in table.read(["file_name"])["file_name"].to_pylist())
     elif suffix in (".csv", ".tsv"):
-        text = file.read().decode("utf-8-sig", errors="replace")
-        for delimiter in ",;\t|":
-            rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-            header = next(rows, [])
+        for rows in tables_of(file.read()):
+            header = [field.strip() for field in next(rows, [])]
             if "file_name" in header:
                 place = header.index("file_name")
                 yield from (row[place] for row in rows if len(row) > place)
     else:
+        if suffix == ".json":
+            with contextlib.suppress(ValueError):  # else it is of lines, as the others
+                yield from _of_tree(json.load(file))
+            file.seek(0)
         for line in file:
             with contextlib.suppress(ValueError):
                 row = json.loads(line)
                 if isinstance(row, dict) and "file_name" in row:
                     yield str(row["file_name"])
+
+
+def _of_tree(tree: Any) -> Iterator[str]:
+    """Yield what stands under `file_name` in a list of rows, or in columns."""
+    waiting = [tree]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            yield from _texts(value.get("file_name"))
+            waiting += value.values()
+        elif isinstance(value, list):
+            waiting += value
+
+
+def _texts(named: Any) -> Iterator[str]:
+    if isinstance(named, list | dict):
+        yield from map(str, named.values() if isinstance(named, dict) else named)
+    elif named is not None:
+        yield str(named)

@@ -8,8 +8,10 @@ from typing import Any
 from hftransfer.config import as_now, build
 from hftransfer.errors import UserError
 from hftransfer.hub import connection
+from hftransfer.hub.retrying import unavailable
 from hftransfer.yaml_core import read_yaml
 
+REFUSED = (401, 403, 404)  # what the Hub answers of a file that is not there, or not for whoever asks
 MOST = 2**20  # bytes of hftransfer.json that are read, whatever its size
 
 
@@ -34,6 +36,8 @@ def settings(repo: str) -> dict[str, Any]:
                     raise UserError(wanted, f"the hftransfer.json of {repo!r} is larger than any of ours", "")
         config = dict(as_now(json.loads(read)["config"]))
     except (HfHubHTTPError, HFValidationError) as error:
+        if isinstance(error, HfHubHTTPError) and error.response.status_code not in REFUSED:
+            raise unavailable(error) from error
         raise UserError(wanted, f"{repo!r} has no hftransfer.json that you may read", "") from error
     except (HTTPError, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(wanted, f"{repo!r}: {str(error)[:200]}", "") from error

@@ -319,7 +319,7 @@ class Queue:
             self._fail(run, f"{limit}: set train.per_device_train_batch_size or data.max_length lower")
         elif settings.disk_mb and time.monotonic() > ticket.disk_due:
             ticket.disk_due = time.monotonic() + DISK_POLL
-            if (used := disk.used_mb(ticket.visitor.folder)) > settings.disk_mb:
+            if (used := disk.kept_mb(ticket.visitor.folder, settings.disk_mb)) > settings.disk_mb:
                 ticket.ending = True
                 limit = f"you may keep {settings.disk_mb:,} MB here, and keep {used:,.0f}"
                 self._fail(run, f"{limit}: delete uploads or runs, or set train.save_total_limit=1")

@@ -30,6 +30,7 @@ def build(page: Page) -> Callable[[], None]:
             delete = gr.Button("Delete the run above", size="sm", elem_classes="narrow", elem_id="delete")
             undo = gr.Button("Bring the deleted run back", size="sm", elem_classes="narrow", visible=False,
                              elem_id="undo")  # fmt: skip
+        html(markup.small("A deleted run can be had back until another one is deleted, or its room is needed."))
     with gr.Accordion("Use it in code, or keep its report", open=False, elem_classes="fold"):
         code = html(elem_id="snippets")
         link = html(elem_id="run-link")

@@ -16,10 +16,19 @@ from hftransfer.ui.shares import Shares
 
 HEADERS = ("x-hf-authorization", "authorization")  # gradio_client sends the first
 WRONG_PER_MINUTE = 10  # tokens of one sender that the Hub does not know, or not yet
+UNANSWERED_PER_MINUTE = 60  # new tokens of one sender that the Hub had no answer to
 ASKED_PER_MINUTE = 600  # new tokens of all senders
 KNOWN_SECONDS = 300.0  # for which the Hub's word on a token counts
 REMEMBERED_SECONDS = 7 * 24 * 3600.0  # for which a token that was good is asked about whatever else arrives
+REFUSED = (401, 403)  # what the Hub answers to a token that is none
 MOST = 10_000  # tokens that are remembered
+
+
+class Unanswered(UserError):
+    """The Hub did not say whose token it is: nothing is known of the token, good or bad."""
+
+    def __init__(self) -> None:
+        super().__init__("the Hub's word on this token is needed", "it cannot answer now", "Try again in a minute.")
 
 
 @dataclass(frozen=True)
@@ -33,6 +42,7 @@ class Owner:
 
 _owners: dict[str, Owner] = {}  # by the token's hash: no list of tokens lies in memory
 _wrong = Shares(60.0)
+_unanswered = Shares(60.0)
 _lock = threading.Lock()
 
 
@@ -70,25 +80,43 @@ def owner(token: str, sender: str) -> Owner:
     """Return whose token it is, and ask the Hub where it is not known; UserError when it is nobody's.
 
     Without limits anybody could make this machine ask the Hub without end; with one limit for all, anybody could
-    use it up for all. So each sender has their own, of wrong tokens alone, and a token that was good has none.
+    use it up for all. So each sender has their own, of wrong tokens alone, and a token that was good has none. Where
+    the Hub has no answer (Unanswered) nothing counts as wrong, and a token that was good stays one that was.
     """
     found = known(token)
     if found is not None:
         return found
     with _lock:
         remembered = _key(token) in _owners
-    if not remembered and not _wrong.take(sender, 1, WRONG_PER_MINUTE, ASKED_PER_MINUTE):
-        raise UserError("a known token is needed", "too many wrong ones came from you", "Try again in a minute.")
+    if not remembered:
+        _take(sender)
+    wrong, answered = True, True
     try:
         found = _asked(token)
+        wrong = False
+    except Unanswered:
+        wrong = answered = False
+        raise
     except UserError:
         with _lock:
             _owners.pop(_key(token), None)  # revoked
         raise
-    if not remembered:
-        _wrong.give_back(sender)
+    finally:
+        if not remembered and not wrong:
+            _wrong.give_back(sender)
+        if not remembered and answered:
+            _unanswered.give_back(sender)
     _remember(token, found)
     return found
+
+
+def _take(sender: str) -> None:
+    """Count a try as a wrong one and as one without an answer, until it is known which; UserError where it may not."""
+    if not _unanswered.take(sender, 1, UNANSWERED_PER_MINUTE, ASKED_PER_MINUTE):
+        raise Unanswered
+    if not _wrong.take(sender, 1, WRONG_PER_MINUTE, ASKED_PER_MINUTE):
+        _unanswered.give_back(sender)
+        raise UserError("a known token is needed", "too many wrong ones came from you", "Try again in a minute.")
 
 
 def _remember(token: str, found: Owner) -> None:
@@ -113,9 +141,11 @@ def _asked(token: str) -> Owner:
     try:
         found = HfApi(token=token).whoami()
     except HfHubHTTPError as error:
+        if error.response.status_code not in REFUSED:
+            raise Unanswered from error
         raise UserError("a valid Hub token is needed", "the Hub refuses this one", "Make a new one.") from error
-    except (HTTPError, OSError) as error:
-        raise UserError("the Hub is needed to sign in", "it cannot be reached", "Try again later.") from error
+    except (HTTPError, OSError, ValueError) as error:  # no connection, or no JSON from whoever answers in its place
+        raise Unanswered from error
     if found.get("type") != "user" or not found.get("name"):
         raise UserError("the token of a user is needed", f"this is one of an {found.get('type')}", "Use your own.")
     return Owner(found["name"], found.get("id"), time.monotonic())

@@ -113,21 +113,23 @@ def remove(visitor: Visitor, path: str | Path) -> None:
 
 
 def require_room(visitor: Visitor, settings: Settings, more_mb: float = 0.0) -> None:
-    """Raise UserError when the visitor's share of the disk is used up, or the disk itself."""
-    place = next(folder for folder in (visitor.folder, *visitor.folder.parents) if folder.exists())
-    if shutil.disk_usage(place).free / 2**20 < more_mb + SPARE_MB:
+    """Raise UserError when the visitor's share of the disk is used up, or the disk itself, deleted runs aside."""
+    wanted = more_mb + SPARE_MB
+    if disk.free_mb(visitor.folder, wanted) < wanted:
         raise UserError("room on the disk is needed", "it is full", "Try again later, or delete what you do not need.")
-    if settings.disk_mb and (used := disk.used_mb(visitor.folder)) + more_mb > settings.disk_mb:
+    most = settings.disk_mb - more_mb
+    if settings.disk_mb and (used := disk.kept_mb(visitor.folder, most)) > most:
         raise UserError(
             f"at most {settings.disk_mb:,} MB may be kept here",
             f"you use {used:,.0f} MB and want {more_mb:,.0f} more", "Delete uploads or runs.",
         )  # fmt: skip
 
 
-def left_for(settings: Settings, run: Run) -> float:
+def left_for(settings: Settings, run: Run, wanted: float) -> float:
     """Return the bytes that may be brought into a visitor's run: their bucket holds whatever they put into it."""
-    place = run.folder.parents[1]  # the visitor's
-    return min(shutil.disk_usage(place).free - SPARE_MB * 2**20, (settings.disk_mb - disk.used_mb(place)) * 2**20)
+    place, more_mb = run.folder.parents[1], wanted / 2**20  # the visitor's
+    free = disk.free_mb(place, more_mb + SPARE_MB) - SPARE_MB
+    return min(free, settings.disk_mb - disk.kept_mb(place, settings.disk_mb - more_mb)) * 2**20
 
 
 def safe_name(name: str) -> str:

@@ -145,7 +145,7 @@ class WorkerProcess:
 
         if self.disk_mb and time.monotonic() > self._disk_due:
             self._disk_due = time.monotonic() + DISK_TICK
-            if (kept := disk.used_mb(self.folder)) > self.disk_mb:
+            if (kept := disk.kept_mb(self.folder, self.disk_mb)) > self.disk_mb:
                 self.end()
                 raise UserError(
                     f"at most {self.disk_mb:,} MB may be kept here", f"this downloads more; {kept:,.0f} MB are there",

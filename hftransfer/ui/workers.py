@@ -263,7 +263,7 @@ class Workers:
             if not self.settings.space or not self.settings.disk_mb or now < self._looked.get(visitor.folder, 0.0):
                 return
             self._looked[visitor.folder] = now + DISK_POLL
-        if disk.used_mb(visitor.folder) <= self.settings.disk_mb or not visitor.cache.is_dir():
+        if disk.kept_mb(visitor.folder, self.settings.disk_mb) <= self.settings.disk_mb or not visitor.cache.is_dir():
             return
         with self._lock:
             worker = self._workers.pop(visitor.folder, None)

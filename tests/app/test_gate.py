@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import time
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import httpx2
 import huggingface_hub
 import pytest
+from huggingface_hub.errors import HfHubHTTPError
+from starlette.requests import Request
 
 from hftransfer.errors import UserError
-from hftransfer.ui import disk, gate, markup, same_origin, tokens, visitors
+from hftransfer.hub import connection
+from hftransfer.ui import disk, gate, markup, published, same_origin, tokens, visitors
 from hftransfer.ui.gate import involved
 from hftransfer.ui.same_origin import refusal
 from hftransfer.ui.settings import Settings
@@ -210,6 +217,81 @@ def test_a_session_and_a_vouched_token_have_shares_of_their_own(
     assert whose({}, authorization="Bearer hf_other") == "", "a token that nobody vouched for is a guest's"
 
 
+# --- bodies of files ---
+
+FORM = b'--frontier\r\ncontent-disposition: form-data; name="files"; filename="%d.csv"\r\n\r\n%b\r\n'
+END = b"--frontier--\r\n"
+
+
+def brought(settings: Settings, pieces: Iterable[bytes], **headers: str) -> tuple[int, int]:
+    """Send a body in pieces through the gate, which say how long they are by a header or not at all.
+
+    Return the status of the answer, and how many bytes got through.
+    """
+    waiting, through, answers = iter(pieces), bytearray(), []
+    words = {"host": SPACE, "content-type": "multipart/form-data; boundary=frontier", **headers}
+
+    async def receive() -> gate.Message:
+        piece = next(waiting, None)
+        return {"type": "http.request", "body": piece or b"", "more_body": piece is not None}
+
+    async def send(message: gate.Message) -> None:
+        answers.extend([message["status"]] if message["type"] == "http.response.start" else [])
+
+    async def app(scope: gate.Message, receive: Any, send: Any) -> None:
+        async for piece in Request(scope, receive).stream():
+            through.extend(piece)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body"})
+
+    scope = {
+        "type": "http", "method": "POST", "path": gate.FILES, "session": {}, "query_string": b"",
+        "headers": [(name.replace("_", "-").encode(), value.encode()) for name, value in words.items()],
+    }  # fmt: skip
+    asyncio.run(gate.Gate(app, settings)(scope, receive, send))
+    (status,) = answers
+    return status, len(through)
+
+
+def test_a_body_that_does_not_say_its_length_takes_of_the_share_as_it_comes(space: Settings) -> None:
+    settings = replace(space, received_mb=80)  # of which guests have 20
+    streamed = [FORM % (1, b""), *[bytes(2**16)] * 144, END]  # 9 MB
+    answers = [brought(settings, streamed, transfer_encoding="chunked") for _ in range(4)]
+    assert [status for status, _ in answers] == [200, 200, 507, 507]
+    assert sum(count for _, count in answers) <= 20 * 2**20
+    assert brought(settings, [FORM % (1, b"x"), END], content_length=str(2**20))[0] == 507, "it is the same share"
+    assert brought(replace(space, received_mb=0), [bytes(2**20)] * 12)[0] == 413
+
+
+def test_a_body_that_is_longer_than_it_said_takes_of_the_share(space: Settings) -> None:
+    settings = replace(space, received_mb=80)
+    answers = [brought(settings, [bytes(2**20)] * 9, content_length="10")[0] for _ in range(3)]
+    assert answers == [200, 200, 507]
+
+
+def test_a_body_that_says_its_length_is_paid_for_once(space: Settings) -> None:
+    settings = replace(space, received_mb=80)
+    whole = [FORM % (1, bytes(9 * 2**20)), END]
+    length = str(sum(map(len, whole)))
+    assert [brought(settings, whole, content_length=length)[0] for _ in range(3)] == [200, 200, 507]
+
+
+@pytest.mark.parametrize("size", [1, 7, 100, 2**20])
+def test_every_file_counts_as_a_place_however_the_form_is_cut_into_pieces(space: Settings, size: int) -> None:
+    settings = replace(space, received_mb=44)  # of which guests have 11: 704 places
+    files = [b"".join(FORM % (number, b"x") for number in range(count)) + END for count in (300, 500)]
+    few, many = ([whole[at : at + size] for at in range(0, len(whole), size)] for whole in files)
+    assert brought(settings, few, content_length=str(len(files[0])))[0] == 200
+    assert brought(settings, many, content_length=str(len(files[1])))[0] == 507
+
+
+def test_a_file_counts_as_a_place_however_its_name_is_written(space: Settings) -> None:
+    settings = replace(space, received_mb=44)
+    for words in (b"FileName=", b"filename ="):
+        whole = b"".join(FORM % (number, b"x") for number in range(800)).replace(b"filename=", words) + END
+        assert brought(settings, [whole], content_length=str(len(whole)))[0] == 507
+
+
 # --- what arrived ---
 
 
@@ -253,6 +335,12 @@ def asked(address: str = "", **headers: str) -> Any:
     return SimpleNamespace(headers=words, client=SimpleNamespace(host=address) if address else None)
 
 
+def answered(status: int) -> HfHubHTTPError:
+    """Return what huggingface_hub raises for an answer of that status."""
+    request = httpx2.Request("GET", "https://huggingface.co/api/whoami-v2")
+    return HfHubHTTPError("no", response=httpx2.Response(status, request=request))
+
+
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Return the tokens that the Hub was asked about; hf_carol and hf_dave are good ones."""
@@ -263,12 +351,13 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         if self.token == "hf_org":
             return {"type": "org", "name": "company"}
         if self.token not in ("hf_carol", "hf_dave"):
-            raise OSError("401")
+            raise answered(401)
         return {"type": "user", "name": self.token[3:], "id": "64c3"}
 
     monkeypatch.setattr(huggingface_hub.HfApi, "whoami", whoami)
     monkeypatch.setattr(tokens, "_owners", {})
     monkeypatch.setattr(tokens, "_wrong", Shares(60.0))
+    monkeypatch.setattr(tokens, "_unanswered", Shares(60.0))
     return calls
 
 
@@ -311,3 +400,76 @@ def test_good_tokens_are_not_counted(space: Settings, hub: list[str], monkeypatc
     for _ in range(3 * tokens.WRONG_PER_MINUTE):
         monkeypatch.setattr(tokens, "_owners", {})
         assert visitors.of(asked("8.8.8.8", authorization="Bearer hf_carol"), None, None, space).name == "carol"
+
+
+@pytest.mark.parametrize("error", [answered(429), answered(500), answered(503), OSError("no way"), ValueError("HTML")])
+def test_a_hub_that_cannot_answer_makes_no_token_wrong(
+    space: Settings, hub: list[str], monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def ask(token: str) -> str:
+        return str(visitors.of(asked("8.8.8.8", authorization=f"Bearer {token}"), None, None, space).name)
+
+    assert ask("hf_dave") == "dave"
+    known = dict(tokens._owners)
+    good = huggingface_hub.HfApi.whoami
+
+    def whoami(self: Any) -> dict[str, Any]:
+        raise error
+
+    monkeypatch.setattr(tokens, "KNOWN_SECONDS", -1.0)
+    monkeypatch.setattr(huggingface_hub.HfApi, "whoami", whoami)
+    for token in ["hf_carol", "hf_dave"] * 2 * tokens.WRONG_PER_MINUTE:
+        with pytest.raises(UserError, match=r"cannot answer now. Try again in a minute\."):
+            ask(token)
+    assert tokens._owners == known, "a token that was good stays one"
+    monkeypatch.setattr(huggingface_hub.HfApi, "whoami", good)
+    assert (ask("hf_carol"), ask("hf_dave")) == ("carol", "dave")
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_token_that_the_hub_refuses_is_forgotten_and_counts(
+    space: Settings, hub: list[str], monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    def ask() -> None:
+        visitors.of(asked("8.8.8.8", authorization="Bearer hf_dave"), None, None, space)
+
+    def whoami(self: Any) -> dict[str, Any]:
+        raise answered(status)
+
+    ask()
+    monkeypatch.setattr(tokens, "KNOWN_SECONDS", -1.0)
+    monkeypatch.setattr(huggingface_hub.HfApi, "whoami", whoami)
+    for _ in range(1 + tokens.WRONG_PER_MINUTE):
+        with pytest.raises(UserError, match="Make a new one"):
+            ask()
+        assert not tokens._owners
+    with pytest.raises(UserError, match="too many wrong ones"):
+        ask()
+
+
+def test_a_hub_that_cannot_answer_is_not_asked_without_end(
+    space: Settings, hub: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def whoami(self: Any) -> dict[str, Any]:
+        hub.append(self.token)
+        raise answered(429)
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "whoami", whoami)
+    for number in range(2 * tokens.UNANSWERED_PER_MINUTE):
+        with pytest.raises(UserError, match="cannot answer now"):
+            visitors.of(asked("8.8.8.8", authorization=f"Bearer hf_{number}"), None, None, space)
+    assert len(hub) == tokens.UNANSWERED_PER_MINUTE
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [(404, "no hftransfer.json"), (403, "no hftransfer.json"), (429, "Try again later"), (503, "Try again later")],
+)
+def test_settings_of_a_published_model_are_missing_only_where_the_hub_says_so(
+    monkeypatch: pytest.MonkeyPatch, status: int, words: str
+) -> None:
+    client = httpx2.Client(transport=httpx2.MockTransport(lambda request: httpx2.Response(status)))
+    monkeypatch.setattr(connection, "is_offline", lambda: False)
+    monkeypatch.setattr(huggingface_hub.utils, "get_session", lambda: client)
+    with pytest.raises(UserError, match=words):
+        published.settings("owner/model")

@@ -10,17 +10,19 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
 import pytest
 
+from hftransfer.catalog import build_config
 from hftransfer.errors import UserError
 from hftransfer.events import Event
 from hftransfer.launchers.base import GRACE, Ending, Launcher
 from hftransfer.runs import Run, write_text
 from hftransfer.safety.identity import note_process
-from hftransfer.ui import disk, queueing, visitors
+from hftransfer.ui import deleting, disk, queueing, uploads, visitors
 from hftransfer.ui.queueing import Queue
 from hftransfer.ui.settings import Settings
 from hftransfer.ui.visitors import Visitor
@@ -162,6 +164,65 @@ def test_a_full_share_of_the_disk_frees_the_cache_first(space: Settings, alice: 
     (alice.uploads / "rows.csv").write_bytes(bytes(2 * 2**20))
     with pytest.raises(UserError, match="Delete uploads or runs"):
         queue.submit(alice, TREE)
+
+
+def a_run(visitor: Visitor, name: str) -> Run:
+    """Return a run that is not at work."""
+    return Run.create(build_config(TREE), visitor.runs / name)
+
+
+def test_a_deleted_run_makes_room(space: Settings, alice: Visitor, received: Path, opened: Any) -> None:
+    settings = replace(space, disk_mb=4)
+    queue = opened(settings, start=False)
+
+    def full(name: str) -> None:
+        (a_run(alice, name).folder / "weights").write_bytes(bytes(3 * 2**20))
+
+    def bring() -> None:
+        (received / "rows.csv").write_bytes(b"text,label\n" + b"a,1\n" * 2**19)  # 2 MB
+        uploads.accept(alice, received / "rows.csv", settings)
+
+    full("one")
+    with pytest.raises(UserError, match="Delete uploads or runs"):
+        bring()
+    deleting.remove(queue, alice, "one")
+    assert deleting.last(alice) == "one"
+    bring()
+    assert deleting.last(alice) is None and [path.name for path in uploads.listing(alice)] == ["rows.csv"]
+    with pytest.raises(UserError, match="to bring back"):
+        deleting.restore(alice)
+    assert not list(alice.folder.glob(".deleted*"))
+
+    uploads.remove(alice, "rows.csv")
+    full("two")
+    deleting.remove(queue, alice, "two")
+    queue.submit(alice, TREE)
+    assert deleting.last(alice) == "two", "as long as there is room, it can be had back"
+    full("three")
+    queue.submit(alice, TREE)
+    assert deleting.last(alice) is None
+    deleting.remove(queue, alice, "three")
+    with pytest.raises(UserError, match="Delete uploads or runs"):
+        uploads.require_room(alice, settings, 5.0)
+    assert deleting.last(alice) == "three", "it stays where its room is not enough"
+    assert uploads.left_for(settings, queue.runs(alice)[0], 2.0 * 2**20) > 2 * 2**20
+    assert deleting.last(alice) is None
+
+
+def test_a_deleted_run_makes_room_on_a_full_disk(
+    space: Settings, alice: Visitor, opened: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (a_run(alice, "one").folder / "weights").write_bytes(bytes(3 * 2**20))
+    deleting.remove(opened(space, start=False), alice, "one")
+
+    def usage(place: Path) -> Any:
+        return SimpleNamespace(free=(uploads.SPARE_MB + 3) * 2**20 - disk.used_mb(alice.folder) * 2**20)
+
+    monkeypatch.setattr(disk.shutil, "disk_usage", usage)
+    uploads.require_room(alice, space, 1.0)
+    assert deleting.last(alice) is None
+    with pytest.raises(UserError, match="it is full"):
+        uploads.require_room(alice, space, 4.0)
 
 
 def test_the_token_goes_through_the_environment_and_nowhere_else(

@@ -23,8 +23,9 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from hftransfer.data.formats import delimited
 from hftransfer.errors import UserError
-from hftransfer.ui import inspection, uploads
+from hftransfer.ui import delimited_inspection, inspection, uploads
 from hftransfer.ui.inspection import Limits
 from hftransfer.ui.settings import Settings
 from hftransfer.ui.visitors import Visitor
@@ -207,6 +208,36 @@ HOSTILE: dict[str, tuple[str, Build, str]] = {
     "a million columns": ("a.csv", text(",".join(f"c{i}" for i in range(1_000_000)) + "\n1\n"), "columns"),
     "a thousand columns after semicolons": ("a.csv", text(";".join("c" * 1000) + "\n"), "columns"),
     "a tsv of a thousand columns": ("a.tsv", text("\t".join("c" * 1000) + "\n"), "columns"),
+    "a thousand columns after a sign that the file names": (
+        "a.csv",
+        text("sep=^\n" + "^".join(f"c{i}" for i in range(1000)) + "\n" + "^".join("1" * 1000) + "\n"),
+        "columns",
+    ),
+    "the same in UTF-16": (
+        "a.csv",
+        text(("sep=^\n" + "^".join(f"c{i}" for i in range(1000)) + "\n").encode("utf-16")),
+        "columns",
+    ),
+    "a thousand columns below empty lines": (
+        "a.csv",
+        text("\n\r\n" + ",".join(f"c{i}" for i in range(1000)) + "\n"),
+        "columns",
+    ),
+    "a thousand columns after a quote without an end": (
+        "a.csv",
+        text(",".join(['"c', *(f"c{i}" for i in range(1000))]) + "\n" + ",".join("1" * 1001) + "\n"),
+        "columns",
+    ),
+    "a thousand columns between quotes that a later row belies": (
+        "a.csv",
+        text('"' + ",".join(f"c{i}" for i in range(1000)) + '"\n' + ",".join(['"1', *"1" * 999]) + "\n"),
+        "columns",
+    ),
+    "a thousand columns after blanks": (
+        "a.csv",
+        text(" ".join(f"c{i}" for i in range(1000)) + "\n" + " ".join("1" * 1000) + "\n"),
+        "columns",
+    ),
     "JSON of 100,000 lists in lists": ("a.json", text("[" * 100_000 + "]" * 100_000), ""),
     "a line of JSON nested 500 deep": ("a.jsonl", text('{"a":' * 500 + "1" + "}" * 500), ""),
     "JSON with other fields in every row": (
@@ -274,6 +305,26 @@ HOSTILE: dict[str, tuple[str, Build, str]] = {
     "a zip with metadata of a path without suffix": (
         "a.zip",
         archive(a_dot_png=png(), metadata_dot_csv=b"label;file_name\na;/proc/self/environ\n"),
+        "beside",
+    ),
+    "a zip with metadata divided by a sign that it names": (
+        "a.zip",
+        archive(a_dot_png=png(), metadata_dot_csv=b"sep=^\nfile_name^label\n../../bob/uploads/photo.png^a\n"),
+        "beside",
+    ),
+    "a zip with metadata below an empty line": (
+        "a.zip",
+        archive(a_dot_png=png(), metadata_dot_csv=b"\nfile_name,label\n../../bob/uploads/photo.png,a\n"),
+        "beside",
+    ),
+    "a zip with metadata after a quote without an end": (
+        "a.zip",
+        archive(a_dot_png=png(), metadata_dot_csv=b'"label,file_name\na,../../bob/uploads/photo.png\n'),
+        "beside",
+    ),
+    "a zip with metadata that is a list": (
+        "a.zip",
+        archive(a_dot_png=png(), metadata_dot_json=b'[{"file_name": "../../bob/uploads/photo.png"}]'),
         "beside",
     ),
     "a zip with metadata of a URL": (
@@ -357,6 +408,13 @@ GOOD: dict[str, tuple[str, Build]] = {
     "workbook": ("rows.xlsx", workbook),
     "sentences": ("rows.conll", text("Anna B-PER\nlives O\n\n")),
     "translation memory": ("memory.tmx", text('<?xml version="1.0"?><tmx version="1.4"><body></body></tmx>')),
+    "a text of a thousand commas": ("a.csv", text("text,label\n" + '"' + "a, " * 1000 + '",1\n')),
+    "a first text of a thousand commas": ("a.csv", text('"' + "a, " * 1000 + '",1\n"b, c",0\n')),
+    "a table that says what divides it": ("a.csv", text("sep=^\ntext^label\na, b; c^1\n")),
+    "metadata with quotes and commas": (
+        "a.zip",
+        archive(a_dot_png=png(), metadata_dot_csv=b'caption,file_name\n"a cat, at 10:30",a.png\n'),
+    ),
     "columns of pandas": ("rows.json", text(json.dumps({"text": {str(i): "a" for i in range(5000)}}))),
     "csv in UTF-16 without its mark": ("rows.csv", text("text;label\nab;1\n".encode("utf-16-le"))),
     "texts": ("ask.txt", text("one\ntwo\n")),
@@ -371,6 +429,12 @@ def test_a_good_file_is_found_to_be_one(case: str, tmp_path: Path) -> None:
     build(tmp_path / name)
 
     assert inspection.inspect(tmp_path / name, (tmp_path / name).suffix, LIMITS)
+
+
+def test_a_look_divides_by_the_rules_of_the_reader() -> None:
+    assert delimited_inspection.SIGNS == delimited.DELIMITERS
+    assert delimited_inspection.OTHERS == delimited.OTHERS
+    assert delimited_inspection.STATED == delimited.EXCEL
 
 
 def test_a_link_or_a_device_is_no_upload(tmp_path: Path) -> None:

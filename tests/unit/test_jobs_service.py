@@ -255,7 +255,7 @@ def test_no_more_is_brought_back_than_there_is_room_for(
     left.mkdir(parents=True, exist_ok=True)
     (left / "huge.bin").write_bytes(bytes(100_000))
     with monkeypatch.context() as patch:
-        patch.setattr(Elsewhere, "_room", (lambda run: 50_000.0,))
+        patch.setattr(Elsewhere, "_room", (lambda run, wanted: 50_000.0,))
         events = [*start.follow(run)]
         start.collect(run)
     assert not (run.artifact / "huge.bin").exists() and run.status().state == "done"
