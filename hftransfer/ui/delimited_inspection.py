@@ -11,7 +11,7 @@ import io
 import itertools
 import re
 from collections.abc import Iterable, Iterator
-from typing import IO
+from typing import Any, IO
 
 SIGNS = (",", ";", "\t", "|")
 OTHERS = "^~: "  # which divide what is divided by none of those
@@ -82,8 +82,8 @@ def _rows(text: str, sign: str, mode: str) -> Iterator[list[str]]:
 
 def _divided(lines: Iterable[str], sign: str, mode: str) -> Iterator[list[str]]:
     csv.field_size_limit(FIELD)
-    quoting = csv.QUOTE_NONE if mode == "none" else csv.QUOTE_MINIMAL
-    yield from filter(None, csv.reader(lines, delimiter=sign, quoting=quoting, strict=True))
+    options: dict[str, Any] = {"quoting": csv.QUOTE_NONE if mode == "none" else csv.QUOTE_MINIMAL}
+    yield from filter(None, csv.reader(lines, delimiter=sign, strict=True, **options))
 
 
 def _is_quoted(file: IO[bytes], encoding: str, sign: str, skipped: int) -> bool:

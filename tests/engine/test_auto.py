@@ -116,6 +116,16 @@ def test_few_rows_a_class_are_learned_in_pairs(tmp_path: Path) -> None:
     assert result["auto"]["plan"]["method"] == "few_shot"
 
 
+@pytest.mark.parametrize(("changes", "method"), [(None, "few_shot"), (0, "full")])
+def test_few_pictures_a_class_are_fine_tuned(changes: int | None, method: str) -> None:
+    """Of what changes with the epoch few_shot tunes a head alone: a probe under another name."""
+    train = types.SimpleNamespace(on_epoch=changes, rows=range(60))
+    answer = tiny.answer("single_label", "abcdef", [10] * 6, 60)
+    loaded = types.SimpleNamespace(model=torch.nn.Linear(4, 6))
+    setup: Any = types.SimpleNamespace(answer=answer, prepared={"train": train})
+    assert planning._method(setup, loaded, True)[0] == method  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     ("options", "match"),
     [
