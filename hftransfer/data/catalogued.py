@@ -11,10 +11,11 @@ from hftransfer.config import DataConfig
 from hftransfer.data import collections, interactions
 from hftransfer.data.archives import unpack
 from hftransfer.data.named_splits import Picked
+from hftransfer.data.one_hot import parts_of
 from hftransfer.data.sources import open_source, pick_splits
 from hftransfer.data.split_column import divided
 from hftransfer.data.tree import walk
-from hftransfer.errors import UserError
+from hftransfer.errors import UserError, unknown
 from hftransfer.tasks.base import Task
 
 
@@ -32,6 +33,11 @@ def read_catalogued(config: DataConfig, task: Task, work_dir: Path | None) -> tu
                 "Drop it; data.cut=user divides people.",
             )  # fmt: skip
         return (*interactions.read_interactions(_place(config, work_dir), task, config), _own(config))
+    known = [role.name for role in task.roles]
+    for role in config.columns:
+        if role not in known:
+            raise unknown("role in data.columns", role, known)
+    parts_of(config, task)
     folder = folder_of(config, work_dir)
     if folder is not None and collections.is_collection(folder):
         picked, catalogue = collections.of_folder(folder, task, config)

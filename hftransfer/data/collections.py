@@ -37,6 +37,7 @@ def is_collection(source: Path) -> bool:
 
 def of_folder(source: Path, task: Task, config: DataConfig) -> tuple[Picked, Catalogue]:
     """Read such a folder: a row a question that is judged, by split; the corpus whole."""
+    _refuse_columns(config)
     form = Settings.of(config)
     corpus = _table(files_of(source, "corpus"), form, "corpus")
     queries = _table(files_of(source, "queries"), form, "queries")
@@ -52,7 +53,7 @@ def of_folder(source: Path, task: Task, config: DataConfig) -> tuple[Picked, Cat
         )
     splits: dict[str, Split] = {}
     said: list[str] = []
-    for use, paths in by_use(source, said).items():
+    for use, paths in by_use(source, config, said).items():
         judged: Judgements = {}
         for path in paths:
             for query, grades in judgements(path).items():
@@ -83,12 +84,27 @@ def of_folder(source: Path, task: Task, config: DataConfig) -> tuple[Picked, Cat
         )  # fmt: skip
         splits[use] = Split(made, paths[0].stem, source)
     if "train" not in splits:
-        only = next(iter(splits))
+        only = next((use for use in splits if getattr(config, use) is None), None)
+        if only is None:
+            raise UserError(
+                "a split to train on is needed", f"the source has {', '.join(splits)}", "Set data.train to it."
+            )
         said.append(f"no qrels of train: those of {only} are cut")
         splits = {"train": splits.pop(only), **splits}
     return Picked(splits, tuple(said), (f"a corpus of {len(catalogue):,} passages, all of which are searched",)), (
         catalogue
     )
+
+
+def _refuse_columns(config: DataConfig) -> None:
+    """Raise UserError for what names columns: those of such a folder are called as BEIR calls them."""
+    given = [*(f"columns.{role}" for role in config.columns), *(["split_column"] if config.split_column else [])]
+    if given:
+        raise UserError(
+            "the columns of a folder with corpus, queries and qrels are found by their names: _id, title and text",
+            f"data.{given[0]} names another", f"Drop {', '.join(f'data.{name}' for name in given)}, and rename the "
+            "columns in the files.",
+        )  # fmt: skip
 
 
 def _is_itself(question: Any, *texts: Any) -> bool:
@@ -123,10 +139,14 @@ def of_tables(picked: Picked, task: Task, config: DataConfig) -> tuple[Picked, C
     Equal questions of a split (but for case and blanks) are one, with all their passages. Returns what was guessed.
     """
     train = picked.splits["train"].rows
-    asked = _column(train.features, task.shown[0].words, config.column_names.get(task.shown[0].name), "question", ())
-    found = _column(train.features, task.truth.words, config.column_names.get(task.truth.name), "passage", (asked,))
+    named = config.column_names
+    answering = named.get(task.truth.name)
+    asked = _column(train.features, task.shown[0].words, named.get(task.shown[0].name), "question", [answering or ""])
+    found = _column(train.features, task.truth.words, answering, "passage", [asked])
+    if asked == found:
+        raise UserError("a column plays one role", f"`{asked}` is named for several", "Mend data.columns.")
     wrong = next((name for name in NEGATIVES if name in train.features and name not in (asked, found)), None)
-    named: dict[str, str] = {}  # id by text
+    ids: dict[str, str] = {}  # by text
     graded, grades_of = _graded(picked, asked, found)
     asking: dict[str, dict[str, dict[str, Any]]] = {}
     splits, said = {}, []
@@ -146,7 +166,7 @@ def of_tables(picked: Picked, task: Task, config: DataConfig) -> tuple[Picked, C
             here = rows.setdefault(key, {task.shown[0].name: question, **{n: row[n] for n in kept}, "grades": {}})
             own = 1.0 if grades_of is None else float(row[grades_of] or 0)
             for text, grade in [*((one, 0.0) for one in bad), *((one, own) for one in right)]:
-                name = named.setdefault(text, f"p{len(named)}")
+                name = ids.setdefault(text, f"p{len(ids)}")
                 here["grades"][name] = max(grade, here["grades"].get(name, 0.0))
         if same:
             message = f"{same:,} rows of {use} have a negative that is its positive"
@@ -161,7 +181,7 @@ def of_tables(picked: Picked, task: Task, config: DataConfig) -> tuple[Picked, C
             said.append(f"{use}: {len(split.rows):,} rows ask {len(rows):,} questions: equal ones are one row")
         asking[use] = rows
     themselves: dict[str, list[str]] = {}  # the names of passages by what they are but for case and blanks
-    for text, name in named.items():
+    for text, name in ids.items():
         themselves.setdefault(_alike(text), []).append(name)
     for use, rows in asking.items():
         split, listed, itself = picked.splits[use], [], 0
@@ -175,7 +195,7 @@ def of_tables(picked: Picked, task: Task, config: DataConfig) -> tuple[Picked, C
         features = {name: split.rows.features[name] for name in listed[0] if name not in own_columns}
         whole = Features({task.shown[0].name: Value("string"), task.truth.name: TRUTH, **features})
         splits[use] = Split(Dataset.from_list(listed, features=whole), split.name, split.folder)
-    catalogue = catalogue_of(pa.array(list(named.values())), None, pa.array(list(named)))
+    catalogue = catalogue_of(pa.array(list(ids.values())), None, pa.array(list(ids)))
     guesses = [
         f"`{asked}` asks and `{found}` answers" + (f"; `{wrong}` is wrong" if wrong else ""),
         f"the catalogue is the {len(catalogue):,} distinct passages of all splits",

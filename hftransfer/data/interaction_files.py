@@ -18,7 +18,7 @@ from hftransfer.data.formats.base import Settings
 from hftransfer.data.suffixes import BUILDERS, OF_PEOPLE
 from hftransfer.data.tables import read_tables
 from hftransfer.data.tree import walk
-from hftransfer.errors import UserError, hint
+from hftransfer.errors import UserError, hint, unknown
 
 # what columns are often called, in this order
 USERS = ("user_id", "userid", "user", "uid", "customer_id", "customer", "visitor_id", "visitor", "member_id", "member",
@@ -32,6 +32,8 @@ TITLES = ("title", "movie_title", "name", "item_name", "product_name", "product_
 TEXTS = ("text", "description", "overview", "summary", "plot", "abstract", "genres", "genre", "categories", "category",
          "tags", "class")  # fmt: skip
 PICTURES = ("image", "image_path", "image_file", "img", "picture", "photo", "poster", "cover", "thumbnail")
+ROLES = ("user", "item", "time", "rating", "title", "text", "image")  # of columns, as data.columns names them
+OF_ITEMS = ROLES[4:]
 PEOPLE = ("user", "customer", "member", "person", "people", "visitor", "reviewer", "author", "profile", "account")
 MOVIELENS = {  # the fields of MovieLens' files that have no header
     "ratings.dat": ("user_id", "item_id", "rating", "timestamp"), "movies.dat": ("item_id", "title", "genres"),
@@ -78,6 +80,7 @@ def read(place: Path, config: DataConfig, beside: Sequence[str] = ()) -> Raw:
     `beside`: how the names of tables of items begin that are read beside a file.
     """
     tables = {path: _table(path, config) for path in _candidates(place, beside)}
+    _require_named(config, tables)
     named = config.column_names
     interactions = [
         (path, table)
@@ -111,6 +114,34 @@ def read(place: Path, config: DataConfig, beside: Sequence[str] = ()) -> Raw:
         all(dated for _, dated in moments), table.column_names, [*guesses, *found.said],
         [*warnings, *found.warnings], found,
     )  # fmt: skip
+
+
+def _require_named(config: DataConfig, tables: Mapping[Path, pa.Table]) -> None:
+    """Raise UserError for names in data.columns that are no role's, or no column of any table."""
+    there = [*dict.fromkeys(name for table in tables.values() for name in table.column_names)]
+    known = [name for named in config.column_names.values() for name in _several(named, there)]
+    for role, named in config.columns.items():
+        if role not in ROLES:
+            raise unknown("role in data.columns", role, ROLES)
+        columns = _several(named, there)
+        if len(columns) != 1 and role != "text":
+            raise UserError(
+                f"data.columns.{role} names one column", f"it names {len(columns)}: {', '.join(columns)}", "Name one."
+            )
+        for column in columns:
+            if tables and column not in there:
+                raise UserError(
+                    f"data.columns.{role} must name a column", f"there is no {column!r}", hint(column, there)
+                )
+            if known.count(column) > 1:
+                raise UserError("a column plays one role", f"`{column}` is named for several", "Mend data.columns.")
+
+
+def _several(named: str | Sequence[str], there: Collection[str]) -> list[str]:
+    """Return the columns that are named: one, a list, or several with commas between them."""
+    if isinstance(named, str):
+        return [named] if named in there else named.split(", ")
+    return [*named]
 
 
 def _candidates(place: Path, beginnings: Sequence[str]) -> list[Path]:
@@ -166,7 +197,7 @@ def _items_of(
 
     Of several tables that one is taken which has no people, has the interactions' column, and the most of `had`.
     """
-    own: list[tuple[tuple[bool, bool, int], Path, str]] = []
+    own: list[tuple[tuple[int, bool, bool, int], Path, str]] = []
     for path, table in tables.items():
         known = _find(table, (item, *ITEMS, "id", "_id"), None)
         if known is None or not (
@@ -178,12 +209,18 @@ def _items_of(
         peopled = _find(table, USERS, named.get("user"), False) is not None
         if words(known)[-1] == "id" and len(words(known)) == 1 and path.stem.lower().startswith(PEOPLE):
             continue  # ids and names of people
-        own.append(((peopled, words(known) != words(item), -len({*_strings(table[known])} & {*had})), path, known))
+        most = -len({*_strings(table[known])} & {*had})
+        own.append(((len(_lacked(table, named)), peopled, words(known) != words(item), most), path, known))
     if not own:
         return Items([], [], [], [])
     _, path, known = min(own, key=lambda one: one[0])
     parts = {one: rows for one, rows in tables.items() if {*rows.column_names} == {*tables[path].column_names}}
     table = tables[path]
+    for role, column in _lacked(table, named):
+        raise UserError(
+            f"data.columns.{role} must name a column of the table of items, {path.name}", f"it has no {column!r}",
+            hint(column, table.column_names),
+        )  # fmt: skip
     title = _find(table, TITLES, named.get("title"), False)
     picture = _find(table, PICTURES, named.get("image"), False)
     found = [name for name in _texts_of(table, named, known) if name not in (title, picture)]
@@ -229,9 +266,16 @@ def _torn(ids: Sequence[str], columns: Mapping[str, Sequence[str]]) -> Iterator[
 
 def _texts_of(table: pa.Table, named: Mapping[str, str], item: str) -> list[str]:
     if named.get("text"):
-        return [name for name in named["text"].split(", ") if name in table.column_names]
+        return [name for name in _several(named["text"], table.column_names) if name in table.column_names]
     known = {words(name): name for name in reversed(table.column_names)}
     return [known[words(name)] for name in TEXTS if words(name) in known and known[words(name)] != item]
+
+
+def _lacked(table: pa.Table, named: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Return the columns that are named for what items are like, with their roles, and that a table does not have."""
+    there = table.column_names
+    asked = [(role, one) for role in OF_ITEMS if role in named for one in _several(named[role], there)]
+    return [(role, one) for role, one in asked if one not in there]
 
 
 def _find(table: pa.Table, names: Sequence[str], chosen: str | None, strict: bool = True) -> str | None:

@@ -97,7 +97,7 @@ def read_interactions(place: Path, task: Task, config: DataConfig) -> tuple[Pick
 
 def _refuse_splits(config: DataConfig) -> None:
     """Raise UserError for splits that are named: they are cut, of all interactions."""
-    named = [name for name in ("train", "validation", "test") if getattr(config, name) is not None]
+    named = [name for name in ("train", "validation", "test", "split_column") if getattr(config, name)]
     if named:
         raise UserError(
             "interactions are cut by data.cut, all of them together", f"data.{named[0]} names a split of its own",

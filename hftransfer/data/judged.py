@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from hftransfer.config import DataConfig
 from hftransfer.data.columns import words
-from hftransfer.data.named_splits import split_of
+from hftransfer.data.named_splits import SPLITS, split_of
 from hftransfer.data.suffixes import BUILDERS
 from hftransfer.data.tables import read_tables
 from hftransfer.data.tree import walk
-from hftransfer.errors import UserError
+from hftransfer.errors import UserError, unknown
 
 GRADES = ("score", "grade", "relevance", "rel", "similarity", "label")
 QUESTIONS = ("query-id", "query_id", "queryid", "qid", "query", "question-id", "question_id", "topic")
@@ -32,14 +33,24 @@ def files_of(folder: Path, name: str) -> list[Path]:
     ]
 
 
-def by_use(source: Path, said: list[str]) -> dict[str, list[Path]]:
-    """Return the files of judgements of each split, and say which are not read, and which are read together."""
-    found: dict[str, list[Path]] = {}
+def by_use(source: Path, config: DataConfig, said: list[str]) -> dict[str, list[Path]]:
+    """Return the files of judgements of each split, and say which are not read, and which are read together.
+
+    A split that the user names has the files of that name, the others those whose names speak of them.
+    """
     paths = sorted(files_of(source, "qrels"))
-    for path in paths:
+    wanted = {use: name for use in SPLITS if (name := getattr(config, use)) is not None}
+    found = {use: _named(source, paths, use, name) for use, name in wanted.items()}
+    _refuse_reuse(found)
+    left = [path for path in paths if not any(path in several for several in found.values())]
+    if found and "train" not in found and len(left) == 1:  # whatever its name: the others are cut out of it
+        found["train"] = [left.pop()]
+    for path in left:
         use = split_of(path.stem) or split_of(path.parent.name)
         if use is None and len(paths) > 1:
             said.append(f"not read, because no split is in the name: {path.name}")
+        elif (use or "train") in wanted:
+            said.append(f"not read, because data.{use or 'train'} names another: {path.name}")
         else:
             found.setdefault(use or "train", []).append(path)
     said += [
@@ -54,6 +65,29 @@ def by_use(source: Path, said: list[str]) -> dict[str, list[Path]]:
             "Call them train.tsv, dev.tsv and test.tsv, in a folder qrels.",
         )  # fmt: skip
     return found
+
+
+def _named(source: Path, paths: Sequence[Path], use: str, name: str) -> list[Path]:
+    """Return the files of judgements that a name means: as a file is called, a word of that, or a file beside."""
+    exact = [path for path in paths if name in (path.stem, path.name, path.relative_to(source).as_posix())]
+    found = exact or [
+        path for path in paths if name.lower() in words(path.stem) or name.lower() == path.parent.name.lower()
+    ]
+    beside = [path.absolute() for path in (Path(name).expanduser(), source / name) if path.is_file()]
+    if not found and not beside:
+        raise unknown(f"split in data.{use}", name, {path.stem for path in paths})
+    return found or beside[:1]
+
+
+def _refuse_reuse(found: Mapping[str, Sequence[Path]]) -> None:
+    """Raise UserError for a file of judgements that is named for several splits."""
+    for path in {path for paths in found.values() for path in paths}:
+        uses = [use for use, paths in found.items() if path in paths]
+        if len(uses) > 1:
+            raise UserError(
+                "each split is used once", f"{path.stem!r} stands for {' and '.join(uses)}",
+                "Remove one: it will be cut.",
+            )  # fmt: skip
 
 
 def judgements(path: Path) -> Judgements:

@@ -24,12 +24,15 @@ from hftransfer.ui import places, received, rules, visitors
 from hftransfer.ui.queueing import Queue
 from hftransfer.ui.settings import Settings
 from hftransfer.ui.visitors import Visitor
-from hftransfer.ui.workers import Workers
+from hftransfer.ui.workers import FILES, Workers
 
 EVENTS = 500  # of one answer; the cursor leads on
-PICTURE = 14 * 2**20  # characters of a picture as a data: URL
+FILE = 14 * 2**20  # characters of a picture or a recording as a data: URL
 PROCESSES = 64  # of one run, wherever it is
-DATA_URL = re.compile(r"data:(?:image/(png|jpeg|webp|gif|bmp)|application/dicom);base64,")
+DATA_URL = re.compile(
+    r"data:(?:image/(?P<image>png|jpeg|webp|gif|bmp)|audio/(?:x-)?(?P<audio>wav|mpeg|flac|ogg)|application/dicom)"
+    r";base64,"
+)
 
 
 def add(settings: Settings, queue: Queue, workers: Workers) -> None:
@@ -121,18 +124,24 @@ def endpoints(settings: Settings, queue: Queue, workers: Workers) -> list[Callab
             queue.stop(visitor, run)
             return {"run": visitors.find(visitor, run).name}
 
-    def predict(where: str, inputs: list[str], request: gr.Request, top_k: int = 5) -> list[dict[str, Any]]:
+    def predict(
+        where: str, inputs: list[str | dict[str, str]], request: gr.Request, top_k: int = 5
+    ) -> list[dict[str, Any]]:
         """Ask a trained model.
 
         Args:
             where: the name of a run, or a model of the Hub
-            inputs: texts, or pictures as data: URLs (data:image/png;base64,..., data:application/dicom;base64,...)
+            inputs: texts, or pictures and recordings as data: URLs (data:image/png;base64,...,
+                data:audio/wav;base64,..., data:application/dicom;base64,...); where a task needs several of one
+                input, a mapping of them by name, such as {"question": "...", "context": "..."}
             top_k: how many labels to return for each input
         """
         with _told():
             visitor = _who(request, settings)
-            if not isinstance(inputs, list) or not all(isinstance(value, str) for value in inputs):
-                raise UserError("a list of texts is needed", "this is none", "Give [text, ...].")
+            if not isinstance(inputs, list) or not all(_is_input(value) for value in inputs):
+                raise UserError(
+                    "a list of texts is needed, or of mappings of texts by name", "this is none", "Give [text, ...]."
+                )
             most = None if top_k < 1 else top_k
             with _as_inputs(inputs) as values:
                 answers: list[dict[str, Any]] = workers.call(
@@ -176,29 +185,54 @@ def _after(run: Any, cursor: int, count: int) -> int:
     return cursor
 
 
+def _is_input(value: Any) -> bool:
+    parts = [*value, *value.values()] if isinstance(value, dict) else [value]
+    return bool(parts) and all(isinstance(part, str) for part in parts)
+
+
 @contextmanager
-def _as_inputs(inputs: list[str]) -> Iterator[list[Any]]:
-    """Write pictures to files where uploads arrive, for the time of the call."""
-    folder = received.folder()
+def _as_inputs(inputs: list[Any]) -> Iterator[list[Any]]:
+    """Write pictures and recordings to files where uploads arrive, for the time of the call."""
     written: list[Path] = []
     try:
         values: list[Any] = []
-        for text in inputs:
-            head = DATA_URL.match(text[:64])
-            if head is None:
-                values.append(text)
+        for value in inputs:
+            if isinstance(value, str):
+                found = _file_of(value, written)
+                values.append(value if found is None else dict([found]))
                 continue
-            if len(text) > PICTURE:
-                raise UserError("a picture of at most 10 MB is needed", "this one is larger", "Make it smaller.")
-            try:
-                data = base64.b64decode(text[head.end() :], validate=True)
-            except (binascii.Error, ValueError) as error:
-                raise UserError("a data: URL is needed", "its base64 is damaged", "Encode it again.") from error
-            folder.mkdir(parents=True, exist_ok=True)
-            written.append(folder / f"api-{secrets.token_hex(8)}.{head[1] or 'dcm'}")
-            written[-1].write_bytes(data)
-            values.append({"image": str(written[-1])})
+            parts = {}
+            for name, text in value.items():
+                found = _file_of(text, written)
+                if (found[0] if found else None) != (name if name in FILES else None):
+                    form = "a data: URL" if name in FILES else "a text"
+                    raise UserError(
+                        f"`{name}` is needed as {form}", "it is something else",
+                        "Give texts as they are, and pictures and recordings as data: URLs.",
+                    )  # fmt: skip
+                parts[name] = text if found is None else found[1]
+            values.append(parts)
         yield values
     finally:
         for path in written:
             path.unlink(missing_ok=True)
+
+
+def _file_of(text: str, written: list[Path]) -> tuple[str, str] | None:
+    """Write the file that a data: URL holds; return its role (image or audio) and its place; None of other texts."""
+    head = DATA_URL.match(text[:64])
+    if head is None:
+        return None
+    role, called = ("audio", "recording") if head["audio"] else ("image", "picture")
+    if len(text) > FILE:
+        raise UserError(f"a {called} of at most 10 MB is needed", "this one is larger", "Make it smaller.")
+    try:
+        data = base64.b64decode(text[head.end() :], validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise UserError("a data: URL is needed", "its base64 is damaged", "Encode it again.") from error
+    folder = received.folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    suffix = {"mpeg": "mp3"}.get(head["audio"] or "", head["image"] or head["audio"] or "dcm")
+    written.append(folder / f"api-{secrets.token_hex(8)}.{suffix}")
+    written[-1].write_bytes(data)
+    return role, str(written[-1])

@@ -63,6 +63,7 @@ def laid_out(page: Page) -> gr.Blocks:
     """Return the page with its six steps and endpoints; nothing is started."""
     settings = page.settings
     with saying.laid_out(), gr.Blocks(title="hftransfer", analytics_enabled=False, fill_width=True) as blocks:
+        page.blocks = blocks
         with gr.Row(elem_id="top"):
             html(_masthead())
             if settings.space:

@@ -13,6 +13,7 @@ from hftransfer.ui.saying import say
 
 FLAT = 4  # evaluations without a better one behind which a curve is called flat
 LEAST = 0.002  # of a share: what is gained beyond it counts
+AFTER = ("evaluation", "intervals", "saving")  # phases that come when training is over
 LOOKS = ("labels", "copies")  # phases that may come when training is over
 Event = Mapping[str, Any]
 
@@ -26,9 +27,7 @@ def said(view: View) -> str:
         if not probe:
             return ""
         return say("The probe, a first simple model, is ready: {score}. Fine-tuning may do better.", score=probe)
-    points = curves[name]
-    metric = answers.metrics().get(name)
-    sign = 1.0 if metric is None or metric.greater_is_better else -1.0
+    points, sign = curves[name], _sign(name)
     words = [_against(points, sign, view.trivial.get("metrics", {}).get(name), say("the baseline"))]
     if (probe := view.probed.get("metrics", {}).get(name)) is not None:
         words.append(_against(points, sign, probe, say("the probe")))
@@ -39,6 +38,19 @@ def said(view: View) -> str:
         return say("{metric} on validation rows is {value:.3f}.", **score)
     told = say(", ").join(word for word in words if word)
     return say("{metric} on validation rows is {value:.3f}: {told}.", **score, told=told)
+
+
+def gaining(view: View) -> bool | None:
+    """Return whether validation scores still get better at the end; None while there are too few to tell."""
+    curves = monitor.curves(view)
+    name = monitor.main_curve(curves)
+    return None if name is None else _gains(curves[name], _sign(name))
+
+
+def _sign(name: str) -> float:
+    """Return 1 for a metric of which more is better, else -1."""
+    metric = answers.metrics().get(name)
+    return 1.0 if metric is None or metric.greater_is_better else -1.0
 
 
 def _against(points: Sequence[tuple[float, float]], sign: float, level: Any, called: str) -> str:
@@ -63,14 +75,22 @@ def _against(points: Sequence[tuple[float, float]], sign: float, level: Any, cal
 
 def _flat(points: Sequence[tuple[float, float]], sign: float) -> str:
     """Return whether a curve still gains."""
-    if len(points) <= FLAT:
+    gains = _gains(points, sign)
+    if gains is None:
         return ""
     values = [sign * value for _, value in points]
     best = max(range(len(values)), key=values.__getitem__)
     if len(values) - 1 - best >= FLAT:
         return say("flat: nothing better since step {step:.0f}, whose model is kept", step=points[best][0])
-    before = max(values[:-FLAT])
-    return say("still gaining") if max(values[-FLAT:]) - before > LEAST else say("flat")
+    return say("still gaining") if gains else say("flat")
+
+
+def _gains(points: Sequence[tuple[float, float]], sign: float) -> bool | None:
+    """Return whether the last evaluations are better than all before them; None of too few."""
+    if len(points) <= FLAT:
+        return None
+    values = [sign * value for _, value in points]
+    return max(values[-FLAT:]) - max(values[:-FLAT]) > LEAST
 
 
 def _of_probe(view: View) -> str:
@@ -95,8 +115,8 @@ def left(view: View, estimate: Mapping[str, Any], earlier: Iterable[float], now:
     if status.phase == "training" and log.get("eta_seconds") is not None:
         rest = max(log["eta_seconds"] - (now - float(log.get("time", now))), 0)
         return say("about {time} of training", time=markup.roughly(rest))
-    if status.phase in ("evaluation", "intervals", "saving") or (status.phase in LOOKS and status.step):
-        return say("under a minute or two: training is over")
+    if status.phase in AFTER or (status.phase in LOOKS and status.step):
+        return _after(str(status.phase))
     if view.trial and (rest := _of_trials(view)) is not None:
         return _reasoned(rest, say("learning rates are tried, {n} so far", n=len(view.trials)))
     gone = max(now - view.began, 0.0) if view.began else 0.0
@@ -108,6 +128,17 @@ def left(view: View, estimate: Mapping[str, Any], earlier: Iterable[float], now:
         took = say("earlier runs of this task and model took about {time}", time=markup.roughly(median(known)))
         return _reasoned(rest, took) if rest > 0 else say("longer than usual: {why}", why=took)
     return say("minutes, as a rule: it is known better once a few steps were timed")
+
+
+def _after(phase: str) -> str:
+    """Return what is done when training is over: how long that takes depends on rows and answers, and nobody knows."""
+    if phase == "evaluation":  # a catalogue is encoded, texts are written
+        return say("training is over: validation and test rows are being answered")
+    if phase == "intervals":
+        return say("training is over: scores and their intervals are being computed")
+    if phase == "saving":
+        return say("training is over: the model and its card are being written")
+    return say("training is over: rows are looked through for wrong labels and copies")
 
 
 def _reasoned(rest: float, why: str) -> str:

@@ -31,11 +31,11 @@ def cards_of(result: Mapping[str, Any], events: Mapping[str, Any]) -> str:
         words = say("{why} Ask the model under Try, and add rows like them.", why=told)
         cards.append(Card("go:try", say("More rows of {name}", name=name), words))
     if updates := int(events.get("updates") or 0):
-        gaining = say("Validation scores had stopped rising: little is to be expected.")
+        words = say("{more:,} updates in place of {before:,}.", more=LONGER * updates, before=updates)
         if events.get("gaining"):
-            gaining = say("Validation scores were still rising at the end.")
-        counts = {"more": LONGER * updates, "before": updates}
-        words = say("{more:,} updates in place of {before:,}. {gaining}", gaining=gaining, **counts)
+            words += say(" Validation scores were still getting better at the end.")
+        elif events.get("gaining") is False:  # of a few points nobody knows
+            words += say(" Validation scores had stopped getting better: little is to be expected.")
         cards.append(Card("longer", say("Train longer"), words))
     words = say("With a row of your own.")
     if adding.offered(result) is not None:
@@ -70,10 +70,10 @@ def weakest(result: Mapping[str, Any]) -> tuple[str, str] | None:
 
 
 def facts_of(page: Page, run: Run) -> dict[str, Any]:
-    """Return how many updates a run had, and whether its scores were still rising."""
+    """Return how many updates a run had, and whether its scores still got better; None where few points tell."""
     view = page.monitor.view(run.folder)
     updates = int(view.step.get("max_steps") or 0)
-    return {"updates": updates, "gaining": say("still gaining") in going.said(view)}
+    return {"updates": updates, "gaining": going.gaining(view)}
 
 
 def longer(page: Page, visitor: Visitor, picked: str, name: str | None) -> list[Any]:

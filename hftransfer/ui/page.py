@@ -37,6 +37,7 @@ class Page:
     widgets: dict[str, Any] = field(default_factory=dict)  # of form.BASIC, all but data.columns
     roles: list[gr.Dropdown] = field(default_factory=list)  # data.columns, in the order of the task's roles
     more: Any = None  # gr.Dropdown of `a.b=value` lines
+    blocks: Any = None  # gr.Blocks, which knows its address once it is served
     run: Any = None  # gr.Dropdown: the run that is looked at
     estimate: Any = None  # gr.State: {tree, answer} of the last estimate
     turns: Turns = field(default_factory=Turns)

@@ -21,7 +21,7 @@ def write(page: Page, visitor: Visitor, name: str | None) -> str:
     parts = [
         result_step.scores_of(result), result_step.where_of(result, run.folder),
         train_view.curves_of(page.monitor.view(run.folder)),
-        result_step.cost_of(result, train_view.estimate_of(run.folder)), _settings(run), snippets.shown(run),
+        result_step.cost_of(result, train_view.estimate_of(run.folder)), _settings(run), snippets.shown(run, page),
     ]  # fmt: skip
     path = received.place(f"{run.name}.html")
     path.write_text(document(train_view.called(run), run.title()[1], parts), encoding="utf-8")

@@ -59,7 +59,7 @@ def opened(page: Page, visitor: Visitor, name: str | None) -> list[Any]:
     return [
         comparing.history_of(page, visitor), str(noted.get("name") or ""), str(noted.get("note") or ""),
         bool(noted.get("favourite")), gr.update(visible=deleting.last(visitor) is not None),
-        snippets.shown(run) if run is not None and done else "",
+        snippets.shown(run, page) if run is not None and done else "",
         link_of(page, run.name) if run is not None else "",
     ]  # fmt: skip
 

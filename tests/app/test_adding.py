@@ -111,7 +111,12 @@ def test_the_next_steps_name_the_weakest_class() -> None:
     assert next_steps.weakest(result) == ("b", "Its recall is 0.30, the others' mean 0.60, of 12 that taught it.")
     drawn = next_steps.cards_of(result, {"updates": 250, "gaining": True})
     assert "More rows of b" in drawn and "4 rows may be labelled wrongly" in drawn
-    assert "500 updates in place of 250" in drawn and "still rising" in drawn and "go:publish" in drawn
+    assert "500 updates in place of 250" in drawn and "go:publish" in drawn
+    assert "250. Validation scores were still getting better at the end." in drawn
+    flat = next_steps.cards_of(result, {"updates": 250, "gaining": False})
+    assert "250. Validation scores had stopped getting better" in flat
+    for few in ({"updates": 250, "gaining": None}, {"updates": 250}):
+        assert "Validation scores" not in next_steps.cards_of(result, few)
     result["verdict"]["useless"] = True
     assert "go:publish" not in next_steps.cards_of(result, {})
 

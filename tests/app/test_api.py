@@ -39,7 +39,8 @@ class Asked:
         self.settings, self.seen = settings, []  # type: ignore[var-annotated]
 
     def call(self, visitor: Visitor, function: str, timeout: float | None = None, **arguments: Any) -> Any:
-        pictures = [Path(value["image"]).read_bytes()[:4] for value in arguments["inputs"] if isinstance(value, dict)]
+        files = [value.get("image") or value.get("audio") for value in arguments["inputs"] if isinstance(value, dict)]
+        pictures = [Path(file).read_bytes()[:4] for file in files if file]
         self.seen.append((visitor.name, function, arguments, pictures))
         return [{"input": "x", "label": "good", "score": 0.9, "scores": {"good": 0.9}} for _ in arguments["inputs"]]
 
@@ -76,7 +77,7 @@ def test_four_endpoints_are_chosen_typed_and_described(served: Any) -> None:
     assert set(found["named_endpoints"]) == {"/start", "/status", "/stop", "/predict"}
     assert not found["unnamed_endpoints"]
     names = {p["parameter_name"]: p["python_type"]["type"] for p in found["named_endpoints"]["/predict"]["parameters"]}
-    assert names == {"where": "str", "inputs": "list[str]", "top_k": "int"}
+    assert names == {"where": "str", "inputs": "list[str | dict(str, str)]", "top_k": "int"}
     names = {p["parameter_name"]: p["python_type"]["type"] for p in found["named_endpoints"]["/start"]["parameters"]}
     assert list(names) == ["config", "processes", "on", "options"]
     schema = httpx.get(served[0] + "gradio_api/info").json()["named_endpoints"]["/start"]
@@ -147,6 +148,37 @@ def test_predictions_of_texts_and_pictures(served: Any, received: Path) -> None:
     assert (name, function, arguments["where"], arguments["top_k"]) == ("", "predict", "owner/model", 2)
     assert pictures == [b"\x89PNG"]
     assert not list(received.glob("api-*")), "lent for one question"
+
+
+def test_predictions_of_recordings_and_of_several_texts(served: Any, received: Path) -> None:
+    url = "data:audio/{};base64," + base64.b64encode(b"RIFF and so on").decode()
+    pair = {"question": "who?", "context": "Ada"}
+    given = [url.format("wav"), {"audio": url.format("mpeg")}, pair]
+    client(served[0]).predict("owner/model", given, 2, api_name="/predict")
+
+    _, _, arguments, recordings = served[2].seen[-1]
+    assert recordings == [b"RIFF", b"RIFF"] and arguments["inputs"][2] == pair
+    assert [Path(value["audio"]).suffix for value in arguments["inputs"][:2]] == [".wav", ".mp3"]
+    assert not list(received.glob("api-*"))
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"image": "/etc/passwd"},
+        {"audio": "/tmp/gradio/another/one.wav"},
+        {"table": "rows.csv"},
+        {"text": "data:image/png;base64,aGVsbG8="},
+        {"table": "data:image/png;base64,aGVsbG8="},
+        {"image": "data:audio/wav;base64,aGVsbG8="},
+        {},
+        {"text": ["a text"]},
+    ],
+)
+def test_what_a_program_names_is_no_path_and_no_other_thing(given: Any, served: Any, received: Path) -> None:
+    with pytest.raises(AppError, match="needed"):
+        client(served[0]).predict("owner/model", [given], 1, api_name="/predict")
+    assert not served[2].seen and not list(received.glob("api-*"))
 
 
 @pytest.mark.parametrize("url", ["data:image/png;base64,###", "data:image/png;base64," + "A" * (14 * 2**20 + 2**18)])

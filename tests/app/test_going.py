@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from hftransfer.ui import going, watched
+from hftransfer.ui import going, saying, watched
 from hftransfer.ui.monitor import Monitor, View
 from tests.app.test_monitor import STARTED, made
 
@@ -44,6 +44,42 @@ PROBED = {"type": "probed", "metrics": {"accuracy": 0.7}, "seconds": 3.0}
 )
 def test_a_sentence_says_how_it_goes(tmp_path: Path, name: str, values: list[float], words: str) -> None:
     assert going.said(view(tmp_path, TRIVIAL, PROBED, *curve(name, *values))).endswith(words)
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "expected"),
+    [
+        ("accuracy", [], None),
+        ("accuracy", [0.2, 0.5, 0.7, 0.9], None),  # steep, yet few points tell nothing of what comes
+        ("accuracy", [0.9, 0.8, 0.8, 0.8, 0.8], False),
+        ("accuracy", [0.8, 0.8, 0.801, 0.8, 0.8], False),
+        ("accuracy", [0.6, 0.7, 0.75, 0.8, 0.85, 0.9], True),
+        ("mae", [3.0, 2.5, 2.0, 1.5, 1.0], True),
+        ("mae", [1.0, 1.5, 2.0, 2.5, 3.0], False),
+    ],
+)
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_whether_it_gains_is_told_by_the_points(
+    tmp_path: Path, name: str, values: list[float], expected: bool | None, language: str
+) -> None:
+    with saying.spoken(language):
+        assert going.gaining(view(tmp_path, TRIVIAL, PROBED, *curve(name, *values))) is expected
+
+
+@pytest.mark.parametrize(
+    ("phase", "words"),
+    [
+        ("evaluation", "validation and test rows are being answered"),
+        ("intervals", "scores and their intervals are being computed"),
+        ("saving", "the model and its card are being written"),
+        ("labels", "rows are looked through for wrong labels and copies"),
+    ],
+)
+def test_no_time_is_promised_when_training_is_over(tmp_path: Path, phase: str, words: str) -> None:
+    """A catalogue that is encoded and texts that are written take as long as they take."""
+    timed = {"type": "log", "step": 5, "max_steps": 10, "eta_seconds": 0.0, "time": 10.0}
+    later = view(tmp_path, {"type": "phase", "name": "training"}, timed, {"type": "phase", "name": phase})
+    assert going.left(later, {"seconds": 30.0}, [40.0], 20.0) == f"training is over: {words}"
 
 
 def test_before_the_first_validation_the_probe_is_told(tmp_path: Path) -> None:

@@ -123,11 +123,45 @@ def test_lines_end_where_files_say_and_no_mark_hides_a_column(whole, tmp_path):
     assert "next" in found.answer.catalogue.titles(["0"])[0]
 
 
-@pytest.mark.parametrize("section", [{"test": "more.csv"}, {"train": "train"}, {"validation": "v.csv"}])
+@pytest.mark.parametrize("section", [
+        {"test": "more.csv"}, {"train": "train"}, {"validation": "v.csv"}, {"split_column": "rating"}])  # fmt: skip
 def test_splits_that_are_named_are_refused_and_not_passed_over(section, tmp_path):
     folder = tiny_catalogue.interactions(tmp_path / "rows")
     with pytest.raises(UserError, match=rf"cut by data.cut.*data\.{next(iter(section))} names a split"):
         loaded(folder, **section)
+
+
+@pytest.mark.parametrize(
+    ("columns", "words"),
+    [
+        ({"titel": "title"}, "a known role in data.columns is needed; found 'titel'. Did you mean 'title'"),
+        ({"director": "title"}, "a known role in data.columns is needed; found 'director'. Choices: image, item,"),
+        ({"title": "titel"}, "data.columns.title must name a column; there is no 'titel'. Did you mean 'title'"),
+        ({"image": "poster"}, "data.columns.image must name a column; there is no 'poster'"),
+        ({"text": "genre"}, "data.columns.text must name a column; there is no 'genre'. Did you mean 'genres'"),
+        ({"text": ["genres", "plot"]}, "data.columns.text must name a column; there is no 'plot'"),
+        ({"rating": "stars"}, "data.columns.rating must name a column; there is no 'stars'"),
+        ({"time": ["timestamp", "rating"]}, "data.columns.time names one column; it names 2: timestamp, rating"),
+        ({"title": "genres", "text": "genres"}, "a column plays one role; `genres` is named for several"),
+        (
+            {"title": "rating", "text": "genres"},
+            "must name a column of the table of items, movies.csv; it has no 'rating'",
+        ),
+    ],
+)
+def test_names_that_no_role_and_no_column_has_are_refused(columns, words, tmp_path):
+    folder = tiny_catalogue.interactions(tmp_path / "rows")
+    with pytest.raises(UserError) as raised:
+        loaded(folder, columns=columns)
+    assert words in str(raised.value)
+
+
+def test_columns_that_are_named_are_read(whole, tmp_path):
+    folder = tiny_catalogue.interactions(tmp_path / "rows")
+    columns = {"user": "userId", "item": "movieId", "time": "timestamp", "rating": "rating", "title": "genres",
+               "text": ["title"]}  # fmt: skip
+    found = loaded(folder, columns=columns)
+    assert rows_of(found) == whole and found.answer.catalogue.titles(["4"]) == ["kind 1"]
 
 
 def test_ids_with_leading_zeros_stay(tmp_path):

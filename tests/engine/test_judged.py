@@ -64,6 +64,81 @@ def test_several_files_of_a_split_are_read_together(tmp_path):
     assert any("test.2020.tsv, test.tsv are all of test: read together" in one for one in found.warnings)
 
 
+@pytest.mark.parametrize(
+    ("section", "first", "sizes"),
+    [
+        ({}, "q150", (120, 30, 40)),
+        ({"test": "dev"}, "q120", None),
+        ({"test": "dev.tsv", "validation": "test"}, "q120", (120, 40, 30)),
+        ({"test": "qrels/dev.tsv", "validation": "test", "train": "train"}, "q120", (120, 40, 30)),
+        ({"test": "beside.tsv"}, "q190", (120, 30, 2)),
+    ],
+)
+def test_qrels_that_are_named_are_the_splits(section, first, sizes, tmp_path):
+    folder = tiny_catalogue.collection(tmp_path / "beir")
+    (folder / "beside.tsv").write_text("query-id\tcorpus-id\tscore\nq190\td190\t1\nq191\td191\t1\n")
+    found = loaded(folder, **section)
+    asked = {row["_id"]: row["text"] for row in map(json.loads, (folder / "queries.jsonl").read_text().splitlines())}
+    assert found.splits["test"][0]["query"] == asked[first]
+    if sizes is None:  # what is left of train's own is cut
+        assert found.sizes["train"] + found.sizes["validation"] == 120 and found.sizes["test"] == 30
+        assert "not read, because data.test names another: test.tsv" in found.warnings
+    else:
+        assert tuple(found.sizes[use] for use in ("train", "validation", "test")) == sizes
+
+
+def test_the_split_to_train_on_is_the_one_that_is_left(tmp_path):
+    folder = tiny_catalogue.collection(tmp_path / "beir")
+    (folder / "qrels" / "train.tsv").unlink()
+    found = loaded(folder, test="dev")
+    assert found.sizes["test"] == 30 and found.sizes["train"] + found.sizes["validation"] == 40
+    with pytest.raises(UserError, match=r"a split to train on is needed; the source has validation, test"):
+        loaded(folder, test="dev", validation="test")
+
+
+@pytest.mark.parametrize(
+    ("section", "words"),
+    [
+        ({"test": "tset"}, "a known split in data.test is needed; found 'tset'. Did you mean 'test'"),
+        ({"test": "dev", "validation": "dev.tsv"}, "each split is used once; 'dev' stands for validation and test"),
+        ({"columns": {"query": "body"}}, "_id, title and text; data.columns.query names another. Drop data.columns.q"),
+        (
+            {"columns": {"qeury": "body"}},
+            "a known role in data.columns is needed; found 'qeury'. Did you mean 'query'",
+        ),
+        ({"split_column": "part"}, "_id, title and text; data.split_column names another. Drop data.split_column"),
+    ],
+)
+def test_what_a_folder_with_qrels_does_not_have_is_refused(section, words, tmp_path):
+    folder = tiny_catalogue.collection(tmp_path / "beir")
+    with pytest.raises(UserError) as raised:
+        loaded(folder, **section)
+    assert words in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("columns", "words"),
+    [
+        ({"relevent": "passage"}, "a known role in data.columns is needed; found 'relevent'. Did you mean 'relevant'"),
+        ({"relevant": ["passage", "more"]}, "data.columns.relevant names one column; it names 2: passage, more"),
+        ({"relevant": "passages"}, "there is no 'passages'. Did you mean 'passage'"),
+        ({"relevant": "more", "query": "more"}, "a column plays one role; `more` is named for several"),
+    ],
+)
+def test_columns_of_pairs_are_named_rightly(columns, words, tmp_path):
+    lines(tmp_path / "a.jsonl", [{"text": f"how {i}", "passage": f"so {i}", "more": f"or {i}"} for i in range(60)])
+    with pytest.raises(UserError) as raised:
+        loaded(tmp_path / "a.jsonl", columns=columns)
+    assert words in str(raised.value)
+
+
+def test_a_column_that_is_named_for_the_passage_asks_nothing(tmp_path):
+    lines(tmp_path / "a.jsonl", [{"text": f"so {i}", "sentence1": f"how {i}", "question": f"that {i}"}
+                                 for i in range(60)])  # fmt: skip
+    found = loaded(tmp_path / "a.jsonl", columns={"relevant": "question"})
+    assert found.splits["test"][0]["query"].startswith("how ")
+
+
 def test_ids_that_are_numbers_are_the_same_ids(tmp_path):
     folder = tiny_catalogue.collection(tmp_path / "beir")
     for name in ("corpus", "queries"):
