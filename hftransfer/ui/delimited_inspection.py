@@ -11,7 +11,7 @@ import io
 import itertools
 import re
 from collections.abc import Iterable, Iterator
-from typing import Any, IO
+from typing import IO, Any
 
 SIGNS = (",", ";", "\t", "|")
 OTHERS = "^~: "  # which divide what is divided by none of those
