@@ -238,8 +238,10 @@ def test_what_label_studio_has_and_is_not_read_is_counted() -> None:
     bare, chosen = result("rectangle", place, id="b"), result("choices", {"choices": ["blurred"]}, id="c")
     brush = result("brushlabels", {"format": "rle", "rle": [1], "brushlabels": ["cat"]}, id="d")
     held = [[labelled, written, bare, chosen], [bare], [brush], [chosen]]
-    tasks = [{"data": {"image": f"{at}.png"}, "annotations": [{"result": one}]} for at, one in enumerate(held)]
-    tasks[0]["annotations"] += [{"result": []}]  # type: ignore[operator]
+    tasks: list[dict[str, Any]] = [
+        {"data": {"image": f"{at}.png"}, "annotations": [{"result": one}]} for at, one in enumerate(held)
+    ]
+    tasks[0]["annotations"] += [{"result": []}]
     said: list[str] = []
     found = [picture for _, picture in exports.of_label_studio(tasks, "export.json", said)]
     assert [None if one.things is None else len(one.things) for one in found] == [1, None, None, 0]
