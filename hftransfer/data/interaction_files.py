@@ -216,10 +216,10 @@ def _items_of(
     _, path, known = min(own, key=lambda one: one[0])
     parts = {one: rows for one, rows in tables.items() if {*rows.column_names} == {*tables[path].column_names}}
     table = tables[path]
-    for role, column in _lacked(table, named):
+    for role, lacking in _lacked(table, named):
         raise UserError(
-            f"data.columns.{role} must name a column of the table of items, {path.name}", f"it has no {column!r}",
-            hint(column, table.column_names),
+            f"data.columns.{role} must name a column of the table of items, {path.name}", f"it has no {lacking!r}",
+            hint(lacking, table.column_names),
         )  # fmt: skip
     title = _find(table, TITLES, named.get("title"), False)
     picture = _find(table, PICTURES, named.get("image"), False)

@@ -13,6 +13,7 @@ import gradio as gr
 
 from hftransfer import catalog
 from hftransfer.errors import UserError
+from hftransfer.tasks.base import Role
 from hftransfer.ui import form, markup, saying, visitors
 from hftransfer.ui.awaited import Meanwhile, Turns, saying_first
 from hftransfer.ui.monitor import Monitor
@@ -210,9 +211,15 @@ def html(value: str = "", js_on_load: str | None = None, **options: Any) -> gr.H
     return gr.HTML(value, js_on_load=js_on_load, apply_default_css=False, **options)
 
 
+def _roles(task: Any) -> tuple[Role, ...]:
+    """Return the roles that columns of this task's data play; none where rows are made of what people had."""
+    known = catalog.task(task) if task in catalog.tasks() else None
+    return () if known is None or known.reads == "interactions" else known.roles
+
+
 def role_names(task: Any) -> list[str]:
-    """Return the roles that the columns of this task's data play."""
-    return [role.name for role in catalog.task(task).roles] if task in catalog.tasks() else []
+    """Return the names of these roles."""
+    return [role.name for role in _roles(task)]
 
 
 def role_update(
@@ -227,7 +234,7 @@ def role_update(
 
     `parts` are columns that say of a label each whether a row has it: together they are offered for the truth.
     """
-    roles = catalog.task(task).roles if task in catalog.tasks() else ()
+    roles = _roles(task)
     if place >= len(roles):
         return gr.update(visible=False, value="", choices=[])
     role = roles[place]

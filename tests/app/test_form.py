@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hftransfer import catalog
 from hftransfer.config import build, read_tree
 from hftransfer.errors import UserError
-from hftransfer.ui import form
+from hftransfer.ui import form, page
 from hftransfer.upstream.options import training_options
 from hftransfer.yaml_core import read_yaml, written
 
@@ -115,3 +115,9 @@ def test_code_says_the_same() -> None:
     assert scope["config"] == tree
     command = form.command_of(tree)
     assert command.startswith("python ") and "--config runs/NAME/config.yaml" in command
+
+
+def test_columns_are_asked_for_where_rows_have_such() -> None:
+    assert page.role_names("text-classification") == ["text", "text_pair", "label"]
+    assert page.role_names("recommendation") == [] == page.role_names("no such task")
+    assert page.role_update("recommendation", 0)["visible"] is False
