@@ -231,7 +231,8 @@ def test_the_backbone_learns_at_its_own_rate(folder):
 
 def auto_tree(folder: Path) -> dict[str, Any]:
     """Return a run of `auto` that measures its rate, and is looked at on its way."""
-    made = {**QUICK, **tree(folder, max_steps=16, use_cpu=True), "method": {"name": "auto"}}
+    often = {"eval_strategy": "steps", "eval_steps": 4}
+    made = {**QUICK, **tree(folder, max_steps=16, use_cpu=True, **often), "method": {"name": "auto"}}
     del made["train"]["learning_rate"]
     return made
 
@@ -261,7 +262,7 @@ def test_the_backbone_learns_at_its_own_rate_by_default_too(folder, tmp_path, mo
     assert all(scales == [0.1, 1.0] for _, _, scales in made), made
 
 
-@pytest.mark.parametrize(("type", "count"), [("trial", 2), ("evaluation", 3)])
+@pytest.mark.parametrize(("type", "count"), [pytest.param("trial", 2, marks=pytest.mark.long), ("evaluation", 3)])
 def test_a_default_run_resumes_with_the_rate_of_its_backbone(folder, tmp_path, monkeypatch, type, count):
     few_are_enough(monkeypatch)
     config = catalog.build_config(auto_tree(folder))
