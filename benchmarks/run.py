@@ -109,7 +109,7 @@ LONG = {
     "pace": Part("The pace of a model that chats", 10, chat.speed),
     "guard": Part("Guard", 5, guard.measure),
     "before": Part("Before and now", 1, before.measure),
-    "many_rows": Part("Very many rows", 6, many_rows.measure),
+    "many_rows": Part("Very many rows", 14, many_rows.measure),
     "traffic": Part("What GPUs would send", 1, traffic.measure),
     "gpu": Part(gpu_table.TITLE, 9, gpu.section),
 }  # by name alone
