@@ -137,6 +137,8 @@ class Job:
             self.lines.append(line.rstrip("\n"))
         code = self.process.wait()
         clock.cancel()
+        if self.server.watched:  # a job that is over in a moment is not always looked at
+            self.server.measured.wait(30)
         self.ended = time.time()
         asked = code in (143, -signal.SIGTERM) or self.canceled
         self.stage = "COMPLETED" if code == 0 else "CANCELED" if asked else "ERROR"
@@ -158,12 +160,16 @@ def children(pid: int) -> list[int]:
 
 
 class JobsServer:
-    """The server; `full` keeps jobs in the queue, `cut` ends log streams after so many lines."""
+    """The server; `full` keeps jobs in the queue, `cut` ends log streams after so many lines.
+
+    `watched`: no job ends before it was measured once.
+    """
 
     def __init__(self) -> None:
         self.jobs: dict[str, Job] = {}
         self.full, self.cut, self.limit, self.most = threading.Event(), 0, 0.0, 0
         self.token, self.patience = TOKEN, 20.0  # seconds that a canceled job gets
+        self.watched, self.measured = False, threading.Event()  # whether a job waits to be looked at; whether one was
         self.calls: list[str] = []
         handler = type("Handler", (_Handler,), {"jobs": self})
         self.http = ThreadingHTTPServer(("127.0.0.1", 0), handler)
@@ -240,6 +246,7 @@ class _Handler(BaseHTTPRequestHandler):
         while job.stage not in ENDED:
             self.wfile.write(f"event: metric\ndata: {json.dumps(event)}\n\n".encode())
             self.wfile.flush()
+            self.jobs.measured.set()
             time.sleep(0.1)
         self.close_connection = True
 

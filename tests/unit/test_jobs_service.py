@@ -62,6 +62,7 @@ def until(run: Run, server: JobsServer, words: str) -> None:
 
 def test_a_run_goes_to_a_job_and_comes_back(server: JobsServer, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     server.full.set()
+    server.watched = True
     start = place()
     start.start(run, resume=True)
     (job,) = server.jobs.values()
