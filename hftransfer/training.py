@@ -8,6 +8,7 @@ import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ from hftransfer.frozen import hard_negatives
 from hftransfer.hub import origins
 from hftransfer.hub.origins import Origins
 from hftransfer.methods.base import Method
-from hftransfer.modeling import lengths, loading, packing
+from hftransfer.modeling import lengths, loading, on_demand, packing
 from hftransfer.modeling.batches import collator
 from hftransfer.modeling.cuts import refuse_long_targets, truncation
 from hftransfer.modeling.prepared import Entries, Prepared, informed, prepare
@@ -311,7 +312,9 @@ def prepare_splits(task: Task, found: Data, processor: Any, preparation: Prepara
     with PartialState().main_process_first():
         for split, rows in found.splits.items():
             if split != "train" or not streamed:
-                made = prepare(task, rows, processor, preparation, training=split == "train")
+                later = on_demand.possible(task, rows)
+                make = on_demand.on_demand if later else partial(prepare, training=split == "train")
+                made = make(task, rows, processor, preparation)
                 prepared[split] = made if split == "train" else dataclasses.replace(made, entries=entries)
     return prepared
 

@@ -27,6 +27,11 @@ def choices(result: Mapping[str, Any]) -> list[str]:
             f"Kept: {code(final['method'])}, whose {prose(final['judged_by'])} on validation rows is "
             f"{figure(final['loss'])}; that of {code(final['instead_of'])} is {figure(final['other'])}."
         )
+    if "decided_by" in final:
+        said.append(
+            f"These are too near to tell apart: {code(final['decided_by'])} on validation rows decided, "
+            f"{figure(final['score'])} against {figure(final['other_score'])}."
+        )
     if found["again"]:
         said.append(prose(found["again"]["message"]))
     if soup.get("steps"):
@@ -35,7 +40,12 @@ def choices(result: Mapping[str, Any]) -> list[str]:
     if found["looks"]:
         said.append(f"Validation rows were looked at {found['looks']:,} times to choose; test rows once, at the end.")
     tried = [
-        (code(one["name"]), figure(one["learning_rate"]), figure(one["loss"]) if "loss" in one else "diverged")
+        (
+            code(one["name"]),
+            figure(one["learning_rate"]),
+            figure(one["loss"]) if "loss" in one else "diverged",
+            "went on" if one["name"] == found.get("goes_on") else "",
+        )
         for one in found["trials"]
     ]
     parts = [
@@ -44,7 +54,7 @@ def choices(result: Mapping[str, Any]) -> list[str]:
     ]
     if tried:
         by = prose(found["trials"][0]["judged_by"])
-        parts += ["Tried for the learning rate:", table(("trial", "learning rate", f"validation {by}"), tried)]
+        parts += ["Tried for the learning rate:", table(("trial", "learning rate", f"validation {by}", ""), tried)]
     return [*parts, bullets(said)] if said else parts
 
 

@@ -51,7 +51,7 @@ def predict(options: argparse.Namespace) -> int:
     with imports.uncollected():
         from hftransfer.predictor import Predictor
 
-    predictor = Predictor(where, options.revision)
+    predictor = Predictor(where, options.revision, bf16=options.bf16)
     taken: Counter[str] = Counter()
     for answers in predictor.answers(options.rest, top_k=options.top_k):  # a long table's as they are made
         if options.files is not None:

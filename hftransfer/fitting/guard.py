@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -24,6 +25,7 @@ class Guard:
         """`tell` is given the step at which something was found, before that step's checkpoint is written."""
         self.setup, self.tell = setup, tell
         self.found: str | None = None
+        self.learns = False  # whether the fit is on its way all the same, and only leaves a class out
 
     def callback(self) -> TrainerCallback:
         """Return what a Trainer calls: it looks once, and stops a fit that has learned nothing."""
@@ -53,20 +55,40 @@ class Guard:
         truth: Any = setup.prepared["validation"].truth
         ids = [str(i) for i in range(len(truth))]
         found = Predictions(answer, ids, truth, outputs, setup.groups.get("validation"))
-        if never := answer.never(truth, outputs):
-            return f"it never answers {', '.join(f'`{name}`' for name, _ in never[:3])}"
+        never = answer.never(truth, outputs)
         if answer.judged_by != answer.main_metric and answer.generates:
-            return None  # whole answers cost too much to be asked for here
-        trivial = Predictions(answer, ids, truth, answer.baseline(truth, None).outputs, found.groups)
-        about = {"name": "trivial answer", "about": "is known beforehand"}
-        verdict = usefulness.judged(found, trivial, about, 0.95, RESAMPLES, setup.config.seed)
-        return f"its {answer.main_metric} is not above the trivial answer's" if verdict["useless"] else None
+            useless = False  # whole answers cost too much to be asked for here
+        else:
+            trivial = Predictions(answer, ids, truth, answer.baseline(truth, None).outputs, found.groups)
+            about = {"name": "trivial answer", "about": "is known beforehand"}
+            useless = usefulness.judged(found, trivial, about, 0.95, RESAMPLES, setup.config.seed)["useless"]
+        self.learns = not useless
+        if never:
+            return f"it never answers {', '.join(f'`{name}`' for name, _ in never[:3])}"
+        return f"its {answer.main_metric} is not above the trivial answer's" if useless else None
 
     def remedy(self, rate: float, step: int) -> dict[str, Any]:
-        """Return how training begins once more: `options` of train, `weights`, and a sentence."""
-        counts = [count for count in self.setup.answer.counts if count]
+        """Return how training goes on, or begins once more: `options` of train, and a sentence.
+
+        A fit that learns, and leaves out a rare class, goes on from where it is (`goes_on`): all that it learned would
+        be learned again, and heavy weights of rare classes cost it some of the others.
+        """
+        answer = self.setup.answer
+        counts = [count for count in answer.counts if count]
         uneven = bool(counts) and max(counts) >= UNEVEN * min(counts)
-        weigh = uneven and self.setup.config.train.class_weights is None and self.setup.answer.makes_head
+        weigh = uneven and self.setup.config.train.class_weights is None and answer.makes_head
+        if weigh and self.learns:
+            weights = {
+                name: round(math.sqrt(max(counts) / count), 3)
+                for name, count in zip(answer.names, answer.counts, strict=True)
+                if count
+            }
+            return {
+                "options": {"class_weights": weights},
+                "message": f"After {step} updates {self.found}: from there on rare classes weigh more.",
+                "step": step,
+                "goes_on": True,
+            }
         what = "with rare classes weighing more" if weigh else f"at half the rate, {rate / 2:g}"
         return {
             "options": {"class_weights": "balanced"} if weigh else {"learning_rate": rate / 2},

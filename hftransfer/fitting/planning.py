@@ -62,6 +62,7 @@ class Record:
 
     plan: dict[str, Any] = field(default_factory=dict)
     trials: list[dict[str, Any]] = field(default_factory=list)
+    goes_on: str = ""  # the name of the trial that does
     again: dict[str, Any] = field(default_factory=dict)  # why and how training began once more
     soup: dict[str, Any] = field(default_factory=dict)
     final: dict[str, Any] = field(default_factory=dict)

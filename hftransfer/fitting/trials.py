@@ -8,26 +8,33 @@ the trial that won are the first ones of the fit.
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 
 from hftransfer.config import RunConfig, TrainConfig
 from hftransfer.evaluation.predictions import Predictions
+from hftransfer.evaluation.scoring import measure_point, replicates
 from hftransfer.fitting import trainer
 from hftransfer.fitting.base import Setup
-from hftransfer.runs import is_whole
+from hftransfer.fitting.processes import is_main_process, wait_for_everyone
+from hftransfer.runs import is_whole, write_text
 
 SHARE = 8  # a trial keeps its rate until so much of the whole fit, one part in
 FALL = 4  # and falls within so much of that, one part in
 APART = 3.0  # from one rate to the next
 FOLDER = "trials"  # in the run's folder
+RESAMPLES = 400  # of the validation rows
+RESAMPLED = "resampled.json"  # in the folder of a trial
+SURE = 0.975  # share of them in which a rate above the rule's must be the better one
 
 State = Mapping[str, torch.Tensor]
 
@@ -136,6 +143,9 @@ def attempt(
     )  # fmt: skip
     fitted = trainer.descend(part, model, rate, groups=groups)
     told = judged(part, fitted.model)
+    if told.found is not None and is_main_process():
+        write_text(folder / RESAMPLED, json.dumps(resampled(told.found, setup.config.seed)))
+    wait_for_everyone()
     seconds = time.perf_counter() - began
     return Trial(name, rate, told.by, told.loss, seconds, folder / f"checkpoint-{shape.kept}")
 
@@ -154,6 +164,66 @@ def of_outputs(setup: Setup, outputs: Any) -> Judged:
     found = Predictions(answer, [str(i) for i in range(len(truth))], truth, outputs, setup.groups.get("validation"))
     name, value = answer.unlikelihood(truth, outputs)
     return Judged(name, value, found) if math.isfinite(value) else Judged(name, math.inf, None)
+
+
+def resampled(found: Predictions, seed: int) -> list[float]:
+    """Return what is the less the better on each of RESAMPLES resamples of the rows, or of their groups.
+
+    The same seed draws the same rows: two rates are compared on each.
+    """
+    answer = found.answer
+    name = "log_loss" if "log_loss" in answer.METRICS else answer.judged_by
+    fitted = answer.calibrated(found.truth, found.outputs)
+    even = dataclasses.replace(found, outputs=fitted.calibrate(found.outputs))
+    values = replicates(even, [name], RESAMPLES, seed)[name]
+    return [float(value) for value in (-values if answer.METRICS[name].greater_is_better else values)]
+
+
+def chosen(several: Sequence[Trial], centre: float) -> Trial:
+    """Return the trial that goes on: the one of the lowest loss, unless it went above the rule's rate by chance.
+
+    A few updates flatter high rates, whose harm shows in a whole fit (Wu et al. 2018, arXiv:1803.02021): a rate above
+    the rule's must be better than the next lower one on nearly all resamples of the validation rows.
+    """
+    best = min(several, key=lambda one: (one.loss, one.rate))
+    lower = [one for one in several if centre <= one.rate < best.rate and math.isfinite(one.loss)]
+    for one in sorted(lower, key=lambda one: -one.rate):
+        if not _surely_better(best, one):
+            best = one
+    return best
+
+
+def _surely_better(one: Trial, other: Trial) -> bool:
+    """Tell whether a trial is better than another on nearly all resamples; True where there are none to ask."""
+    found = [trial.checkpoint.parent / RESAMPLED for trial in (one, other)]
+    if not all(path.is_file() for path in found):  # of an older version
+        return True
+    left, right = (np.array(json.loads(path.read_text(encoding="utf-8"))) for path in found)
+    return float((left < right).mean()) >= SURE
+
+
+class Scored(NamedTuple):
+    """The main metric of two models on validation rows, which differ in it."""
+
+    metric: str
+    first: float
+    second: float
+    first_is_better: bool
+
+
+def by_score(one: Predictions | None, other: Predictions | None, seed: int) -> Scored | None:
+    """Return two models' scores where the likelihood of validation rows does not tell which is better; else None."""
+    if one is None or other is None:
+        return None
+    left, right = (np.array(resampled(found, seed)) for found in (one, other))
+    share = float((left < right).mean())
+    if not 1 - SURE < share < SURE:
+        return None
+    metric = one.answer.main_metric
+    first, second = (measure_point(found, [metric]).get(metric, math.nan) for found in (one, other))
+    if first == second or not (math.isfinite(first) and math.isfinite(second)):
+        return None
+    return Scored(metric, first, second, (first > second) == one.answer.METRICS[metric].greater_is_better)
 
 
 def rates(centre: float) -> tuple[float, ...]:
@@ -181,8 +251,6 @@ def step_of(folder: Path) -> int:
 
 def go_on_from(setup: Setup, best: Trial) -> Path:
     """Put the checkpoint of the trial that won where the fit's own are, and return it."""
-    from hftransfer.fitting.processes import is_main_process, wait_for_everyone
-
     target = setup.run.checkpoints / best.checkpoint.name
     if is_main_process() and not is_whole(target):
         shutil.rmtree(target, ignore_errors=True)

@@ -88,9 +88,11 @@ def possible(setup: Setup) -> bool:
     replicas = torch.cuda.device_count() > 1 and PartialState().num_processes == 1
     compiled = bool(options.get("torch_compile", False))
     still = setup.prepared["train"].on_epoch is None or setup.config.data.augmentation is None
+    counted = all(found.looked_at is None for found in setup.prepared.values())  # every item's places are known
     return (
         epochs > 1
         and still
+        and counted
         and not (setup.config.data.streaming or sharded or elsewhere or replicas or compiled)
         and all(split in setup.prepared for split in SPLITS)
     )

@@ -39,7 +39,6 @@ from hftransfer.modeling.prepared import Prepared
 
 FORM = 1  # of the files; a change of what is pooled makes old ones unfindable
 HEAD = "head"  # the pooling that a model's own output layer is shown
-FLOAT32 = ("deberta",)  # its mask has a number that bfloat16 cannot hold
 TOKENS = {"cpu": 2048, "cuda": 65536}  # of one batch
 PICTURES = {"cpu": 32, "cuda": 256}
 CACHE_BYTES = 4 * 2**30  # the least recently used files beyond it are deleted
@@ -85,7 +84,7 @@ def extract(setup: Setup, loaded: Loaded, split: str, exact: bool = False) -> Fe
     if setup.whole is not None:
         parts = [extract(setup.whole, loaded, use, exact) for use in ("train", "validation", "test")]
         return of_rows(parts, setup.places[split])
-    half = not exact and precision.quick_bf16() and loaded.model.config.model_type not in FLOAT32
+    half = not exact and precision.quick_bf16() and loaded.model.config.model_type not in inference.FLOAT32
     path = place(setup, loaded, split, half, [output_layer(loaded.model, setup.answer)])
     found = _read(path, runs.ladder_began(setup.run))
     if not all(gather_object([found is not None])):  # a machine of its own may lack the file

@@ -146,7 +146,7 @@ def _tuned(setup: Setup, loaded: Loaded, plan: Plan, record: Record) -> Fitted:
         best = _measured(setup, loaded, model, start, plan, record)
         rate, options = best.rate, options | trials.Shape.of(plan.updates).options(plan.updates)
     measuring = time.perf_counter() - began
-    if not record.again:
+    if _due(setup, record):
 
         def again(step: int) -> None:
             record.note(setup.run, again=watch.remedy(rate, step))
@@ -163,21 +163,33 @@ def _tuned(setup: Setup, loaded: Loaded, plan: Plan, record: Record) -> Fitted:
         part = dataclasses.replace(part, checkpoint=checkpoint)
         fitted = trainer.descend(part, model, rate, groups=groups, callbacks=callbacks)
     if record.again:
-        fitted, part = _once_more(setup, model, start, plan, rate, record)
+        fitted, part = _once_more(setup, model, start, plan, rate, options, record)
     record.note(setup.run, soup=soup.stir(part, model))
     shutil.rmtree(setup.run.folder / trials.FOLDER, ignore_errors=True)
     return method.conclude(setup, dataclasses.replace(fitted, train_seconds=fitted.train_seconds + measuring))
 
 
-def _once_more(setup: Setup, model: Any, start: Any, plan: Plan, rate: float, record: Record) -> tuple[Fitted, Setup]:
-    """Train from the start with what the guard changed; its checkpoints lie in a folder of their own."""
+def _due(setup: Setup, record: Record) -> bool:
+    """Tell whether the fit is still as it was before the guard changed something, if it did."""
+    if not record.again:
+        return True
+    reached = 0 if setup.checkpoint is None else int(setup.checkpoint.name.rpartition("-")[2])
+    return bool(record.again.get("goes_on")) and reached < record.again["step"]  # stopped before that was on disk
+
+
+def _once_more(
+    setup: Setup, model: Any, start: Any, plan: Plan, rate: float, options: Mapping[str, Any], record: Record
+) -> tuple[Fitted, Setup]:
+    """Train on with what the guard changed, or from the start; then its checkpoints lie in a folder of their own."""
     from hftransfer.fitting import rules, trainer, trials
     from hftransfer.fitting.recorder import latest
 
-    options = {**rules.of_steps(setup.config.train.options, plan.updates), "learning_rate": rate}
-    part = _with(setup, {**options, **record.again["options"]})
-    part = dataclasses.replace(part, checkpoints=setup.run.checkpoints / "again")
-    checkpoint = latest(part.place) if setup.resume else None
+    goes_on = record.again.get("goes_on", False)
+    if not goes_on:
+        options = rules.of_steps(setup.config.train.options, plan.updates)
+    part = _with(setup, {**options, "learning_rate": rate, **record.again["options"]})
+    part = dataclasses.replace(part, checkpoints=None if goes_on else setup.run.checkpoints / "again")
+    checkpoint = latest(part.place) if setup.resume or goes_on else None
     if checkpoint is None:
         trials.put_back(model, start)
     part, groups = dataclasses.replace(part, checkpoint=checkpoint), _groups(setup, plan, model)
@@ -203,9 +215,10 @@ def _measured(setup: Setup, loaded: Loaded, model: Any, start: Any, plan: Plan, 
         return known[name]
 
     several = [tried(f"{rate:g}", rate, start) for rate in trials.rates(plan.rate)]
-    best = min(several, key=lambda one: (one.loss, one.rate))
+    best = trials.chosen(several, plan.rate)
     if (further := trials.beyond(best.rate, plan.rate)) is not None:
-        best = min(best, tried(f"{further:g}", further, start), key=lambda one: (one.loss, one.rate))
+        several.append(tried(f"{further:g}", further, start))
+        best = trials.chosen(several, plan.rate)
     if plan.method == "full" and setup.answer.linear is not None and planning.can_probe(setup, loaded):
         trials.put_back(model, start)
         try:
@@ -213,8 +226,17 @@ def _measured(setup: Setup, loaded: Loaded, model: Any, start: Any, plan: Plan, 
         except UserError as error:
             planning.notice(setup, f"No trial with a probe's head: {error}")
         else:
-            tried(HEAD, best.rate, trials.kept(model))
-    return min(known.values(), key=lambda one: (one.loss, one.rate))
+            best = min(best, tried(HEAD, best.rate, trials.kept(model)), key=lambda one: one.loss)
+    if not record.goes_on:
+        record.note(setup.run, goes_on=best.name)
+        lowest = min(several, key=lambda one: one.loss)
+        if lowest.rate > best.rate:
+            planning.notice(
+                setup,
+                f"{lowest.name} was better than {best.rate:g} by less than validation rows can tell, and short trials "
+                "flatter high rates: the lower one goes on.",
+            )
+    return best
 
 
 def _head_of_probe(setup: Setup, loaded: Loaded) -> None:
@@ -257,15 +279,22 @@ def _better(setup: Setup, plan: Plan, tuned: Fitted, probe: Fitted | None, recor
         held_out = trainer.predict(setup, probe.model, setup.prepared["validation"], judging=True)
     theirs = trials.of_outputs(setup, held_out)
     better = ours.loss <= theirs.loss
+    near = trials.by_score(ours.found, theirs.found, setup.config.seed)
+    if near is not None:
+        better = near.first_is_better
     kept, left = (plan.method, "probe") if better else ("probe", plan.method)
-    loss, other = sorted((ours.loss, theirs.loss))
-    record.note(
-        setup.run, looks=looks,
-        final={"method": kept, "judged_by": ours.by or theirs.by, "loss": loss, "instead_of": left, "other": other},
-    )  # fmt: skip
-    planning.notice(
-        setup, f"Kept: {kept}. Its {theirs.by} on validation rows is {loss:.4f}, that of {left} {other:.4f}."
-    )
+    loss, other = (ours.loss, theirs.loss) if better else (theirs.loss, ours.loss)
+    final: dict[str, Any] = {
+        "method": kept, "judged_by": ours.by or theirs.by, "loss": loss, "instead_of": left, "other": other,
+    }  # fmt: skip
+    told = [f"Kept: {kept}. Its {theirs.by} on validation rows is {loss:.4f}, that of {left} {other:.4f}."]
+    if near is not None:
+        value, beside = (near.first, near.second) if better else (near.second, near.first)
+        final |= {"decided_by": near.metric, "score": value, "other_score": beside}
+        told.append(f"These are too near to tell apart: {near.metric} decided, {value:.4f} against {beside:.4f}.")
+    record.note(setup.run, looks=looks, final=final)
+    for sentence in told:
+        planning.notice(setup, sentence)
     return tuned if better else probe
 
 

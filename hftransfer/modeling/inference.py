@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import weakref
 from collections.abc import Callable, Iterator, Sequence
@@ -11,11 +12,12 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from accelerate import PartialState
-from accelerate.utils import gather_object
+from accelerate.utils import convert_outputs_to_fp32, gather_object
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from hftransfer.answers.base import Answer, Rows
+from hftransfer.errors import UserError
 from hftransfer.modeling.batches import Collator, moved
 from hftransfer.modeling.prepared import Entries, Prepared
 
@@ -24,6 +26,7 @@ Take = Callable[[dict[str, Any]], Sequence[T]]  # a batch on the device -> one t
 BATCH = 64
 GPU_BATCH = 256  # a small model on 64 short rows leaves a GPU waiting for the next call
 HALF_ONLY = ("flash",)  # in the names of attention kernels that take no float32
+FLOAT32 = ("deberta",)  # its mask has a number that bfloat16 cannot hold
 AT_ONCE = 50_000  # entries of a catalogue whose vectors are held apart before they are put together
 
 
@@ -119,7 +122,8 @@ def over(
         pin_memory=device.type == "cuda",
         generator=torch.Generator(),  # else each loop would draw from the random state of training
     )
-    with torch.inference_mode():
+    # what autocast casts of weights is kept from batch to batch: by the outermost of them, but not in inference mode
+    with torch.no_grad(), torch.autocast(device.type, **_as_it_is(device.type)):
         batches = iter(loader)
         for part in mine:
             # a caller's autocast is for the model: Whisper's features, computed by torch, would be bfloat16 too
@@ -134,6 +138,31 @@ def over(
         for share in gather_object([found]):
             found |= share
     return found
+
+
+def _as_it_is(kind: str) -> dict[str, Any]:
+    """Return the arguments of an autocast that changes nothing."""
+    return {"dtype": torch.get_autocast_dtype(kind), "enabled": torch.is_autocast_enabled(kind)}
+
+
+def in_bf16(model: Any) -> None:
+    """Have a model compute in bfloat16 from now on, and give float32, as `accelerate` does where it trains so.
+
+    UserError for models whose numbers bfloat16 cannot hold.
+    """
+    if model.config.model_type in FLOAT32:
+        raise UserError(
+            "a model whose numbers bfloat16 holds is needed", f"this one is {model.config.model_type}",
+            "Leave bf16 out.",
+        )  # fmt: skip
+    forward = model.forward
+
+    @functools.wraps(forward)
+    def halved(*values: Any, **named: Any) -> Any:
+        with torch.autocast(model.device.type, dtype=torch.bfloat16):
+            return forward(*values, **named)
+
+    model.forward = convert_outputs_to_fp32(halved)
 
 
 def _share(part: np.ndarray) -> np.ndarray:

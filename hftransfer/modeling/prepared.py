@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-import datasets
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -42,6 +41,7 @@ class Prepared:
     target_lengths: np.ndarray | None = None  # (items,) tokens of each target, of answers that have some
     on_epoch: Callable[[int], None] | None = None
     count: int = 0
+    looked_at: int | None = None  # rows that `truncated` is of, where those are not all: see `on_demand`
     rows_per_item: float = 1.0  # where an item holds several rows
     window: float | None = None  # seconds that a model is shown at once, of inputs that last
     too_long: int = 0  # rows that last longer
@@ -136,6 +136,8 @@ def of_values(
     texts = all(isinstance(value, str) for values in columns.values() for value in values)
     if texts and not task.lazy and len(next(iter(columns.values()))) <= FEW:
         return few(task, columns, processor, preparation)
+    import datasets  # pandas comes with it: a text or two are answered without
+
     datasets.disable_progress_bars()
     features = {role.name: role.takes.feature() for role in task.shown if role.name in columns and role.takes}
     table = datasets.Dataset.from_dict(dict(columns), features=datasets.Features(features))
@@ -306,7 +308,11 @@ class Lazy:
         trained on as they are, because truth counts in their pixels, or nobody asked for copies.
         """
         config = self.preparation.config
-        if not (self.training and config.reduced and isinstance(self.rows, datasets.Dataset)):
+        if not (self.training and config.reduced):
+            return None
+        from datasets import Dataset
+
+        if not isinstance(self.rows, Dataset):
             return None
         side = side_of(self.processor) if self.window is None else None
         if side is None or self.preparation.answer.in_places or self.side is not None:

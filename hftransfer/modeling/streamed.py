@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from hftransfer.modeling import on_demand
 from hftransfer.modeling.batches import Pending
 from hftransfer.modeling.prepared import ASIDE, SLICE, Lazy, Prepared, drops, encode, of_targets
 from hftransfer.tasks.base import Preparation, Task
@@ -19,10 +20,11 @@ def stream(task: Task, rows: Any, processor: Any, preparation: Preparation, coun
     """Return a streamed training split of `count` rows.
 
     It is read once to count its items, where a row may give several or none: what is too long is known by its header
-    and its tokens, without decoding it.
+    and its tokens, without decoding it. Where every row is one item, the first rows tell how many are cut.
     """
     items = Streamed(task, rows, processor, replace(preparation, training=True), count)
-    found = items.counted()
+    few = on_demand.LOOKED_AT if task.an_item_a_row else None
+    found = items.counted(few)
     return Prepared(
         items,
         np.broadcast_to(np.int64(-1), (items.count,)),  # nobody keeps which row an item comes from
@@ -31,6 +33,7 @@ def stream(task: Task, rows: Any, processor: Any, preparation: Preparation, coun
         cut_targets=found["_cut_target"],
         unmatched=found["_unmatched"],
         count=count,
+        looked_at=few if few is not None and few < count else None,
         window=items.lazy.window,
         too_long=found["_long"],
     )
@@ -69,17 +72,21 @@ class Streamed(torch.utils.data.IterableDataset):
         """Return the first items."""
         return list(itertools.islice(self, count))
 
-    def counted(self) -> dict[str, int]:
-        """Count the items, which sets the length, and the rows that are long, as the names of `encode` tell them."""
+    def counted(self, most: int | None = None) -> dict[str, int]:
+        """Count the items, which sets the length, and the rows that are long, as the names of `encode` tell them.
+
+        `most`: look at so many rows alone, each of which is one item.
+        """
         total, items = dict.fromkeys(COUNTED, 0), 0
-        for batch in self.rows.iter(batch_size=SLICE):
+        rows = self.rows if most is None else self.rows.take(most)
+        for batch in rows.iter(batch_size=SLICE):
             found, aside = self._items(batch)
             if aside is None:
                 return total  # an item a row
             items += len(found)
             for name in total.keys() & aside.keys():
                 total[name] += int(np.sum(aside[name]))
-        self.count = items
+        self.count = self.count if most is not None else items
         return total
 
     def _items(self, batch: Mapping[str, list[Any]]) -> tuple[list[Any], dict[str, Any] | None]:

@@ -117,6 +117,7 @@ class Task(ABC):
     direct: ClassVar[tuple[Literal["entailment", "similarity", "image_text"], ...]] = ()
     templates: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     by_length: ClassVar[bool] = True  # whether long rows are read whole where the model can: see `modeling.lengths`
+    an_item_a_row: ClassVar[bool] = False  # of texts: whether every row is one item, whatever it holds
     gathers: ClassVar[bool] = False  # whether rows of one value of the first role are one row, with all their truths
     # how the names of tables begin that are read beside a file of rows, with what those rows are about
     tables_beside: ClassVar[tuple[str, ...]] = ()

@@ -35,6 +35,7 @@ class TextClassification(Task):
     auto_processor = "AutoTokenizer"
     pipeline = "text-classification"
     browser = "text-classification"
+    an_item_a_row = True
     direct = ("entailment", "similarity")
     templates: ClassVar = {"entailment": ("This example is {}.",), "similarity": ("{}", "It was {}.")}
     premise = "First: {} Second: {}"

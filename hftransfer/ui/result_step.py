@@ -279,5 +279,9 @@ def choices_of(result: Mapping[str, Any]) -> str:
             "Kept: {method}, whose {judged_by} on validation rows is {loss:.4f}; that of {instead_of} is {other:.4f}.",
             **judged,
         )
-    again = [found["again"]["message"]] if found["again"] else []
-    return markup.title("What was chosen for you") + drawn + markup.note([kept, *again])
+    more = [found["again"]["message"]] if found["again"] else []
+    if "decided_by" in final:
+        told = {name: final[name] for name in ("decided_by", "score", "other_score")}
+        near = "These are too near to tell apart: {decided_by} decided, {score:.4f} against {other_score:.4f}."
+        more.append(say(near, **told))
+    return markup.title("What was chosen for you") + drawn + markup.note([kept, *more])

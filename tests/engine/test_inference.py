@@ -55,6 +55,34 @@ def test_rows_are_prepared_in_float32_whatever_the_model_computes_in() -> None:
     assert {value.dtype for value in found.values()} == {torch.float32} and len(found) == 3
 
 
+class Numbers(Dataset[Any]):
+    """Rows of eight numbers each."""
+
+    def __getitems__(self, places: list[int]) -> list[Any]:
+        return [torch.full((8,), float(place)) for place in places]
+
+
+@pytest.mark.parametrize("outer", [True, False])
+def test_what_autocast_casts_of_the_weights_is_kept_from_batch_to_batch(outer: bool) -> None:
+    """Casting them anew was a tenth of the pass in which a probe's features are made."""
+    model = torch.nn.Linear(8, 8)
+
+    def take(batch: dict[str, Any]) -> list[torch.Tensor]:
+        with torch.autocast("cpu", dtype=torch.bfloat16):  # as `in_bf16` has it; within another where there is one
+            made = model(batch["x"])
+        assert made.dtype == torch.bfloat16 and not made.requires_grad
+        return [*made]
+
+    with (
+        torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as seen,
+        torch.autocast("cpu", dtype=torch.bfloat16, enabled=outer),
+    ):
+        parts = [np.arange(4), np.arange(4, 8), np.arange(8, 12)]
+        inference.over(model, Numbers(), lambda items: {"x": torch.stack(items)}, take, parts)
+    casts = {event.key: event.count for event in seen.key_averages()}["aten::_to_copy"]
+    assert casts == 3 + 2  # each batch's rows; weight and bias once
+
+
 @pytest.mark.parametrize("side", ["right", "left"])
 def test_tags_lie_along_the_tokens_on_the_side_that_the_tokenizer_pads(side: str) -> None:
     tokenizer = tiny.tokenizer()

@@ -188,6 +188,25 @@ def test_few_rows_are_answered_as_many(predictor, name, monkeypatch):
     assert predictor(name)(asked) == without
 
 
+@pytest.mark.parametrize(
+    ("name", "key"), [("texts", "score"), ("numbers", "score"), ("tags", "scores"), ("pictures", "score")]
+)
+def test_bfloat16_answers_nearly_the_same(predictor, artifact, pictures, name, key):
+    asked = [str(path) for path in sorted(pictures.rglob("*.png"))[:9]] if name == "pictures" else TEXTS[:9]
+    half = Predictor(artifact(name), bf16=True)
+    assert {value.dtype for value in half.model.parameters()} == {torch.float32}
+    one, other = (
+        np.concatenate([np.atleast_1d(answer[key]) for answer in ask(asked)]) for ask in (predictor(name), half)
+    )
+    assert one == pytest.approx(other, rel=0.05, abs=0.02) and (one != other).any()
+
+
+def test_bfloat16_is_refused_where_it_cannot_hold_a_models_numbers(artifact, monkeypatch):
+    monkeypatch.setattr(inference, "FLOAT32", ("bert",))
+    with pytest.raises(UserError, match="bf16"):
+        Predictor(artifact("texts"), bf16=True)
+
+
 def test_it_joins_no_other_processes(predictor, monkeypatch):
     """What asks from within a run of several processes would wait for the others."""
     monkeypatch.setattr(inference, "PartialState", lambda: pytest.fail("a process group"))

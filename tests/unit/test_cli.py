@@ -387,8 +387,8 @@ def test_predict_asks_the_runs_artifact(monkeypatch: pytest.MonkeyPatch, capsys:
     asked: list[Any] = []
 
     class Predictor:
-        def __init__(self, where: str, revision: str | None) -> None:
-            asked.append((where, revision))
+        def __init__(self, where: str, revision: str | None, bf16: bool) -> None:
+            asked.append((where, revision, bf16))
 
         def answers(self, inputs: list[str], top_k: int | None = None) -> Iterator[list[dict[str, Any]]]:
             asked.append(top_k)
@@ -402,9 +402,13 @@ def test_predict_asks_the_runs_artifact(monkeypatch: pytest.MonkeyPatch, capsys:
     module.Predictor = Predictor  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "hftransfer.predictor", module)
     assert cli.main(["predict", "one", "first", "--top-k", "3", "second"]) == 0
-    assert asked == [(str(run.artifact), None), 3]
+    assert asked == [(str(run.artifact), None, False), 3]
     assert capsys.readouterr().out == "first  good 0.900\nsecond  good 0.900\n"
-    assert cli.main(["predict", "one", "first", "--json"]) == 0
+    assert cli.main(["predict", "one", "first", "--json", "--bf16"]) == 0 and asked[2] == (
+        str(run.artifact),
+        None,
+        True,
+    )
     assert json.loads(capsys.readouterr().out)["scores"] == {"good": 0.9}
 
 
