@@ -50,6 +50,7 @@ from benchmarks import (
     speech,
     traffic,
     tuning,
+    ways,
 )
 from benchmarks.measuring import Sizes
 from hftransfer import accounts
@@ -110,6 +111,7 @@ LONG = {
     "guard": Part("Guard", 5, guard.measure),
     "before": Part("Before and now", 1, before.measure),
     "many_rows": Part("Very many rows", 14, many_rows.measure),
+    "ways": Part("Other ways to compute", 3, ways.measure),
     "traffic": Part("What GPUs would send", 1, traffic.measure),
     "gpu": Part(gpu_table.TITLE, 9, gpu.section),
 }  # by name alone

@@ -171,11 +171,11 @@ def resampled(found: Predictions, seed: int) -> list[float]:
 
     The same seed draws the same rows: two rates are compared on each.
     """
-    answer = found.answer
-    name = "log_loss" if "log_loss" in answer.METRICS else answer.judged_by
-    fitted = answer.calibrated(found.truth, found.outputs)
-    even = dataclasses.replace(found, outputs=fitted.calibrate(found.outputs))
-    values = replicates(even, [name], RESAMPLES, seed)[name]
+    answer, name = found.answer, found.answer.judged_by
+    if "log_loss" in answer.METRICS:
+        fitted, name = answer.calibrated(found.truth, found.outputs), "log_loss"
+        found = dataclasses.replace(found, outputs=fitted.calibrate(found.outputs))
+    values = replicates(found, [name], RESAMPLES, seed)[name]
     return [float(value) for value in (-values if answer.METRICS[name].greater_is_better else values)]
 
 
