@@ -16,12 +16,17 @@ def truncation(prepared: Mapping[str, Prepared], preparation: Preparation, task:
     for split, found in prepared.items():
         count = max(found.count, 1)
         if found.truncated:
-            of = "" if found.looked_at is None else f" of the {found.looked_at:,} that were looked at"
-            share = found.truncated / (found.looked_at or count)
-            said.append(
-                f"{split}: {share:.1%} of rows ({found.truncated}{of}) were cut at "
-                f"{task.cut_at(preparation.max_length)}; data.max_length sets the limit"
-            )
+            share, where = found.truncated / (found.looked_at or count), task.cut_at(preparation.max_length)
+            if found.looked_at is None:
+                said.append(
+                    f"{split}: {share:.1%} of rows ({found.truncated}) were cut at {where}; data.max_length sets the "
+                    "limit"
+                )
+            else:
+                said.append(
+                    f"{split}: {share:.1%} of {found.looked_at:,} rows that were looked at are cut at {where}; "
+                    "data.max_length sets the limit"
+                )
         if found.too_long:
             many = f"{split}: {found.too_long / count:.1%} of rows ({found.too_long})"
             if not task.splits:

@@ -282,6 +282,10 @@ def choices_of(result: Mapping[str, Any]) -> str:
     more = [found["again"]["message"]] if found["again"] else []
     if "decided_by" in final:
         told = {name: final[name] for name in ("decided_by", "score", "other_score")}
-        near = "These are too near to tell apart: {decided_by} decided, {score:.4f} against {other_score:.4f}."
-        more.append(say(near, **told))
+        more.append(
+            say(
+                "These are too near to tell apart: {decided_by} decided, {score:.4f} against {other_score:.4f}.",
+                **told,
+            )
+        )
     return markup.title("What was chosen for you") + drawn + markup.note([kept, *more])
