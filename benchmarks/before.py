@@ -60,6 +60,10 @@ FIGURES = (
     Figure("Photos", "training on copies, times as fast", r"Training is \*\*([\d.]+)\*\* times", ""),
     Figure("The rows of an embedding", "training the rows that are read, times as fast",
            r"\| 30,522 \|[^\n]*\*\*([\d.]+)\*\*", ""),
+    Figure("Very many rows", "seconds to the end of the first step, 1,000,000 texts",
+           r"\| 1,000,000 texts, CSV \| ([\d.]+)", "under 30"),
+    Figure("Very many rows", "seconds to the end of the first step, 100,000 pictures",
+           r"\| 100,000 pictures[^|]*\| ([\d.]+)", "under 30"),
 )  # fmt: skip
 
 

@@ -198,12 +198,21 @@ def sums(blocks: Mapping[Block, Ways]) -> str:
         each.append(
             f"{count:,} rows {mean([a for a, _ in some], 1, 100, '+')} and {mean([b for _, b in some], 1, 100, '+')}"
         )
+    seeds: dict[int, list[tuple[float, float]]] = {}
+    for (_, _, seed), ways in blocks.items():
+        seeds.setdefault(seed, []).append(ahead(ways))
+    apart = [
+        f"seed {seed} ({len(some)} blocks) {mean([a for a, _ in some], 1, 100, '+')} and "
+        f"{mean([b for _, b in some], 1, 100, '+')}"
+        for seed, some in sorted(seeds.items())
+    ]
+    by_seed = f" By seed: {'; '.join(apart)}." if len(apart) > 1 else ""
     below = [f"{name} at {count:,}" for (name, count), one in zip(pairs, means, strict=True) if one[0] < -AIM / 100]
     worst = f" More than {AIM:g} points behind the grid: {', '.join(below)}." if below else ""
     return (
         f"Over {len(means)} data sets and sizes ({len(blocks)} blocks) `auto` is **{mean(less_best, 1, 100, '+')}** "
         f"points from the grid's best and **{mean(less_probe, 1, 100, '+')}** from the probe; by size, likewise: "
-        f"{'; '.join(each)}.{worst} Aimed at: within {AIM:g} points of the grid on average, "
+        f"{'; '.join(each)}.{by_seed}{worst} Aimed at: within {AIM:g} points of the grid on average, "
         "never below the probe by more than noise."
     )
 
@@ -230,4 +239,4 @@ def kept(every: Sequence[Ways]) -> str:
     methods = [str(record.get("final", {}).get("method", "?")) for record in records]
     counted = ", ".join(f"{name} {methods.count(name)}" for name in dict.fromkeys(methods))
     again = sum(bool(record.get("again")) for record in records)
-    return f"It kept: {counted} times. Its guard began anew in {again} of {len(records)} runs."
+    return f"It kept: {counted} times. Its guard stepped in in {again} of {len(records)} runs."

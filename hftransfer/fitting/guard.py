@@ -41,6 +41,7 @@ class Guard:
                     guard.found = guard.look(kwargs["model"])
                     if guard.found is not None:
                         control.should_training_stop = True
+                        control.should_save |= guard.learns  # what goes on from here, whatever is saved else
                         guard.tell(step)
 
         return Look()

@@ -145,7 +145,7 @@ def _tuned(setup: Setup, loaded: Loaded, plan: Plan, record: Record) -> Fitted:
     if plan.trials:
         best = _measured(setup, loaded, model, start, plan, record)
         rate, options = best.rate, options | trials.Shape.of(plan.updates).options(plan.updates)
-    measuring = time.perf_counter() - began
+    spent = time.perf_counter() - began
     if _due(setup, record):
 
         def again(step: int) -> None:
@@ -162,11 +162,13 @@ def _tuned(setup: Setup, loaded: Loaded, plan: Plan, record: Record) -> Fitted:
         callbacks, groups = [watch.callback()] if plan.guarded else [], _groups(setup, plan, model)
         part = dataclasses.replace(part, checkpoint=checkpoint)
         fitted = trainer.descend(part, model, rate, groups=groups, callbacks=callbacks)
+        spent += fitted.train_seconds
     if record.again:
         fitted, part = _once_more(setup, model, start, plan, rate, options, record)
+        spent += fitted.train_seconds
     record.note(setup.run, soup=soup.stir(part, model))
     shutil.rmtree(setup.run.folder / trials.FOLDER, ignore_errors=True)
-    return method.conclude(setup, dataclasses.replace(fitted, train_seconds=fitted.train_seconds + measuring))
+    return method.conclude(setup, dataclasses.replace(fitted, train_seconds=spent))
 
 
 def _due(setup: Setup, record: Record) -> bool:

@@ -368,6 +368,30 @@ def test_a_fit_that_learns_and_leaves_a_class_out_goes_on_from_where_it_is(
         assert torch.equal(value, weights(cut)[name]), name
 
 
+def test_a_fit_goes_on_where_nothing_else_is_saved_and_all_its_seconds_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def look(guard: Guard, model: Any) -> str:
+        guard.learns = True
+        return "it never answers `negative`"
+
+    taken: list[float] = []
+    descend = trainer.descend
+
+    def timed(*given: Any, **named: Any) -> Any:
+        fitted = descend(*given, **named)
+        taken.append(fitted.train_seconds)
+        return fitted
+
+    monkeypatch.setattr(Guard, "look", look)
+    monkeypatch.setattr(trainer, "descend", timed)
+    whole, result = start(uneven(tmp_path, save_strategy="no", learning_rate=1e-3), tmp_path / "whole")
+    assert result["auto"]["again"]["goes_on"] and len(taken) == 2
+    steps = [event["step"] for event in whole.events()[0] if event["type"] == "log"]
+    assert steps == sorted(set(steps)) and steps[-1] == 80
+    assert result["cost"]["train_seconds"] >= round(sum(taken), 2)
+
+
 @pytest.mark.parametrize(
     ("score", "loss", "is_best"), [(0.9, 0.1, True), (0.9, 0.7, False), (0.8, 0.1, False), (1.0, 0.7, True)]
 )
