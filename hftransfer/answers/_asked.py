@@ -9,6 +9,7 @@ from hftransfer.answers import _operating
 from hftransfer.answers._catalogue import OfCatalogue
 
 if TYPE_CHECKING:
+    import numpy as np
     import pyarrow as pa
 
     from hftransfer.answers._operating import Point, Yes
@@ -37,6 +38,10 @@ class Asked(OfCatalogue):
         name, weights = self.judged_by, np.ones((len(truth), 1))
         value = float(self.metrics[name].value(self.sample(self.outcomes(truth, outputs), weights))[0])
         return name, -value if self.metrics[name].greater_is_better else value
+
+    def unlikelihoods(self, truth: Rows, outputs: Rows) -> tuple[np.ndarray, np.ndarray] | None:
+        """Return what each row adds to `unlikelihood` (n,), and for how many decisions (n,); None: it is no mean."""
+        return None
 
     def asked(self, evaluation: EvaluationConfig, validation: pa.Array) -> tuple[Self, list[str]]:
         """Return the answer with what an evaluation asks of it, and what is to be said; UserError for what cannot be.

@@ -222,6 +222,15 @@ class Head(Answer[Any]):
         logits, targets = self.decided(truth, outputs)
         return "log loss", self.linear.loss(logits / self.fitted_temperature(truth, outputs), targets)
 
+    def unlikelihoods(self, truth: Rows, outputs: Rows) -> tuple[np.ndarray, np.ndarray]:
+        found, counts = np.zeros(len(truth)), np.zeros(len(truth))
+        best = self.fitted_temperature(truth, outputs)
+        for row in range(len(truth)):
+            logits, targets = self.decided(truth[row : row + 1], outputs[row : row + 1])
+            if len(targets):
+                found[row], counts[row] = self.linear.loss(logits / best, targets) * len(targets), len(targets)
+        return found, counts
+
     def decided(self, truth: Rows, outputs: Rows) -> tuple[np.ndarray, np.ndarray]:
         """Return logits (m, k) and targets of all decisions."""
         return self.logits(outputs), np.asarray(truth)

@@ -158,6 +158,9 @@ class Regression(OneValue, Head):
         """Return the mean squared error."""
         return "squared error", float(np.mean((np.asarray(outputs, np.float64) - np.asarray(truth, np.float64)) ** 2))
 
+    def unlikelihoods(self, truth: Rows, outputs: Rows) -> tuple[np.ndarray, np.ndarray]:
+        return (np.asarray(outputs, np.float64) - np.asarray(truth, np.float64)) ** 2, np.ones(len(truth))
+
     def calibrated(self, truth: Rows, outputs: Rows) -> Regression:
         return self
 

@@ -1,4 +1,4 @@
-"""A look at a fit that is under way: one that has learned nothing begins once more, with one thing changed."""
+"""A look at a fit under way: one that learned nothing begins anew, one that leaves a rare class out weighs it more."""
 
 from __future__ import annotations
 
@@ -8,14 +8,29 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from hftransfer.errors import UserError
 from hftransfer.evaluation import usefulness
 from hftransfer.evaluation.predictions import Predictions
 from hftransfer.fitting import trainer
 from hftransfer.fitting.base import Setup
 
 AFTER = 0.4  # of the updates
+LATEST = 0.6  # of the updates, after which a fit begins once more rather than go on with other weights
 UNEVEN = 3.0  # times as many rows in the largest class as in the smallest: then weights help, else another rate
 RESAMPLES = 500
+
+
+class Afresh(TrainerCallback):
+    """From an update on, the best checkpoint is one of those that follow: what came before learned otherwise."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if state.global_step == self.step:
+            state.best_metric = state.best_global_step = state.best_model_checkpoint = None
 
 
 class Guard:
@@ -40,8 +55,11 @@ class Guard:
                 if step >= due > max(before, default=0):  # by what a checkpoint holds: a resume agrees
                     guard.found = guard.look(kwargs["model"])
                     if guard.found is not None:
+                        # what goes on from here must be saved, and have updates left to learn in
+                        room = step <= LATEST * state.max_steps and args.save_strategy != "best"
+                        guard.learns = guard.learns and room
+                        control.should_save |= guard.learns
                         control.should_training_stop = True
-                        control.should_save |= guard.learns  # what goes on from here, whatever is saved else
                         guard.tell(step)
 
         return Look()
@@ -68,6 +86,15 @@ class Guard:
             return f"it never answers {', '.join(f'`{name}`' for name, _ in never[:3])}"
         return f"its {answer.main_metric} is not above the trivial answer's" if useless else None
 
+    def _can_weigh(self) -> bool:
+        """Tell whether the classes of these answers can weigh more or less."""
+        answer = self.setup.answer
+        try:
+            answer.loss(answer.class_weights("balanced", len(self.setup.prepared["train"].rows)))
+        except UserError:
+            return False
+        return bool(answer.makes_head)
+
     def remedy(self, rate: float, step: int) -> dict[str, Any]:
         """Return how training goes on, or begins once more: `options` of train, and a sentence.
 
@@ -77,7 +104,7 @@ class Guard:
         answer = self.setup.answer
         counts = [count for count in answer.counts if count]
         uneven = bool(counts) and max(counts) >= UNEVEN * min(counts)
-        weigh = uneven and self.setup.config.train.class_weights is None and answer.makes_head
+        weigh = uneven and self.setup.config.train.class_weights is None and self._can_weigh()
         if weigh and self.learns:
             weights = {
                 name: round(math.sqrt(max(counts) / count), 3)

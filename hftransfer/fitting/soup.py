@@ -24,14 +24,16 @@ ENOUGH = 100  # validation rows; fewer cannot tell such small differences
 Weights = Mapping[str, torch.Tensor]
 
 
-def stir(setup: Setup, model: Any) -> dict[str, Any]:
+def stir(setup: Setup, model: Any, since: int = 0) -> dict[str, Any]:
     """Give `model`, the best of a fit, the mean of some checkpoints if it validates better; return what was tried.
 
     {} where nothing could be: few validation rows, one checkpoint, weights in several files. A mean is taken when
-    the figure that models are judged by gains and the main metric does not lose.
+    the figure that models are judged by gains and the main metric does not lose. Checkpoints of later steps than
+    `since` alone.
     """
     found = (one for one in setup.place.glob("checkpoint-*") if is_whole(one) and not (one / UNPLANNED).exists())
-    folders = [one for one in sorted(found, key=trials.step_of) if _file(one) is not None]
+    later = sorted((one for one in found if trials.step_of(one) > since), key=trials.step_of)
+    folders = [one for one in later if _file(one) is not None]
     if len(setup.prepared["validation"].rows) < ENOUGH or len(folders) < 2:
         return {}
     own = trials.kept(model)

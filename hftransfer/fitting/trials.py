@@ -21,6 +21,7 @@ import numpy as np
 import torch
 
 from hftransfer.config import RunConfig, TrainConfig
+from hftransfer.evaluation.intervals import bootstrap_weights
 from hftransfer.evaluation.predictions import Predictions
 from hftransfer.evaluation.scoring import measure_point, replicates
 from hftransfer.fitting import trainer
@@ -172,11 +173,13 @@ def resampled(found: Predictions, seed: int) -> list[float]:
     The same seed draws the same rows: two rates are compared on each.
     """
     answer, name = found.answer, found.answer.judged_by
-    if "log_loss" in answer.METRICS:
-        fitted, name = answer.calibrated(found.truth, found.outputs), "log_loss"
-        found = dataclasses.replace(found, outputs=fitted.calibrate(found.outputs))
-    values = replicates(found, [name], RESAMPLES, seed)[name]
-    return [float(value) for value in (-values if answer.METRICS[name].greater_is_better else values)]
+    parts = answer.unlikelihoods(found.truth, found.outputs)
+    if parts is None:
+        values = replicates(found, [name], RESAMPLES, seed)[name]
+        return [float(value) for value in (-values if answer.METRICS[name].greater_is_better else values)]
+    drawn = bootstrap_weights(len(found), RESAMPLES, seed, found.codes)
+    sums = [[(part[:, None] * weights).sum(axis=0) for part in parts] for weights in drawn]
+    return [float(value) for losses, counts in sums for value in losses / counts]
 
 
 def chosen(several: Sequence[Trial], centre: float) -> Trial:
@@ -213,8 +216,8 @@ class Scored(NamedTuple):
 
 def by_score(one: Predictions | None, other: Predictions | None, seed: int) -> Scored | None:
     """Return two models' scores where the likelihood of validation rows does not tell which is better; else None."""
-    if one is None or other is None:
-        return None
+    if one is None or other is None or (one.answer.linear is not None and one.answer.linear.numeric):
+        return None  # of numbers both are the same error
     left, right = (np.array(resampled(found, seed)) for found in (one, other))
     share = float((left < right).mean())
     if not 1 - SURE < share < SURE:

@@ -166,7 +166,8 @@ def _tuned(setup: Setup, loaded: Loaded, plan: Plan, record: Record) -> Fitted:
     if record.again:
         fitted, part = _once_more(setup, model, start, plan, rate, options, record)
         spent += fitted.train_seconds
-    record.note(setup.run, soup=soup.stir(part, model))
+    since = record.again["step"] if record.again.get("goes_on") else 0
+    record.note(setup.run, soup=soup.stir(part, model, since))
     shutil.rmtree(setup.run.folder / trials.FOLDER, ignore_errors=True)
     return method.conclude(setup, dataclasses.replace(fitted, train_seconds=spent))
 
@@ -184,6 +185,7 @@ def _once_more(
 ) -> tuple[Fitted, Setup]:
     """Train on with what the guard changed, or from the start; then its checkpoints lie in a folder of their own."""
     from hftransfer.fitting import rules, trainer, trials
+    from hftransfer.fitting.guard import Afresh
     from hftransfer.fitting.recorder import latest
 
     goes_on = record.again.get("goes_on", False)
@@ -195,7 +197,8 @@ def _once_more(
     if checkpoint is None:
         trials.put_back(model, start)
     part, groups = dataclasses.replace(part, checkpoint=checkpoint), _groups(setup, plan, model)
-    fitted = trainer.descend(part, model, rate, groups=groups)
+    afresh = [Afresh(record.again["step"])] if goes_on else []
+    fitted = trainer.descend(part, model, rate, groups=groups, callbacks=afresh)
     return fitted, part
 
 
@@ -207,6 +210,8 @@ def _measured(setup: Setup, loaded: Loaded, model: Any, start: Any, plan: Plan, 
     shape, folder = trials.Shape.of(plan.updates), setup.run.folder / trials.FOLDER
     phase(setup, "trials")
     known = {one["name"]: trials.Trial.read(one, folder, shape) for one in record.trials}
+    if record.goes_on:
+        return known[record.goes_on]
 
     def tried(name: str, rate: float, begins: Any) -> Trial:
         if name not in known:
@@ -229,15 +234,14 @@ def _measured(setup: Setup, loaded: Loaded, model: Any, start: Any, plan: Plan, 
             planning.notice(setup, f"No trial with a probe's head: {error}")
         else:
             best = min(best, tried(HEAD, best.rate, trials.kept(model)), key=lambda one: one.loss)
-    if not record.goes_on:
-        record.note(setup.run, goes_on=best.name)
-        lowest = min(several, key=lambda one: one.loss)
-        if lowest.rate > best.rate:
-            planning.notice(
-                setup,
-                f"{lowest.name} was better than {best.rate:g} by less than validation rows can tell, and short trials "
-                "flatter high rates: the lower one goes on.",
-            )
+    record.note(setup.run, goes_on=best.name)
+    lowest = min(several, key=lambda one: one.loss)
+    if lowest.rate > best.rate:
+        planning.notice(
+            setup,
+            f"{lowest.name} was better than {best.rate:g} by less than validation rows can tell, and short trials "
+            "flatter high rates: the lower one goes on.",
+        )
     return best
 
 

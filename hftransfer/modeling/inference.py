@@ -27,6 +27,7 @@ BATCH = 64
 GPU_BATCH = 256  # a small model on 64 short rows leaves a GPU waiting for the next call
 HALF_ONLY = ("flash",)  # in the names of attention kernels that take no float32
 FLOAT32 = ("deberta",)  # its mask has a number that bfloat16 cannot hold
+ENTRANCES = ("get_image_features", "get_text_features")  # by which a part of a model is asked
 AT_ONCE = 50_000  # entries of a catalogue whose vectors are held apart before they are put together
 
 
@@ -155,14 +156,21 @@ def in_bf16(model: Any) -> None:
             "a model whose numbers bfloat16 holds is needed", f"this one is {model.config.model_type}",
             "Leave bf16 out.",
         )  # fmt: skip
-    forward = model.forward
 
-    @functools.wraps(forward)
-    def halved(*values: Any, **named: Any) -> Any:
-        with torch.autocast(model.device.type, dtype=torch.bfloat16):
-            return forward(*values, **named)
+    def halved(function: Any) -> Any:
+        @functools.wraps(function)
+        def run(*values: Any, **named: Any) -> Any:
+            with torch.autocast(model.device.type, dtype=torch.bfloat16):
+                return function(*values, **named)
 
-    model.forward = convert_outputs_to_fp32(halved)
+        return convert_outputs_to_fp32(run)
+
+    for name in ("forward", *ENTRANCES):
+        if hasattr(model, name):
+            setattr(model, name, halved(getattr(model, name)))
+    if getattr(model.config, "is_encoder_decoder", False):  # `generate` asks it by itself
+        encoder = model.get_encoder()
+        encoder.forward = halved(encoder.forward)
 
 
 def _share(part: np.ndarray) -> np.ndarray:

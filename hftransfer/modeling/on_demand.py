@@ -70,8 +70,11 @@ def on_demand(task: Task, rows: Any, processor: Any, preparation: Preparation) -
 def _bytes(task: Task, rows: Any) -> np.ndarray:
     """Return how many bytes of text each row has."""
     names = [role.name for role in task.shown if role.name in rows.column_names]
-    table = rows.select_columns(names).with_format("arrow")[:]
-    return np.asarray(sum(pc.fill_null(pc.binary_length(table[name]), 0).to_numpy() for name in names), np.float64)
+    table, found = rows.select_columns(names).with_format("arrow"), []
+    for start in range(0, len(rows), LOOKED_AT):
+        part = table[start : start + LOOKED_AT]
+        found.append(sum(pc.fill_null(pc.binary_length(part[name]), 0).to_numpy() for name in names))
+    return np.concatenate(found).astype(np.float64)
 
 
 def _line(known: np.ndarray, values: np.ndarray, asked: np.ndarray) -> np.ndarray:

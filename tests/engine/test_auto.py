@@ -16,10 +16,11 @@ from safetensors.torch import load_file
 from transformers import TrainerState, TrainingArguments
 
 from hftransfer import catalog, runs, training
+from hftransfer.answers import multi_label, regression, single_label, tags
 from hftransfer.errors import UserError
 from hftransfer.evaluation.predictions import Predictions
 from hftransfer.fitting import arguments, planning, rules, soup, trainer, trials
-from hftransfer.fitting.guard import Guard
+from hftransfer.fitting.guard import Afresh, Guard
 from hftransfer.fitting.interruption import Interrupted, Interruption
 from hftransfer.fitting.recorder import LowerLossOfEquals
 from hftransfer.runs import Run
@@ -254,7 +255,8 @@ def test_a_resume_repeats_what_was_chosen(tmp_path: Path, type: str, count: int)
     kept, others = ({one.name for one in run.checkpoints.glob("checkpoint-*")} for run in (cut, whole))
     assert kept == others, "a checkpoint of the stop takes no other one's place"
     assert result["auto"]["soup"] == expected["auto"]["soup"]
-    assert result["auto"]["trials"] and {one["name"] for one in result["auto"]["trials"]}
+    names = [[one["name"] for one in found["auto"]["trials"]] for found in (result, expected)]
+    assert names[0] == names[1] and result["auto"]["goes_on"] == expected["auto"]["goes_on"]
     for name, value in weights(whole).items():
         assert torch.equal(value, weights(cut)[name]), name
 
@@ -331,6 +333,58 @@ def test_the_main_metric_decides_where_likelihood_cannot_tell(tmp_path: Path) ->
     near = trials.by_score(one, other, 0)
     assert near is not None and near.metric == "accuracy" and near.first_is_better and near.first > near.second
     assert trials.by_score(one, one, 0) is None
+
+
+def test_what_is_resampled_is_what_trials_are_ranked_by() -> None:
+    """Of several labels F1 is 0 for every rate after a short trial; the likelihood tells them apart."""
+    rng = np.random.default_rng(0)
+    truth = (rng.random((120, 3)) < 0.2).astype(np.int8)
+    ids = [str(number) for number in range(len(truth))]
+    answer = dataclasses.replace(multi_label.ANSWER, names=("a", "b", "c"), counts=(24, 24, 24), rows=120)
+    near, far = (
+        Predictions(answer, ids, truth, np.clip(0.15 + lift * truth, 0.01, 0.45).astype(np.float64))
+        for lift in (0.2, 0.0)
+    )
+    for found in (near, far):
+        values, counts = answer.unlikelihoods(found.truth, found.outputs)
+        assert values.sum() / counts.sum() == pytest.approx(answer.unlikelihood(found.truth, found.outputs)[1])
+    one, other = (np.array(trials.resampled(found, 0)) for found in (near, far))
+    assert (one < other).all() and trials.by_score(near, far, 0) is None
+
+
+def test_rows_without_a_decision_and_numbers_are_resampled_too() -> None:
+    words = dataclasses.replace(tags.ANSWER, names=("O", "B-X"), counts=(9, 3))
+    shares = [np.array([[0.9, 0.1], [0.4, 0.6]]), np.zeros((0, 2)), np.array([[0.7, 0.3]])]
+    truth = [np.array([0, 1]), np.zeros(0, np.int64), np.array([0])]
+    values, counts = words.unlikelihoods(truth, shares)
+    assert counts.tolist() == [2, 0, 1] and values[1] == 0
+    assert values.sum() / 3 == pytest.approx(words.unlikelihood(truth, shares)[1])
+    numbers, found = regression.ANSWER, np.array([1.0, 2.0, 4.0])
+    values, counts = numbers.unlikelihoods(np.array([1.0, 1.0, 1.0]), found)
+    assert values.tolist() == [0, 1, 9] and counts.tolist() == [1, 1, 1]
+    ids = ["a", "b", "c"]
+    both = [Predictions(numbers, ids, np.array([1.0, 1.0, 1.0]), found + more) for more in (0, 0.1)]
+    assert trials.by_score(*both, 0) is None, "rmse says what the squared error says"
+
+
+def test_classes_that_cannot_weigh_are_not_weighed() -> None:
+    """Detection and models of queries have losses of their own: weights of classes end such a run."""
+    pictures = catalog.task("object-detection").answers[0]
+    texts = dataclasses.replace(single_label.ANSWER, names=("a", "b"), counts=(90, 10), rows=100)
+    for answer, weighs in ((dataclasses.replace(pictures, names=("a", "b"), counts=(90, 10)), False), (texts, True)):
+        config = types.SimpleNamespace(train=types.SimpleNamespace(class_weights=None))
+        train = types.SimpleNamespace(rows=range(100))
+        guard = Guard(types.SimpleNamespace(answer=answer, config=config, prepared={"train": train}))
+        guard.found, guard.learns = "it never answers `b`", True
+        found = guard.remedy(1e-3, 40)
+        assert bool(found.get("goes_on")) == weighs and ("class_weights" in found["options"]) == weighs
+
+
+def test_what_goes_on_is_chosen_among_what_follows() -> None:
+    for step, kept in ((32, None), (40, 0.9)):
+        state = TrainerState(best_metric=0.9, best_global_step=16, best_model_checkpoint="x", global_step=step)
+        Afresh(32).on_train_begin(None, state, None)
+        assert state.best_metric == kept and (state.best_model_checkpoint is None) == (kept is None)
 
 
 def uneven(folder: Path, **train: Any) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -81,6 +82,31 @@ def test_what_autocast_casts_of_the_weights_is_kept_from_batch_to_batch(outer: b
         inference.over(model, Numbers(), lambda items: {"x": torch.stack(items)}, take, parts)
     casts = {event.key: event.count for event in seen.key_averages()}["aten::_to_copy"]
     assert casts == 3 + 2  # each batch's rows; weight and bias once
+
+
+def test_every_way_into_a_model_computes_in_bfloat16() -> None:
+    """What has two towers is asked by the names of their features, an encoder by `generate` itself."""
+
+    class Two(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.config = SimpleNamespace(model_type="two", is_encoder_decoder=True)
+            self.inner, self.device = torch.nn.Linear(2, 2), torch.device("cpu")
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.inner(x)
+
+        def get_text_features(self, x: torch.Tensor) -> torch.Tensor:
+            return self.inner(x)
+
+        def get_encoder(self) -> torch.nn.Module:
+            return self.inner
+
+    model, rows = Two(), torch.ones(3, 2)
+    inference.in_bf16(model)
+    given = [model(rows), model.get_text_features(rows), model.get_encoder()(rows)]
+    assert {one.dtype for one in given} == {torch.float32}
+    assert all((one != torch.nn.functional.linear(rows, model.inner.weight, model.inner.bias)).any() for one in given)
 
 
 @pytest.mark.parametrize("side", ["right", "left"])
