@@ -206,6 +206,7 @@ def _measured(setup: Setup, loaded: Loaded, model: Any, start: Any, plan: Plan, 
     """Return the best of the trials; those that an earlier process ended are not tried again."""
     from hftransfer.fitting import planning, trials
     from hftransfer.fitting.base import phase
+    from hftransfer.fitting.processes import agreed
 
     shape, folder = trials.Shape.of(plan.updates), setup.run.folder / trials.FOLDER
     phase(setup, "trials")
@@ -221,11 +222,14 @@ def _measured(setup: Setup, loaded: Loaded, model: Any, start: Any, plan: Plan, 
             planning.tried(setup, known[name])
         return known[name]
 
+    def leading() -> Trial:  # by what lies on the main process's disk
+        return known[agreed(lambda: trials.chosen(several, plan.rate).name)]
+
     several = [tried(f"{rate:g}", rate, start) for rate in trials.rates(plan.rate)]
-    best = trials.chosen(several, plan.rate)
+    best = leading()
     if (further := trials.beyond(best.rate, plan.rate)) is not None:
         several.append(tried(f"{further:g}", further, start))
-        best = trials.chosen(several, plan.rate)
+        best = leading()
     if plan.method == "full" and setup.answer.linear is not None and planning.can_probe(setup, loaded):
         trials.put_back(model, start)
         try:
