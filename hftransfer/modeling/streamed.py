@@ -86,7 +86,8 @@ class Streamed(torch.utils.data.IterableDataset):
             items += len(found)
             for name in total.keys() & aside.keys():
                 total[name] += int(np.sum(aside[name]))
-        self.count = self.count if most is not None else items
+        if most is None:
+            self.count = items
         return total
 
     def _items(self, batch: Mapping[str, list[Any]]) -> tuple[list[Any], dict[str, Any] | None]:
