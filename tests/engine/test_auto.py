@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import TrainerState, TrainingArguments
+from transformers import TrainerControl, TrainerState, TrainingArguments
 
 from hftransfer import catalog, runs, training
 from hftransfer.answers import multi_label, regression, single_label, tags
@@ -378,6 +378,26 @@ def test_classes_that_cannot_weigh_are_not_weighed() -> None:
         guard.found, guard.learns = "it never answers `b`", True
         found = guard.remedy(1e-3, 40)
         assert bool(found.get("goes_on")) == weighs and ("class_weights" in found["options"]) == weighs
+
+
+@pytest.mark.parametrize(
+    ("step", "saves", "goes_on"), [(40, "steps", True), (60, "no", True), (100, "steps", False), (40, "best", False)]
+)
+def test_a_fit_goes_on_only_with_updates_left_and_from_a_checkpoint_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, step: int, saves: str, goes_on: bool
+) -> None:
+    """With one evaluation, at the end, nothing would follow; `best` leaves out a step that is not the best so far."""
+
+    def look(guard: Guard, model: Any) -> str:
+        guard.learns = True
+        return "it never answers `b`"
+
+    monkeypatch.setattr(Guard, "look", look)
+    told: list[int] = []
+    guard, control = Guard(types.SimpleNamespace(), told.append), TrainerControl()
+    state = TrainerState(global_step=step, max_steps=100, log_history=[{"step": step, "eval_loss": 1.0}])
+    guard.callback().on_evaluate(types.SimpleNamespace(save_strategy=saves), state, control, model=None)
+    assert guard.learns == control.should_save == goes_on and control.should_training_stop and told == [step]
 
 
 def test_what_goes_on_is_chosen_among_what_follows() -> None:

@@ -65,7 +65,7 @@ class Numbers(Dataset[Any]):
 
 @pytest.mark.parametrize("outer", [True, False])
 def test_what_autocast_casts_of_the_weights_is_kept_from_batch_to_batch(outer: bool) -> None:
-    """Casting them anew was a tenth of the pass in which a probe's features are made."""
+    """In inference mode autocast keeps none of it: a probe's pass cast every weight again for each batch."""
     model = torch.nn.Linear(8, 8)
 
     def take(batch: dict[str, Any]) -> list[torch.Tensor]:
